@@ -1,0 +1,44 @@
+"""What can go wrong in the store.
+
+    StoreError
+    ├── ImpossibleTransitionError   an event that the state table does not allow
+    ├── SchemaError                 the database's schema is not the one this code needs
+    ├── SealingError                a sealed secret cannot be opened with the keys at hand
+    ├── StaleTreeError              another sequencer moved the tree
+    └── DatabaseURLError            the database URL cannot be used
+"""
+
+
+class StoreError(Exception):
+    """Base of all errors of this package."""
+
+
+class ImpossibleTransitionError(StoreError):
+    """A delivery in `state` cannot take `event`."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(f"a delivery that is {state} cannot take the event {event}")
+        self.state = state
+        self.event = event
+
+
+class SchemaError(StoreError):
+    """The schema is newer than this code, or a migration that was applied has been changed since."""
+
+
+class SealingError(StoreError):
+    """A sealed secret cannot be opened: its key is absent, or its bytes were changed."""
+
+
+class StaleTreeError(StoreError):
+    """The log has another size than the sequencer expected: another one is at work."""
+
+    def __init__(self, origin: str, expected: int, found: int) -> None:
+        super().__init__(f"log {origin}: expected tree size {expected}, found {found}")
+        self.origin = origin
+        self.expected = expected
+        self.found = found
+
+
+class DatabaseURLError(StoreError):
+    """The database URL cannot be parsed."""

@@ -1,0 +1,267 @@
+"""The rows of the store as frozen values: configuration that is planned and loaded, and facts that are recorded.
+
+The plan (kapsel_resources) writes the configuration rows, receivers and deliverers read them. A row is plain data: no
+behaviour, no secrets in the clear except `KeyRow.secret`, which exists only between unsealing and use.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from kapsel_store.states import State
+
+Scheme = Literal["github", "stripe", "shopify", "slack", "standardWebhooks", "hmac", "basic", "bearer", "none"]
+Encoding = Literal["hex", "base64"]
+HashName = Literal["sha1", "sha256", "sha512"]
+Algorithm = Literal["HMAC-SHA256", "HMAC-SHA512", "Ed25519"]
+Component = Literal["receiver", "deliverer", "attestor", "console"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How callers of an endpoint prove themselves; the fields after `key_name` are read by `hmac` (and tolerance by all timestamped schemes)."""
+
+    scheme: Scheme
+    key_name: str | None = None  # the SigningKey of the endpoint's namespace; None for scheme none
+    header: str | None = None  # hmac: the header that carries the signature
+    prefix: str = ""  # hmac: what stands before the signature in the header, such as "sha256="
+    encoding: Encoding = "hex"
+    algorithm: HashName = "sha256"
+    timestamp_header: str | None = None  # hmac: if set, "<timestamp>.<body>" is signed and the age is checked
+    tolerance: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """How duplicates are recognised: by a header, by the hash of the content, or by the provider's own id."""
+
+    source: Literal["Header", "Content", "Provider"]
+    header: str | None = None
+    window: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """A token bucket: requests per second, and how many may come at once."""
+
+    requests_per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRow:
+    """One WebhookEndpoint as receivers see it."""
+
+    id: UUID  # stable and unguessable: part of the ingest URL
+    namespace: str
+    name: str
+    verification: Verification
+    idempotency: Idempotency | None = None
+    rate_limit: RateLimit | None = None
+    max_body_bytes: int = 1_048_576
+    retention: timedelta = timedelta(hours=720)
+    suspend: bool = False
+    paths: tuple[Literal["Id", "Name"], ...] = ("Id", "Name")  # which ingest URLs answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """When the next try is due: exponential with a ceiling, or a list of waits whose last repeats."""
+
+    type: Literal["Exponential", "Schedule"] = "Exponential"
+    initial: timedelta = timedelta(seconds=5)
+    factor: float = 2.0
+    max: timedelta = timedelta(hours=1)
+    jitter: float = 0.25  # the wait is multiplied by a uniform draw from [1 - jitter, 1 + jitter]
+    schedule: tuple[timedelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitBreaker:
+    """When to stop trying a destination for a while, and how to find out that it is back."""
+
+    failure_ratio: float = 0.5
+    min_attempts: int = 20
+    window: timedelta = timedelta(minutes=1)
+    open_for: timedelta = timedelta(seconds=30)
+    probes: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One RetryPolicy, resolved: every field has its effective value."""
+
+    backoff: Backoff = Backoff()
+    max_attempts: int = 12
+    max_age: timedelta = timedelta(hours=72)
+    retry_status_codes: tuple[str, ...] = ("408", "425", "429", "5xx")
+    retry_connection_errors: bool = True
+    honour_retry_after: bool = True
+    retry_after_max: timedelta = timedelta(hours=1)
+    circuit_breaker: CircuitBreaker | None = CircuitBreaker()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationRow:
+    """One destination of an endpoint as deliverers see it, its policy resolved into it."""
+
+    id: UUID
+    endpoint_id: UUID
+    name: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    key_name: str | None = None  # the SigningKey that signs what goes out, of the endpoint's namespace; None: the endpoint's own generated key
+    policy: Policy = Policy()
+    timeout: timedelta = timedelta(seconds=15)  # the whole try; connecting may take at most 5 s of it
+    max_in_flight: int = 32
+    rate_limit: RateLimit | None = None
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """One version of a SigningKey; live versions are those whose interval holds now."""
+
+    id: UUID
+    namespace: str
+    name: str
+    version: int
+    algorithm: Algorithm
+    secret: bytes = field(repr=False)  # HMAC: the shared secret; Ed25519: the 32-byte seed, or empty if only the public half is known
+    public: bytes | None = None  # Ed25519: 32 bytes
+    not_before: datetime
+    not_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """One AttestationLog as the attestor sees it."""
+
+    namespace: str
+    name: str
+    origin: str  # the C2SP origin line, and the name of the key
+    key_name: str  # a SigningKey with algorithm Ed25519, of the same namespace
+    integrate_interval: timedelta = timedelta(milliseconds=250)
+    integrate_batch: int = 1000
+    publish_interval: timedelta = timedelta(seconds=10)
+    publish_pending: int = 100  # publish early when so many leaves wait, at most every second
+    idle_interval: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayRow:
+    """What every process of a data plane needs to know of its Relay."""
+
+    namespace: str = "default"
+    name: str = "main"
+    allowed_cidrs: tuple[str, ...] = ()  # egress: ranges that are allowed although they are private or special
+    allow_http: bool = False  # egress: plain http destinations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """All configuration of one data plane, as of one generation."""
+
+    generation: int = 0
+    relay: RelayRow = RelayRow()
+    endpoints: tuple[EndpointRow, ...] = ()
+    destinations: tuple[DestinationRow, ...] = ()
+    keys: tuple[KeyRow, ...] = ()
+    log: LogRow | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """One delivery to be made of a new event."""
+
+    id: UUID
+    destination_id: UUID
+    max_age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """A webhook that passed every check and waits for its commit."""
+
+    id: UUID  # version 7
+    endpoint_id: UUID
+    received_at: datetime
+    content_type: str
+    headers: str  # JSON: a list of [name, value] pairs as they came, those that carry secrets left out
+    body: bytes
+    body_hash: bytes  # SHA-256 of the body, 32 bytes
+    salt: bytes  # 32 random bytes, the key of the payload commitment; erasable
+    idempotency_key: bytes | None  # 32 bytes, the hash of what the endpoint says makes an event unique
+    idempotency_window: timedelta | None
+    correlation_id: str | None
+    deliveries: tuple[NewDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The event is stored, durably."""
+
+    event_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    """An event with the same idempotency key was stored before; `event_id` is that one's."""
+
+    event_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A leased delivery with all that one try needs."""
+
+    id: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    destination_id: UUID
+    number: int  # which try this is, from 1
+    created_at: datetime
+    expires_at: datetime
+    received_at: datetime
+    content_type: str
+    headers: str
+    body: bytes
+    body_hash: bytes
+    salt: bytes | None
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One try and what came of it."""
+
+    id: UUID  # version 7
+    delivery_id: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    destination_id: UUID
+    number: int
+    started_at: datetime
+    duration: timedelta
+    outcome: str  # delivered, refused, unreachable, timed_out, ...: kapsel_deliverer.outcome
+    reason: str  # a stable code, such as status_503, dns, connect_refused, address_denied
+    url: str
+    payload_hash: bytes  # SHA-256 of the body as sent
+    payload_commitment: bytes | None  # HMAC-SHA256(salt, body as sent); None if the salt was erased
+    signature_digest: bytes | None  # SHA-256 of the signature headers as sent
+    response_status: int | None = None
+    response_headers: str | None = None  # JSON: a list of [name, value] pairs
+    response_body: bytes | None = None  # truncated
+    response_size: int | None = None
+    response_digest: bytes | None = None  # SHA-256 of the whole body that was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """An attempt and where it leaves its delivery."""
+
+    attempt: AttemptRow
+    lease_id: UUID
+    state: State  # delivered, pending or exhausted
+    retry_in: timedelta | None = None  # for pending: from now, by the database's clock
