@@ -1,0 +1,162 @@
+"""The embedded Postgres: data outlives stops, crashes and the death of whoever started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from kapsel_cli.errors import DataInUseError
+from kapsel_cli.postgres import EmbeddedPostgres
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Not pytest's tmp_path: another user than root, which Postgres runs as, may not enter that."""
+    with tempfile.TemporaryDirectory(prefix="kapsel-test-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def server(data_dir: Path) -> Iterator[EmbeddedPostgres]:
+    started = EmbeddedPostgres(data_dir)
+    started.start()
+    yield started
+    started.stop()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, f"not within 10 s: {what}"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def ask(server: EmbeddedPostgres, statement: str) -> object:
+    connection = await asyncpg.connect(server.url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def test_the_database_exists_is_durable_and_listens_on_no_tcp_port(server: EmbeddedPostgres) -> None:
+    assert await ask(server, "SELECT current_database()") == "kapsel"
+    assert await ask(server, "SHOW fsync") == "on"
+    assert await ask(server, "SHOW synchronous_commit") == "on"
+    assert await ask(server, "SHOW server_encoding") == "UTF8"
+    assert await ask(server, "SHOW listen_addresses") == ""
+
+
+async def test_every_setting_is_in_force(server: EmbeddedPostgres) -> None:
+    assert await ask(server, "SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL") == 0
+    assert await ask(server, "SHOW shared_buffers") == "256MB"
+    assert await ask(server, "SHOW max_wal_size") == "2GB"
+
+
+async def test_committed_rows_survive_a_stop_and_a_kill(server: EmbeddedPostgres) -> None:
+    await ask(server, "CREATE TABLE kept (id int)")
+    await ask(server, "INSERT INTO kept VALUES (1)")
+    server.stop()
+    server.start()
+    await ask(server, "INSERT INTO kept VALUES (2)")
+    server.kill()
+    server.start()
+    assert await ask(server, "SELECT array_agg(id ORDER BY id) FROM kept") == [1, 2]
+
+
+def test_a_pid_file_that_names_a_living_stranger_does_not_hinder_the_start(
+    server: EmbeddedPostgres, data_dir: Path
+) -> None:
+    server.kill()
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    owner = (data_dir / "postgres").stat()
+    stranger = subprocess.Popen(["/bin/sleep", "60"], user=owner.st_uid, group=owner.st_gid)
+    try:
+        pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+        server.start()
+        assert is_alive(server.pid)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+async def test_a_long_data_directory_gets_its_socket_elsewhere(data_dir: Path) -> None:
+    deep = data_dir / ("d" * 90)
+    server = EmbeddedPostgres(deep)
+    server.start()
+    try:
+        assert str(deep) not in server.url
+        assert await ask(server, "SELECT 1") == 1
+    finally:
+        server.stop()
+
+
+SUPERVISOR = """
+import sys, time
+from pathlib import Path
+from kapsel_cli.postgres import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.start()
+print(server.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def supervisor_of(data_dir: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a process that starts Postgres; return it and Postgres' pid."""
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(data_dir)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        return process, int(process.stdout.readline())
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+def test_postgres_ends_when_its_supervisor_is_killed(data_dir: Path) -> None:
+    supervisor, postgres = supervisor_of(data_dir)
+    kill(supervisor)
+    wait_until(lambda: not is_alive(postgres), "Postgres is gone")
+
+
+async def test_postgres_left_over_without_its_guard_is_ended_by_the_next_start(data_dir: Path) -> None:
+    supervisor, postgres = supervisor_of(data_dir)
+    guard = int((data_dir / "family.lock").read_text())
+    os.kill(guard, signal.SIGKILL)
+    kill(supervisor)
+    assert is_alive(postgres)
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    try:
+        wait_until(lambda: not is_alive(postgres), "the left-over Postgres is gone")
+        assert await ask(server, "SELECT 1") == 1
+    finally:
+        server.stop()
+
+
+def test_left_over_processes_that_cannot_be_ended_are_named(data_dir: Path) -> None:
+    """A process outside the recorded group that holds the family's lock is nothing we may kill."""
+    import fcntl
+
+    with (data_dir / "family.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DataInUseError, match=str(data_dir)):
+            EmbeddedPostgres(data_dir).start()
