@@ -1,0 +1,69 @@
+# kapsel: `make demo` and `make test` set everything up themselves, in .venv, from the pinned constraints.txt.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check bench fmt docs lock clean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-6s ", $$2; $$1=$$2=""; print}'
+
+setup: $(INSTALLED) ## install everything into .venv
+
+demo: $(INSTALLED) ## run the main job on real input; KEEP=1 leaves it running
+	@$(BIN)/python -m kapsel_cli.demo $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
+
+test: $(INSTALLED) ## run the tests; ARGS="-k name" and the like go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## lint, formatting, types, and which package may import which
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each beside its own limit
+	@$(BIN)/python bench/run.py $(ARGS)
+
+fmt: $(INSTALLED) ## format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## build the documentation into site/
+	@$(BIN)/mkdocs build --strict
+
+# uv resolves for every platform and Python at once, which pip cannot. No header, no index addresses: the lock names
+# versions and hashes alone.
+lock: $(BIN)/python ## pin the newest versions that pyproject.toml allows
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT \
+	&& $(BIN)/python -m venv "$$tools" && "$$tools/bin/pip" install --quiet --disable-pip-version-check uv \
+	&& "$$tools/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --all-extras --group dev pyproject.toml --no-header -o constraints.txt
+
+clean: ## remove the environment and what tools leave behind
+	@rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The packages come with hashes; kapsel itself is then linked in place with the build tools that were just installed.
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the pinned dependencies into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/python:
+	@for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "kapsel needs Python 3.11 or newer, and none is on the PATH. Install one: https://www.python.org/downloads/" >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "This Python cannot make virtual environments. Install what Debian keeps apart: sudo apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	echo "making a virtual environment in $(VENV) with $$($$python --version) ..."; \
+	$$python -m venv --clear $(VENV)
