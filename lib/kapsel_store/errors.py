@@ -1,11 +1,11 @@
 """What can go wrong in the store.
 
-    StoreError
-    ├── ImpossibleTransitionError   an event that the state table does not allow
-    ├── SchemaError                 the database's schema is not the one this code needs
-    ├── SealingError                a sealed secret cannot be opened with the keys at hand
-    ├── StaleTreeError              another sequencer moved the tree
-    └── DatabaseURLError            the database URL cannot be used
+StoreError
+├── ImpossibleTransitionError   an event that the state table does not allow
+├── SchemaError                 the database's schema is not the one this code needs
+├── SealingError                a sealed secret cannot be opened with the keys at hand
+├── StaleTreeError              another sequencer moved the tree
+└── DatabaseURLError            the database URL cannot be used
 """
 
 

@@ -20,7 +20,10 @@ Component = Literal["receiver", "deliverer", "attestor", "console"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How callers of an endpoint prove themselves; the fields after `key_name` are read by `hmac` (and tolerance by all timestamped schemes)."""
+    """How callers of an endpoint prove themselves.
+
+    The fields after `key_name` are read by `hmac`, and `tolerance` by every scheme with a timestamp.
+    """
 
     scheme: Scheme
     key_name: str | None = None  # the SigningKey of the endpoint's namespace; None for scheme none
@@ -111,7 +114,7 @@ class DestinationRow:
     name: str
     url: str
     headers: tuple[tuple[str, str], ...] = ()
-    key_name: str | None = None  # the SigningKey that signs what goes out, of the endpoint's namespace; None: the endpoint's own generated key
+    key_name: str | None = None  # the SigningKey of the endpoint's namespace that signs what goes out
     policy: Policy = Policy()
     timeout: timedelta = timedelta(seconds=15)  # the whole try; connecting may take at most 5 s of it
     max_in_flight: int = 32
@@ -128,7 +131,7 @@ class KeyRow:
     name: str
     version: int
     algorithm: Algorithm
-    secret: bytes = field(repr=False)  # HMAC: the shared secret; Ed25519: the 32-byte seed, or empty if only the public half is known
+    secret: bytes = field(repr=False)  # HMAC: the shared secret; Ed25519: the seed, or empty if we only verify
     public: bytes | None = None  # Ed25519: 32 bytes
     not_before: datetime
     not_after: datetime | None = None

@@ -1,0 +1,57 @@
+"""Attempts as people see them. They are written by `deliveries.record` alone, and never changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from kapsel_store.database import Connection
+from kapsel_store.events import FIRST_ID, LAST_ID
+from kapsel_store.ids import first_at
+from kapsel_store.queries import statement
+from kapsel_store.rows import AttemptRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedAttempt:
+    """One attempt with the names of where it came from and went to, and its place in the log."""
+
+    attempt: AttemptRow
+    namespace: str
+    name: str
+    destination: str
+    leaf_index: int | None  # None until the sequencer has taken it
+
+
+async def get(connection: Connection, attempt_id: UUID) -> ListedAttempt | None:
+    """Return one attempt, or None."""
+    row = await connection.fetchrow(statement("attempts.get"), attempt_id)
+    return None if row is None else _listed(row)
+
+
+async def page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    since: datetime | None = None,
+    endpoint_id: UUID | None = None,
+    delivery_id: UUID | None = None,
+    event_id: UUID | None = None,
+) -> list[ListedAttempt]:
+    """Return the newest attempts first, of one delivery, of one event, or of one endpoint or all."""
+    bounds = (before or LAST_ID, FIRST_ID if since is None else first_at(since), limit)
+    if delivery_id is not None:
+        rows = await connection.fetch(statement("attempts.page_of_delivery"), *bounds, delivery_id)
+    elif event_id is not None:
+        rows = await connection.fetch(statement("attempts.page_of_event"), *bounds, event_id)
+    else:
+        rows = await connection.fetch(statement("attempts.page"), *bounds, endpoint_id)
+    return [_listed(row) for row in rows]
+
+
+def _listed(row: asyncpg.Record) -> ListedAttempt:
+    fields = dict(row)
+    around = {name: fields.pop(name) for name in ("namespace", "name", "destination", "leaf_index")}
+    return ListedAttempt(attempt=AttemptRow(**fields), **around)

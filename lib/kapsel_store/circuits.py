@@ -1,0 +1,71 @@
+"""What is known of each destination at run time, shared by all deliverers: its circuit, and whether it was stopped.
+
+The rules are not here: callers pass a pure function from row to row, and this module runs it under the row's lock.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+
+from kapsel_store.database import Connection
+from kapsel_store.queries import one, statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitRow:
+    """One destination's circuit."""
+
+    destination_id: UUID
+    state: Literal["closed", "open", "half_open"] = "closed"
+    window_started_at: datetime
+    attempts: int = 0  # within the window
+    failures: int = 0  # within the window
+    open_until: datetime | None = None  # open: when to probe; half_open: when unanswered probes are given up
+    probes_left: int = 0  # half_open: how many probes may still be sent
+    probe_successes: int = 0
+    disabled_at: datetime | None = None
+    disabled_reason: str | None = None
+
+
+async def load(connection: Connection, destination_ids: Sequence[UUID]) -> dict[UUID, CircuitRow]:
+    """Return the circuits that differ from a fresh one, by destination."""
+    rows = await connection.fetch(statement("circuits.load"), list(destination_ids))
+    return {row["destination_id"]: _circuit(row)[0] for row in rows}
+
+
+async def change(
+    connection: Connection, destination_id: UUID, decide: Callable[[CircuitRow, datetime], CircuitRow]
+) -> tuple[CircuitRow, CircuitRow]:
+    """Replace a circuit by `decide(circuit, now)` under its lock, `now` by the database; return (before, after)."""
+    async with connection.transaction():
+        row = await connection.fetchrow(statement("circuits.lock"), destination_id)
+        if row is None:
+            await connection.execute(statement("circuits.ensure"), destination_id)
+            row = await one(connection, "circuits.lock", destination_id)
+        before, now = _circuit(row)
+        after = decide(before, now)
+        if after != before:
+            await connection.execute(
+                statement("circuits.write"),
+                destination_id,
+                after.state,
+                after.window_started_at,
+                after.attempts,
+                after.failures,
+                after.open_until,
+                after.probes_left,
+                after.probe_successes,
+                after.disabled_at,
+                after.disabled_reason,
+            )
+    return before, after
+
+
+def _circuit(row: asyncpg.Record) -> tuple[CircuitRow, datetime]:
+    fields = dict(row)
+    now = fields.pop("read_at")
+    return CircuitRow(**fields), now

@@ -1,0 +1,209 @@
+"""Configuration rows: the plan applies them, every process loads and follows them.
+
+`apply` is for kapsel up and the operator, `load` and `Source` for the data plane, which therefore never needs to know
+where the configuration came from.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from kapsel_store import audit
+from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away, notify
+from kapsel_store.errors import SealingError
+from kapsel_store.queries import statement
+from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, LogRow, Policy, RelayRow
+from kapsel_store.sealing import SealingKeys
+
+logger = logging.getLogger(__name__)
+
+_ENDPOINT = TypeAdapter(EndpointRow)
+_DESTINATION = TypeAdapter(DestinationRow)
+_POLICY = TypeAdapter(Policy)
+_RELAY = TypeAdapter(RelayRow)
+_LOG = TypeAdapter(LogRow)
+
+
+async def generation(connection: Connection) -> int:
+    """Return the generation of the configuration; 0 if none was ever applied."""
+    return int(await connection.fetchval(statement("configuration.generation")))
+
+
+async def load(connection: Connection, sealing: SealingKeys) -> Configuration:
+    """Return the whole configuration of one moment; raise SealingError if a key cannot be opened."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        current = await connection.fetchrow(statement("configuration.current"))
+        if current is None:
+            return Configuration()
+        endpoints = await connection.fetch(statement("configuration.endpoints"))
+        destinations = await connection.fetch(statement("configuration.destinations"))
+        keys = await connection.fetch(statement("configuration.keys"))
+    return Configuration(
+        generation=current["generation"],
+        relay=_RELAY.validate_json(current["relay"]),
+        log=None if current["log"] is None else _LOG.validate_json(current["log"]),
+        endpoints=tuple(_ENDPOINT.validate_json(row["spec"]) for row in endpoints),
+        destinations=tuple(
+            replace(_DESTINATION.validate_json(row["spec"]), policy=_POLICY.validate_json(row["policy"]))
+            for row in destinations
+        ),
+        keys=tuple(_key(row, sealing) for row in keys),
+    )
+
+
+def _key(row: asyncpg.Record, sealing: SealingKeys) -> KeyRow:
+    fields = dict(row)
+    return KeyRow(secret=sealing.open(fields.pop("sealed")), **fields)
+
+
+async def apply(connection: Connection, sealing: SealingKeys, desired: Configuration, *, actor: str) -> int:
+    """Make the rows equal to `desired` in one transaction and return the generation; no change, no write."""
+    digest = _digest(desired, sealing)
+    async with connection.transaction():
+        await connection.execute(statement("configuration.lock"))
+        current = await connection.fetchrow(statement("configuration.current"))
+        if current is not None and current["digest"] == digest:
+            return int(current["generation"])
+        new = 1 if current is None else current["generation"] + 1
+        changed = await _write(connection, sealing, desired, new)
+        await connection.execute(
+            statement("configuration.put_configuration"),
+            new,
+            digest,
+            _RELAY.dump_json(desired.relay).decode(),
+            None if desired.log is None else _LOG.dump_json(desired.log).decode(),
+        )
+        await audit.write(
+            connection, actor=actor, action="configuration.apply", subject=f"generation {new}", detail=changed
+        )
+        await notify(connection, CONFIGURATION_CHANNEL)
+        await notify(connection, DELIVERIES_CHANNEL)
+    # A crash before the commit leaves the old generation whole; after it, every process finds the new one by polling.
+    return new
+
+
+async def _write(connection: Connection, sealing: SealingKeys, desired: Configuration, new: int) -> dict[str, Any]:
+    removed = await connection.fetch(
+        statement("configuration.remove_destinations"), [row.id for row in desired.destinations], new
+    )
+    gone = await connection.fetch(
+        statement("configuration.remove_endpoints"), [row.id for row in desired.endpoints], new
+    )
+    endpoints = desired.endpoints
+    written = await connection.fetch(
+        statement("configuration.put_endpoints"),
+        [row.id for row in endpoints],
+        [row.namespace for row in endpoints],
+        [row.name for row in endpoints],
+        [row.retention for row in endpoints],
+        [_ENDPOINT.dump_json(row).decode() for row in endpoints],
+        new,
+    )
+    policies = {_policy_id(row.policy): _POLICY.dump_json(row.policy).decode() for row in desired.destinations}
+    await connection.execute(statement("configuration.put_policies"), list(policies), list(policies.values()), new)
+    destinations = desired.destinations
+    changed = await connection.fetch(
+        statement("configuration.put_destinations"),
+        [row.id for row in destinations],
+        [row.endpoint_id for row in destinations],
+        [row.name for row in destinations],
+        [_policy_id(row.policy) for row in destinations],
+        [_DESTINATION.dump_json(row, exclude={"policy"}).decode() for row in destinations],
+        new,
+    )
+    await connection.execute(statement("configuration.remove_policies"))
+    await connection.execute(statement("configuration.resume_changed"), [row["id"] for row in changed])
+    await connection.execute(statement("configuration.cancel_removed"), [row["id"] for row in removed])
+    await _write_keys(connection, sealing, desired.keys, new)
+    return {"endpoints": [row[0] for row in written], "removed": [row[0] for row in gone]}
+
+
+async def _write_keys(connection: Connection, sealing: SealingKeys, keys: tuple[KeyRow, ...], new: int) -> None:
+    await connection.execute(statement("configuration.remove_keys"), [key.id for key in keys])
+    await connection.execute(
+        statement("configuration.put_keys"),
+        [key.id for key in keys],
+        [key.namespace for key in keys],
+        [key.name for key in keys],
+        [key.version for key in keys],
+        [key.algorithm for key in keys],
+        [sealing.seal(key.secret) for key in keys],
+        [key.public for key in keys],
+        [key.not_before for key in keys],
+        [key.not_after for key in keys],
+        new,
+    )
+
+
+def _policy_id(policy: Policy) -> UUID:
+    """Policies with the same content are one row."""
+    return UUID(bytes=hashlib.sha256(_POLICY.dump_json(policy)).digest()[:16], version=8)
+
+
+def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
+    """Return what tells two configurations apart; keyed, because it covers secrets and is stored beside them."""
+    content = {
+        "relay": _RELAY.dump_python(desired.relay, mode="json"),
+        "log": None if desired.log is None else _LOG.dump_python(desired.log, mode="json"),
+        "endpoints": [_ENDPOINT.dump_python(row, mode="json") for row in desired.endpoints],
+        "destinations": [_DESTINATION.dump_python(row, mode="json") for row in desired.destinations],
+        "keys": [
+            [str(key.id), key.namespace, key.name, key.version, key.algorithm, key.secret.hex()]
+            + [None if value is None else str(value) for value in (key.not_before, key.not_after, key.public)]
+            for key in desired.keys
+        ],
+    }
+    return sealing.digest(json.dumps(content, sort_keys=True).encode())
+
+
+class Source:
+    """Follows the configuration and keeps the last one that could be loaded."""
+
+    def __init__(self, pool: Pool, sealing: SealingKeys, listener: Listener) -> None:
+        self._pool = pool
+        self._sealing = sealing
+        self._changed = listener.event(CONFIGURATION_CHANNEL)
+        self._subscribers: list[Callable[[Configuration], None]] = []
+        self.current = Configuration()
+        self.loaded = False
+        self.reachable = False
+
+    def subscribe(self, callback: Callable[[Configuration], None]) -> None:
+        """Call back with each configuration that is loaded from now on."""
+        self._subscribers.append(callback)
+
+    async def follow(self, stopping: asyncio.Event) -> None:
+        """Load on each hint, and every second if the generation has moved, until `stopping`."""
+        while not stopping.is_set():
+            self._changed.clear()
+            try:
+                await self._refresh()
+                self.reachable = True
+            except SealingError:
+                logger.exception("the configuration cannot be opened; keeping generation %d", self.current.generation)
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                if self.reachable or not self.loaded:
+                    logger.warning("the database is away: %s", str(error) or type(error).__name__)
+                self.reachable = False
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), 1.0)
+
+    async def _refresh(self) -> None:
+        async with self._pool.acquire(timeout=5) as connection:
+            if self.loaded and await generation(connection) == self.current.generation:
+                return
+            self.current = await load(connection, self._sealing)
+        self.loaded = True
+        for callback in self._subscribers:
+            callback(self.current)

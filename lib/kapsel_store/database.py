@@ -1,0 +1,136 @@
+"""Connections to Postgres: the pool of a process, hints by NOTIFY, and what "the database is away" means.
+
+Every component opens its pool and its Listener here. A pool opens no connection before it is asked, so that a database
+that is away at start is no error of the process: callers ask `is_away` and wait.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
+
+import asyncpg
+from kapsel_runtime.backoff import delays
+
+from kapsel_store.errors import DatabaseURLError
+
+CONFIGURATION_CHANNEL = "kapsel_configuration"
+DELIVERIES_CHANNEL = "kapsel_deliveries"
+ATTEMPTS_CHANNEL = "kapsel_attempts"
+
+CONNECT_TIMEOUT = 5.0
+COMMAND_TIMEOUT = 15.0
+
+logger = logging.getLogger(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+_AWAY = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.OperatorInterventionError,  # shut down, starting up, cancelled
+    asyncpg.exceptions.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.exceptions.PostgresSystemError,  # an input/output error of the server's own
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a standby, before it is promoted
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # while credentials are being rotated
+)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database cannot serve just now, so that the same statement may pass later."""
+    return isinstance(error, _AWAY)
+
+
+def settings(*, schema: str, role: str | None, component: str, synchronous_commit: bool = True) -> dict[str, str]:
+    """Return the session settings of one of our connections."""
+    session = {"application_name": f"kapsel-{component}", "search_path": schema, "timezone": "UTC", "jit": "off"}
+    if role is not None:
+        session["role"] = role
+    if not synchronous_commit:
+        session["synchronous_commit"] = "off"
+    return session
+
+
+def connect(
+    url: str, *, role: str | None, schema: str, size: int, component: str, synchronous_commit: bool = True
+) -> Pool:
+    """Return a pool of at most `size` connections that acts as `role`; use it with `async with`, which opens none yet.
+
+    Raises DatabaseURLError if the URL cannot be parsed.
+    """
+    try:
+        return asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=size,
+            max_inactive_connection_lifetime=0,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings=settings(
+                schema=schema, role=role, component=component, synchronous_commit=synchronous_commit
+            ),
+        )
+    except (ValueError, asyncpg.InterfaceError) as error:
+        raise DatabaseURLError(f"the database URL cannot be used: {error}") from error
+
+
+async def notify(connection: Connection, channel: str) -> None:
+    """Hint to the listeners of a channel that there is something to look at."""
+    await connection.execute("SELECT pg_notify($1, '')", channel)
+
+
+class Listener:
+    """Keeps one connection that listens; a hint sets the channel's event, and so does each reconnect.
+
+    A hint can be lost, so whoever waits for an event also polls.
+    """
+
+    def __init__(self, url: str, *, role: str | None, schema: str, component: str, channels: Sequence[str]) -> None:
+        self._url = url
+        self._settings = settings(schema=schema, role=role, component=component)
+        self._events: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
+
+    def event(self, channel: str) -> asyncio.Event:
+        """Return the event of a channel; who waits for it clears it."""
+        return self._events[channel]
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Listen until `stopping`, connecting again with backoff whenever the connection is lost."""
+        waits = delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
+        while not stopping.is_set():
+            try:
+                connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT, server_settings=self._settings)
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), next(waits))
+                continue
+            waits = delays(0.05, 2.0, random.Random())  # noqa: S311
+            await self._listen(connection, stopping)
+
+    async def _listen(self, connection: asyncpg.Connection, stopping: asyncio.Event) -> None:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            for channel, event in self._events.items():
+                await connection.add_listener(channel, lambda *_, event=event: event.set())
+                event.set()
+            waiting = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(lost.wait())]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
+        except Exception as error:
+            if not is_away(error):
+                raise
+        finally:
+            if lost.is_set():
+                logger.info("the listening connection was lost; connecting again")
+            connection.terminate()

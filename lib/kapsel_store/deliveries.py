@@ -1,0 +1,190 @@
+"""Deliveries: the queue. Deliverers claim, record, rescue and expire; the console lists, retries and cancels.
+
+Every change of state is one statement that names the state it starts from, and a sending delivery moves only for who
+holds its lease. Times of the queue are the database's: processes need not agree on a clock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from kapsel_store import ids
+from kapsel_store.database import Connection
+from kapsel_store.events import FIRST_ID, LAST_ID
+from kapsel_store.queries import one, statement
+from kapsel_store.rows import Claimed, Policy, Result
+from kapsel_store.states import FINAL, State
+
+_POLICY = TypeAdapter(Policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """One delivery as people see it."""
+
+    id: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    namespace: str
+    name: str
+    destination_id: UUID
+    destination: str
+    state: State
+    attempts: int
+    created_at: datetime
+    due_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None
+    last_reason: str | None
+    replay_of: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How much waits."""
+
+    pending: int
+    sending: int
+    oldest_pending_age: timedelta
+    dead_tuples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRetried:
+    """Why no new delivery was made."""
+
+    reason: str  # unknown, not_final or destination_removed
+
+
+async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timedelta) -> tuple[UUID, list[Claimed]]:
+    """Lease due deliveries, at most `wanted[destination]` of each; return the lease id and what was claimed.
+
+    Losing a claim in a crash only ends the lease early, so the connection may have synchronous_commit off.
+    """
+    lease_id = uuid4()
+    rows = await connection.fetch(
+        statement("deliveries.claim"), list(wanted.keys()), list(wanted.values()), lease_id, lease
+    )
+    return lease_id, [Claimed(**row) for row in rows]
+
+
+async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]:
+    """Record tries and move their deliveries in ONE durable commit; return the deliveries whose lease still held.
+
+    Recording the same attempts again is harmless: that is what to do when a commit's answer was lost.
+    """
+    attempts = [result.attempt for result in results]
+    rows = await connection.fetch(
+        statement("deliveries.record"),
+        [attempt.id for attempt in attempts],
+        [attempt.delivery_id for attempt in attempts],
+        [attempt.event_id for attempt in attempts],
+        [attempt.endpoint_id for attempt in attempts],
+        [attempt.destination_id for attempt in attempts],
+        [attempt.number for attempt in attempts],
+        [attempt.started_at for attempt in attempts],
+        [attempt.duration for attempt in attempts],
+        [attempt.outcome for attempt in attempts],
+        [attempt.reason for attempt in attempts],
+        [attempt.url for attempt in attempts],
+        [attempt.payload_hash for attempt in attempts],
+        [attempt.payload_commitment for attempt in attempts],
+        [attempt.signature_digest for attempt in attempts],
+        [attempt.response_status for attempt in attempts],
+        [attempt.response_headers for attempt in attempts],
+        [attempt.response_body for attempt in attempts],
+        [attempt.response_size for attempt in attempts],
+        [attempt.response_digest for attempt in attempts],
+        [result.lease_id for result in results],
+        [result.state for result in results],
+        [result.retry_in for result in results],
+    )
+    return {row["id"] for row in rows}
+
+
+async def release(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
+    """Give back deliveries that were claimed and not tried: delivery id -> lease id."""
+    await connection.execute(statement("deliveries.release"), list(leases.keys()), list(leases.values()))
+
+
+async def rescue(connection: Connection, limit: int = 1000) -> int:
+    """Put deliveries whose lease ran out back to pending; return how many."""
+    return _count(await connection.execute(statement("deliveries.rescue"), limit))
+
+
+async def expire(connection: Connection, limit: int = 1000) -> int:
+    """End pending deliveries that are past their age; return how many."""
+    return _count(await connection.execute(statement("deliveries.expire"), limit))
+
+
+async def cancel(connection: Connection, delivery_id: UUID) -> bool:
+    """Cancel a pending delivery; False if it is not pending, or is being claimed at this moment."""
+    return await connection.fetchval(statement("deliveries.cancel"), delivery_id) is not None
+
+
+async def retry(connection: Connection, delivery_id: UUID) -> UUID | NotRetried:
+    """Make a new delivery of a final one and return its id."""
+    found = await connection.fetchrow(statement("deliveries.max_age_of"), delivery_id)
+    if found is None:
+        return NotRetried(reason="unknown")
+    if State(found["state"]) not in FINAL:
+        return NotRetried(reason="not_final")
+    if found["removed"]:
+        return NotRetried(reason="destination_removed")
+    max_age = _POLICY.validate_json(found["policy"]).max_age
+    made = await connection.fetchval(statement("deliveries.retry"), delivery_id, ids.new(), max_age)
+    return NotRetried(reason="destination_removed") if made is None else made
+
+
+async def next_due(connection: Connection, destination_ids: Sequence[UUID]) -> timedelta | None:
+    """Return how long until the first pending delivery of these destinations is due (negative: it is), or None."""
+    wait: timedelta | None = await connection.fetchval(statement("deliveries.next_due"), list(destination_ids))
+    return wait
+
+
+async def depth(connection: Connection) -> Depth:
+    """Return how much waits, how long, and how many dead rows the queue's table holds."""
+    return Depth(**dict(await one(connection, "deliveries.depth")))
+
+
+async def get(connection: Connection, delivery_id: UUID) -> DeliveryRow | None:
+    """Return one delivery, or None."""
+    row = await connection.fetchrow(statement("deliveries.get"), delivery_id)
+    return None if row is None else _row(row)
+
+
+async def page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    since: datetime | None = None,
+    states: Sequence[State] | None = None,
+    endpoint_id: UUID | None = None,
+    event_id: UUID | None = None,
+) -> list[DeliveryRow]:
+    """Return the newest deliveries first: those with an id below `before`, made since `since`, in one of `states`."""
+    rows = await connection.fetch(
+        statement("deliveries.page"),
+        before or LAST_ID,
+        FIRST_ID if since is None else ids.first_at(since),
+        limit,
+        None if states is None else list(states),
+        endpoint_id,
+        event_id,
+    )
+    return [_row(row) for row in rows]
+
+
+def _row(row: asyncpg.Record) -> DeliveryRow:
+    fields = dict(row)
+    return DeliveryRow(state=State(fields.pop("state")), **fields)
+
+
+def _count(status: str) -> int:
+    """Return the number of rows in a command tag such as `UPDATE 12`."""
+    return int(status.rpartition(" ")[2])

@@ -1,0 +1,136 @@
+"""Events: what was accepted. The receiver inserts them, the console lists them; nobody changes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from kapsel_store.database import Connection
+from kapsel_store.ids import first_at
+from kapsel_store.queries import statement
+from kapsel_store.rows import Accepted, Duplicate, NewEvent
+
+LAST_ID = UUID(int=2**128 - 1)
+FIRST_ID = UUID(int=0)
+
+_Key = tuple[UUID, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """One stored event as a list shows it."""
+
+    id: UUID
+    endpoint_id: UUID
+    namespace: str
+    name: str
+    received_at: datetime
+    content_type: str
+    size: int | None  # bytes of the body; None once it was erased
+    body_hash: bytes
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One stored event whole."""
+
+    id: UUID
+    endpoint_id: UUID
+    namespace: str
+    name: str
+    received_at: datetime
+    content_type: str
+    headers: str  # JSON: a list of [name, value] pairs
+    body: bytes | None
+    body_hash: bytes
+    correlation_id: str | None
+
+
+async def insert(connection: Connection, batch: Sequence[NewEvent]) -> list[Accepted | Duplicate]:
+    """Store the new events of a batch and queue their deliveries in ONE commit; answer in the order of the batch."""
+    firsts = _first_of_each_key(batch)
+    stored = await _insert(connection, list(firsts.values()))
+    # A crash from here on: the events are durable, the caller was told nothing, and sends them again as duplicates.
+    known = {_key(event): event.id for event in firsts.values() if event.id in stored}
+    missing = [key for key in firsts if isinstance(key, tuple) and key not in known]
+    known |= await _seen_before(connection, missing)
+    return [_answer(event, firsts, known) for event in batch]
+
+
+async def _insert(connection: Connection, events: list[NewEvent]) -> set[UUID]:
+    deliveries = [(event, delivery) for event in events for delivery in event.deliveries]
+    rows = await connection.fetch(
+        statement("events.insert"),
+        [event.id for event in events],
+        [event.endpoint_id for event in events],
+        [event.received_at for event in events],
+        [event.content_type for event in events],
+        [event.headers for event in events],
+        [event.body for event in events],
+        [event.body_hash for event in events],
+        [event.salt for event in events],
+        [event.idempotency_key for event in events],
+        [event.idempotency_window for event in events],
+        [event.correlation_id for event in events],
+        [delivery.id for _, delivery in deliveries],
+        [event.id for event, _ in deliveries],
+        [event.endpoint_id for event, _ in deliveries],
+        [delivery.destination_id for _, delivery in deliveries],
+        [delivery.max_age for _, delivery in deliveries],
+    )
+    return {row["id"] for row in rows}
+
+
+async def _seen_before(connection: Connection, keys: list[_Key]) -> dict[_Key | UUID, UUID]:
+    if not keys:
+        return {}
+    rows = await connection.fetch(
+        statement("events.first_seen"), [endpoint for endpoint, _ in keys], [key for _, key in keys]
+    )
+    return {(row["endpoint_id"], row["key"]): row["event_id"] for row in rows}
+
+
+def _key(event: NewEvent) -> _Key | UUID:
+    """What makes an event unique: its idempotency key at its endpoint, or without one only itself."""
+    return event.id if event.idempotency_key is None else (event.endpoint_id, event.idempotency_key)
+
+
+def _first_of_each_key(batch: Sequence[NewEvent]) -> dict[_Key | UUID, NewEvent]:
+    firsts: dict[_Key | UUID, NewEvent] = {}
+    for event in batch:
+        firsts.setdefault(_key(event), event)
+    return firsts
+
+
+def _answer(
+    event: NewEvent, firsts: dict[_Key | UUID, NewEvent], known: dict[_Key | UUID, UUID]
+) -> Accepted | Duplicate:
+    key = _key(event)
+    event_id = known[key]
+    if event_id == event.id and firsts[key] is event:
+        return Accepted(event_id=event_id)
+    return Duplicate(event_id=event_id)
+
+
+async def get(connection: Connection, event_id: UUID) -> StoredEvent | None:
+    """Return one event whole, or None."""
+    row = await connection.fetchrow(statement("events.get"), event_id)
+    return None if row is None else StoredEvent(**dict(row))
+
+
+async def page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    since: datetime | None = None,
+    endpoint_id: UUID | None = None,
+) -> list[EventRow]:
+    """Return the newest events first: those with an id below `before`, received since `since`."""
+    bounds = (before or LAST_ID, FIRST_ID if since is None else first_at(since), limit)
+    if endpoint_id is None:
+        rows = await connection.fetch(statement("events.page"), *bounds)
+    else:
+        rows = await connection.fetch(statement("events.page_of_endpoint"), *bounds, endpoint_id)
+    return [EventRow(**dict(row)) for row in rows]

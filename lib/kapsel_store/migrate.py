@@ -1,0 +1,111 @@
+"""Brings a schema to the version this code needs: numbered SQL files, each applied once, in order, checked for ever.
+
+Called by `kapsel up`, by the migration Job of an operator and by the tests. Migrations expand first and contract in a
+later release, so that old and new processes can run side by side while a rollout lasts.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+import asyncpg
+
+from kapsel_store.database import CONNECT_TIMEOUT, Connection, settings
+from kapsel_store.errors import SchemaError
+from kapsel_store.queries import statement
+
+OLDEST_SERVER = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One numbered SQL file."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> bytes:
+        return hashlib.sha256(self.sql.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What was done: the names of the migrations applied now, and whether each component has a role of its own."""
+
+    applied: tuple[str, ...]
+    roles: bool
+
+
+def known() -> tuple[Migration, ...]:
+    """Return the migrations this code ships, in order."""
+    folder = files("kapsel_store") / "sql" / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple(
+        Migration(number=int(name[:4]), name=name, sql=(folder / name).read_text(encoding="utf-8")) for name in names
+    )
+
+
+async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | None = None) -> Migrated:
+    """Apply what is missing under an advisory lock, in one transaction.
+
+    Raises SchemaError if the server is too old, the schema is newer than this code, or a migration was edited.
+    """
+    migrations = known() if migrations is None else migrations
+    connection = await asyncpg.connect(
+        url, timeout=CONNECT_TIMEOUT, server_settings=settings(schema=schema, role=None, component="migrate")
+    )
+    try:
+        if connection.get_server_version().major < OLDEST_SERVER:
+            found = connection.get_server_version().major
+            raise SchemaError(f"kapsel needs Postgres {OLDEST_SERVER} or newer; this server is version {found}")
+        async with connection.transaction():
+            await connection.execute(statement("migrate.lock"), schema)
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_identifier(schema)}")
+            await connection.execute(statement("migrate.ledger"))
+            missing = _missing(await connection.fetch(statement("migrate.applied")), migrations)
+            for migration in missing:
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    statement("migrate.done"), migration.number, migration.name, migration.checksum
+                )
+            roles = await _grant(connection, schema)
+        # A crash before the commit leaves the schema as it was.
+        return Migrated(applied=tuple(migration.name for migration in missing), roles=roles)
+    finally:
+        await connection.close()
+
+
+def _missing(applied: list[asyncpg.Record], migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    ours = {migration.number: migration for migration in migrations}
+    for row in applied:
+        migration = ours.get(row["number"])
+        if migration is None:
+            raise SchemaError(
+                f"the database's schema has migration {row['name']}, which this version of kapsel does not know: "
+                "a newer kapsel has been here; upgrade this one, or restore the database from before the upgrade"
+            )
+        if migration.checksum != row["checksum"]:
+            raise SchemaError(
+                f"migration {row['name']} was applied with other content than this version of kapsel ships: "
+                "applied migrations must never be edited; install the version that applied it"
+            )
+    done = {row["number"] for row in applied}
+    return tuple(migration for migration in migrations if migration.number not in done)
+
+
+async def _grant(connection: Connection, schema: str) -> bool:
+    """Give each component a role with the least it needs; False if this user may not make roles and there are none."""
+    if not (
+        await connection.fetchval(statement("migrate.may_make_roles"))
+        or await connection.fetchval(statement("migrate.roles_exist"))
+    ):
+        return False
+    text = (files("kapsel_store") / "sql" / "roles.sql").read_text(encoding="utf-8")
+    await connection.execute(text.replace(":schema", _identifier(schema)))
+    return True
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

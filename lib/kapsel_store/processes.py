@@ -1,0 +1,82 @@
+"""Heartbeats: which process is alive, where its metrics are, and which generation of the configuration it runs."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from kapsel_store.configuration import Source
+from kapsel_store.database import Connection, Pool, is_away
+from kapsel_store.queries import statement
+from kapsel_store.rows import Component
+
+INTERVAL = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRow:
+    """One process that was alive within the last ten seconds."""
+
+    component: Component
+    instance: str
+    address: str  # http://host:port of its health server
+    generation: int
+    started_at: datetime
+    seen_at: datetime
+
+
+async def report(connection: Connection, component: Component, instance: str, address: str, generation: int) -> None:
+    """Say that this process is alive and which generation it runs."""
+    await connection.execute(statement("processes.report"), component, instance, address, generation)
+
+
+async def leave(connection: Connection, component: Component, instance: str) -> None:
+    """Say that this process has stopped, so that the others take over its share at once."""
+    await connection.execute(statement("processes.leave"), component, instance)
+
+
+async def live(connection: Connection, component: Component) -> int:
+    """Return how many processes of a component are alive."""
+    return int(await connection.fetchval(statement("processes.live"), component))
+
+
+async def list_live(connection: Connection) -> list[ProcessRow]:
+    """Return all processes that are alive."""
+    return [ProcessRow(**dict(row)) for row in await connection.fetch(statement("processes.list_live"))]
+
+
+class Heartbeat:
+    """Reports one process until it stops, and tells how many of its kind share the work."""
+
+    def __init__(self, pool: Pool, component: Component, instance: str, address: str, source: Source) -> None:
+        self._pool = pool
+        self._component = component
+        self._instance = instance
+        self._address = address
+        self._source = source
+        self.peers = 1  # this process included
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Report every two seconds, and at once when a configuration is loaded."""
+        loaded = asyncio.Event()
+        self._source.subscribe(lambda _: loaded.set())
+        while not stopping.is_set():
+            loaded.clear()
+            await self._beat()
+            waiting = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(loaded.wait())]
+            await asyncio.wait(waiting, timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+        with suppress(Exception):  # the row ages out by itself when this fails
+            async with self._pool.acquire(timeout=1) as connection:
+                await leave(connection, self._component, self._instance)
+
+    async def _beat(self) -> None:
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                generation = self._source.current.generation
+                await report(connection, self._component, self._instance, self._address, generation)
+                self.peers = max(1, await live(connection, self._component))
+        except Exception as error:
+            if not is_away(error):
+                raise

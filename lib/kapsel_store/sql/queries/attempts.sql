@@ -1,0 +1,30 @@
+-- name: get
+SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
+FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
+LEFT JOIN leaves l ON l.attempt_id = a.id
+WHERE a.id = $1
+
+-- name: page
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status,
+       NULL::text AS response_headers, NULL::bytea AS response_body, a.response_size, a.response_digest,
+       p.namespace, p.name, t.name AS destination, l.leaf_index
+FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
+LEFT JOIN leaves l ON l.attempt_id = a.id
+WHERE a.id < $1 AND a.id >= $2 AND ($4::uuid IS NULL OR a.endpoint_id = $4)
+ORDER BY a.id DESC LIMIT $3
+
+-- name: page_of_delivery
+SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
+FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
+LEFT JOIN leaves l ON l.attempt_id = a.id
+WHERE a.id < $1 AND a.id >= $2 AND a.delivery_id = $4
+ORDER BY a.id DESC LIMIT $3
+
+-- name: page_of_event
+SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
+FROM deliveries d JOIN attempts a ON a.delivery_id = d.id
+JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
+LEFT JOIN leaves l ON l.attempt_id = a.id
+WHERE a.id < $1 AND a.id >= $2 AND d.event_id = $4
+ORDER BY a.id DESC LIMIT $3

@@ -1,0 +1,124 @@
+-- name: claim
+-- For each destination its oldest due deliveries, at most as many as it has room for, so that no destination's backlog
+-- hides another's. The lease counts by the database's clock: deliverers need not agree on the time.
+WITH due AS MATERIALIZED (
+    SELECT d.id
+    FROM unnest($1::uuid[], $2::int[]) AS want (destination_id, room),
+    LATERAL (
+        SELECT id FROM deliveries_live
+        WHERE state = 'pending' AND destination_id = want.destination_id AND due_at <= now()
+        ORDER BY due_at LIMIT want.room FOR UPDATE SKIP LOCKED
+    ) AS d
+), claimed AS (
+    UPDATE deliveries_live AS d
+    SET state = 'sending', attempts = d.attempts + 1, lease_id = $3, lease_expires_at = now() + $4
+    FROM due WHERE d.id = due.id AND d.state = 'pending'
+    RETURNING d.id, d.event_id, d.endpoint_id, d.destination_id, d.attempts, d.created_at, d.expires_at
+)
+SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, c.created_at, c.expires_at,
+       e.received_at, e.content_type, e.headers, e.body, e.body_hash, e.salt, e.correlation_id
+FROM claimed c JOIN events e ON e.id = c.event_id
+
+-- name: record
+-- Every try that was made is recorded, also when its lease was lost meanwhile; only who still holds the lease moves the
+-- delivery. The same statement feeds the sequencer, so no attempt can stay out of the log.
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::timestamptz[], $8::interval[],
+        $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[], $15::int[], $16::json[],
+        $17::bytea[], $18::bigint[], $19::bytea[], $20::uuid[], $21::text[], $22::interval[]
+    ) AS i (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
+            payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
+            response_size, response_digest, lease_id, state, retry_in)
+), recorded AS (
+    INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
+                          reason, url, payload_hash, payload_commitment, signature_digest, response_status,
+                          response_headers, response_body, response_size, response_digest)
+    SELECT id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
+           payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
+           response_size, response_digest
+    FROM input
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), queued AS (
+    INSERT INTO unsequenced (attempt_id) SELECT id FROM recorded
+)
+UPDATE deliveries AS d
+SET state = i.state, lease_id = NULL, lease_expires_at = NULL, last_reason = i.reason,
+    due_at = CASE WHEN i.state = 'pending' THEN now() + i.retry_in ELSE d.due_at END,
+    finished_at = CASE WHEN i.state = 'pending' THEN NULL ELSE now() END
+FROM input i
+WHERE d.id = i.delivery_id AND d.state = 'sending' AND d.lease_id = i.lease_id
+RETURNING d.id
+
+-- name: release
+-- Claimed but never tried: back as if nothing had happened.
+UPDATE deliveries_live SET state = 'pending', lease_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+
+-- name: rescue
+-- Whoever held these leases is gone or has hung. A row that is just being recorded is locked, and left alone.
+UPDATE deliveries_live
+SET state = 'pending', lease_id = NULL, lease_expires_at = NULL, due_at = now(), last_reason = 'lease_expired'
+WHERE state = 'sending' AND id IN (
+    SELECT id FROM deliveries_live WHERE state = 'sending' AND lease_expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+
+-- name: expire
+-- What waited past its age ends here, whatever kept it waiting: every delivery ends.
+UPDATE deliveries
+SET state = 'exhausted', finished_at = now(), last_reason = coalesce(last_reason, 'never_tried')
+WHERE state = 'pending' AND id IN (
+    SELECT id FROM deliveries_live WHERE state = 'pending' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+
+-- name: cancel
+UPDATE deliveries SET state = 'cancelled', finished_at = now(), last_reason = 'cancelled'
+WHERE state = 'pending' AND id = (
+    SELECT id FROM deliveries_live WHERE state = 'pending' AND id = $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+
+-- name: retry
+-- Final states never change, so sending again is a new delivery of the same event to the same destination.
+INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of)
+SELECT $2, d.event_id, d.endpoint_id, d.destination_id, now() + $3, d.id
+FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+WHERE d.id = $1 AND t.deleted_at IS NULL
+RETURNING id
+
+-- name: max_age_of
+SELECT d.state, t.deleted_at IS NOT NULL AS removed, p.spec AS policy
+FROM deliveries d JOIN destinations t ON t.id = d.destination_id LEFT JOIN policies p ON p.id = t.policy_id
+WHERE d.id = $1
+
+-- name: next_due
+SELECT min(d.due_at) - now()
+FROM unnest($1::uuid[]) AS want (destination_id),
+LATERAL (
+    SELECT due_at FROM deliveries_live
+    WHERE state = 'pending' AND destination_id = want.destination_id ORDER BY due_at LIMIT 1
+) AS d
+
+-- name: depth
+SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
+       count(*) FILTER (WHERE state = 'sending') AS sending,
+       coalesce(now() - min(created_at) FILTER (WHERE state = 'pending'), interval '0') AS oldest_pending_age,
+       (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'deliveries_live'::regclass) AS dead_tuples
+FROM deliveries_live
+
+-- name: get
+SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+WHERE d.id = $1
+
+-- name: page
+SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+WHERE d.id < $1 AND d.id >= $2
+  AND ($4::text[] IS NULL OR d.state = ANY ($4))
+  AND ($5::uuid IS NULL OR d.endpoint_id = $5)
+  AND ($6::uuid IS NULL OR d.event_id = $6)
+ORDER BY d.id DESC LIMIT $3

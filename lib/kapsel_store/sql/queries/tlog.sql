@@ -1,0 +1,77 @@
+-- name: try_lock
+SELECT pg_try_advisory_lock(hashtext(current_schema() || '/log/' || $1))
+
+-- name: open
+INSERT INTO logs (origin, root) VALUES ($1, sha256('')) ON CONFLICT (origin) DO NOTHING
+
+-- name: state
+SELECT id, origin, tree_size, root, frozen_reason FROM logs WHERE origin = $1
+
+-- name: states
+SELECT id, origin, tree_size, root, frozen_reason FROM logs ORDER BY id
+
+-- name: freeze
+UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
+
+-- name: pending
+SELECT a.*, p.namespace, p.name, t.name AS destination
+FROM (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT $1) u
+JOIN attempts a ON a.id = u.attempt_id
+JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
+ORDER BY a.id
+
+-- name: pending_count
+SELECT count(*) AS count, (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT 1) AS oldest FROM unsequenced
+
+-- name: chains
+SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id = ANY ($2::uuid[])
+
+-- name: advance
+-- The fence: whoever expected another size loses, and the whole transaction with it.
+UPDATE logs SET tree_size = $3, root = $4 WHERE id = $1 AND tree_size = $2 RETURNING id
+
+-- name: put_leaves
+INSERT INTO leaves (log_id, leaf_index, attempt_id, leaf)
+SELECT $1, leaf_index, attempt_id, leaf
+FROM unnest($2::bigint[], $3::uuid[], $4::bytea[]) AS l (leaf_index, attempt_id, leaf)
+
+-- name: take
+DELETE FROM unsequenced WHERE attempt_id = ANY ($1::uuid[])
+
+-- name: put_tiles
+INSERT INTO tiles (log_id, level, index, hashes)
+SELECT $1, level, index, hashes FROM unnest($2::smallint[], $3::bigint[], $4::bytea[]) AS t (level, index, hashes)
+ON CONFLICT (log_id, level, index) DO UPDATE SET hashes = excluded.hashes
+
+-- name: put_chains
+INSERT INTO chains (log_id, endpoint_id, sequence, leaf_hash)
+SELECT $1, endpoint_id, sequence, leaf_hash
+FROM unnest($2::uuid[], $3::bigint[], $4::bytea[]) AS c (endpoint_id, sequence, leaf_hash)
+ON CONFLICT (log_id, endpoint_id) DO UPDATE SET sequence = excluded.sequence, leaf_hash = excluded.leaf_hash
+
+-- name: tiles
+SELECT t.level, t.index, t.hashes
+FROM unnest($2::smallint[], $3::bigint[]) AS asked (level, index) JOIN tiles t USING (level, index)
+WHERE t.log_id = $1
+
+-- name: leaves
+SELECT leaf_index, attempt_id, leaf FROM leaves
+WHERE log_id = $1 AND leaf_index >= $2 AND leaf_index < $2 + $3 ORDER BY leaf_index
+
+-- name: leaf_of_attempt
+SELECT log_id, leaf_index, attempt_id, leaf FROM leaves WHERE attempt_id = $1
+
+-- name: publish
+INSERT INTO heads (log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature) VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: latest_head
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, published_at
+FROM heads WHERE log_id = $1 ORDER BY timestamp_ms DESC LIMIT 1
+
+-- name: newest_head
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, published_at
+FROM heads ORDER BY log_id DESC, timestamp_ms DESC LIMIT 1
+
+-- name: heads
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, published_at
+FROM heads WHERE log_id = $1 ORDER BY timestamp_ms DESC LIMIT $2

@@ -1,0 +1,54 @@
+-- One role per component with the least it needs; run after every migration, so it says the same thing each time.
+-- Roles belong to the whole server: several databases and schemas share them.
+
+DO $$
+DECLARE
+    component text;
+BEGIN
+    FOREACH component IN ARRAY ARRAY['kapsel_receiver', 'kapsel_deliverer', 'kapsel_attestor', 'kapsel_console'] LOOP
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = component) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', component);
+            END IF;
+            IF NOT pg_has_role(current_user, component, 'SET') THEN
+                EXECUTE format('GRANT %I TO %I', component, current_user);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- another migration made it at this very moment
+        END;
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), component);
+    END LOOP;
+END $$;
+
+REVOKE ALL ON ALL TABLES IN SCHEMA :schema FROM kapsel_receiver, kapsel_deliverer, kapsel_attestor, kapsel_console;
+
+-- Every process reads the configuration and says that it is alive.
+GRANT SELECT ON configuration, policies, endpoints, destinations, keys TO kapsel_receiver, kapsel_deliverer, kapsel_attestor, kapsel_console;
+GRANT SELECT, INSERT, UPDATE, DELETE ON processes TO kapsel_receiver, kapsel_deliverer, kapsel_attestor, kapsel_console;
+
+-- receiver: stores events and their deliveries; may read no body, no delivery, no attempt.
+GRANT INSERT ON events TO kapsel_receiver;
+GRANT SELECT (id) ON events TO kapsel_receiver;
+GRANT INSERT ON deliveries TO kapsel_receiver;
+GRANT SELECT, INSERT, UPDATE ON idempotency TO kapsel_receiver;
+
+-- deliverer: moves deliveries along and records attempts; changes no event and no attempt.
+GRANT SELECT ON events, deliveries, deliveries_live TO kapsel_deliverer;
+GRANT UPDATE ON deliveries, deliveries_live TO kapsel_deliverer;
+GRANT INSERT ON deliveries TO kapsel_deliverer;
+GRANT INSERT ON attempts TO kapsel_deliverer;
+GRANT SELECT (id) ON attempts TO kapsel_deliverer;
+GRANT INSERT ON unsequenced TO kapsel_deliverer;
+GRANT SELECT, INSERT, UPDATE ON circuits TO kapsel_deliverer;
+GRANT SELECT ON logs, heads TO kapsel_deliverer;
+
+-- attestor: reads attempts, writes the log; sees no event.
+GRANT SELECT ON attempts TO kapsel_attestor;
+GRANT SELECT, DELETE ON unsequenced TO kapsel_attestor;
+GRANT SELECT, INSERT, UPDATE ON logs, tiles, chains TO kapsel_attestor;
+GRANT SELECT, INSERT ON leaves, heads TO kapsel_attestor;
+
+-- console: reads everything, retries by making new deliveries, cancels pending ones, resumes destinations.
+GRANT SELECT ON events, deliveries, deliveries_live, attempts, circuits, processes, unsequenced, logs, leaves, tiles, heads, chains, audit TO kapsel_console;
+GRANT INSERT ON deliveries, audit TO kapsel_console;
+GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;

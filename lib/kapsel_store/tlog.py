@@ -1,0 +1,221 @@
+"""The rows of the Merkle log: attempts that wait for a leaf, leaves, tiles, heads.
+
+The attestor appends and publishes, the console and the prover read. Hashing and the shape of the tree are not here:
+callers bring finished tiles and roots, and the database makes sure that there is one writer and that nothing shrinks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from kapsel_store.database import Connection
+from kapsel_store.errors import StaleTreeError
+from kapsel_store.ids import timestamp
+from kapsel_store.queries import one, statement
+from kapsel_store.rows import AttemptRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogState:
+    """One log: how far it is, and why it stands still if it does."""
+
+    id: int
+    origin: str
+    tree_size: int
+    root: bytes
+    frozen_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingAttempt:
+    """An attempt without a leaf, with the names that its leaf will carry."""
+
+    attempt: AttemptRow
+    endpoint: str  # namespace/name
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The last leaf of one endpoint."""
+
+    endpoint_id: UUID
+    sequence: int
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeafRow:
+    """One stored leaf; its bytes are None once they were erased."""
+
+    leaf_index: int
+    attempt_id: UUID
+    leaf: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileRow:
+    """Up to 256 hashes of 32 bytes, side by side."""
+
+    level: int
+    index: int
+    hashes: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRow:
+    """One signed and published head."""
+
+    log_id: int
+    timestamp_ms: int
+    tree_size: int
+    root: bytes
+    checkpoint: str
+    sth_signature: bytes
+    published_at: datetime | None = None  # None until it is stored
+
+
+async def try_lock(connection: Connection, origin: str) -> bool:
+    """Become the only sequencer of a log for as long as this connection lives; False if another one is."""
+    return bool(await connection.fetchval(statement("tlog.try_lock"), origin))
+
+
+async def open_log(connection: Connection, origin: str) -> LogState:
+    """Return the log of that origin, made empty if there was none."""
+    await connection.execute(statement("tlog.open"), origin)
+    return LogState(**dict(await one(connection, "tlog.state", origin)))
+
+
+async def state(connection: Connection, origin: str) -> LogState | None:
+    """Return the log of that origin, or None."""
+    row = await connection.fetchrow(statement("tlog.state"), origin)
+    return None if row is None else LogState(**dict(row))
+
+
+async def states(connection: Connection) -> list[LogState]:
+    """Return all logs, the oldest first."""
+    return [LogState(**dict(row)) for row in await connection.fetch(statement("tlog.states"))]
+
+
+async def freeze(connection: Connection, log_id: int, reason: str) -> None:
+    """Mark a log as never to be signed again; the first reason stays."""
+    await connection.execute(statement("tlog.freeze"), log_id, reason)
+
+
+async def pending(connection: Connection, limit: int) -> list[PendingAttempt]:
+    """Return attempts that wait for a leaf, oldest id first."""
+    return [_pending(row) for row in await connection.fetch(statement("tlog.pending"), limit)]
+
+
+def _pending(row: asyncpg.Record) -> PendingAttempt:
+    fields = dict(row)
+    endpoint = f"{fields.pop('namespace')}/{fields.pop('name')}"
+    destination = fields.pop("destination")
+    return PendingAttempt(attempt=AttemptRow(**fields), endpoint=endpoint, destination=destination)
+
+
+async def pending_count(connection: Connection, now: datetime) -> tuple[int, timedelta]:
+    """Return how many attempts wait for a leaf, and how old the oldest one is."""
+    row = await one(connection, "tlog.pending_count")
+    oldest = row["oldest"]
+    return row["count"], timedelta() if oldest is None else now - timestamp(oldest)
+
+
+async def chains(connection: Connection, log_id: int, endpoint_ids: Sequence[UUID]) -> dict[UUID, Chain]:
+    """Return the last leaf of each endpoint that has one."""
+    rows = await connection.fetch(statement("tlog.chains"), log_id, list(endpoint_ids))
+    return {row["endpoint_id"]: Chain(**dict(row)) for row in rows}
+
+
+async def append(
+    connection: Connection,
+    log: LogState,
+    *,
+    new_size: int,
+    root: bytes,
+    leaves: Sequence[LeafRow],
+    tiles: Sequence[TileRow],
+    chains: Sequence[Chain],
+) -> None:
+    """Add leaves to a log in ONE transaction; raise StaleTreeError, and change nothing, if `log` is not its state."""
+    async with connection.transaction():
+        moved = await connection.fetchval(statement("tlog.advance"), log.id, log.tree_size, new_size, root)
+        if moved is None:
+            found = await state(connection, log.origin)
+            raise StaleTreeError(log.origin, log.tree_size, -1 if found is None else found.tree_size)
+        await connection.execute(
+            statement("tlog.put_leaves"),
+            log.id,
+            [leaf.leaf_index for leaf in leaves],
+            [leaf.attempt_id for leaf in leaves],
+            [leaf.leaf for leaf in leaves],
+        )
+        await connection.execute(statement("tlog.take"), [leaf.attempt_id for leaf in leaves])
+        await connection.execute(
+            statement("tlog.put_tiles"),
+            log.id,
+            [tile.level for tile in tiles],
+            [tile.index for tile in tiles],
+            [tile.hashes for tile in tiles],
+        )
+        await connection.execute(
+            statement("tlog.put_chains"),
+            log.id,
+            [chain.endpoint_id for chain in chains],
+            [chain.sequence for chain in chains],
+            [chain.leaf_hash for chain in chains],
+        )
+
+
+async def tiles(
+    connection: Connection, log_id: int, wanted: Sequence[tuple[int, int]]
+) -> Mapping[tuple[int, int], bytes]:
+    """Return the hashes of the tiles at (level, index) that exist."""
+    rows = await connection.fetch(
+        statement("tlog.tiles"), log_id, [level for level, _ in wanted], [index for _, index in wanted]
+    )
+    return {(row["level"], row["index"]): row["hashes"] for row in rows}
+
+
+async def leaves(connection: Connection, log_id: int, first: int, count: int) -> list[LeafRow]:
+    """Return the leaves [first, first + count) that exist, in order."""
+    return [LeafRow(**dict(row)) for row in await connection.fetch(statement("tlog.leaves"), log_id, first, count)]
+
+
+async def leaf_of_attempt(connection: Connection, attempt_id: UUID) -> tuple[int, LeafRow] | None:
+    """Return the log id and the leaf of an attempt, or None while it has none."""
+    row = await connection.fetchrow(statement("tlog.leaf_of_attempt"), attempt_id)
+    if row is None:
+        return None
+    fields = dict(row)
+    return fields.pop("log_id"), LeafRow(**fields)
+
+
+async def publish(connection: Connection, head: HeadRow) -> None:
+    """Store a signed head: from here on it is public."""
+    await connection.execute(
+        statement("tlog.publish"),
+        head.log_id,
+        head.timestamp_ms,
+        head.tree_size,
+        head.root,
+        head.checkpoint,
+        head.sth_signature,
+    )
+
+
+async def latest_head(connection: Connection, log_id: int | None = None) -> HeadRow | None:
+    """Return the newest head of a log, or of the newest log that has one; None if nothing was published."""
+    if log_id is None:
+        row = await connection.fetchrow(statement("tlog.newest_head"))
+    else:
+        row = await connection.fetchrow(statement("tlog.latest_head"), log_id)
+    return None if row is None else HeadRow(**dict(row))
+
+
+async def heads(connection: Connection, log_id: int, limit: int) -> list[HeadRow]:
+    """Return the newest heads of a log."""
+    return [HeadRow(**dict(row)) for row in await connection.fetch(statement("tlog.heads"), log_id, limit)]
