@@ -1,1 +1,18 @@
-"""placeholder"""
+"""Offline checks of proofs of delivery: the formats of kapsel and every check an auditor needs.
+
+It needs the standard library and pynacl, and talks to nobody. The modules: `merkle` (RFC 6962), `leaf`, `note` (C2SP
+signed note and checkpoint), `sth`, `keys`, `proof` (proof.json), `tlog_proof`, `verify`, `errors`, `cli`.
+docs/proof-format.md describes the formats so that others can write their own verifier.
+"""
+
+from kapsel_verifier.errors import VerificationError
+from kapsel_verifier.merkle import leaf_hash, node_hash, root_from_leaves, verify_consistency, verify_inclusion
+
+__all__ = [
+    "VerificationError",
+    "leaf_hash",
+    "node_hash",
+    "root_from_leaves",
+    "verify_consistency",
+    "verify_inclusion",
+]

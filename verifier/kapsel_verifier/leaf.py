@@ -1,0 +1,161 @@
+"""The leaf: what the log records of one delivery attempt, as the bytes that are hashed.
+
+The attestor builds a Leaf from an attempt and stores `encode()` as it is; nobody ever serialises a stored leaf again.
+The form is canonical JSON, a profile of RFC 8785: members in ASCII order, no white space, printable ASCII strings,
+integers from 0 to 2^53 - 1, null, no floats. One leaf has one encoding, so `parse` accepts exactly what `encode` makes.
+What the members promise, and what they do not, is in docs/proof-format.md.
+"""
+
+import re
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final
+
+from kapsel_verifier import strict
+from kapsel_verifier.errors import MalformedLeafError, TooLargeError
+
+LEAF_TYPE: Final = "kapsel.delivery-attempt"
+LEAF_VERSION: Final = 1
+MAX_LEAF_SIZE: Final = 65_535  # bytes: the length field of an entry bundle has 16 bits (C2SP tlog-tiles)
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_ENDPOINT: Final = re.compile(r"[!-.0-~]{1,253}/[!-.0-~]{1,253}").fullmatch
+_TEXT: Final = re.compile(r"[ -~]+").fullmatch
+_MAX_TEXT: Final = 253
+_MAX_URL: Final = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One delivery attempt as the log records it; a Leaf that exists keeps the profile.
+
+    Hashes, salts and digests are 32 bytes. Raises MalformedLeafError for a value outside the profile.
+    """
+
+    attempt: int  # which try of the delivery this is, from 1
+    delivery_attempt_id: str  # UUID, lower case with hyphens, as all ids here
+    delivery_id: str
+    destination: str  # name of the destination within its endpoint, at most 253 characters
+    endpoint: str  # "namespace/name"
+    endpoint_id: str
+    endpoint_sequence: int  # this endpoint's leaves in this log, counted from 0 without gaps
+    endpoint_url: str  # where the try went, at most 8,192 characters
+    event_id: str
+    outcome: str  # what came of the try, such as "delivered"
+    payload_commitment: bytes | None  # HMAC-SHA256(key = the event's salt, body as sent); None if the salt was erased
+    payload_hash: bytes  # SHA-256 of the body as sent
+    previous_leaf_hash: bytes | None  # leaf hash of this endpoint's leaf before this one; None for sequence 0 alone
+    reason: str  # stable code of why the outcome is what it is, may be empty
+    response_digest: bytes | None  # SHA-256 of the whole response body that was read
+    response_status: int | None  # HTTP status; None if there was no response
+    salt: bytes  # random, so that the hash of this leaf cannot be guessed from a neighbour's proof
+    signature_digest: bytes | None  # SHA-256 of the signature headers as sent; None if it was sent unsigned
+    timestamp: int  # milliseconds since 1970-01-01 UTC: when the try began, by the deliverer's clock
+
+    def __post_init__(self) -> None:
+        self._check_ids()
+        self._check_texts()
+        self._check_hashes()
+        self._check_numbers()
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes: the data that `merkle.leaf_hash` takes."""
+        # Written out by hand: the sequencer encodes tens of thousands a second, and the order is fixed anyway.
+        return (
+            f'{{"attempt":{self.attempt}'
+            f',"delivery_attempt_id":"{self.delivery_attempt_id}"'
+            f',"delivery_id":"{self.delivery_id}"'
+            f',"destination":{encode_basestring_ascii(self.destination)}'
+            f',"endpoint":{encode_basestring_ascii(self.endpoint)}'
+            f',"endpoint_id":"{self.endpoint_id}"'
+            f',"endpoint_sequence":{self.endpoint_sequence}'
+            f',"endpoint_url":{encode_basestring_ascii(self.endpoint_url)}'
+            f',"event_id":"{self.event_id}"'
+            f',"outcome":{encode_basestring_ascii(self.outcome)}'
+            f',"payload_commitment":{_hex_or_null(self.payload_commitment)}'
+            f',"payload_hash":"{self.payload_hash.hex()}"'
+            f',"previous_leaf_hash":{_hex_or_null(self.previous_leaf_hash)}'
+            f',"reason":{encode_basestring_ascii(self.reason)}'
+            f',"response_digest":{_hex_or_null(self.response_digest)}'
+            f',"response_status":{"null" if self.response_status is None else self.response_status}'
+            f',"salt":"{self.salt.hex()}"'
+            f',"signature_digest":{_hex_or_null(self.signature_digest)}'
+            f',"timestamp":{self.timestamp}'
+            f',"type":"{LEAF_TYPE}","v":{LEAF_VERSION}}}'
+        ).encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Leaf":
+        """Read exactly what `encode` makes; raises MalformedLeafError, or TooLargeError beyond 65,535 bytes."""
+        if len(data) > MAX_LEAF_SIZE:
+            raise TooLargeError("the leaf", MAX_LEAF_SIZE)
+        members = strict.json_object(data, "the leaf", MalformedLeafError)
+        strict.members(members, _MEMBERS, "the leaf", MalformedLeafError)
+        if members["type"] != LEAF_TYPE or members["v"] != LEAF_VERSION:
+            raise MalformedLeafError(f"the leaf is not of type {LEAF_TYPE}, version {LEAF_VERSION}")
+        leaf = cls(**{name: _read(name, members[name]) for name in cls.__slots__})
+        if leaf.encode() != data:
+            raise MalformedLeafError("the leaf is not in canonical form")
+        return leaf
+
+    def _check_ids(self) -> None:
+        for value in (self.delivery_attempt_id, self.delivery_id, self.endpoint_id, self.event_id):
+            if not _UUID(value):
+                raise MalformedLeafError("an id in the leaf is not a UUID in lower case")
+
+    def _check_texts(self) -> None:
+        if not _ENDPOINT(self.endpoint):
+            raise MalformedLeafError("the leaf's endpoint is not namespace/name")
+        for value, limit in (
+            (self.destination, _MAX_TEXT),
+            (self.outcome, _MAX_TEXT),
+            (self.endpoint_url, _MAX_URL),
+            (self.reason or "-", _MAX_TEXT),
+        ):
+            if len(value) > limit or not _TEXT(value):
+                raise MalformedLeafError(f"a text in the leaf is not 1 to {limit} characters of printable ASCII")
+
+    def _check_hashes(self) -> None:
+        for value in (self.payload_hash, self.salt):
+            if len(value) != 32:
+                raise MalformedLeafError("a hash or salt in the leaf does not have 32 bytes")
+        for optional in (
+            self.payload_commitment, self.previous_leaf_hash, self.response_digest, self.signature_digest,
+        ):  # fmt: skip
+            if optional is not None and len(optional) != 32:
+                raise MalformedLeafError("a hash in the leaf does not have 32 bytes")
+        if (self.previous_leaf_hash is None) != (self.endpoint_sequence == 0):
+            raise MalformedLeafError("the leaf has a previous leaf hash for sequence 0, or none for a later one")
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.attempt <= strict.MAX_INTEGER:
+            raise MalformedLeafError("the leaf's attempt is not counted from 1")
+        if not 0 <= self.endpoint_sequence <= strict.MAX_INTEGER or not 0 <= self.timestamp <= strict.MAX_INTEGER:
+            raise MalformedLeafError("a number in the leaf is not from 0 to 2^53 - 1")
+        if self.response_status is not None and not 0 <= self.response_status <= 999:
+            raise MalformedLeafError("the leaf's response status is not from 0 to 999")
+
+
+_INTEGERS: Final = frozenset({"attempt", "endpoint_sequence", "response_status", "timestamp"})
+_HASHES: Final = frozenset(
+    {"payload_commitment", "payload_hash", "previous_leaf_hash", "response_digest", "salt", "signature_digest"}
+)
+_NULLABLE: Final = frozenset(
+    {"payload_commitment", "previous_leaf_hash", "response_digest", "response_status", "signature_digest"}
+)
+_MEMBERS: Final = (*Leaf.__slots__, "type", "v")
+
+
+def _read(name: str, value: object) -> Any:
+    what = f"the leaf's {name}"
+    if value is None and name in _NULLABLE:
+        return None
+    if name in _INTEGERS:
+        return strict.integer(value, what, MalformedLeafError)
+    if name in _HASHES:
+        return strict.hexadecimal(value, 32, what, MalformedLeafError)
+    return strict.string(value, what, MalformedLeafError)
+
+
+def _hex_or_null(value: bytes | None) -> str:
+    return "null" if value is None else f'"{value.hex()}"'
