@@ -146,7 +146,7 @@ async def _write_keys(connection: Connection, sealing: SealingKeys, keys: tuple[
 
 def _policy_id(policy: Policy) -> UUID:
     """Policies with the same content are one row."""
-    return UUID(bytes=hashlib.sha256(_POLICY.dump_json(policy)).digest()[:16], version=8)
+    return UUID(bytes=hashlib.sha256(_POLICY.dump_json(policy)).digest()[:16])
 
 
 def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
