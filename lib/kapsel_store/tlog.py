@@ -75,6 +75,7 @@ class HeadRow:
     root: bytes
     checkpoint: str
     sth_signature: bytes
+    public_key: bytes  # of the key that signed it, so that it can be told apart after a rotation
     published_at: datetime | None = None  # None until it is stored
 
 
@@ -204,7 +205,14 @@ async def publish(connection: Connection, head: HeadRow) -> None:
         head.root,
         head.checkpoint,
         head.sth_signature,
+        head.public_key,
     )
+
+
+async def head_covering(connection: Connection, log_id: int, leaf_index: int) -> HeadRow | None:
+    """Return the first head that was published over a leaf, or None while there is none."""
+    row = await connection.fetchrow(statement("tlog.head_covering"), log_id, leaf_index)
+    return None if row is None else HeadRow(**dict(row))
 
 
 async def latest_head(connection: Connection, log_id: int | None = None) -> HeadRow | None:

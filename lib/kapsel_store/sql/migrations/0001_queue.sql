@@ -258,10 +258,11 @@ CREATE TABLE heads (
     root          bytea NOT NULL CHECK (length(root) = 32),
     checkpoint    text NOT NULL,
     sth_signature bytea NOT NULL CHECK (length(sth_signature) = 64),
+    public_key    bytea NOT NULL CHECK (length(public_key) = 32),
     published_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log_id, timestamp_ms)
 );
-CREATE INDEX heads_by_size ON heads (log_id, tree_size);
+CREATE INDEX heads_by_size ON heads (log_id, tree_size, timestamp_ms);
 CREATE TRIGGER heads_append_only BEFORE UPDATE OR DELETE ON heads FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 -- Per endpoint: its last sequence number and leaf, so that an omission shows.

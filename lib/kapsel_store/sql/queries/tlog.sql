@@ -14,7 +14,10 @@ SELECT id, origin, tree_size, root, frozen_reason FROM logs ORDER BY id
 UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 
 -- name: pending
-SELECT a.*, p.namespace, p.name, t.name AS destination
+-- What a leaf records and no more: the stored responses are large and stay where they are.
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
+       p.namespace, p.name, t.name AS destination
 FROM (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT $1) u
 JOIN attempts a ON a.id = u.attempt_id
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
@@ -62,16 +65,22 @@ WHERE log_id = $1 AND leaf_index >= $2 AND leaf_index < $2 + $3 ORDER BY leaf_in
 SELECT log_id, leaf_index, attempt_id, leaf FROM leaves WHERE attempt_id = $1
 
 -- name: publish
-INSERT INTO heads (log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO heads (log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: latest_head
-SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, published_at
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key, published_at
 FROM heads WHERE log_id = $1 ORDER BY timestamp_ms DESC LIMIT 1
 
+-- name: head_covering
+-- The first head that covers a leaf bounds its time best, and stays the same however the log grows.
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key, published_at
+FROM heads WHERE log_id = $1 AND tree_size > $2 ORDER BY tree_size, timestamp_ms LIMIT 1
+
 -- name: newest_head
-SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, published_at
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key, published_at
 FROM heads ORDER BY log_id DESC, timestamp_ms DESC LIMIT 1
 
 -- name: heads
-SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, published_at
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key, published_at
 FROM heads WHERE log_id = $1 ORDER BY timestamp_ms DESC LIMIT $2
