@@ -18,8 +18,8 @@
     ├── PayloadMismatchError       40   the body is not the one that the leaf commits to
     └── ExpectationError           41   the leaf is about something else than you asked
 
-The numbers are exit codes of kapsel-verify and part of its interface; 2 is left to usage errors. The message of an error
-says what is wrong, its `meaning` what follows from it.
+The numbers are exit codes of kapsel-verify and part of its interface; 2 is left to usage errors. The message of an
+error says what is wrong, its `meaning` what follows from it.
 """
 
 from typing import ClassVar

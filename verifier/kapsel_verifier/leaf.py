@@ -6,6 +6,7 @@ integers from 0 to 2^53 - 1, null, no floats. One leaf has one encoding, so `par
 What the members promise, and what they do not, is in docs/proof-format.md.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
@@ -20,7 +21,6 @@ MAX_LEAF_SIZE: Final = 65_535  # bytes: the length field of an entry bundle has 
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _ENDPOINT: Final = re.compile(r"[!-.0-~]{1,253}/[!-.0-~]{1,253}").fullmatch
-_TEXT: Final = re.compile(r"[ -~]+").fullmatch
 _MAX_TEXT: Final = 253
 _MAX_URL: Final = 8192
 
@@ -98,6 +98,15 @@ class Leaf:
             raise MalformedLeafError("the leaf is not in canonical form")
         return leaf
 
+    def members(self) -> dict[str, str | int | None]:
+        """Return the members as they stand in the JSON."""
+        members: dict[str, str | int | None] = json.loads(self.encode())
+        return members
+
+    def texts(self) -> dict[str, str]:
+        """Return the members as text: integers in decimal, bytes in hex, `null` for none."""
+        return {name: "null" if value is None else str(value) for name, value in self.members().items()}
+
     def _check_ids(self) -> None:
         for value in (self.delivery_attempt_id, self.delivery_id, self.endpoint_id, self.event_id):
             if not _UUID(value):
@@ -106,14 +115,16 @@ class Leaf:
     def _check_texts(self) -> None:
         if not _ENDPOINT(self.endpoint):
             raise MalformedLeafError("the leaf's endpoint is not namespace/name")
-        for value, limit in (
-            (self.destination, _MAX_TEXT),
-            (self.outcome, _MAX_TEXT),
-            (self.endpoint_url, _MAX_URL),
-            (self.reason or "-", _MAX_TEXT),
+        texts = self.destination + self.endpoint_url + self.outcome + self.reason
+        if not (texts.isascii() and texts.isprintable()):
+            raise MalformedLeafError("a text in the leaf is not printable ASCII")
+        if not self.destination or not self.endpoint_url or not self.outcome:
+            raise MalformedLeafError("a text in the leaf is empty that may not be")
+        if (
+            len(self.endpoint_url) > _MAX_URL
+            or max(map(len, (self.destination, self.outcome, self.reason))) > _MAX_TEXT
         ):
-            if len(value) > limit or not _TEXT(value):
-                raise MalformedLeafError(f"a text in the leaf is not 1 to {limit} characters of printable ASCII")
+            raise MalformedLeafError("a text in the leaf is too long")
 
     def _check_hashes(self) -> None:
         for value in (self.payload_hash, self.salt):

@@ -62,7 +62,7 @@ class VerifierKey:
     public_key: bytes  # 32 bytes
 
     def __post_init__(self) -> None:
-        if not _is_key_name(self.name):
+        if not is_key_name(self.name):
             raise MalformedKeyError("a key name is empty, too long, or has a space, a plus sign or a control character")
         ed25519.require_public_key(self.public_key)
 
@@ -95,7 +95,8 @@ class VerifierKey:
 
     def verify(self, text: str, signature: bytes) -> None:
         """Check a raw 64-byte signature over the text; raises SignatureError."""
-        ed25519.verify(self.public_key, text.encode(), signature, f"the signature of {self.name} over the checkpoint")
+        what = f"the signature of {strict.shown(self.name)} over the checkpoint"
+        ed25519.verify(self.public_key, text.encode(), signature, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,14 @@ class Note:
     signatures: tuple[Signature, ...]
 
     @classmethod
-    def parse(cls, data: bytes) -> "Note":
+    def parse(cls, data: bytes | str) -> "Note":
         """Split a signed note into text and signatures; raises MalformedNoteError or TooLargeError."""
-        if len(data) > MAX_NOTE_SIZE:
-            raise TooLargeError("the signed note", MAX_NOTE_SIZE)
         try:
-            whole = data.decode("utf-8")
-        except UnicodeDecodeError:
+            encoded = data.encode("utf-8") if isinstance(data, str) else data
+            if len(encoded) > MAX_NOTE_SIZE:
+                raise TooLargeError("the signed note", MAX_NOTE_SIZE)
+            whole = encoded.decode("utf-8")
+        except UnicodeError:
             raise MalformedNoteError("the signed note is not UTF-8") from None
         if _CONTROL.search(whole):
             raise MalformedNoteError("the signed note has a control character other than newline")
@@ -190,7 +192,8 @@ class Checkpoint:
         return "\n".join((self.origin, str(self.tree_size), strict.to_base64(self.root_hash), *self.extensions)) + "\n"
 
 
-def _is_key_name(name: str) -> bool:
+def is_key_name(name: str) -> bool:
+    """Say whether this may stand as a key name in a signature line (C2SP signed-note), at most 1,024 characters."""
     if not 0 < len(name) <= _MAX_NAME or "+" in name or _CONTROL.search(name):
         return False
     return not any(character.isspace() for character in name)
@@ -200,7 +203,7 @@ def _parse_signature(line: str) -> Signature:
     if not line.startswith(_DASH):
         raise MalformedNoteError("a signature line of the note does not begin with an em dash and a space")
     name, _, encoded = line[len(_DASH) :].partition(" ")
-    if not _is_key_name(name):
+    if not is_key_name(name):
         raise MalformedNoteError("a signature line of the note has no proper key name")
     blob = strict.base64(encoded, "a signature of the note", MalformedNoteError)
     if len(blob) < 5:
@@ -213,5 +216,5 @@ def _by_identity(verifiers: Iterable[Verifier]) -> dict[tuple[str, bytes], Verif
     for verifier in verifiers:
         identity = (verifier.name, verifier.key_id)
         if known.setdefault(identity, verifier) != verifier:
-            raise MalformedKeyError(f"two trusted keys share the name {verifier.name} and the key id")
+            raise MalformedKeyError(f"two trusted keys share the name {strict.shown(verifier.name)} and the key id")
     return known

@@ -2,7 +2,7 @@
 
 The attestor signs both forms with `sign_head`; the verifier demands both and that they agree. The small form dates the
 head, which a checkpoint does not; the checkpoint names the log, which the small form does not. It travels in the note
-as an extra signature line of type 0xff that other readers ignore. Why there are two: docs/adr/0001-two-forms-of-one-head.md.
+as an extra signature line of type 0xff that other readers ignore. docs/adr/0001-two-forms-of-one-head.md says why.
 """
 
 import struct
@@ -104,7 +104,7 @@ class SignedTreeHead:
     def from_json(cls, value: dict[str, Any]) -> "SignedTreeHead":
         """Read the JSON form; raises MalformedProofError or UnsupportedProofError."""
         what, error = "the tree head", MalformedProofError
-        if value.get("version", STH_VERSION) != STH_VERSION or value.get("alg", ALGORITHM) != ALGORITHM:
+        if not strict.same(value.get("version"), STH_VERSION) or not strict.same(value.get("alg"), ALGORITHM):
             raise UnsupportedProofError(f"the tree head is not of version {STH_VERSION} with {ALGORITHM}")
         strict.members(value, _MEMBERS, what, error)
         return cls(
@@ -134,7 +134,9 @@ class SignedTreeHead:
     def verify(self, key: note.VerifierKey) -> None:
         """Check the signature over the 48 bytes; raises SignatureError."""
         message = sth_message(self.tree_size, self.timestamp_ms, self.root_hash)
-        ed25519.verify(key.public_key, message, self.signature, f"the signature of {key.name} over the tree head")
+        ed25519.verify(
+            key.public_key, message, self.signature, f"the signature of {strict.shown(key.name)} over the tree head"
+        )
 
     def line(self, key: note.VerifierKey) -> str:
         """Return the extra signature line that carries this head in the note."""
@@ -160,7 +162,9 @@ def sign_head(
     Raises SignatureError, or HeadMismatchError if the key is not named after the origin.
     """
     if key.name != checkpoint.origin:
-        raise HeadMismatchError(f"the key {key.name} is not named after the origin {checkpoint.origin}")
+        raise HeadMismatchError(
+            f"the key {strict.shown(key.name)} is not named after the origin {strict.shown(checkpoint.origin)}"
+        )
     text = checkpoint.text()
     over_text = sign(text.encode())
     key.verify(text, over_text)

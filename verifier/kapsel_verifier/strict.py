@@ -19,7 +19,7 @@ _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 Refusal = type[VerificationError]
 
 
-class _Duplicate(ValueError):
+class _DuplicateError(ValueError):
     """A JSON object holds one key twice."""
 
 
@@ -34,8 +34,8 @@ def json_object(data: bytes, what: str, error: Refusal) -> dict[str, Any]:
             parse_float=_no_number,
             parse_constant=_no_number,
         )
-    except _Duplicate as duplicate:
-        raise error(f"{what} has the member {duplicate} twice") from None
+    except _DuplicateError as duplicate:
+        raise error(f"{what} has the member {shown(str(duplicate))} twice") from None
     except UnicodeDecodeError:
         raise error(f"{what} is not UTF-8") from None
     except (ValueError, RecursionError) as cause:
@@ -52,7 +52,12 @@ def members(value: dict[str, Any], names: tuple[str, ...], what: str, error: Ref
             raise error(f"{what} has no member {name}")
     for name in value:
         if name not in names:
-            raise error(f"{what} has a member {_shown(name)} that it may not have")
+            raise error(f"{what} has a member {shown(name)} that it may not have")
+
+
+def same(value: object, constant: str | int) -> bool:
+    """Say whether a JSON value is this constant; to Python alone, `true` equals 1."""
+    return type(value) is type(constant) and value == constant
 
 
 def integer(value: object, what: str, error: Refusal) -> int:
@@ -99,11 +104,17 @@ def to_base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
+def shown(text: str) -> str:
+    """Return text from an untrusted file so that it can neither fill a terminal nor steer it."""
+    cut = text if len(text) <= 200 else text[:200] + "..."
+    return cut if cut.isascii() and cut.isprintable() else ascii(cut)
+
+
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, item in pairs:
         if key in value:
-            raise _Duplicate(_shown(key))
+            raise _DuplicateError(key)
         value[key] = item
     return value
 
@@ -116,11 +127,6 @@ def _integer(text: str) -> int:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"the number {text[:20]} is not an integer")
-
-
-def _shown(name: str) -> str:
-    """Return a name from an untrusted file so that it cannot forge lines on a terminal."""
-    return ascii(name if len(name) <= 40 else name[:40] + "...")
 
 
 def _first_line(cause: Exception) -> str:

@@ -1,0 +1,84 @@
+"""The proof as other transparency-log tools read it: C2SP tlog-proof v1, extension `.tlog-proof`.
+
+It carries the same facts as proof.json. The leaf travels in the `extra` line, which C2SP leaves to the application and
+which nothing protects; that is no loss, since its hash must lead to the signed root.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from kapsel_verifier import strict
+from kapsel_verifier.errors import MalformedProofError, TooLargeError
+from kapsel_verifier.leaf import MAX_LEAF_SIZE
+from kapsel_verifier.merkle import HASH_SIZE
+from kapsel_verifier.proof import MAX_PATH, MAX_PROOF_SIZE, Proof
+
+HEADER: Final = "c2sp.org/tlog-proof@v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlogProof:
+    """What a `.tlog-proof` file says; `verify.verify_proof` judges it."""
+
+    leaf: bytes
+    leaf_index: int  # from 0
+    inclusion_proof: tuple[bytes, ...]  # 32-byte hashes from the leaf's sibling up
+    checkpoint: str  # the signed note, verbatim
+
+    @classmethod
+    def of(cls, proof: Proof) -> "TlogProof":
+        """Return the same proof in this form."""
+        return cls(
+            leaf=proof.leaf,
+            leaf_index=proof.leaf_index,
+            inclusion_proof=proof.inclusion_proof,
+            checkpoint=proof.checkpoint,
+        )
+
+    def encode(self) -> bytes:
+        """Return the file."""
+        hashes = "".join(f"{strict.to_base64(node)}\n" for node in self.inclusion_proof)
+        head = f"{HEADER}\nextra {strict.to_base64(self.leaf)}\nindex {self.leaf_index}\n"
+        return f"{head}{hashes}\n{self.checkpoint}".encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> "TlogProof":
+        """Read the file strictly; raises MalformedProofError or TooLargeError (beyond 1 MiB)."""
+        if len(data) > MAX_PROOF_SIZE:
+            raise TooLargeError("the proof", MAX_PROOF_SIZE)
+        try:
+            head, separator, checkpoint = data.decode("utf-8").partition("\n\n")
+        except UnicodeDecodeError:
+            raise MalformedProofError("the proof is not UTF-8") from None
+        lines = head.split("\n")
+        if not separator or lines[0] != HEADER:
+            raise MalformedProofError(f"the file is not a {HEADER} with a checkpoint")
+        if len(lines) < 3 or len(lines) > 3 + MAX_PATH:
+            raise MalformedProofError("the proof lacks its extra or index line, or has too many hashes")
+        leaf = strict.base64(_after("extra ", lines[1]), "the extra line of the proof", MalformedProofError)
+        if len(leaf) > MAX_LEAF_SIZE:
+            raise TooLargeError("the leaf", MAX_LEAF_SIZE)
+        return cls(
+            leaf=leaf,
+            leaf_index=strict.decimal(_after("index ", lines[2]), "the index of the proof", MalformedProofError),
+            inclusion_proof=tuple(_hash(line) for line in lines[3:]),
+            checkpoint=checkpoint,
+        )
+
+
+def is_tlog_proof(data: bytes) -> bool:
+    """Say whether a file begins as a `.tlog-proof` does."""
+    return data.startswith(HEADER.encode())
+
+
+def _after(prefix: str, line: str) -> str:
+    if not line.startswith(prefix):
+        raise MalformedProofError(f"a line of the proof does not begin with {prefix.strip()}")
+    return line.removeprefix(prefix)
+
+
+def _hash(line: str) -> bytes:
+    node = strict.base64(line, "a hash of the proof", MalformedProofError)
+    if len(node) != HASH_SIZE:
+        raise MalformedProofError(f"a hash of the proof does not have {HASH_SIZE} bytes")
+    return node
