@@ -176,6 +176,7 @@ class Source:
         self.current = Configuration()
         self.loaded = False
         self.reachable = False
+        self.problem: str | None = None  # why the newest configuration could not be loaded
 
     def subscribe(self, callback: Callable[[Configuration], None]) -> None:
         """Call back with each configuration that is loaded from now on."""
@@ -187,9 +188,11 @@ class Source:
             self._changed.clear()
             try:
                 await self._refresh()
-                self.reachable = True
-            except SealingError:
-                logger.exception("the configuration cannot be opened; keeping generation %d", self.current.generation)
+                self.reachable, self.problem = True, None
+            except SealingError as error:
+                if self.problem is None:
+                    logger.exception("a key cannot be opened; keeping generation %d", self.current.generation)
+                self.problem = str(error)
             except Exception as error:
                 if not is_away(error):
                     raise

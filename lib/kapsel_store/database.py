@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import TypeAlias
 
 import asyncpg
-from kapsel_runtime.backoff import delays
 
+from kapsel_runtime.backoff import delays
 from kapsel_store.errors import DatabaseURLError
 
 CONFIGURATION_CHANNEL = "kapsel_configuration"

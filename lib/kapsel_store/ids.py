@@ -3,9 +3,10 @@
 import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS = 74
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 
@@ -53,10 +54,9 @@ def first_at(moment: datetime) -> UUID:
 
 def timestamp(identifier: UUID) -> datetime:
     """Return when a version 7 id was made, to the millisecond, in UTC."""
-    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=identifier.int >> 80)
 
 
 def milliseconds(moment: datetime) -> int:
     """Return whole milliseconds since the epoch of an aware time."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return round((moment - epoch).total_seconds() * 1_000_000) // 1000
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

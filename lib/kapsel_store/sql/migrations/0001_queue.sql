@@ -117,7 +117,9 @@ CREATE TABLE deliveries (
     last_reason      text,
     replay_of        uuid,
     PRIMARY KEY (id, state),
-    CONSTRAINT leased_while_sending CHECK ((state = 'sending') = (lease_id IS NOT NULL AND lease_expires_at IS NOT NULL)),
+    CONSTRAINT leased_while_sending CHECK (
+        (state = 'sending') = (lease_id IS NOT NULL) AND (state = 'sending') = (lease_expires_at IS NOT NULL)
+    ),
     CONSTRAINT finished_when_final CHECK ((state IN ('delivered', 'exhausted', 'cancelled')) = (finished_at IS NOT NULL)),
     CONSTRAINT delivered_by_an_attempt CHECK (state <> 'delivered' OR attempts > 0)
 ) PARTITION BY LIST (state);

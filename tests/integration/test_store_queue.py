@@ -1,0 +1,432 @@
+"""The queue on a real Postgres: events in once, deliveries leased, fenced, rescued, ended."""
+
+import asyncio
+import hashlib
+import os
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from kapsel_store import attempts, circuits, configuration, deliveries, events, ids, partitions
+from kapsel_store.rows import (
+    Accepted,
+    AttemptRow,
+    Claimed,
+    Configuration,
+    DestinationRow,
+    Duplicate,
+    EndpointRow,
+    NewDelivery,
+    NewEvent,
+    Policy,
+    Result,
+    Verification,
+)
+from kapsel_store.states import FINAL, TRANSITIONS, State
+
+LEASE = timedelta(seconds=30)
+
+
+def endpoint(name: str = "orders") -> EndpointRow:
+    return EndpointRow(id=uuid4(), namespace="shop", name=name, verification=Verification(scheme="none"))
+
+
+def destination(of: EndpointRow, name: str = "billing", policy: Policy | None = None) -> DestinationRow:
+    return DestinationRow(
+        id=uuid4(), endpoint_id=of.id, name=name, url="http://127.0.0.1:9/", policy=policy or Policy()
+    )
+
+
+def event(of: EndpointRow, *to: DestinationRow, key: bytes | None = None, body: bytes = b"{}") -> NewEvent:
+    return NewEvent(
+        id=ids.new(),
+        endpoint_id=of.id,
+        received_at=datetime.now(UTC),
+        content_type="application/json",
+        headers='[["content-type", "application/json"]]',
+        body=body,
+        body_hash=hashlib.sha256(body).digest(),
+        salt=os.urandom(32),
+        idempotency_key=None if key is None else hashlib.sha256(key).digest(),
+        idempotency_window=None if key is None else timedelta(hours=1),
+        correlation_id=None,
+        deliveries=tuple(NewDelivery(id=ids.new(), destination_id=row.id, max_age=row.policy.max_age) for row in to),
+    )
+
+
+def result(claimed: Claimed, lease: UUID, state: State, retry_in: timedelta | None = None) -> Result:
+    attempt = AttemptRow(
+        id=ids.new(),
+        delivery_id=claimed.id,
+        event_id=claimed.event_id,
+        endpoint_id=claimed.endpoint_id,
+        destination_id=claimed.destination_id,
+        number=claimed.number,
+        started_at=datetime.now(UTC),
+        duration=timedelta(milliseconds=3),
+        outcome="delivered" if state is State.DELIVERED else "refused",
+        reason="status_200" if state is State.DELIVERED else "status_500",
+        url="http://127.0.0.1:9/",
+        payload_hash=claimed.body_hash,
+        payload_commitment=None,
+        signature_digest=None,
+        response_status=200 if state is State.DELIVERED else 500,
+    )
+    return Result(attempt=attempt, lease_id=lease, state=state, retry_in=retry_in)
+
+
+class Queue:
+    """One endpoint with one destination in a fresh schema, and a connection that owns it."""
+
+    def __init__(self, connection: asyncpg.Connection, sealing, policy: Policy | None = None) -> None:
+        self.connection = connection
+        self.endpoint = endpoint()
+        self.destination = destination(self.endpoint, policy=policy)
+        self.sealing = sealing
+
+    async def configure(self, *more: DestinationRow) -> None:
+        rows = (self.destination, *more)
+        desired = Configuration(endpoints=(self.endpoint,), destinations=rows)
+        await configuration.apply(self.connection, self.sealing, desired, actor="test")
+
+    async def put(self, count: int = 1) -> list[NewEvent]:
+        batch = [event(self.endpoint, self.destination) for _ in range(count)]
+        await events.insert(self.connection, batch)
+        return batch
+
+    async def claim(self, room: int = 100, lease: timedelta = LEASE) -> tuple[UUID, list[Claimed]]:
+        return await deliveries.claim(self.connection, {self.destination.id: room}, lease)
+
+
+@pytest.fixture
+async def queue(database) -> Queue:
+    made = Queue(await (await database.pool()).acquire(), database.sealing)
+    await made.configure()
+    return made
+
+
+async def test_an_event_and_its_deliveries_are_stored_together(queue: Queue) -> None:
+    second = destination(queue.endpoint, "audit")
+    await queue.configure(second)
+    new = event(queue.endpoint, queue.destination, second, body=b'{"a": 1}')
+    assert await events.insert(queue.connection, [new]) == [Accepted(event_id=new.id)]
+    stored = await events.get(queue.connection, new.id)
+    assert stored is not None
+    assert stored.body == b'{"a": 1}'
+    rows = await deliveries.page(queue.connection, limit=10, event_id=new.id)
+    assert {(row.destination, row.state) for row in rows} == {("billing", State.PENDING), ("audit", State.PENDING)}
+
+
+async def test_a_key_seen_before_answers_with_the_first_event_within_a_batch_and_across(queue: Queue) -> None:
+    first, twin, other = (event(queue.endpoint, queue.destination, key=key) for key in (b"a", b"a", b"b"))
+    answers = await events.insert(queue.connection, [first, twin, other])
+    assert answers == [Accepted(event_id=first.id), Duplicate(event_id=first.id), Accepted(event_id=other.id)]
+    late = event(queue.endpoint, queue.destination, key=b"b")
+    assert await events.insert(queue.connection, [late]) == [Duplicate(event_id=other.id)]
+    assert len(await deliveries.page(queue.connection, limit=10)) == 2
+
+
+async def test_the_same_key_at_two_endpoints_is_two_events(queue: Queue) -> None:
+    elsewhere = endpoint("elsewhere")
+    here, there = event(queue.endpoint, key=b"a"), event(elsewhere, key=b"a")
+    assert await events.insert(queue.connection, [here, there]) == [
+        Accepted(event_id=here.id),
+        Accepted(event_id=there.id),
+    ]
+
+
+async def test_a_key_is_free_again_after_its_window(queue: Queue) -> None:
+    first = event(queue.endpoint, key=b"a")
+    await events.insert(queue.connection, [first])
+    await queue.connection.execute("UPDATE idempotency SET expires_at = now() - interval '1 second'")
+    again = event(queue.endpoint, key=b"a")
+    assert await events.insert(queue.connection, [again]) == [Accepted(event_id=again.id)]
+
+
+async def test_receivers_that_store_the_same_keys_at_once_agree_on_the_first_event(database, queue: Queue) -> None:
+    pool = await database.pool("receiver")
+    keys = [os.urandom(8) for _ in range(50)]
+
+    async def receive(order: list[bytes]) -> list[Accepted | Duplicate]:
+        batch = [event(queue.endpoint, queue.destination, key=key) for key in order]
+        async with pool.acquire() as connection:
+            return await events.insert(connection, batch)
+
+    first, second = await asyncio.gather(receive(keys), receive(keys[::-1]))
+    assert [answer.event_id for answer in first] == [answer.event_id for answer in second[::-1]]
+    assert len(await events.page(queue.connection, limit=200)) == 50
+
+
+async def test_claims_at_once_share_the_deliveries_without_overlap(database, queue: Queue) -> None:
+    await queue.put(100)
+    pool = await database.pool("deliverer")
+
+    async def claim() -> list[UUID]:
+        async with pool.acquire() as connection:
+            _, claimed = await deliveries.claim(connection, {queue.destination.id: 60}, LEASE)
+            return [row.id for row in claimed]
+
+    one, two = await asyncio.gather(claim(), claim())
+    assert not set(one) & set(two)
+    assert len(one) + len(two) == 100
+
+
+async def test_a_claim_takes_the_oldest_and_leaves_room_limits_alone(queue: Queue) -> None:
+    batch = await queue.put(5)
+    _, claimed = await queue.claim(room=2)
+    assert {row.event_id for row in claimed} == {batch[0].id, batch[1].id}
+    assert {row.number for row in claimed} == {1}
+
+
+async def test_a_destination_with_a_backlog_does_not_hide_another(queue: Queue) -> None:
+    quiet = destination(queue.endpoint, "quiet")
+    await queue.configure(quiet)
+    await queue.put(50)
+    await events.insert(queue.connection, [event(queue.endpoint, quiet)])
+    _, claimed = await deliveries.claim(queue.connection, {queue.destination.id: 5, quiet.id: 5}, LEASE)
+    assert [row.destination_id for row in claimed].count(quiet.id) == 1
+    assert len(claimed) == 6
+
+
+async def test_a_recorded_try_moves_its_delivery_and_waits_for_the_sequencer(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    assert await deliveries.record(queue.connection, [result(claimed, lease, State.DELIVERED)]) == {claimed.id}
+    row = await deliveries.get(queue.connection, claimed.id)
+    assert row is not None
+    assert (row.state, row.attempts, row.last_reason) == (State.DELIVERED, 1, "status_200")
+    assert row.finished_at is not None
+    [attempt] = await attempts.page(queue.connection, limit=10, delivery_id=claimed.id)
+    assert await queue.connection.fetchval("SELECT attempt_id FROM unsequenced") == attempt.attempt.id
+
+
+async def test_a_retry_is_due_after_its_wait_and_counts_up(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    await deliveries.record(queue.connection, [result(claimed, lease, State.PENDING, timedelta(seconds=60))])
+    assert (await queue.claim())[1] == []
+    wait = await deliveries.next_due(queue.connection, [queue.destination.id])
+    assert wait is not None
+    assert timedelta(seconds=55) < wait <= timedelta(seconds=60)
+    await queue.connection.execute("UPDATE deliveries SET due_at = now() WHERE state = 'pending'")
+    _, [again] = await queue.claim()
+    assert (again.id, again.number) == (claimed.id, 2)
+
+
+async def test_who_lost_the_lease_records_the_try_and_moves_nothing(queue: Queue) -> None:
+    await queue.put()
+    slow_lease, [slow] = await queue.claim(lease=timedelta(seconds=-1))
+    assert await deliveries.rescue(queue.connection) == 1
+    quick_lease, [quick] = await queue.claim()
+    assert await deliveries.record(queue.connection, [result(slow, slow_lease, State.DELIVERED)]) == set()
+    row = await deliveries.get(queue.connection, slow.id)
+    assert row is not None
+    assert row.state is State.SENDING
+    await deliveries.record(queue.connection, [result(quick, quick_lease, State.DELIVERED)])
+    recorded = await attempts.page(queue.connection, limit=10, delivery_id=slow.id)
+    assert [attempt.attempt.number for attempt in recorded] == [2, 1]
+
+
+async def test_recording_the_same_result_again_changes_nothing(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    done = result(claimed, lease, State.DELIVERED)
+    await deliveries.record(queue.connection, [done])
+    assert await deliveries.record(queue.connection, [done]) == set()
+    assert await queue.connection.fetchval("SELECT count(*) FROM attempts") == 1
+    assert await queue.connection.fetchval("SELECT count(*) FROM unsequenced") == 1
+
+
+async def test_released_deliveries_go_back_as_if_never_claimed(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    await deliveries.release(queue.connection, {claimed.id: lease})
+    _, [again] = await queue.claim()
+    assert again.number == 1
+
+
+async def test_a_lease_that_still_holds_is_not_rescued(queue: Queue) -> None:
+    await queue.put()
+    await queue.claim()
+    assert await deliveries.rescue(queue.connection) == 0
+
+
+async def test_what_waits_past_its_age_is_exhausted(queue: Queue) -> None:
+    [waiting] = await queue.put()
+    await queue.connection.execute("UPDATE deliveries SET expires_at = now() - interval '1 second'")
+    assert await deliveries.expire(queue.connection) == 1
+    [row] = await deliveries.page(queue.connection, limit=1, event_id=waiting.id)
+    assert (row.state, row.last_reason) == (State.EXHAUSTED, "never_tried")
+
+
+async def test_only_a_pending_delivery_can_be_cancelled(queue: Queue) -> None:
+    await queue.put(2)
+    _, [sending] = await queue.claim(room=1)
+    [pending] = await deliveries.page(queue.connection, limit=5, states=[State.PENDING])
+    assert not await deliveries.cancel(queue.connection, sending.id)
+    assert await deliveries.cancel(queue.connection, pending.id)
+    assert not await deliveries.cancel(queue.connection, pending.id)
+
+
+async def test_a_retry_by_hand_is_a_new_delivery_and_the_old_one_stays(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    early = await deliveries.retry(queue.connection, claimed.id)
+    assert early == deliveries.NotRetried(reason="not_final")
+    await deliveries.record(queue.connection, [result(claimed, lease, State.EXHAUSTED)])
+    made = await deliveries.retry(queue.connection, claimed.id)
+    assert isinstance(made, UUID)
+    new = await deliveries.get(queue.connection, made)
+    old = await deliveries.get(queue.connection, claimed.id)
+    assert new is not None
+    assert old is not None
+    assert (new.state, new.replay_of, old.state) == (State.PENDING, claimed.id, State.EXHAUSTED)
+    assert await deliveries.retry(queue.connection, uuid4()) == deliveries.NotRetried(reason="unknown")
+
+
+async def test_a_removed_destination_cancels_what_waited_for_it(queue: Queue) -> None:
+    await queue.put()
+    gone = Configuration(endpoints=(queue.endpoint,))
+    await configuration.apply(queue.connection, queue.sealing, gone, actor="test")
+    [row] = await deliveries.page(queue.connection, limit=1)
+    assert (row.state, row.last_reason) == (State.CANCELLED, "destination_removed")
+    assert await deliveries.retry(queue.connection, row.id) == deliveries.NotRetried(reason="destination_removed")
+
+
+async def test_the_depth_counts_what_waits_and_what_is_being_sent(queue: Queue) -> None:
+    await queue.put(3)
+    await queue.claim(room=1)
+    depth = await deliveries.depth(queue.connection)
+    assert (depth.pending, depth.sending) == (2, 1)
+    assert depth.oldest_pending_age > timedelta()
+
+
+async def put_into(queue: Queue, state: State) -> UUID:
+    """Make a delivery that is in `state`, by the ways that lead there."""
+    [new] = await queue.put()
+    delivery_id = new.deliveries[0].id
+    if state is State.CANCELLED:
+        await deliveries.cancel(queue.connection, delivery_id)
+    elif state is not State.PENDING:
+        lease, [claimed] = await queue.claim()
+        if state is not State.SENDING:
+            await deliveries.record(queue.connection, [result(claimed, lease, state)])
+    return delivery_id
+
+
+@pytest.mark.parametrize("source", list(State))
+@pytest.mark.parametrize("target", list(State))
+async def test_the_database_allows_exactly_the_transitions_of_the_state_table(
+    queue: Queue, source: State, target: State
+) -> None:
+    delivery_id = await put_into(queue, source)
+    stays_pending = source is target is State.PENDING  # moving its due time is no transition
+    allowed = target in TRANSITIONS[source].values() or stays_pending
+    change = queue.connection.execute(
+        """UPDATE deliveries SET state = $2, attempts = 1,
+               lease_id = CASE WHEN $2 = 'sending' THEN id END,
+               lease_expires_at = CASE WHEN $2 = 'sending' THEN now() END,
+               finished_at = CASE WHEN $2 = ANY ($3) THEN now() END
+           WHERE id = $1""",
+        delivery_id,
+        target,
+        list(FINAL),
+    )
+    if allowed:
+        await change
+    else:
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="cannot become"):
+            await change
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("state", "'unheard_of'"),
+        ("lease_id", "id"),
+        ("finished_at", "now()"),
+        ("attempts", "-1"),
+    ],
+)
+async def test_impossible_rows_are_refused(queue: Queue, column: str, value: str) -> None:
+    await queue.put()
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await queue.connection.execute(f"UPDATE deliveries SET {column} = {value}")
+
+
+@pytest.mark.parametrize("change", ["UPDATE attempts SET reason = 'x'", "DELETE FROM attempts", "TRUNCATE attempts"])
+async def test_attempts_are_append_only_even_for_the_owner(queue: Queue, change: str) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    await deliveries.record(queue.connection, [result(claimed, lease, State.DELIVERED)])
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
+        await queue.connection.execute(change)
+
+
+async def test_a_circuit_changes_under_its_lock_and_only_if_the_rule_says_so(database, queue: Queue) -> None:
+    from dataclasses import replace
+
+    pool = await database.pool("deliverer", size=8)
+
+    async def fail() -> None:
+        async with pool.acquire() as connection:
+            await circuits.change(
+                connection,
+                queue.destination.id,
+                lambda row, _: replace(row, attempts=row.attempts + 1, failures=row.failures + 1),
+            )
+
+    await asyncio.gather(*(fail() for _ in range(20)))
+    loaded = await circuits.load(queue.connection, [queue.destination.id])
+    assert loaded[queue.destination.id].failures == 20
+
+
+async def test_a_changed_destination_gets_a_fresh_circuit(queue: Queue) -> None:
+    from dataclasses import replace
+
+    def stop(row: circuits.CircuitRow, now: datetime) -> circuits.CircuitRow:
+        return replace(row, disabled_at=now, disabled_reason="status_410")
+
+    await circuits.change(queue.connection, queue.destination.id, stop)
+    queue.destination = replace(queue.destination, url="http://127.0.0.1:9/new")
+    await queue.configure()
+    loaded = await circuits.load(queue.connection, [queue.destination.id])
+    assert loaded[queue.destination.id].disabled_at is None
+
+
+async def test_partitions_are_made_ahead_and_dropped_after_retention(queue: Queue) -> None:
+    now = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
+    made = await partitions.maintain(queue.connection, now)
+    assert "events_20260301" in made.made
+    assert "deliveries_final_20260304" in made.made
+    assert (await partitions.maintain(queue.connection, now)).made == ()
+    late = await partitions.maintain(queue.connection, now + timedelta(days=60))
+    assert "events_20260301" in late.dropped
+    assert "attempts_20260304" in late.dropped
+
+
+async def test_an_event_outside_every_partition_is_stored_and_its_day_is_left_to_the_default(queue: Queue) -> None:
+    [stray] = await queue.put()
+    now = ids.timestamp(stray.id)
+    made = await partitions.maintain(queue.connection, now)
+    assert f"events_{now:%Y%m%d}" not in made.made
+    assert f"attempts_{now:%Y%m%d}" in made.made
+    assert await events.get(queue.connection, stray.id) is not None
+
+
+async def test_expired_idempotency_keys_are_forgotten(queue: Queue) -> None:
+    await events.insert(queue.connection, [event(queue.endpoint, key=b"a"), event(queue.endpoint, key=b"b")])
+    await queue.connection.execute(
+        "UPDATE idempotency SET expires_at = now() - interval '1 day' WHERE key = $1", hashlib.sha256(b"a").digest()
+    )
+    assert (await partitions.maintain(queue.connection, datetime.now(UTC))).forgotten_keys == 1
+    assert await queue.connection.fetchval("SELECT count(*) FROM idempotency") == 1
+
+
+async def test_finding_an_event_by_its_id_touches_one_partition(queue: Queue) -> None:
+    now = datetime.now(UTC)
+    await partitions.maintain(queue.connection, now)
+    plan = await queue.connection.fetch(f"EXPLAIN SELECT body FROM events WHERE id = '{ids.first_at(now)}'")
+    assert sum("Scan" in line[0] for line in plan) == 1

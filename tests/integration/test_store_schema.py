@@ -1,0 +1,319 @@
+"""Migrations, roles, configuration, audit and the log's rows on a real Postgres."""
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from kapsel_store import audit, configuration, database, processes, tlog
+from kapsel_store.errors import SchemaError, SealingError, StaleTreeError
+from kapsel_store.migrate import Migration, known, migrate
+from kapsel_store.rows import (
+    Backoff,
+    Configuration,
+    DestinationRow,
+    EndpointRow,
+    Idempotency,
+    KeyRow,
+    LogRow,
+    Policy,
+    RateLimit,
+    RelayRow,
+    Verification,
+)
+from kapsel_store.sealing import SealingKeys
+
+ORDERS = EndpointRow(
+    id=uuid4(),
+    namespace="shop",
+    name="orders",
+    verification=Verification(scheme="stripe", key_name="in", tolerance=timedelta(minutes=10)),
+    idempotency=Idempotency(source="Header", header="Idempotency-Key"),
+    rate_limit=RateLimit(requests_per_second=0.5, burst=3),
+)
+BILLING = DestinationRow(
+    id=uuid4(),
+    endpoint_id=ORDERS.id,
+    name="billing",
+    url="https://billing.example.com/",
+    headers=(("x-team", "billing"),),
+    policy=Policy(backoff=Backoff(type="Schedule", schedule=(timedelta(seconds=5), timedelta(hours=1)))),
+)
+KEY = KeyRow(
+    id=uuid4(),
+    namespace="shop",
+    name="in",
+    version=1,
+    algorithm="HMAC-SHA256",
+    secret=b"the secret of stripe",
+    not_before=datetime(2026, 1, 1, tzinfo=UTC),
+)
+FULL = Configuration(
+    relay=RelayRow(namespace="shop", name="main", allowed_cidrs=("10.0.0.0/8",)),
+    endpoints=(ORDERS,),
+    destinations=(BILLING,),
+    keys=(KEY,),
+    log=LogRow(namespace="shop", name="main", origin="kapsel.test/shop", key_name="log"),
+)
+
+
+@pytest.fixture
+async def owner(database) -> asyncpg.Connection:
+    return await (await database.pool()).acquire()
+
+
+async def test_migrating_twice_or_at_once_applies_each_migration_once(postgres, database) -> None:
+    await asyncio.gather(*(migrate(postgres.url, schema=database.schema) for _ in range(3)))
+    assert (await migrate(postgres.url, schema=database.schema)).applied == ()
+
+
+async def test_a_schema_from_a_newer_version_is_refused_with_what_to_do(postgres, database) -> None:
+    newer = (*known(), Migration(number=9999, name="9999_later.sql", sql="SELECT 1"))
+    await migrate(postgres.url, schema=database.schema, migrations=newer)
+    with pytest.raises(SchemaError, match=r"9999_later\.sql.*upgrade"):
+        await migrate(postgres.url, schema=database.schema)
+
+
+async def test_an_applied_migration_that_was_edited_is_refused(postgres, database) -> None:
+    edited = tuple(replace(migration, sql=migration.sql + " ") for migration in known())
+    with pytest.raises(SchemaError, match="never be edited"):
+        await migrate(postgres.url, schema=database.schema, migrations=edited)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(postgres, database, owner: asyncpg.Connection) -> None:
+    broken = (*known(), Migration(number=9999, name="9999_broken.sql", sql="CREATE TABLE half (); SELECT 1/0"))
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(postgres.url, schema=database.schema, migrations=broken)
+    assert await owner.fetchval("SELECT to_regclass('half')") is None
+
+
+REFUSED = {
+    "receiver": [
+        "SELECT body FROM events",
+        "UPDATE events SET body = NULL",
+        "DELETE FROM events",
+        "SELECT * FROM deliveries",
+        "UPDATE deliveries SET due_at = now()",
+        "SELECT * FROM attempts",
+        "INSERT INTO attempts (id) VALUES (gen_random_uuid())",
+        "DELETE FROM idempotency",
+        "UPDATE endpoints SET namespace = 'x'",
+        "INSERT INTO keys (id) VALUES (gen_random_uuid())",
+        "SELECT * FROM leaves",
+        "SELECT * FROM audit",
+    ],
+    "deliverer": [
+        "UPDATE events SET body = NULL",
+        "INSERT INTO events (id) VALUES (gen_random_uuid())",
+        "DELETE FROM deliveries",
+        "SELECT url FROM attempts",
+        "UPDATE attempts SET reason = 'x'",
+        "DELETE FROM unsequenced",
+        "INSERT INTO heads (log_id) VALUES (1)",
+        "UPDATE logs SET tree_size = 0",
+        "UPDATE destinations SET name = 'x'",
+        "SELECT * FROM idempotency",
+    ],
+    "attestor": [
+        "SELECT * FROM events",
+        "SELECT * FROM deliveries",
+        "UPDATE attempts SET reason = 'x'",
+        "INSERT INTO unsequenced (attempt_id) VALUES (gen_random_uuid())",
+        "UPDATE leaves SET leaf = NULL",
+        "DELETE FROM leaves",
+        "UPDATE heads SET tree_size = 0",
+        "DELETE FROM heads",
+        "DELETE FROM tiles",
+        "UPDATE keys SET version = 2",
+    ],
+    "console": [
+        "UPDATE events SET body = NULL",
+        "DELETE FROM deliveries",
+        "UPDATE attempts SET reason = 'x'",
+        "INSERT INTO leaves (log_id) VALUES (1)",
+        "UPDATE logs SET tree_size = 0",
+        "UPDATE endpoints SET namespace = 'x'",
+        "DELETE FROM audit",
+    ],
+}
+
+
+@pytest.mark.parametrize(("role", "sql"), [(role, sql) for role, list_ in REFUSED.items() for sql in list_])
+async def test_a_component_may_do_no_more_than_its_work(database, role: str, sql: str) -> None:
+    connection = await database.connection(role)
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def test_what_was_applied_is_what_is_loaded(database, owner: asyncpg.Connection) -> None:
+    assert await configuration.load(owner, database.sealing) == Configuration()
+    assert await configuration.apply(owner, database.sealing, FULL, actor="test") == 1
+    assert await configuration.load(owner, database.sealing) == replace(FULL, generation=1)
+
+
+async def test_applying_the_same_again_writes_nothing(database, owner: asyncpg.Connection) -> None:
+    await configuration.apply(owner, database.sealing, FULL, actor="test")
+    before = await owner.fetchval("SELECT xmin FROM configuration")
+    assert await configuration.apply(owner, database.sealing, FULL, actor="test") == 1
+    assert await owner.fetchval("SELECT xmin FROM configuration") == before
+
+
+async def test_only_what_changed_gets_the_new_generation(database, owner: asyncpg.Connection) -> None:
+    other = replace(ORDERS, id=uuid4(), name="other")
+    await configuration.apply(owner, database.sealing, replace(FULL, endpoints=(ORDERS, other)), actor="test")
+    changed = replace(FULL, endpoints=(ORDERS, replace(other, suspend=True)))
+    assert await configuration.apply(owner, database.sealing, changed, actor="test") == 2
+    rows = await owner.fetch("SELECT name, generation FROM endpoints ORDER BY name")
+    assert [tuple(row) for row in rows] == [("orders", 1), ("other", 2)]
+
+
+async def test_secrets_lie_sealed_in_the_database(database, owner: asyncpg.Connection) -> None:
+    await configuration.apply(owner, database.sealing, FULL, actor="test")
+    tables = await owner.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+    )
+    for table in tables:
+        rows = await owner.fetch(f"SELECT t::text FROM {table['relname']} t")
+        for row in rows:
+            assert "the secret of stripe" not in row[0]
+            assert b"the secret of stripe".hex() not in row[0]
+    with pytest.raises(SealingError):
+        await configuration.load(owner, SealingKeys([os.urandom(32)]))
+
+
+async def test_a_source_follows_the_configuration_and_keeps_the_last_good_one(database, owner) -> None:
+    pool = await database.pool("receiver")
+    listener = database_listener(database)
+    source = configuration.Source(pool, database.sealing, listener)
+    seen: asyncio.Queue[int] = asyncio.Queue()
+    source.subscribe(lambda loaded: seen.put_nowait(loaded.generation))
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.run(stopping))
+        tasks.create_task(source.follow(stopping))
+        assert await asyncio.wait_for(seen.get(), 10) == 0
+        await configuration.apply(owner, database.sealing, FULL, actor="test")
+        assert await asyncio.wait_for(seen.get(), 10) == 1
+        await owner.execute("UPDATE keys SET sealed = sealed || 'x'")
+        await owner.execute("UPDATE configuration SET generation = 2")
+        while source.problem is None:
+            await asyncio.sleep(0)
+        assert source.current.generation == 1
+        stopping.set()
+
+
+def database_listener(made) -> database.Listener:
+    return database.Listener(
+        made.url,
+        role=None,
+        schema=made.schema,
+        component="test",
+        channels=[database.CONFIGURATION_CHANNEL],
+    )
+
+
+async def test_a_heartbeat_says_who_lives_and_leaves_when_it_stops(database) -> None:
+    pool = await database.pool("receiver")
+    source = configuration.Source(pool, database.sealing, database_listener(database))
+    beats = [processes.Heartbeat(pool, "receiver", name, "http://127.0.0.1:1", source) for name in ("a", "b")]
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for beat in beats:
+            tasks.create_task(beat.run(stopping))
+        async with asyncio.timeout(20):
+            while [beat.peers for beat in beats] != [2, 2]:
+                await asyncio.sleep(0.01)
+        async with pool.acquire() as connection:
+            assert [row.instance for row in await processes.list_live(connection)] == ["a", "b"]
+        stopping.set()
+    async with pool.acquire() as connection:
+        assert await processes.live(connection, "receiver") == 0
+
+
+async def test_the_audit_is_a_chain_that_shows_a_changed_entry(database, owner: asyncpg.Connection) -> None:
+    for number in range(3):
+        await audit.write(owner, actor="ada", action="retry", subject=str(number), detail={"n": number})
+    entries = (await audit.page(owner, before=None, limit=10))[::-1]
+    previous = bytes(32)
+    for entry in entries:
+        assert entry.previous == previous
+        previous = audit.entry_hash(
+            previous,
+            at=entry.at,
+            actor=entry.actor,
+            action=entry.action,
+            subject=entry.subject,
+            detail=entry.detail,
+        )
+        assert entry.hash == previous
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
+        await owner.execute("UPDATE audit SET actor = 'eve'")
+
+
+async def test_two_sequencers_cannot_both_extend_the_same_tree(database, owner: asyncpg.Connection) -> None:
+    log = await tlog.open_log(owner, "kapsel.test")
+    leaf = tlog.LeafRow(leaf_index=0, attempt_id=uuid4(), leaf=b"leaf")
+    tile = tlog.TileRow(level=0, index=0, hashes=b"h" * 32)
+    await tlog.append(owner, log, new_size=1, root=b"r" * 32, leaves=[leaf], tiles=[tile], chains=[])
+    with pytest.raises(StaleTreeError, match="expected tree size 0, found 1"):
+        await tlog.append(owner, log, new_size=1, root=b"s" * 32, leaves=[leaf], tiles=[tile], chains=[])
+    assert (await tlog.open_log(owner, "kapsel.test")).root == b"r" * 32
+
+
+async def test_a_tile_only_grows(database, owner: asyncpg.Connection) -> None:
+    tlog.TileRow(level=0, index=0, hashes=b"a" * 32)
+    tlog.TileRow(level=0, index=0, hashes=b"b" * 64)
+    log = await tlog.open_log(owner, "kapsel.test")
+    await tlog.append(
+        owner,
+        log,
+        new_size=1,
+        root=b"r" * 32,
+        leaves=[],
+        tiles=[tlog.TileRow(level=0, index=0, hashes=b"a" * 32)],
+        chains=[],
+    )
+    grown = replace(log, tree_size=1)
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="may only grow"):
+        await tlog.append(
+            owner,
+            grown,
+            new_size=2,
+            root=b"r" * 32,
+            leaves=[],
+            tiles=[tlog.TileRow(level=0, index=0, hashes=b"b" * 64)],
+            chains=[],
+        )
+
+
+async def test_only_one_connection_holds_the_sequencer_lock(database, owner: asyncpg.Connection) -> None:
+    other = await database.connection("attestor")
+    assert await tlog.try_lock(other, "kapsel.test")
+    assert not await tlog.try_lock(owner, "kapsel.test")
+    await other.close()
+    async with asyncio.timeout(10):
+        while not await tlog.try_lock(owner, "kapsel.test"):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (asyncpg.CannotConnectNowError("starting up"), True),
+        (asyncpg.AdminShutdownError("going down"), True),
+        (asyncpg.DiskFullError("full"), True),
+        (asyncpg.UniqueViolationError("twice"), False),
+        (ValueError(), False),
+    ],
+)
+def test_what_counts_as_the_database_being_away(error: Exception, away: bool) -> None:
+    assert database.is_away(error) is away
