@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TypeAlias
 
 import asyncpg
@@ -82,6 +83,12 @@ def connect(
 async def notify(connection: Connection, channel: str) -> None:
     """Hint to the listeners of a channel that there is something to look at."""
     await connection.execute("SELECT pg_notify($1, '')", channel)
+
+
+async def now(connection: Connection) -> datetime:
+    """Return the database's clock, which all times of the queue are told by."""
+    moment: datetime = await connection.fetchval("SELECT now()")
+    return moment
 
 
 class Listener:
