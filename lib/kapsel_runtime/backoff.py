@@ -1,0 +1,12 @@
+"""Waits between tries to reach something that is away: they double, and are spread so that many do not come at once."""
+
+import random
+from collections.abc import Iterator
+
+
+def delays(initial: float, maximum: float, rng: random.Random) -> Iterator[float]:
+    """Yield seconds to wait, for ever: doubling from `initial` to `maximum`, each drawn from its upper half."""
+    ceiling = min(initial, maximum)
+    while True:
+        yield rng.uniform(ceiling / 2, ceiling)
+        ceiling = min(ceiling * 2, maximum)

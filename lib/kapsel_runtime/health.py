@@ -1,0 +1,118 @@
+"""Health and metrics of a process over HTTP, on a port of its own, so that overload of the work does not hide them.
+
+Each component builds one Health, adds its checks and serves it as long as it lives, draining included. What a metric
+means is left to the component's own metrics.py.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+Check = Callable[[], str | None]
+
+_SHUTDOWN_TIMEOUT: Final = 1.0  # seconds for answers under way; a probe that gets none asks again
+_ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether new work may come in, and if not, why: the reason of each check, None for one that passes."""
+
+    ready: bool
+    draining: bool
+    checks: dict[str, str | None] = field(default_factory=dict)
+
+
+class Health:
+    """What one process says about itself: live as long as its loop turns, ready if all checks pass and it stays."""
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
+        self._checks: dict[str, Check] = {}
+
+    def add(self, name: str, check: Check) -> None:
+        """Ask `check` for readiness: it returns None, or the reason why not, at once and without blocking."""
+        self._checks[name] = check
+
+    def live(self) -> bool:
+        """Whether the process works at all: whoever gets an answer knows that its loop turns."""
+        return True
+
+    def ready(self) -> Readiness:
+        """Ask all checks."""
+        checks = {name: check() for name, check in self._checks.items()}
+        draining = self._stopping.is_set()
+        ready = not draining and all(reason is None for reason in checks.values())
+        return Readiness(ready=ready, draining=draining, checks=checks)
+
+    async def serve(self, host: str, port: int, registry: CollectorRegistry) -> "HealthServer":
+        """Serve /health/live, /health/ready and /metrics until the returned server is closed; port 0 is any free one.
+
+        The registry gets the collectors of the process itself too; all of them run in a thread.
+        """
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        app = web.Application()
+        app.router.add_get("/health/live", self._answer_live)
+        app.router.add_get("/health/ready", self._answer_ready)
+        app.router.add_get("/metrics", _Metrics(registry).answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        return HealthServer(runner, host)
+
+    async def _answer_live(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
+    async def _answer_ready(self, _: web.Request) -> web.Response:
+        found = self.ready()
+        status = "draining" if found.draining else "ready" if found.ready else "not ready"
+        checks = {name: reason or "ok" for name, reason in found.checks.items()}
+        return web.json_response({"status": status, "checks": checks}, status=200 if found.ready else 503)
+
+
+class HealthServer:
+    """A listening health server; close it last, when the process has drained."""
+
+    def __init__(self, runner: web.AppRunner, host: str) -> None:
+        self._runner = runner
+        self.port: int = runner.addresses[0][1]
+        reachable = socket.gethostname() if host in _ANY_ADDRESS else host
+        self.address = f"http://[{reachable}]:{self.port}" if ":" in reachable else f"http://{reachable}:{self.port}"
+
+    async def close(self) -> None:
+        """Stop listening and close all connections."""
+        await self._runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._one_at_a_time = asyncio.Lock()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        async with self._one_at_a_time:
+            # In a thread: thousands of series take longer to write than a webhook may wait for the loop.
+            body = await asyncio.to_thread(encode, self._registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})

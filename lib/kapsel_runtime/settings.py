@@ -1,0 +1,258 @@
+"""The settings of a process: a frozen model, filled once from the environment in `__main__`, then passed on.
+
+Nothing else in kapsel reads the environment. Each component subclasses ProcessSettings; the table in
+docs/configuration.md comes from `reference`. Starting the process, and what an error does to it, is left to `process`.
+"""
+
+import difflib
+import math
+import os
+import re
+import socket
+import typing
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, TypeVar
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from kapsel_runtime.errors import SettingsError
+
+PREFIX: Final = "KAPSEL_"
+FILE_SUFFIX: Final = "_FILE"
+_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _instance() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class ProcessSettings(BaseModel):
+    """What can be set of every process."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=False
+    )
+
+    database_url: SecretStr = Field(
+        description="URL of the Postgres database, with user and password: postgresql://user:password@host:5432/name. "
+        "Required: a guessed database could be somebody else's.",
+    )
+    database_role: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Role that this process takes after it has connected, so that one login serves all components and "
+        "each still has only its own rights. Default: none, the rights of the user in the URL.",
+    )
+    database_schema: str = Field(
+        default="kapsel",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="Schema of the database that holds all tables. Default kapsel: apart from what else is in there.",
+    )
+    sealing_key_file: Path = Field(
+        description="File of the keys that seal secrets in the database, in hex, one a line; the first seals, all "
+        "open. Required: without it no secret can be read, and it must not lie in the database.",
+    )
+    instance: str = Field(
+        default_factory=_instance,
+        min_length=1,
+        max_length=200,
+        description="Name of this process in logs and in the list of live processes, unique among them. Default: the "
+        "host's name and the process id.",
+    )
+    health_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address on which health and metrics are served. Default: this machine only, since metrics name "
+        "endpoints and destinations; 0.0.0.0 in a pod, where probes come from outside.",
+    )
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port on which health and metrics are served. Default 0: any free one, so that several processes "
+        "fit on one machine; each reports its own in the list of live processes.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Least severe level that is logged. Default info: what changes, and not each webhook.",
+    )
+    drain_timeout: float = Field(
+        default=25.0,
+        gt=0,
+        le=3600,
+        description="Seconds from the first SIGTERM or SIGINT until the process exits even if work is still under way. "
+        "Default 25: below the 30 after which Kubernetes kills.",
+    )
+
+
+def load(model: type[Settings], environ: Mapping[str, str]) -> Settings:
+    """Return the settings in `environ`.
+
+    Field `x` comes from KAPSEL_X, or, if it is secret, from the file that KAPSEL_X_FILE names. Raises SettingsError for
+    an unknown KAPSEL_ variable, a missing one, an empty one and a wrong one.
+    """
+    sources = _sources(model)
+    _refuse_unknown(environ, sources)
+    values: dict[str, Any] = {}
+    for variable, name in sources.items():
+        if variable not in environ:
+            continue
+        if name in values:
+            raise SettingsError(f"Set {_variable(name)} or {variable}, not both.", variable)
+        field = model.model_fields[name]
+        text = _text(variable, environ[variable], from_file=variable != _variable(name))
+        values[name] = _duration(variable, text, field) if _is(field, timedelta) else text
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        # Not chained: a validation error can repeat what was put in, and that may be a secret.
+        raise _explained(model, error.errors(include_url=False)[0]) from None
+
+
+def reference(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
+    """Return variable, type, default and description of each setting, in order, for the documentation."""
+    return [
+        (_variable(name), allowed(name, field), _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
+
+
+def allowed(name: str, field: FieldInfo) -> str:
+    """Return the values that a field takes, as part of a sentence."""
+    kind = _kind(field)
+    if kind is SecretStr:
+        return f"secret text, here or in the file that {_variable(name)}{FILE_SUFFIX} names"
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in typing.get_args(kind))
+    plain = {bool: "true or false", int: "whole number", float: "number", timedelta: "seconds", Path: "path"}
+    return " ".join([plain.get(kind, "text"), *_bounds(field)])
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _sources(model: type[BaseModel]) -> dict[str, str]:
+    """Return the variables that are read, each with its field."""
+    sources = {}
+    for name, field in model.model_fields.items():
+        sources[_variable(name)] = name
+        if _is(field, SecretStr):
+            sources[_variable(name) + FILE_SUFFIX] = name
+    return sources
+
+
+def _refuse_unknown(environ: Mapping[str, str], known: Mapping[str, str]) -> None:
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+            raise SettingsError(f"{variable} is not a setting of this process: {hint}", variable)
+
+
+def _text(variable: str, value: str, *, from_file: bool) -> str:
+    if not value:
+        raise SettingsError(f"{variable} is empty: give it a value or do not set it.", variable)
+    if not from_file:
+        return value
+    try:
+        content = Path(value).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        # Not chained: a decoding error holds the content.
+        raise SettingsError(f"{variable} names {value!r}, which cannot be read: {reason}.", variable) from None
+    if not content:
+        raise SettingsError(f"{variable} names {value!r}, which is empty.", variable)
+    return content
+
+
+def _duration(variable: str, text: str, field: FieldInfo) -> timedelta:
+    # pydantic alone would take ISO 8601 and clock times too, and then "1:30" means what one guesses.
+    try:
+        if _SECONDS.fullmatch(text):
+            return timedelta(seconds=float(text))
+    except OverflowError:
+        pass
+    raise SettingsError(f"{variable} is {text!r}, but must be {_phrase('', field)}, such as 2.5.", variable)
+
+
+def _explained(model: type[BaseModel], problem: ErrorDetails) -> SettingsError:
+    if not problem["loc"]:
+        return SettingsError(f"The settings do not fit together: {_reason(problem)}.")
+    name = str(problem["loc"][0])
+    field, variable = model.model_fields[name], _variable(name)
+    must = _phrase(name, field)
+    if problem["type"] == "missing":
+        return SettingsError(f"{variable} is missing: set it to {must}.", variable)
+    given = "wrong" if _is(field, SecretStr) else repr(str(_plain(problem["input"])))
+    why = f" ({_reason(problem)})" if problem["type"] in ("value_error", "assertion_error") else ""
+    return SettingsError(f"{variable} is {given}{why}, but must be {must}.", variable)
+
+
+def _phrase(name: str, field: FieldInfo) -> str:
+    text = allowed(name, field)
+    article = {"whole": "a ", "number": "a ", "path": "a "}.get(text.split()[0], "")
+    return article + text
+
+
+def _reason(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
+
+
+def _kind(field: FieldInfo) -> Any:
+    """Return the type of a field without `| None`."""
+    members = [member for member in typing.get_args(field.annotation) if member is not NoneType]
+    is_optional = NoneType in typing.get_args(field.annotation)
+    return members[0] if is_optional and len(members) == 1 else field.annotation
+
+
+def _is(field: FieldInfo, kind: type) -> bool:
+    return _kind(field) is kind
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    for rule in field.metadata:
+        match rule:
+            case annotated_types.Ge(ge=bound):
+                yield f"from {_plain(bound)}"
+            case annotated_types.Gt(gt=bound):
+                yield f"above {_plain(bound)}"
+            case annotated_types.Le(le=bound):
+                yield (
+                    f"to {_plain(bound)}"
+                    if any(isinstance(r, annotated_types.Ge) for r in field.metadata)
+                    else (f"up to {_plain(bound)}")
+                )
+            case annotated_types.Lt(lt=bound):
+                yield f"below {_plain(bound)}"
+            case annotated_types.MaxLen(max_length=bound):
+                yield f"of at most {bound} characters"
+            case _ if getattr(rule, "pattern", None):
+                yield f"that matches {rule.pattern}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is PydanticUndefined:
+        return "computed"
+    return "none" if field.default is None else str(_plain(field.default))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as one would write it into the environment."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value
