@@ -1,0 +1,243 @@
+"""The rows of one WebhookEndpoint and its destinations, or all that keeps them from being planned."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from kapsel_resources import urls
+from kapsel_resources.inventory import Inventory
+from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
+from kapsel_resources.kinds.model import Identity, Reference
+from kapsel_resources.kinds.relay import RelaySpec
+from kapsel_resources.kinds.retry_policy import RetryPolicy, RetryPolicySpec
+from kapsel_resources.kinds.signing_key import SigningKey
+from kapsel_resources.kinds.verification import (
+    Basic,
+    Bearer,
+    Hmac,
+    SignedWithTime,
+    StandardWebhooks,
+    Unverified,
+    Verification,
+)
+from kapsel_resources.kinds.webhook_endpoint import Destination, WebhookEndpoint
+from kapsel_resources.problems import Path, Problem, choices
+from kapsel_store import rows
+
+_DEFAULT_POLICY: Final = RetryPolicySpec()
+_HASH_KEYS: Final[dict[rows.HashName, tuple[rows.Algorithm, ...]]] = {
+    "sha1": ("HMAC-SHA256", "HMAC-SHA512"),  # no key is made for sha1 any more, so any shared secret will do
+    "sha256": ("HMAC-SHA256",),
+    "sha512": ("HMAC-SHA512",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRows:
+    """An endpoint as the data plane sees it."""
+
+    endpoint: rows.EndpointRow
+    destinations: tuple[rows.DestinationRow, ...]
+
+    def key_names(self) -> list[tuple[str, str]]:
+        """Return namespace and name of the keys that it needs."""
+        names = {self.endpoint.verification.key_name, *(destination.key_name for destination in self.destinations)}
+        return sorted((self.endpoint.namespace, name) for name in names if name is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all endpoints of one plan share."""
+
+    inventory: Inventory
+    keys: Keys
+    relay: RelaySpec
+    allow_http: bool
+    log_key: tuple[str, str] | None  # no endpoint may use it: what signs heads must sign nothing else
+    entropy: Entropy
+
+
+def plan_endpoint(
+    around: Surroundings, resource: WebhookEndpoint, previous: EndpointRows | None
+) -> EndpointRows | list[Problem]:
+    """Return the rows of an endpoint, under the ids they had before, or what is wrong with it."""
+    draft = _Draft(around, resource.identity)
+    verification = draft.verification(resource.spec.verification)
+    resolved = [draft.destination(index, destination) for index, destination in enumerate(resource.spec.destinations)]
+    if draft.problems:
+        return draft.problems
+    endpoint_id = previous.endpoint.id if previous else new_id(around.entropy)
+    ids = {row.name: row.id for row in previous.destinations} if previous else {}
+    return EndpointRows(
+        _endpoint_row(resource, endpoint_id, verification, around.relay),
+        tuple(
+            _destination_row(
+                destination, ids.get(destination.name) or new_id(around.entropy), endpoint_id, key_name, policy
+            )
+            for destination, (key_name, policy) in sorted(
+                zip(resource.spec.destinations, resolved, strict=True), key=lambda pair: pair[0].name
+            )
+        ),
+    )
+
+
+class _Draft:
+    """Resolves the references of one endpoint and collects what is wrong with them."""
+
+    def __init__(self, around: Surroundings, resource: Identity) -> None:
+        self._around = around
+        self._resource = resource
+        self.problems: list[Problem] = []
+
+    def verification(self, verification: Verification) -> rows.Verification:
+        scheme, member = verification.scheme, verification.member
+        path: Path = ("spec", "verification", scheme)
+        match member:
+            case Unverified():
+                return rows.Verification(scheme=scheme)
+            case Basic() | Bearer():
+                key_name = credential_name(scheme, member.secret_ref)
+                if lacking := self._around.keys.lacking(self._resource.namespace, key_name):
+                    self._refuse((*path, "secretRef"), lacking.reason, lacking.wrong, lacking.allowed)
+                return rows.Verification(scheme=scheme, key_name=key_name)
+            case StandardWebhooks():
+                key_name = self._key(member.signing_key_ref, path, ("HMAC-SHA256", "Ed25519"), standard=True)
+                return rows.Verification(scheme=scheme, key_name=key_name, tolerance=member.tolerance)
+            case Hmac():
+                return rows.Verification(
+                    scheme=scheme,
+                    key_name=self._key(member.signing_key_ref, path, _HASH_KEYS[member.algorithm]),
+                    header=member.header,
+                    prefix=member.prefix,
+                    encoding=member.encoding,
+                    algorithm=member.algorithm,
+                    timestamp_header=member.timestamp_header,
+                    tolerance=member.tolerance,
+                )
+        key_name = self._key(member.signing_key_ref, path, ("HMAC-SHA256",))
+        if isinstance(member, SignedWithTime):
+            return rows.Verification(scheme=scheme, key_name=key_name, tolerance=member.tolerance)
+        return rows.Verification(scheme=scheme, key_name=key_name)
+
+    def destination(self, index: int, destination: Destination) -> tuple[str, rows.Policy]:
+        """Return the name of the key that signs, and the policy."""
+        path: Path = ("spec", "destinations", index)
+        if urls.is_plain_http(destination.url) and not self._around.allow_http:
+            self._refuse(
+                (*path, "url"),
+                "PlainHTTP",
+                "the Relay does not allow plain http",
+                "https, or egress.allowHTTP: true in the Relay",
+            )
+        if destination.signing_key_ref is None:
+            key_name = f"endpoint/{self._resource.name}"
+            self._around.keys.rows(self._resource.namespace, key_name)
+        else:
+            key_name = self._key(
+                destination.signing_key_ref, path, ("HMAC-SHA256", "Ed25519"), standard=True, signs=True
+            )
+        return key_name, self._policy(destination.retry_policy_ref, (*path, "retryPolicyRef")).policy()
+
+    def _key(
+        self,
+        reference: Reference,
+        parent: Path,
+        algorithms: tuple[rows.Algorithm, ...],
+        *,
+        standard: bool = False,
+        signs: bool = False,
+    ) -> str:
+        """Return the name of a SigningKey in the rows; what is wrong with it is collected."""
+        path = (*parent, "signingKeyRef")
+        namespace, name = self._resource.namespace, reference.name
+        key = self._around.inventory.find(SigningKey, namespace, name)
+        if key is None:
+            self._missing("SigningKey", name, path, self._around.inventory.names(SigningKey, namespace))
+            return name
+        if key.spec.algorithm not in algorithms:
+            self._refuse(
+                path,
+                "WrongAlgorithm",
+                f"SigningKey {name} is of algorithm {key.spec.algorithm}",
+                f"one of {' or '.join(algorithms)}",
+            )
+            return name
+        key_name = form(key, standard=standard)
+        versions = self._around.keys.rows(namespace, key_name)
+        if not versions:
+            self._refuse(
+                path, "SigningKeyNotReady", f"SigningKey {name} has no version yet", "a SigningKey without problems"
+            )
+        elif (namespace, key_name) == self._around.log_key:
+            self._refuse(
+                path, "SigningKeyTaken", f"SigningKey {name} signs the heads of the log", "a SigningKey of its own"
+            )
+        elif signs and not all(version.secret for version in versions):
+            self._refuse(
+                path,
+                "PublicKeyOnly",
+                f"SigningKey {name} is a public key, which cannot sign",
+                "a SigningKey with its seed",
+            )
+        return key_name
+
+    def _policy(self, reference: Reference | None, path: Path) -> RetryPolicySpec:
+        if reference is None:
+            return _DEFAULT_POLICY
+        policy = self._around.inventory.find(RetryPolicy, self._resource.namespace, reference.name)
+        if policy is not None:
+            return policy.spec
+        self._missing(
+            "RetryPolicy", reference.name, path, self._around.inventory.names(RetryPolicy, self._resource.namespace)
+        )
+        return _DEFAULT_POLICY
+
+    def _missing(self, kind: str, name: str, path: Path, names: list[str]) -> None:
+        identity = Identity(kind, self._resource.namespace, name)
+        if self._around.inventory.may_exist(identity):
+            self._refuse(
+                path, f"{kind}NotReadable", f"the manifest of {identity} cannot be read", "a manifest without problems"
+            )
+        else:
+            self._refuse(
+                path, f"{kind}NotFound", f"there is no {identity}", choices(name, names) or f"a {kind} of that name"
+            )
+
+    def _refuse(self, path: Path, reason: str, wrong: str, allowed: str) -> None:
+        self.problems.append(Problem(resource=self._resource, path=path, reason=reason, wrong=wrong, allowed=allowed))
+
+
+def _endpoint_row(
+    resource: WebhookEndpoint, endpoint_id: UUID, verification: rows.Verification, relay: RelaySpec
+) -> rows.EndpointRow:
+    spec = resource.spec
+    return rows.EndpointRow(
+        id=endpoint_id,
+        namespace=resource.metadata.namespace,
+        name=resource.metadata.name,
+        verification=verification,
+        idempotency=spec.idempotency.row() if spec.idempotency else None,
+        rate_limit=spec.rate_limit.row() if spec.rate_limit else None,
+        max_body_bytes=spec.max_body_bytes,
+        retention=spec.retention or relay.retention,
+        suspend=spec.suspend,
+        paths=tuple(sorted(spec.paths)),
+    )
+
+
+def _destination_row(
+    destination: Destination, destination_id: UUID, endpoint_id: UUID, key_name: str, policy: rows.Policy
+) -> rows.DestinationRow:
+    return rows.DestinationRow(
+        id=destination_id,
+        endpoint_id=endpoint_id,
+        name=destination.name,
+        url=destination.url,
+        headers=tuple((header.name, header.value) for header in destination.headers),
+        key_name=key_name,
+        policy=policy,
+        timeout=destination.timeout,
+        max_in_flight=destination.max_in_flight,
+        rate_limit=destination.rate_limit.row() if destination.rate_limit else None,
+        suspend=destination.suspend,
+    )

@@ -1,0 +1,219 @@
+"""The versions of every key that the configuration needs, from SigningKeys, Secrets, and nothing but entropy.
+
+A key's name in the rows is `<form>/<name>`: the form says where it comes from and how its text is read, so that one
+SigningKey may be read in two ways, and a key that changes its source never passes for the old one.
+
+    generated/K   made by kapsel for SigningKey K, rotated as it says
+    literal/K     the entries of K's Secret as they stand: github, stripe, shopify, slack, hmac
+    standard/K    the same, with whsec_<base64> decoded: Standard Webhooks, in and out
+    ed25519/K     the seeds or public keys of K's Secret
+    basic/S       user:password of Secret S; basic/S/a,b if only its entries a and b are meant
+    bearer/S      the tokens of Secret S, likewise
+    endpoint/E    made by kapsel for the destinations of endpoint E that name no key
+    log/ORIGIN    made by kapsel for the log with that origin
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from kapsel_resources import key_values, rotation
+from kapsel_resources.inventory import Inventory
+from kapsel_resources.key_values import KeyValue, KeyValueError
+from kapsel_resources.kinds.core import Secret
+from kapsel_resources.kinds.model import Identity, SecretReference
+from kapsel_resources.kinds.signing_key import Rotation, SigningKey
+from kapsel_store.rows import Algorithm, KeyRow
+
+Entropy = Callable[[int], bytes]
+Read = Callable[[bytes], KeyValue]
+
+_READERS: Final[Mapping[str, Read]] = {
+    "literal": key_values.literal,
+    "standard": key_values.standard,
+    "ed25519": key_values.ed25519,
+}
+
+
+def new_id(entropy: Entropy) -> UUID:
+    """Return a version-4 UUID: not to be guessed, since ingest URLs carry one."""
+    return UUID(bytes=entropy(16), version=4)
+
+
+def credential_name(scheme: str, reference: SecretReference) -> str:
+    """Return the name that the credentials of a Secret have in the rows."""
+    return "/".join([scheme, reference.name, *([",".join(reference.keys)] if reference.keys else [])])
+
+
+def form(key: SigningKey, *, standard: bool) -> str:
+    """Return the name of a SigningKey in the rows, for a user that reads whsec_ as Standard Webhooks does, or not."""
+    if key.spec.source == "Generate":
+        return f"generated/{key.metadata.name}"
+    if key.spec.algorithm == "Ed25519":
+        return f"ed25519/{key.metadata.name}"
+    return f"{'standard' if standard else 'literal'}/{key.metadata.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Why a source gives no key."""
+
+    reason: str
+    wrong: str
+    allowed: str
+
+
+class Keys:
+    """Resolves names of keys to rows, each once, and remembers what their sources lack."""
+
+    def __init__(self, inventory: Inventory, existing: Iterable[KeyRow], now: datetime, entropy: Entropy) -> None:
+        self._inventory = inventory
+        self._now = now
+        self._entropy = entropy
+        self._existing: dict[tuple[str, str], list[KeyRow]] = {}
+        for row in existing:
+            self._existing.setdefault((row.namespace, row.name), []).append(row)
+        self._resolved: dict[tuple[str, str], tuple[KeyRow, ...]] = {}
+        self._lacking: dict[tuple[str, str], Lacking] = {}
+
+    def known(self) -> list[tuple[str, str]]:
+        """Return the namespaces and names of the keys that were there before this plan."""
+        return sorted(self._existing)
+
+    def rows(self, namespace: str, name: str) -> tuple[KeyRow, ...]:
+        """Return the versions of a key: the last good ones if its source is gone or wrong, none if there never were."""
+        where = (namespace, name)
+        if where not in self._resolved:
+            found = self._resolve(namespace, name)
+            if isinstance(found, Lacking):
+                self._lacking[where] = found
+                found = tuple(sorted(self._existing.get(where, ()), key=lambda row: row.version))
+            self._resolved[where] = found
+        return self._resolved[where]
+
+    def lacking(self, namespace: str, name: str) -> Lacking | None:
+        """Return what the source of a key lacks, if anything."""
+        self.rows(namespace, name)
+        return self._lacking.get((namespace, name))
+
+    def asked(self, namespace: str, name: str) -> bool:
+        """Whether anybody wanted this key."""
+        return (namespace, name) in self._resolved
+
+    def select(self, wanted: Iterable[tuple[str, str]]) -> tuple[KeyRow, ...]:
+        """Return all versions of the named keys, in the order of their names."""
+        return tuple(row for where in sorted(wanted) for row in self.rows(*where))
+
+    def _resolve(self, namespace: str, name: str) -> tuple[KeyRow, ...] | Lacking:
+        kind, _, bare = name.partition("/")
+        if kind == "endpoint":
+            return self._generated(namespace, name, "HMAC-SHA256", None)
+        if kind == "log":
+            return self._generated(namespace, name, "Ed25519", None)
+        if kind in ("basic", "bearer"):
+            return self._credentials(namespace, name, kind, bare)
+        key = self._inventory.find(SigningKey, namespace, bare)
+        if key is None or name not in (form(key, standard=True), form(key, standard=False)):
+            return Lacking(
+                "SigningKeyNotFound", f"there is no such SigningKey {namespace}/{bare}", "a SigningKey of that name"
+            )
+        if key.spec.secret_ref is None:
+            return self._generated(namespace, name, key.spec.algorithm, key.spec.rotation)
+        entries = self._entries(namespace, key.spec.secret_ref)
+        if isinstance(entries, Lacking):
+            return entries
+        return self._read(namespace, name, key.spec.algorithm, entries, _READERS[kind])
+
+    def _generated(
+        self, namespace: str, name: str, algorithm: Algorithm, schedule: Rotation | None
+    ) -> tuple[KeyRow, ...]:
+        def make(version: int, not_before: datetime) -> KeyRow:
+            value = key_values.generate(algorithm, self._entropy(key_values.random_size(algorithm)))
+            return self._row(namespace, name, version, algorithm, value, not_before)
+
+        before = [row for row in self._existing.get((namespace, name), ()) if row.algorithm == algorithm]
+        return rotation.versions(before, schedule, self._now, make)
+
+    def _credentials(self, namespace: str, name: str, kind: str, bare: str) -> tuple[KeyRow, ...] | Lacking:
+        secret, _, named = bare.partition("/")
+        reference = SecretReference(name=secret, keys=tuple(named.split(",")) if named else None)
+        entries = self._entries(namespace, reference)
+        if isinstance(entries, Lacking):
+            return entries
+        if kind == "basic" and not named and {"username", "password"} <= entries.keys():
+            user, password = (entries[part].rstrip(b"\r\n") for part in ("username", "password"))
+            entries = {"password": user + b":" + password}
+        # The row has to name an algorithm; nothing asks a credential for it.
+        return self._read(
+            namespace, name, "HMAC-SHA256", entries, _user_and_password if kind == "basic" else key_values.literal
+        )
+
+    def _entries(self, namespace: str, reference: SecretReference) -> dict[str, bytes] | Lacking:
+        secret = self._inventory.find(Secret, namespace, reference.name)
+        if secret is None:
+            state = (
+                "cannot be read"
+                if self._inventory.may_exist(Identity("Secret", namespace, reference.name))
+                else "is missing"
+            )
+            allowed = f"a Secret {reference.name} in the namespace {namespace}"
+            return Lacking("SecretNotFound", f"Secret {namespace}/{reference.name} {state}", allowed)
+        entries = secret.entries
+        absent = [entry for entry in reference.keys or () if entry not in entries]
+        if absent or not entries:
+            wrong = f"Secret {namespace}/{reference.name} has no entry" + (f" {absent[0]}" if absent else "")
+            return Lacking("SecretEntryNotFound", wrong, ", ".join(entries) or "an entry under data or stringData")
+        return {entry: entries[entry] for entry in reference.keys or entries}
+
+    def _read(
+        self, namespace: str, name: str, algorithm: Algorithm, entries: Mapping[str, bytes], read: Read
+    ) -> tuple[KeyRow, ...] | Lacking:
+        """Return a version for each value, known ones under their old number: what left the Secret is dead at once."""
+        before = self._existing.get((namespace, name), [])
+        newest = max((row.version for row in before), default=0)
+        rows: list[KeyRow] = []
+        for entry, text in entries.items():
+            try:
+                value = read(text)
+            except KeyValueError as error:
+                return Lacking(
+                    "InvalidKey", f"entry {entry} of the Secret is no such key: {error.wrong}", error.allowed
+                )
+            if _find(rows, value, algorithm) is not None:
+                continue
+            row = _find(before, value, algorithm)
+            if row is None:
+                newest += 1
+                row = self._row(namespace, name, newest, algorithm, value, self._now - rotation.BACKDATE)
+            rows.append(row)
+        return tuple(rows)
+
+    def _row(
+        self, namespace: str, name: str, version: int, algorithm: Algorithm, value: KeyValue, not_before: datetime
+    ) -> KeyRow:
+        return KeyRow(
+            id=new_id(self._entropy),
+            namespace=namespace,
+            name=name,
+            version=version,
+            algorithm=algorithm,
+            secret=value.secret,
+            public=value.public,
+            not_before=not_before,
+        )
+
+
+def _user_and_password(text: bytes) -> KeyValue:
+    value = key_values.literal(text)
+    if b":" not in value.secret:
+        raise KeyValueError(
+            "there is no colon in it", "user:password, or a Secret with the entries username and password"
+        )
+    return value
+
+
+def _find(rows: Sequence[KeyRow], value: KeyValue, algorithm: Algorithm) -> KeyRow | None:
+    wanted = (algorithm, value.secret, value.public)
+    return next((row for row in rows if (row.algorithm, row.secret, row.public) == wanted), None)

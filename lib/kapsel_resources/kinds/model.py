@@ -1,0 +1,142 @@
+"""What all kinds share: the base model, metadata, references to other resources, and how a rule is broken in words."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+GROUP_VERSION: Final = "kapsel.dev/v1alpha1"
+LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+ENTRY: Final = r"^[-._a-zA-Z0-9]+$"
+DEFAULT_NAMESPACE: Final = "default"
+
+
+def broken(wrong: str, allowed: str, *path: str | int) -> NoReturn:
+    """Refuse what a validator looks at: what is wrong, what is allowed, and the field below it, if one is to blame."""
+    raise PydanticCustomError("kapsel", "{wrong}", {"wrong": wrong, "allowed": allowed, "path": path})
+
+
+def exactly_one(model: "Model", what: str) -> None:
+    """Refuse a union that has not exactly one member."""
+    names = [_alias(type(model), name) for name in type(model).model_fields if getattr(model, name) is not None]
+    if len(names) != 1:
+        found = f"{what} has {len(names)} members ({', '.join(names)})" if names else f"{what} has no member"
+        choices = ", ".join(_alias(type(model), name) for name in type(model).model_fields)
+        broken(found, f"exactly one of: {choices}")
+
+
+def unique(values: Iterable[Hashable], what: str, *path: str | int) -> None:
+    """Refuse a list in which two items go by one name."""
+    seen: set[Hashable] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            broken(f"{value} is there twice", f"each {what} once", *path, index)
+        seen.add(value)
+
+
+def _alias(model: type[BaseModel], name: str) -> str:
+    return model.model_fields[name].alias or name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """Which resource: what `kubectl get KIND NAME -n NAMESPACE` would need. The namespace of a Namespace is empty."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class Model(BaseModel):
+    """Base of every part of a manifest: frozen, camelCase, nothing unknown, nothing converted silently."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+
+class Metadata(Model):
+    """Name, namespace and labels; what an API server adds to them is taken away before this is read."""
+
+    name: str = Field(
+        max_length=253, pattern=SUBDOMAIN, description="Name of the resource, unique in its namespace and kind."
+    )
+    namespace: str = Field(
+        default=DEFAULT_NAMESPACE,
+        max_length=63,
+        pattern=LABEL,
+        description="Namespace of the resource. A namespace is a tenant: references do not leave it.",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, max_length=128, description="Labels, as everywhere in Kubernetes."
+    )
+    annotations: dict[str, str] = Field(
+        default_factory=dict, max_length=256, description="Annotations, as everywhere in Kubernetes."
+    )
+
+
+class Resource(Model):
+    """A whole manifest."""
+
+    api_version: str
+    kind: str
+    metadata: Metadata
+
+    @property
+    def identity(self) -> Identity:
+        """Which resource this is."""
+        return Identity(self.kind, self.metadata.namespace, self.metadata.name)
+
+
+class Reference(Model):
+    """A resource of the same namespace. A missing one is a condition of the resource, never a refused apply."""
+
+    name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the resource, in the same namespace.")
+
+
+class SecretReference(Model):
+    """Entries of a core Secret of the same namespace."""
+
+    name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the Secret, in the same namespace.")
+    keys: tuple[str, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        max_length=16,
+        description=(
+            "Which entries of the Secret are live. Several live ones at once are a rotation: all are accepted, "
+            "and all sign. Without it every entry is live."
+        ),
+    )
+
+
+class RelayReference(Model):
+    """The Relay that carries a resource: the only reference that may leave the namespace, if that Relay allows it."""
+
+    name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the Relay.")
+    namespace: str | None = Field(
+        default=None,
+        max_length=63,
+        pattern=LABEL,
+        description=(
+            "Namespace of the Relay; without it, this namespace. The Relay's allowedNamespaces must include this one."
+        ),
+    )
+
+
+RELAY_REF_DESCRIPTION: Final = (
+    "The Relay that carries this. Without it: the only Relay of this namespace, or, if the namespace has "
+    "none, the only Relay that allows this namespace."
+)

@@ -1,0 +1,209 @@
+"""Relay: one data plane, its size and exposure in a cluster, its rules for the world outside, and who may use it."""
+
+import ipaddress
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, model_validator
+
+from kapsel_resources.durations import Duration
+from kapsel_resources.kinds.model import ENTRY, LABEL, SUBDOMAIN, Model, Reference, Resource, broken, exactly_one
+from kapsel_store import rows
+
+RETENTION: Final = rows.EndpointRow(
+    id=UUID(int=0), namespace="", name="", verification=rows.Verification(scheme="none")
+).retention
+
+
+def _cidr(text: str) -> str:
+    allowed = "a range such as 10.20.0.0/16, 192.0.2.7/32 or fd00::/8"
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        broken(f"{text!r} is not a range of addresses", allowed)
+    if "/" not in text:
+        broken(f"{text!r} has no prefix length", f"{network} for this address alone")
+    if text.partition("/")[0] != str(network.network_address):
+        broken(f"{text!r} is not the start of its range", str(network))
+    return text
+
+
+class Autoscaling(Model):
+    """How many replicas there may be, and what decides."""
+
+    type: Literal["HPA", "KEDA"] = Field(
+        default="HPA",
+        description="HPA: by CPU. KEDA: by the age of the oldest pending delivery; KEDA must be installed.",
+    )
+    min_replicas: int = Field(default=2, ge=1, le=1000, description="Never fewer.")
+    max_replicas: int = Field(ge=1, le=1000, description="Never more.")
+
+    @model_validator(mode="after")
+    def _min_up_to_max(self) -> "Autoscaling":
+        if self.min_replicas > self.max_replicas:
+            broken("minReplicas is more than maxReplicas", "minReplicas up to maxReplicas", "minReplicas")
+        return self
+
+
+class Workload(Model):
+    """How many pods. Only a cluster reads this."""
+
+    replicas: int | None = Field(
+        default=None, ge=0, le=1000, description="A fixed number. Default: 2, or what autoscaling decides."
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="A number that follows the load, instead of replicas."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Workload":
+        if self.replicas is not None and self.autoscaling is not None:
+            broken("replicas and autoscaling exclude each other", "one of both", "replicas")
+        return self
+
+
+class DatabaseSecret(Model):
+    """An entry of a Secret that holds a Postgres URL."""
+
+    name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the Secret, in the same namespace.")
+    key: str = Field(
+        default="uri", min_length=1, max_length=253, pattern=ENTRY, description="The entry that holds the URL."
+    )
+
+
+class Database(Model):
+    """Postgres 16 or newer: exactly one member. Only a cluster reads this; `kapsel up` brings its own."""
+
+    secret_ref: DatabaseSecret | None = Field(
+        default=None, description="A database that others run: the Secret with its URL."
+    )
+    cnpg_cluster_ref: Reference | None = Field(
+        default=None, description="A CloudNativePG Cluster of the same namespace; its Secret is found by its name."
+    )
+
+    @model_validator(mode="after")
+    def _one_member(self) -> "Database":
+        exactly_one(self, "database")
+        return self
+
+
+class GatewayReference(Model):
+    """A Gateway of the Gateway API."""
+
+    name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the Gateway.")
+    namespace: str | None = Field(
+        default=None, max_length=63, pattern=LABEL, description="Its namespace; default: this one."
+    )
+    section_name: str | None = Field(
+        default=None, max_length=253, pattern=SUBDOMAIN, description="The listener to attach to."
+    )
+
+
+class Exposure(Model):
+    """How providers outside reach the receivers. Only a cluster reads this."""
+
+    type: Literal["ClusterIP", "LoadBalancer", "Ingress", "HTTPRoute"] = Field(
+        default="ClusterIP", description="ClusterIP: within the cluster alone. The others: from outside, in their way."
+    )
+    hostname: str | None = Field(
+        default=None,
+        max_length=253,
+        pattern=SUBDOMAIN,
+        description="Ingress, HTTPRoute: the host name that providers call.",
+    )
+    ingress_class_name: str | None = Field(
+        default=None, max_length=253, pattern=SUBDOMAIN, description="Ingress: the class; default: the cluster's."
+    )
+    tls_secret_ref: Reference | None = Field(default=None, description="Ingress: the Secret with the certificate.")
+    gateway_ref: GatewayReference | None = Field(default=None, description="HTTPRoute: the Gateway to attach to.")
+
+    @model_validator(mode="after")
+    def _members_of_its_type(self) -> "Exposure":
+        if self.type in ("Ingress", "HTTPRoute") and self.hostname is None:
+            broken(f"the type is {self.type}, and there is no hostname", "hostname: hooks.example.com", "hostname")
+        if self.type == "HTTPRoute" and self.gateway_ref is None:
+            broken("the type is HTTPRoute, and there is no gatewayRef", "gatewayRef: {name: ...}", "gatewayRef")
+        if self.type != "HTTPRoute" and self.gateway_ref is not None:
+            broken(f"gatewayRef has no meaning for the type {self.type}", "type: HTTPRoute beside it", "gatewayRef")
+        for name, value in (("ingressClassName", self.ingress_class_name), ("tlsSecretRef", self.tls_secret_ref)):
+            if self.type != "Ingress" and value is not None:
+                broken(f"{name} has no meaning for the type {self.type}", "type: Ingress beside it", name)
+        return self
+
+
+class Selector(Model):
+    """Namespaces by their labels."""
+
+    match_labels: dict[str, str] = Field(
+        min_length=1,
+        max_length=16,
+        description="Labels that a namespace must all have. Every namespace has kubernetes.io/metadata.name.",
+    )
+
+
+class AllowedNamespaces(Model):
+    """Which namespaces may use the Relay, in the shape of the Gateway API."""
+
+    from_: Literal["Same", "All", "Selector"] = Field(
+        default="Same",
+        alias="from",
+        description="Same: that of the Relay. All: every one. Selector: those that selector picks.",
+    )
+    selector: Selector | None = Field(default=None, description="From Selector: which ones.")
+
+    @model_validator(mode="after")
+    def _selector_where_it_counts(self) -> "AllowedNamespaces":
+        if self.from_ == "Selector" and self.selector is None:
+            broken("from is Selector, and there is no selector", "selector: {matchLabels: {...}}", "selector")
+        if self.from_ != "Selector" and self.selector is not None:
+            broken(f"selector has no meaning for from: {self.from_}", "from: Selector beside it", "selector")
+        return self
+
+
+class Egress(Model):
+    """What deliverers may reach. Private, link-local and metadata addresses are refused unless allowed here."""
+
+    allowed_cidrs: tuple[Annotated[str, AfterValidator(_cidr), Field(max_length=64)], ...] = Field(
+        default=(),
+        strict=False,
+        alias="allowedCIDRs",
+        max_length=64,
+        description=(
+            "Ranges that may be reached although they are private or special. Asked of every address a name "
+            "resolves to."
+        ),
+    )
+    allow_http: bool = Field(
+        default=False,
+        alias="allowHTTP",
+        description="Whether destinations may be plain http, where anybody on the way can read along.",
+    )
+
+
+class RelaySpec(Model):
+    """All of it has defaults."""
+
+    receiver: Workload = Field(default=Workload(), description="The pods that take webhooks.")
+    deliverer: Workload = Field(default=Workload(), description="The pods that deliver them.")
+    console: Workload = Field(default=Workload(), description="The pods that answer the API.")
+    database: Database | None = Field(default=None, description="Where everything is kept. A cluster needs it.")
+    exposure: Exposure = Field(default=Exposure(), description="How providers outside reach the receivers.")
+    retention: Duration = Field(
+        default=RETENTION,
+        ge=timedelta(hours=1),
+        le=timedelta(hours=87_600),
+        description="How long events are kept, for endpoints that say nothing themselves.",
+    )
+    egress: Egress = Field(default=Egress(), description="What deliverers may reach.")
+    allowed_namespaces: AllowedNamespaces = Field(
+        default=AllowedNamespaces(), description="Which namespaces may have endpoints here."
+    )
+
+
+class Relay(Resource):
+    """One data plane: receivers, deliverers, attestor, console and their database."""
+
+    api_version: Literal["kapsel.dev/v1alpha1"]
+    kind: Literal["Relay"]
+    spec: RelaySpec = Field(default=RelaySpec(), description="Size, exposure and rules of the data plane.")

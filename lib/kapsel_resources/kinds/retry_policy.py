@@ -1,0 +1,222 @@
+"""RetryPolicy: when a delivery is tried again, what is tried again, and when a destination is left in peace."""
+
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from kapsel_resources.durations import Duration, text
+from kapsel_resources.kinds.model import Model, Resource, broken
+from kapsel_store import rows
+
+# The effective defaults are those of the rows: this kind only says how to write others.
+_POLICY: Final = rows.Policy()
+_BREAKER: Final = rows.CircuitBreaker()
+
+_WAIT_MIN: Final = timedelta(milliseconds=1)
+_WAIT_MAX: Final = timedelta(hours=168)
+Wait = Annotated[Duration, Field(ge=_WAIT_MIN, le=_WAIT_MAX)]
+StatusCodes = Annotated[str, Field(pattern=r"^[345]([0-9][0-9]|xx)$", max_length=3)]
+
+
+class Backoff(Model):
+    """The waits between tries."""
+
+    type: Literal["Exponential", "Schedule"] = Field(
+        default=_POLICY.backoff.type,
+        description=(
+            "Exponential: initial, then times factor each, up to max. Schedule: the waits of a list, the last "
+            "repeating."
+        ),
+    )
+    initial: Duration = Field(
+        default=_POLICY.backoff.initial,
+        ge=_WAIT_MIN,
+        le=_WAIT_MAX,
+        description="Exponential: the wait after the first try.",
+    )
+    factor: float = Field(
+        default=_POLICY.backoff.factor,
+        ge=1,
+        le=10,
+        description="Exponential: what each wait is multiplied by to get the next.",
+    )
+    max: Duration = Field(
+        default=_POLICY.backoff.max, ge=_WAIT_MIN, le=_WAIT_MAX, description="Exponential: no wait is longer than this."
+    )
+    schedule: tuple[Wait, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        max_length=32,
+        description="Schedule: the waits, in order; the last one repeats.",
+    )
+    jitter: float = Field(
+        default=_POLICY.backoff.jitter,
+        ge=0,
+        le=1,
+        description=(
+            "Each wait is multiplied by a random number between 1 - jitter and 1 + jitter, so that deliveries "
+            "that failed together do not all come back together."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _members_of_its_type(self) -> "Backoff":
+        if self.type == "Schedule":
+            if self.schedule is None:
+                broken(
+                    "the type is Schedule, and there is no schedule",
+                    "a list of waits, such as [5s, 5m, 30m]",
+                    "schedule",
+                )
+            for name in ("initial", "factor", "max"):
+                if name in self.model_fields_set:
+                    broken(f"{name} has no meaning for the type Schedule", "schedule and jitter", name)
+        elif self.schedule is not None:
+            broken("schedule has no meaning for the type Exponential", "type: Schedule beside it", "schedule")
+        elif self.initial > self.max:
+            broken(
+                f"initial ({text(self.initial)}) is longer than max ({text(self.max)})", "initial up to max", "initial"
+            )
+        return self
+
+
+class RetryOn(Model):
+    """What counts as worth another try. A 2xx answer is a success, and 410 Gone always stops the destination."""
+
+    status_codes: tuple[StatusCodes, ...] = Field(
+        default=_POLICY.retry_status_codes,
+        strict=False,
+        max_length=64,
+        description=(
+            'Answers that are tried again, as strings: one code ("503") or a class ("5xx"). All others give up at once.'
+        ),
+    )
+    connection_errors: bool = Field(
+        default=_POLICY.retry_connection_errors,
+        description=(
+            "Whether to try again when there was no answer: name not found, connection refused or reset, TLS, timeout."
+        ),
+    )
+
+
+class RetryAfter(Model):
+    """What to do when the destination says when to come back."""
+
+    honour: bool = Field(
+        default=_POLICY.honour_retry_after,
+        description=(
+            "Whether the Retry-After header of an answer (seconds or a date) overrides a shorter wait of the backoff."
+        ),
+    )
+    max: Duration = Field(
+        default=_POLICY.retry_after_max,
+        ge=timedelta(seconds=1),
+        le=_WAIT_MAX,
+        description="A Retry-After beyond this is cut down to it, so that nobody can park a delivery for ever.",
+    )
+
+
+class CircuitBreaker(Model):
+    """When to stop trying a destination that only fails, and how to find out that it is back."""
+
+    enabled: bool = Field(
+        default=True, description="false: never stop trying; every delivery runs through its own retries."
+    )
+    failure_ratio: float = Field(
+        default=_BREAKER.failure_ratio,
+        gt=0,
+        le=1,
+        description="The share of failed tries in a window at which the circuit opens.",
+    )
+    min_attempts: int = Field(
+        default=_BREAKER.min_attempts,
+        ge=1,
+        le=100_000,
+        description="Fewer tries than this in a window never open the circuit.",
+    )
+    window: Duration = Field(
+        default=_BREAKER.window,
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="How long tries are counted before the count starts again.",
+    )
+    open_for: Duration = Field(
+        default=_BREAKER.open_for,
+        ge=timedelta(milliseconds=100),
+        le=timedelta(hours=24),
+        description="How long an open circuit lets nothing through; then it is half open and lets probes through.",
+    )
+    probes: int = Field(
+        default=_BREAKER.probes,
+        ge=1,
+        le=100,
+        description=(
+            "How many deliveries are tried while half open. When all succeed the circuit closes; one failure "
+            "opens it again."
+        ),
+    )
+
+
+class RetryPolicySpec(Model):
+    """All of it has defaults: an empty spec is the policy of a destination that names none."""
+
+    backoff: Backoff = Field(default=Backoff(), description="The waits between tries.")
+    max_attempts: int = Field(
+        default=_POLICY.max_attempts,
+        ge=1,
+        le=1000,
+        description="How many tries a delivery gets, the first one included.",
+    )
+    max_age: Duration = Field(
+        default=_POLICY.max_age,
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=720),
+        description=(
+            "How long after its event a delivery may still be tried. Whichever of maxAttempts and maxAge comes "
+            "first ends it."
+        ),
+    )
+    retry_on: RetryOn = Field(default=RetryOn(), description="Which failures are tried again.")
+    retry_after: RetryAfter = Field(default=RetryAfter(), description="What a Retry-After header is worth.")
+    circuit_breaker: CircuitBreaker = Field(
+        default=CircuitBreaker(), description="When a destination that only fails is left in peace for a while."
+    )
+
+    def policy(self) -> rows.Policy:
+        """Return the row, every field with its effective value."""
+        backoff, breaker = self.backoff, self.circuit_breaker
+        return rows.Policy(
+            backoff=rows.Backoff(
+                type=backoff.type,
+                initial=backoff.initial,
+                factor=backoff.factor,
+                max=backoff.max,
+                jitter=backoff.jitter,
+                schedule=backoff.schedule or (),
+            ),
+            max_attempts=self.max_attempts,
+            max_age=self.max_age,
+            retry_status_codes=self.retry_on.status_codes,
+            retry_connection_errors=self.retry_on.connection_errors,
+            honour_retry_after=self.retry_after.honour,
+            retry_after_max=self.retry_after.max,
+            circuit_breaker=rows.CircuitBreaker(
+                failure_ratio=breaker.failure_ratio,
+                min_attempts=breaker.min_attempts,
+                window=breaker.window,
+                open_for=breaker.open_for,
+                probes=breaker.probes,
+            )
+            if breaker.enabled
+            else None,
+        )
+
+
+class RetryPolicy(Resource):
+    """When and how often a failed delivery is tried again. Destinations name it with retryPolicyRef."""
+
+    api_version: Literal["kapsel.dev/v1alpha1"]
+    kind: Literal["RetryPolicy"]
+    spec: RetryPolicySpec = Field(default=RetryPolicySpec(), description="What the policy says.")

@@ -1,0 +1,159 @@
+"""How callers of an endpoint prove themselves: a union with exactly one member, named like the provider."""
+
+from datetime import timedelta
+from typing import Final, cast
+
+from pydantic import Field, model_validator
+
+from kapsel_resources.durations import Duration
+from kapsel_resources.kinds.model import Model, Reference, SecretReference, broken, exactly_one
+from kapsel_store import rows
+
+_ROW: Final = rows.Verification(scheme="none")
+_HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+_TOLERANCE_MIN: Final = timedelta(seconds=1)
+_TOLERANCE_MAX: Final = timedelta(hours=24)
+# The schemes whose provider gives each event an id: Provider idempotency needs one.
+_NAMES_EVENTS: Final = frozenset({"github", "stripe", "shopify", "slack", "standardWebhooks"})
+
+
+class Signed(Model):
+    """A provider that signs the body."""
+
+    signing_key_ref: Reference = Field(
+        description="The HMAC-SHA256 SigningKey that holds the secret the provider shows you."
+    )
+
+
+class SignedWithTime(Model):
+    """A provider that signs the body and the time, so that an old request cannot be sent again."""
+
+    signing_key_ref: Reference = Field(
+        description="The HMAC-SHA256 SigningKey that holds the secret the provider shows you."
+    )
+    tolerance: Duration = Field(
+        default=_ROW.tolerance,
+        ge=_TOLERANCE_MIN,
+        le=_TOLERANCE_MAX,
+        description="How far the time of a request may be from ours, to either side.",
+    )
+
+
+class StandardWebhooks(Model):
+    """The Standard Webhooks specification: webhook-id, webhook-timestamp, webhook-signature."""
+
+    signing_key_ref: Reference = Field(
+        description=(
+            "The SigningKey: HMAC-SHA256 for v1 signatures (whsec_...), Ed25519 for v1a (a public key, whpk_...)."
+        )
+    )
+    tolerance: Duration = Field(
+        default=_ROW.tolerance,
+        ge=_TOLERANCE_MIN,
+        le=_TOLERANCE_MAX,
+        description="How far the time of a request may be from ours, to either side.",
+    )
+
+
+class Hmac(Model):
+    """Any other caller that sends an HMAC of the body in a header."""
+
+    signing_key_ref: Reference = Field(
+        description="The SigningKey: HMAC-SHA512 for algorithm sha512, HMAC-SHA256 for all others."
+    )
+    header: str = Field(
+        max_length=128, pattern=_HEADER, description="The header that carries the signature, such as X-Signature."
+    )
+    prefix: str = Field(
+        default=_ROW.prefix,
+        max_length=32,
+        pattern=r"^[!-~]*$",
+        description='What stands before it in the header, such as "sha256=".',
+    )
+    encoding: rows.Encoding = Field(default=_ROW.encoding, description="How the signature is written.")
+    algorithm: rows.HashName = Field(
+        default=_ROW.algorithm, description="The hash under the HMAC. sha1 is for old callers that know nothing better."
+    )
+    timestamp_header: str | None = Field(
+        default=None,
+        max_length=128,
+        pattern=_HEADER,
+        description=(
+            "The header that carries the time in seconds since 1970. With it, `<time>.<body>` must be signed and "
+            "the time is checked; without it, an old request can be sent again."
+        ),
+    )
+    tolerance: Duration = Field(
+        default=_ROW.tolerance,
+        ge=_TOLERANCE_MIN,
+        le=_TOLERANCE_MAX,
+        description="How far that time may be from ours, to either side. Only with timestampHeader.",
+    )
+
+    @model_validator(mode="after")
+    def _tolerance_needs_a_time(self) -> "Hmac":
+        if "tolerance" in self.model_fields_set and self.timestamp_header is None:
+            broken("tolerance has no meaning without timestampHeader", "timestampHeader beside it", "tolerance")
+        return self
+
+
+class Basic(Model):
+    """HTTP Basic authentication."""
+
+    secret_ref: SecretReference = Field(
+        description=(
+            "The Secret that holds user and password: entries username and password (type kubernetes.io/basic-"
+            "auth), or, if keys are named or those two are absent, entries that each hold user:password."
+        )
+    )
+
+
+class Bearer(Model):
+    """A token in the header `Authorization: Bearer ...`."""
+
+    secret_ref: SecretReference = Field(description="The Secret whose entries each hold a token.")
+
+
+class Unverified(Model):
+    """No proof at all: whoever knows the URL may send. Then let the id be the only path."""
+
+
+class Verification(Model):
+    """Exactly one member: the scheme."""
+
+    github: Signed | None = Field(default=None, description="GitHub: X-Hub-Signature-256.")
+    stripe: SignedWithTime | None = Field(default=None, description="Stripe: Stripe-Signature, with its time.")
+    shopify: Signed | None = Field(default=None, description="Shopify: X-Shopify-Hmac-SHA256.")
+    slack: SignedWithTime | None = Field(
+        default=None,
+        description="Slack: X-Slack-Signature and X-Slack-Request-Timestamp; url_verification is answered.",
+    )
+    standard_webhooks: StandardWebhooks | None = Field(
+        default=None, description="Standard Webhooks, as Svix and many others send: v1 and v1a."
+    )
+    hmac: Hmac | None = Field(default=None, description="Any HMAC of the body in a header.")
+    basic: Basic | None = Field(default=None, description="HTTP Basic: user and password.")
+    bearer: Bearer | None = Field(default=None, description="A bearer token.")
+    none: Unverified | None = Field(default=None, description="No proof: `none: {}`.")
+
+    @model_validator(mode="after")
+    def _one_scheme(self) -> "Verification":
+        exactly_one(self, "verification")
+        return self
+
+    @property
+    def scheme(self) -> rows.Scheme:
+        """The name of the only member."""
+        return cast("rows.Scheme", next(iter(self.model_dump(by_alias=True, exclude_none=True))))
+
+    @property
+    def member(self) -> Signed | SignedWithTime | StandardWebhooks | Hmac | Basic | Bearer | Unverified:
+        """The only member."""
+        members = (self.github, self.stripe, self.shopify, self.slack, self.standard_webhooks)
+        others = (self.hmac, self.basic, self.bearer, self.none)
+        return next(member for member in (*members, *others) if member is not None)
+
+    @property
+    def names_events(self) -> bool:
+        """Whether the provider gives each event an id."""
+        return self.scheme in _NAMES_EVENTS

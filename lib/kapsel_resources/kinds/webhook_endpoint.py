@@ -1,0 +1,224 @@
+"""WebhookEndpoint: a URL that takes webhooks, how callers prove themselves, and where each webhook goes."""
+
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, model_validator
+
+from kapsel_resources import urls
+from kapsel_resources.durations import Duration
+from kapsel_resources.kinds.model import (
+    LABEL,
+    RELAY_REF_DESCRIPTION,
+    Model,
+    Reference,
+    RelayReference,
+    Resource,
+    broken,
+    unique,
+)
+from kapsel_resources.kinds.verification import Verification
+from kapsel_store import rows
+
+_TOKEN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - the grammar of a header's name, not a credential
+# Set by the sender itself, or meant for one hop: a manifest cannot know their value.
+_RESERVED: Final = frozenset(
+    {
+        "connection", "content-encoding", "content-length", "content-type", "date", "expect", "host", "keep-alive",
+        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+        "x-correlation-id",
+    }
+)  # fmt: skip
+_RESERVED_PREFIXES: Final = ("webhook-", "kapsel-")
+# The effective defaults are those of the rows: this kind only says how to write others.
+_ENDPOINT: Final = rows.EndpointRow(
+    id=UUID(int=0), namespace="", name="", verification=rows.Verification(scheme="none")
+)
+_DESTINATION: Final = rows.DestinationRow(id=UUID(int=0), endpoint_id=UUID(int=0), name="", url="")
+
+
+def _url(url: str) -> str:
+    if reason := urls.wrong(url):
+        broken(reason, urls.ALLOWED)
+    return url
+
+
+def _header(name: str) -> str:
+    if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
+        broken(f"the header {name} is set by kapsel itself", "a header of your own, such as X-Team")
+    return name
+
+
+HeaderName = Annotated[str, Field(pattern=_TOKEN, max_length=128)]
+
+
+class Idempotency(Model):
+    """How duplicates are recognised: the second gets the answer of the first and is not delivered again."""
+
+    source: Literal["Header", "Content", "Provider"] = Field(
+        description=(
+            "Header: the value of one header. Content: the hash of the body. Provider: the id that the provider "
+            "gives each event, for github, stripe, shopify, slack and standardWebhooks."
+        )
+    )
+    header: HeaderName | None = Field(default=None, description="Source Header: which one, such as Idempotency-Key.")
+    window: Duration = Field(
+        default=timedelta(hours=24),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=720),
+        description="How long an event is remembered.",
+    )
+
+    @model_validator(mode="after")
+    def _header_where_it_counts(self) -> "Idempotency":
+        if self.source == "Header" and self.header is None:
+            broken("the source is Header, and no header is named", "header: X-GitHub-Delivery, for instance", "header")
+        if self.source != "Header" and self.header is not None:
+            broken(f"header has no meaning for the source {self.source}", "source: Header beside it", "header")
+        return self
+
+    def row(self) -> rows.Idempotency:
+        """Return the row."""
+        return rows.Idempotency(source=self.source, header=self.header, window=self.window)
+
+
+class RateLimit(Model):
+    """A token bucket."""
+
+    requests_per_second: float = Field(gt=0, le=1_000_000, description="How many a second in the long run.")
+    burst: int = Field(ge=1, le=1_000_000, description="How many may come at once.")
+
+    def row(self) -> rows.RateLimit:
+        """Return the row."""
+        return rows.RateLimit(requests_per_second=float(self.requests_per_second), burst=self.burst)
+
+
+class Header(Model):
+    """A header that is sent with every delivery. Not for secrets: it is stored and shown in the clear."""
+
+    name: Annotated[str, AfterValidator(_header)] = Field(
+        pattern=_TOKEN, max_length=128, description="Name of the header."
+    )
+    value: str = Field(
+        max_length=2048,
+        pattern=r"^([!-~]([ -~]*[!-~])?)?$",
+        description="Its value: printable ASCII, without blanks at the ends.",
+    )
+
+
+class Destination(Model):
+    """Where each webhook of the endpoint goes."""
+
+    name: str = Field(max_length=63, pattern=LABEL, description="Name of the destination, unique in the endpoint.")
+    url: Annotated[str, AfterValidator(_url)] = Field(
+        min_length=1,
+        max_length=urls.LONGEST,
+        description=(
+            "Where to POST. http needs egress.allowHTTP of the Relay; private addresses need egress.allowedCIDRs."
+            " Redirects are not followed."
+        ),
+    )
+    headers: tuple[Header, ...] = Field(
+        default=(), strict=False, max_length=32, description="Headers to add to every delivery."
+    )
+    signing_key_ref: Reference | None = Field(
+        default=None,
+        description=(
+            "The SigningKey that signs, as Standard Webhooks says: v1 with HMAC-SHA256, v1a with Ed25519. Every "
+            "live version signs. Without it kapsel generates an HMAC-SHA256 key for the endpoint."
+        ),
+    )
+    retry_policy_ref: Reference | None = Field(
+        default=None, description="The RetryPolicy. Without it: the defaults of that kind."
+    )
+    timeout: Duration = Field(
+        default=_DESTINATION.timeout,
+        ge=timedelta(milliseconds=100),
+        le=timedelta(seconds=60),
+        description="How long one try may take as a whole. Connecting may take at most 5 s of it.",
+    )
+    max_in_flight: int = Field(
+        default=_DESTINATION.max_in_flight,
+        ge=1,
+        le=10_000,
+        description="How many tries may be under way at once.",
+    )
+    rate_limit: RateLimit | None = Field(
+        default=None, description="How fast to send. Without it: as fast as maxInFlight lets."
+    )
+    suspend: bool = Field(
+        default=False, description="true: send nothing. Deliveries wait, and still end when their maxAge has passed."
+    )
+
+
+class WebhookEndpointSpec(Model):
+    """Who may send, what counts as the same, how much is too much, and where it goes."""
+
+    relay_ref: RelayReference | None = Field(default=None, description=RELAY_REF_DESCRIPTION)
+    verification: Verification = Field(
+        description=(
+            "How callers prove themselves: exactly one member. Checked on the raw bytes before anything else is "
+            "done with them."
+        )
+    )
+    idempotency: Idempotency | None = Field(
+        default=None, description="How duplicates are recognised. Without it every accepted webhook is a new event."
+    )
+    rate_limit: RateLimit | None = Field(
+        default=None,
+        description="How fast webhooks may come in. Beyond it: 429 with Retry-After. Without it: no limit.",
+    )
+    max_body_bytes: int = Field(
+        default=_ENDPOINT.max_body_bytes,
+        ge=1,
+        le=26_214_400,
+        description="The largest body, in bytes. Beyond it: 413. GitHub sends up to 25 MiB.",
+    )
+    retention: Duration | None = Field(
+        default=None,
+        ge=timedelta(hours=1),
+        le=timedelta(hours=87_600),
+        description="How long an event is kept after it came in. Default: the retention of the Relay.",
+    )
+    paths: tuple[Literal["Id", "Name"], ...] = Field(
+        default=_ENDPOINT.paths,
+        strict=False,
+        min_length=1,
+        max_length=2,
+        description=(
+            "Which URLs take webhooks. Id: /ingest/<id>, stable and not to be guessed. Name: "
+            "/ingest/<namespace>/<name>, easy to remember."
+        ),
+    )
+    suspend: bool = Field(default=False, description="true: take no webhooks; callers get 503 and come back later.")
+    destinations: tuple[Destination, ...] = Field(
+        strict=False,
+        max_length=32,
+        description=(
+            "Where each webhook goes: every destination gets its own delivery. Empty: webhooks are kept and go nowhere."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "WebhookEndpointSpec":
+        unique(self.paths, "path", "paths")
+        unique((destination.name for destination in self.destinations), "name", "destinations")
+        for index, destination in enumerate(self.destinations):
+            unique((header.name.lower() for header in destination.headers), "header", "destinations", index, "headers")
+        if self.idempotency and self.idempotency.source == "Provider" and not self.verification.names_events:
+            broken(
+                f"webhooks verified by {self.verification.scheme} carry no provider's id",
+                "source: Header or source: Content",
+                "idempotency",
+                "source",
+            )
+        return self
+
+
+class WebhookEndpoint(Resource):
+    """A URL that takes webhooks, and the destinations that each of them is delivered to."""
+
+    api_version: Literal["kapsel.dev/v1alpha1"]
+    kind: Literal["WebhookEndpoint"]
+    spec: WebhookEndpointSpec = Field(description="What comes in, and where it goes.")

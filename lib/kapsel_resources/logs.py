@@ -1,0 +1,109 @@
+"""The one log of a Relay: from its AttestationLog, or, if there is none, with all defaults."""
+
+from typing import Final
+
+from kapsel_resources.inventory import Inventory
+from kapsel_resources.keys import Keys, form
+from kapsel_resources.kinds.attestation_log import AttestationLog, AttestationLogSpec
+from kapsel_resources.kinds.model import Identity
+from kapsel_resources.kinds.signing_key import SigningKey
+from kapsel_resources.problems import Path, Problem, choices
+from kapsel_resources.relays import Chosen, carries
+from kapsel_store.rows import LogRow
+
+_DEFAULT: Final = AttestationLogSpec()
+_KEY_PATH: Final[Path] = ("spec", "signingKeyRef")
+
+
+def plan_log(
+    chosen: Chosen, inventory: Inventory, keys: Keys, previous: LogRow | None
+) -> tuple[LogRow | None, list[Problem]]:
+    """Return the log to run, the last good one if its manifest has a problem, and the problems."""
+    mine: list[AttestationLog] = []
+    problems: list[Problem] = []
+    for log in inventory.all(AttestationLog):
+        carried = carries(chosen, inventory, log.identity, log.spec.relay_ref)
+        if isinstance(carried, Problem):
+            problems.append(carried)
+        elif carried:
+            mine.append(log)
+    if len(mine) > 1:
+        return previous, [*problems, *(_one_of_several(log, mine) for log in mine)]
+    if mine:
+        planned = _declared(mine[0], inventory, keys)
+        return (previous, [*problems, planned]) if isinstance(planned, Problem) else (planned, problems)
+    if problems or not inventory.complete or any(identity.kind == "AttestationLog" for identity in inventory.broken):
+        # Opening a log with defaults because a manifest has an error would give the world another origin and key.
+        return previous, problems
+    relay = chosen.identity
+    return _row(relay.namespace, relay.name, _origin(relay.namespace, relay.name), None, _DEFAULT), problems
+
+
+def _declared(log: AttestationLog, inventory: Inventory, keys: Keys) -> LogRow | Problem:
+    namespace, name, spec = log.metadata.namespace, log.metadata.name, log.spec
+    key_name = None
+    if spec.signing_key_ref is not None:
+        found = _key(log.identity, spec.signing_key_ref.name, inventory, keys)
+        if isinstance(found, Problem):
+            return found
+        key_name = found
+    return _row(namespace, name, spec.origin or _origin(namespace, name), key_name, spec)
+
+
+def _key(resource: Identity, name: str, inventory: Inventory, keys: Keys) -> str | Problem:
+    namespace = resource.namespace
+    key = inventory.find(SigningKey, namespace, name)
+    if key is None:
+        known = choices(name, inventory.names(SigningKey, namespace)) or "a SigningKey of that name"
+        return _refused(resource, "SigningKeyNotFound", f"there is no readable SigningKey {namespace}/{name}", known)
+    if key.spec.algorithm != "Ed25519":
+        return _refused(
+            resource, "WrongAlgorithm", f"SigningKey {name} is of algorithm {key.spec.algorithm}", "Ed25519"
+        )
+    if key.spec.rotation is not None:
+        wrong = f"SigningKey {name} is rotated, and auditors pin the key of a log"
+        return _refused(
+            resource, "SigningKeyRotates", wrong, "a SigningKey without rotation; a new key needs a new origin"
+        )
+    versions = keys.rows(namespace, form(key, standard=False))
+    if not versions:
+        return _refused(
+            resource, "SigningKeyNotReady", f"SigningKey {name} has no version yet", "a SigningKey without problems"
+        )
+    if len(versions) > 1 or not versions[0].secret:
+        wrong = f"SigningKey {name} has several versions, or only a public one"
+        return _refused(resource, "SigningKeyUnfit", wrong, "exactly one version, with its seed")
+    return form(key, standard=False)
+
+
+def _row(namespace: str, name: str, origin: str, key_name: str | None, spec: AttestationLogSpec) -> LogRow:
+    return LogRow(
+        namespace=namespace,
+        name=name,
+        origin=origin,
+        key_name=key_name or f"log/{origin}",  # a key signs for one origin, for good: another origin has another key
+        integrate_interval=spec.integration.interval,
+        integrate_batch=spec.integration.batch,
+        publish_interval=spec.publication.interval,
+        publish_pending=spec.publication.pending,
+        idle_interval=spec.publication.idle_interval,
+    )
+
+
+def _origin(namespace: str, name: str) -> str:
+    return f"kapsel.local/{namespace}/{name}"
+
+
+def _one_of_several(log: AttestationLog, all_of_them: list[AttestationLog]) -> Problem:
+    names = ", ".join(f"{one.metadata.namespace}/{one.metadata.name}" for one in all_of_them)
+    return Problem(
+        resource=log.identity,
+        path=("metadata", "name"),
+        reason="LogAmbiguous",
+        wrong=f"several AttestationLogs belong to one Relay: {names}",
+        allowed="one AttestationLog for each Relay",
+    )
+
+
+def _refused(resource: Identity, reason: str, wrong: str, allowed: str) -> Problem:
+    return Problem(resource=resource, path=_KEY_PATH, reason=reason, wrong=wrong, allowed=allowed)

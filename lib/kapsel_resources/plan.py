@@ -1,0 +1,224 @@
+"""The pure plan: all resources in, the whole configuration of one Relay out, with every problem by its name.
+
+`kapsel up` and the operator call this on every change. A resource with a problem keeps the rows that it had, so that a
+typo never stops webhooks that flowed before it; everything else goes on. What may not be kept is a permission: an
+endpoint whose namespace the Relay allows no longer is left out.
+
+The same resources, time and entropy give the same plan, and planning again on its result changes nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from kapsel_resources.endpoints import EndpointRows, Surroundings, plan_endpoint
+from kapsel_resources.inventory import Inventory
+from kapsel_resources.keys import Entropy, Keys, form
+from kapsel_resources.kinds.attestation_log import AttestationLog
+from kapsel_resources.kinds.model import Identity
+from kapsel_resources.kinds.relay import Relay
+from kapsel_resources.kinds.replay import Replay
+from kapsel_resources.kinds.retry_policy import RetryPolicy
+from kapsel_resources.kinds.signing_key import SigningKey
+from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
+from kapsel_resources.logs import plan_log
+from kapsel_resources.manifests import Resource
+from kapsel_resources.problems import Problem
+from kapsel_resources.relays import Chosen, allows, carries, choose
+from kapsel_store.rows import Configuration, LogRow
+
+_REVOKED: Final = "NamespaceNotAllowed"
+_KINDS: Final = (Relay, WebhookEndpoint, RetryPolicy, SigningKey, AttestationLog, Replay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What `kubectl get` would say of one resource as soon as the data plane has loaded the plan."""
+
+    resource: Identity
+    stalled: bool  # only its author can help: nothing will be tried until the manifest or what it refers to changes
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The configuration to apply, and what to tell the authors of the resources."""
+
+    configuration: Configuration
+    problems: tuple[Problem, ...]
+    statuses: tuple[Status, ...]
+
+
+def plan(
+    resources: Iterable[Resource],
+    *,
+    existing: Configuration,
+    now: datetime,
+    entropy: Entropy,
+    relay: tuple[str, str] | None = None,
+    broken: Iterable[Identity] = (),
+    complete: bool = True,
+) -> Plan:
+    """Return the configuration of one Relay.
+
+    `existing` is the configuration that runs: ids, key versions and last good rows come from it. `relay` names the
+    Relay if there are several. `broken` are resources whose manifest has a problem, which keep their rows. `complete`
+    is false if there may be more resources than could be read, as with a file that is no YAML: then nothing is removed.
+    """
+    inventory = Inventory(resources, broken, complete)
+    chosen = choose(inventory, relay, existing.relay)
+    if not isinstance(chosen, Chosen):
+        problems = [*inventory.problems, *([chosen] if isinstance(chosen, Problem) else [])]
+        return _result(inventory, existing, problems)
+    keys = Keys(inventory, existing.keys, now, entropy)
+    log, problems = plan_log(chosen, inventory, keys, existing.log)
+    endpoints, more = _plan_endpoints(chosen, inventory, keys, existing, log, entropy)
+    problems += more
+    wanted = _wanted_keys(chosen, inventory, keys, endpoints, log)
+    problems += _key_problems(chosen, inventory, keys)
+    problems += [_never_runs(replay) for replay in inventory.all(Replay)]
+    configuration = Configuration(
+        relay=chosen.row(),
+        endpoints=tuple(rows.endpoint for rows in endpoints),
+        destinations=tuple(destination for rows in endpoints for destination in rows.destinations),
+        keys=keys.select(wanted),
+        log=log,
+    )
+    return _result(inventory, configuration, [*inventory.problems, *problems])
+
+
+def _plan_endpoints(
+    chosen: Chosen, inventory: Inventory, keys: Keys, existing: Configuration, log: LogRow | None, entropy: Entropy
+) -> tuple[list[EndpointRows], list[Problem]]:
+    around = Surroundings(
+        inventory=inventory,
+        keys=keys,
+        relay=chosen.spec,
+        allow_http=chosen.spec.egress.allow_http,
+        log_key=(log.namespace, log.key_name) if log else None,
+        entropy=entropy,
+    )
+    previous = _previous(existing)
+    planned: dict[Identity, EndpointRows] = {}
+    problems: list[Problem] = []
+    for resource in inventory.all(WebhookEndpoint):
+        carried = carries(chosen, inventory, resource.identity, resource.spec.relay_ref)
+        if carried is False:
+            continue
+        last_good = previous.get(resource.identity)
+        rows = [carried] if isinstance(carried, Problem) else plan_endpoint(around, resource, last_good)
+        if isinstance(rows, EndpointRows):
+            planned[resource.identity] = rows
+            continue
+        problems += rows
+        if last_good is not None and not any(problem.reason == _REVOKED for problem in rows):
+            planned[resource.identity] = last_good
+    unread = {identity: rows for identity, rows in previous.items() if inventory.may_exist(identity)}
+    return [rows for _, rows in sorted({**unread, **planned}.items())], problems
+
+
+def _previous(existing: Configuration) -> dict[Identity, EndpointRows]:
+    return {
+        Identity("WebhookEndpoint", endpoint.namespace, endpoint.name): EndpointRows(
+            endpoint, tuple(row for row in existing.destinations if row.endpoint_id == endpoint.id)
+        )
+        for endpoint in existing.endpoints
+    }
+
+
+def _wanted_keys(
+    chosen: Chosen, inventory: Inventory, keys: Keys, endpoints: list[EndpointRows], log: LogRow | None
+) -> set[tuple[str, str]]:
+    """Return namespace and name of every key that the configuration must hold."""
+    wanted = {where for rows in endpoints for where in rows.key_names()}
+    if log is not None:
+        wanted.add((log.namespace, log.key_name))
+    living = {(rows.endpoint.namespace, f"endpoint/{rows.endpoint.name}") for rows in endpoints}
+    wanted.update(where for where in keys.known() if _is_kept(inventory, *where, living))
+    for key in inventory.all(SigningKey):
+        if key.spec.source == "Generate" and allows(chosen, inventory, key.metadata.namespace):
+            wanted.add((key.metadata.namespace, form(key, standard=False)))
+    return wanted
+
+
+def _is_kept(inventory: Inventory, namespace: str, name: str, living: set[tuple[str, str]]) -> bool:
+    """Whether a key that was made once stays although nothing names it now: losing it could not be undone."""
+    kind, _, bare = name.partition("/")
+    match kind:
+        case "log":
+            return True  # its origin may come back, and must then have its key
+        case "endpoint":
+            return (namespace, name) in living
+        case "generated":
+            return inventory.may_exist(Identity("SigningKey", namespace, bare))
+    return False
+
+
+def _key_problems(chosen: Chosen, inventory: Inventory, keys: Keys) -> list[Problem]:
+    problems: dict[Problem, None] = {}
+    for key in inventory.all(SigningKey):
+        namespace = key.metadata.namespace
+        if not allows(chosen, inventory, namespace):
+            continue
+        plain, standard = (form(key, standard=one) for one in (False, True))
+        lacking = [
+            keys.lacking(namespace, plain),
+            keys.lacking(namespace, standard) if keys.asked(namespace, standard) else None,
+        ]
+        for found in filter(None, lacking):
+            problem = Problem(
+                resource=key.identity,
+                path=("spec", "secretRef"),
+                reason=found.reason,
+                wrong=found.wrong,
+                allowed=found.allowed,
+            )
+            problems[problem] = None
+    return list(problems)
+
+
+def _never_runs(replay: Replay) -> Problem:
+    return Problem(
+        resource=replay.identity,
+        path=("kind",),
+        reason="NotSupported",
+        wrong="nothing carries out a Replay yet",
+        allowed="`kapsel retry ID`, for one delivery at a time",
+    )
+
+
+def _result(inventory: Inventory, configuration: Configuration, problems: list[Problem]) -> Plan:
+    configuration = replace(configuration, generation=0)
+    running = {
+        *(Identity("WebhookEndpoint", row.namespace, row.name) for row in configuration.endpoints),
+        *(Identity("SigningKey", row.namespace, row.name.partition("/")[2]) for row in configuration.keys),
+    }
+    if configuration.log is not None:
+        running.add(Identity("AttestationLog", configuration.log.namespace, configuration.log.name))
+    unlucky = {problem.resource for problem in problems}
+    fine = {resource.identity for kind in _KINDS for resource in inventory.all(kind)} - unlucky - inventory.broken
+    statuses = [Status(resource=one, stalled=False, reason="Accepted", message="") for one in fine]
+    for one in unlucky:
+        mine = [problem for problem in problems if problem.resource == one]
+        words = "; ".join(str(problem) for problem in mine)
+        statuses.append(
+            Status(resource=one, stalled=True, reason=mine[0].reason, message=words + _ending(one, running))
+        )
+    for one in inventory.broken - unlucky:
+        words = "the manifest cannot be read"
+        statuses.append(
+            Status(resource=one, stalled=True, reason="InvalidManifest", message=words + _ending(one, running))
+        )
+    return Plan(
+        configuration=configuration,
+        problems=tuple(problems),
+        statuses=tuple(sorted(statuses, key=lambda status: status.resource)),
+    )
+
+
+def _ending(resource: Identity, running: set[Identity]) -> str:
+    if resource.kind not in ("WebhookEndpoint", "SigningKey", "AttestationLog"):
+        return ""
+    return "; its last good configuration stays in force" if resource in running else "; it is not in force"
