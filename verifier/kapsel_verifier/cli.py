@@ -7,6 +7,7 @@ standard output, a refusal to standard error in one sentence. All judgement is i
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import BinaryIO, Final, NoReturn
 
 from kapsel_verifier.errors import TooLargeError, VerificationError
@@ -70,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="kapsel-verify",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # A fixed width: measuring the terminal imports four modules of compression, for every add_argument.
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=110),
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -12,18 +12,17 @@ PUBLIC_KEY_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
 
 
-def require_public_key(public_key: bytes) -> None:
-    """Refuse what cannot be a key: raises MalformedKeyError unless there are 32 bytes."""
-    if len(public_key) != PUBLIC_KEY_SIZE:
-        raise MalformedKeyError(f"an Ed25519 public key has {PUBLIC_KEY_SIZE} bytes, this one has {len(public_key)}")
-
-
 def verify(public_key: bytes, message: bytes, signature: bytes, what: str) -> None:
-    """Check a 64-byte signature over the message; raises SignatureError whose message begins with `what`."""
+    """Check a 64-byte signature over the message by a 32-byte key.
+
+    Raises SignatureError with a message that begins with `what`, or MalformedKeyError.
+    """
     # Imported at the first signature: loading libsodium is half of the start-up of the command line.
     from nacl.bindings import crypto_sign_open
     from nacl.exceptions import BadSignatureError
 
+    if len(public_key) != PUBLIC_KEY_SIZE:
+        raise MalformedKeyError(f"an Ed25519 public key has {PUBLIC_KEY_SIZE} bytes, this one has {len(public_key)}")
     if len(signature) != SIGNATURE_SIZE:
         raise SignatureError(f"{what} does not have {SIGNATURE_SIZE} bytes")
     try:

@@ -6,27 +6,22 @@ fetching it over a channel one trusts, and keeping it, is the auditor's act.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from kapsel_verifier import ed25519, strict
+from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedKeyError, TooLargeError
 from kapsel_verifier.note import VerifierKey
 
 MAX_KEY_SET_SIZE: Final = 262_144  # bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedKey:
+class TrustedKey(NamedTuple):
     """A public key to trust, for one log or, without a name, for whatever log is signed with it."""
 
     public_key: bytes  # 32 bytes
     name: str | None = None  # the log's origin; None for a bare key
     not_before_ms: int | None = None  # heads dated earlier are refused; milliseconds since 1970-01-01 UTC
     not_after_ms: int | None = None  # heads dated later are refused
-
-    def __post_init__(self) -> None:
-        ed25519.require_public_key(self.public_key)
 
     def under(self, origin: str) -> VerifierKey | None:
         """Return the key as it would sign for this origin, or None if it is trusted for another one."""

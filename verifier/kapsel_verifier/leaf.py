@@ -8,9 +8,8 @@ What the members promise, and what they do not, is in docs/proof-format.md.
 
 import json
 import re
-from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedLeafError, TooLargeError
@@ -25,11 +24,10 @@ _MAX_TEXT: Final = 253
 _MAX_URL: Final = 8192
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
-    """One delivery attempt as the log records it; a Leaf that exists keeps the profile.
+class Leaf(NamedTuple):
+    """One delivery attempt as the log records it; `encode` and `parse` hold it to the profile.
 
-    Hashes, salts and digests are 32 bytes. Raises MalformedLeafError for a value outside the profile.
+    Hashes, salts and digests are 32 bytes.
     """
 
     attempt: int  # which try of the delivery this is, from 1
@@ -52,14 +50,15 @@ class Leaf:
     signature_digest: bytes | None  # SHA-256 of the signature headers as sent; None if it was sent unsigned
     timestamp: int  # milliseconds since 1970-01-01 UTC: when the try began, by the deliverer's clock
 
-    def __post_init__(self) -> None:
+    def encode(self) -> bytes:
+        """Return the canonical bytes: the data that `merkle.leaf_hash` takes.
+
+        Raises MalformedLeafError for a value outside the profile.
+        """
         self._check_ids()
         self._check_texts()
         self._check_hashes()
         self._check_numbers()
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes: the data that `merkle.leaf_hash` takes."""
         # Written out by hand: the sequencer encodes tens of thousands a second, and the order is fixed anyway.
         return (
             f'{{"attempt":{self.attempt}'
@@ -93,7 +92,7 @@ class Leaf:
         strict.members(members, _MEMBERS, "the leaf", MalformedLeafError)
         if members["type"] != LEAF_TYPE or members["v"] != LEAF_VERSION:
             raise MalformedLeafError(f"the leaf is not of type {LEAF_TYPE}, version {LEAF_VERSION}")
-        leaf = cls(**{name: _read(name, members[name]) for name in cls.__slots__})
+        leaf = cls(**{name: _read(name, members[name]) for name in cls._fields})
         if leaf.encode() != data:
             raise MalformedLeafError("the leaf is not in canonical form")
         return leaf
@@ -154,7 +153,7 @@ _HASHES: Final = frozenset(
 _NULLABLE: Final = frozenset(
     {"payload_commitment", "previous_leaf_hash", "response_digest", "response_status", "signature_digest"}
 )
-_MEMBERS: Final = (*Leaf.__slots__, "type", "v")
+_MEMBERS: Final = (*Leaf._fields, "type", "v")
 
 
 def _read(name: str, value: object) -> Any:

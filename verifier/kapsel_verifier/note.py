@@ -8,9 +8,8 @@ cosignature will be one more class.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kapsel_verifier import ed25519, strict
 from kapsel_verifier.errors import (
@@ -26,6 +25,7 @@ MAX_NOTE_SIZE: Final = 262_144  # bytes
 MAX_SIGNATURES: Final = 64  # C2SP demands 16 at least
 _DASH: Final = "— "
 _MAX_NAME: Final = 1024
+_NO_KEY_NAME: Final = "a key name is empty or too long, or has a space, a plus sign or a control character"
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
@@ -50,21 +50,17 @@ def key_id(name: str, identity: bytes) -> bytes:
 
 
 def signature_line(name: str, identifier: bytes, signature: bytes) -> str:
-    """Return one signature line with its newline; `identifier` is the 4-byte key id."""
+    """Return one signature line with its newline; `identifier` is the 4-byte key id. Raises MalformedKeyError."""
+    if not is_key_name(name):
+        raise MalformedKeyError(_NO_KEY_NAME)
     return f"{_DASH}{name} {strict.to_base64(identifier + signature)}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class VerifierKey:
+class VerifierKey(NamedTuple):
     """An Ed25519 public key under the name it signs notes with; the name of a log's key is the log's origin."""
 
     name: str
     public_key: bytes  # 32 bytes
-
-    def __post_init__(self) -> None:
-        if not is_key_name(self.name):
-            raise MalformedKeyError("a key name is empty, too long, or has a space, a plus sign or a control character")
-        ed25519.require_public_key(self.public_key)
 
     @property
     def key_id(self) -> bytes:
@@ -80,6 +76,8 @@ class VerifierKey:
         identity = strict.base64(encoded, "the key in the vkey", MalformedKeyError)
         if identity[:1] != ED25519 or len(identity) != 33:
             raise MalformedKeyError("the vkey is not of an Ed25519 key (type 01, 32 bytes)")
+        if not is_key_name(name):
+            raise MalformedKeyError(_NO_KEY_NAME)
         key = cls(name, identity[1:])
         if identifier != key.key_id.hex():
             raise MalformedKeyError("the key id in the vkey does not fit its name and key")
@@ -99,8 +97,7 @@ class VerifierKey:
         ed25519.verify(self.public_key, text.encode(), signature, what)
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """One signature line; `signature` is what follows the 4-byte key id."""
 
     name: str
@@ -108,8 +105,7 @@ class Signature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A note as it was read: its text, ending in a newline, is worth nothing before `verify`."""
 
     text: str
@@ -154,8 +150,7 @@ class Note:
         return tuple(trusted)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The text of a log's signed note: the tree head, unsigned (C2SP tlog-checkpoint)."""
 
     origin: str
@@ -163,7 +158,8 @@ class Checkpoint:
     root_hash: bytes  # 32 bytes
     extensions: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise MalformedNoteError unless this can stand in a note and be read back."""
         strict.integer(self.tree_size, "the tree size of the checkpoint", MalformedNoteError)
         if len(self.root_hash) != HASH_SIZE:
             raise MalformedNoteError(f"the root hash of the checkpoint does not have {HASH_SIZE} bytes")
@@ -180,15 +176,18 @@ class Checkpoint:
         lines = text[:-1].split("\n")
         if len(lines) < 3:
             raise MalformedNoteError("the checkpoint has fewer than three lines")
-        return cls(
+        checkpoint = cls(
             origin=lines[0],
             tree_size=strict.decimal(lines[1], "the tree size of the checkpoint", MalformedNoteError),
             root_hash=strict.base64(lines[2], "the root hash of the checkpoint", MalformedNoteError),
             extensions=tuple(lines[3:]),
         )
+        checkpoint.check()
+        return checkpoint
 
     def text(self) -> str:
-        """Return the text to sign, ending in a newline."""
+        """Return the text to sign, ending in a newline; raises MalformedNoteError."""
+        self.check()
         return "\n".join((self.origin, str(self.tree_size), strict.to_base64(self.root_hash), *self.extensions)) + "\n"
 
 

@@ -6,8 +6,7 @@ Parsing checks the form and nothing else. A proof never brings its own key: a fi
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kapsel_verifier import note, strict
 from kapsel_verifier.errors import EmbeddedKeyError, MalformedProofError, TooLargeError, UnsupportedProofError
@@ -27,8 +26,7 @@ _KEY_NAMES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Proof(NamedTuple):
     """What a proof file says; every value in it is a claim until `verify.verify_proof` has judged it."""
 
     leaf: bytes  # canonical bytes, as the log hashed them

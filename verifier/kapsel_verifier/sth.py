@@ -7,9 +7,8 @@ as an extra signature line of type 0xff that other readers ignore. docs/adr/0001
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kapsel_verifier import ed25519, note, strict
 from kapsel_verifier.errors import (
@@ -43,8 +42,7 @@ def log_id(public_key: bytes) -> bytes:
     return sha256(_SPKI + public_key).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class STHVerifier:
+class STHVerifier(NamedTuple):
     """Checks the extra signature line of one key: key id || timestamp_ms(8) || signature(64)."""
 
     key: note.VerifierKey
@@ -64,8 +62,7 @@ class STHVerifier:
         SignedTreeHead.from_line(self.key, note.Checkpoint.parse(text), signature).verify(self.key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedTreeHead:
+class SignedTreeHead(NamedTuple):
     """A tree head with its date and signature; `verify` says whether the signature holds."""
 
     origin: str
@@ -145,8 +142,7 @@ class SignedTreeHead:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SignedHead:
+class SignedHead(NamedTuple):
     """Both forms of one head: the signed note to publish, and the small form."""
 
     checkpoint: str

@@ -4,8 +4,7 @@ It carries the same facts as proof.json. The leaf travels in the `extra` line, w
 which nothing protects; that is no loss, since its hash must lead to the signed root.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedProofError, TooLargeError
@@ -16,8 +15,7 @@ from kapsel_verifier.proof import MAX_PATH, MAX_PROOF_SIZE, Proof
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlogProof:
+class TlogProof(NamedTuple):
     """What a `.tlog-proof` file says; `verify.verify_proof` judges it."""
 
     leaf: bytes

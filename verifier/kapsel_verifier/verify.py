@@ -22,9 +22,8 @@ or change it: assurance `claimed`. Whether the destination got it, nobody but th
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import (
@@ -47,16 +46,14 @@ from kapsel_verifier.tlog_proof import TlogProof
 MAX_SKEW_MS: Final = 300_000  # five minutes: what clocks of servers and auditors are commonly allowed to differ
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The body that was sent, as the caller has it; with the event's salt the commitment is checked too."""
 
-    body: bytes = field(repr=False)
-    salt: bytes | None = field(default=None, repr=False)
+    body: bytes
+    salt: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedHead:
+class VerifiedHead(NamedTuple):
     """A tree head that a trusted key has signed in both forms."""
 
     key: VerifierKey
@@ -64,8 +61,7 @@ class VerifiedHead:
     sth: SignedTreeHead
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class Verified(NamedTuple):
     """What a proof has proven."""
 
     assurance: str
@@ -170,7 +166,7 @@ def _matching_head(heads: list[VerifiedHead], sth: SignedTreeHead) -> VerifiedHe
         if head.sth == sth:
             return head
     signed = heads[0].sth
-    differing = [name for name in SignedTreeHead.__slots__ if getattr(sth, name) != getattr(signed, name)]
+    differing = [name for name in SignedTreeHead._fields if getattr(sth, name) != getattr(signed, name)]
     raise HeadMismatchError(f"the sth and the checkpoint differ in {', '.join(differing)}")
 
 
