@@ -45,6 +45,11 @@ async def list_live(connection: Connection) -> list[ProcessRow]:
     return [ProcessRow(**dict(row)) for row in await connection.fetch(statement("processes.list_live"))]
 
 
+async def try_supervise(connection: Connection) -> bool:
+    """Become the only `kapsel up` of this schema for as long as this connection lives; False if another one is."""
+    return bool(await connection.fetchval(statement("processes.try_supervise")))
+
+
 class Heartbeat:
     """Reports one process until it stops, and tells how many of its kind share the work."""
 

@@ -15,3 +15,6 @@ FROM processes WHERE seen_at > now() - interval '10 seconds' ORDER BY component,
 
 -- name: forget
 DELETE FROM processes WHERE seen_at < now() - interval '1 hour'
+
+-- name: try_supervise
+SELECT pg_try_advisory_lock(hashtext(current_schema() || '/supervisor'))
