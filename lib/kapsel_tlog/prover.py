@@ -1,0 +1,139 @@
+"""Proofs out of tiles: the console makes proof files with it, the publisher its consistency proof before it signs.
+
+Which subtrees a proof names is pure arithmetic (RFC 6962, 2.1.1 and 2.1.2); all tiles they are folded from come in one
+query, so a proof costs a few kilobytes and one round trip however large the log is.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from kapsel_store import attempts, tlog
+from kapsel_store.database import Connection
+from kapsel_tlog import tiles
+from kapsel_tlog.errors import DamagedTreeError
+from kapsel_tlog.tiles import Span, Stored
+from kapsel_tlog.tree import fold
+from kapsel_verifier import proof
+from kapsel_verifier.errors import InclusionError
+from kapsel_verifier.merkle import leaf_hash, verify_inclusion
+from kapsel_verifier.note import VerifierKey
+from kapsel_verifier.proof import Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No attempt has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotYetIntegrated:
+    """The attempt waits for its leaf."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotYetPublished:
+    """The leaf waits for a signed head that covers it."""
+
+    leaf_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What the leaf said was erased; its hash still stands in the log."""
+
+    leaf_index: int
+
+
+def inclusion_spans(index: int, size: int) -> list[Span]:
+    """Return the subtrees beside the way from leaf `index` to the root of a tree of `size`, leaf first."""
+    if not 0 <= index < size:
+        raise ValueError(f"leaf {index} is not in a tree of {size}")
+    begin, end, spans = 0, size, list[Span]()
+    while end - begin > 1:
+        middle = begin + _split(end - begin)
+        if index < middle:
+            spans.append(Span(middle, end))
+            end = middle
+        else:
+            spans.append(Span(begin, middle))
+            begin = middle
+    return spans[::-1]
+
+
+def consistency_spans(old: int, new: int) -> list[Span]:
+    """Return the subtrees that show a tree of `old` leaves to be the beginning of one of `new`; of nothing, none."""
+    if not 0 <= old <= new:
+        raise ValueError(f"a tree of {old} leaves cannot be the beginning of one of {new}")
+    if old == 0:
+        return []
+    begin, end, spans = 0, new, list[Span]()
+    while end != old:
+        middle = begin + _split(end - begin)
+        if old <= middle:
+            spans.append(Span(middle, end))
+            end = middle
+        else:
+            spans.append(Span(begin, middle))
+            begin = middle
+    if begin:  # else the old tree is itself a subtree of the new one, and its root is known to whoever checks
+        spans.append(Span(begin, end))
+    return spans[::-1]
+
+
+def resolve(spans: Iterable[Span], stored: Stored) -> list[bytes]:
+    """Return the root of each span; raise DamagedTreeError if a tile that it needs is missing or short."""
+    return [fold([tiles.root_of_node(node, stored) for node in tiles.nodes(span)]) for span in spans]
+
+
+async def proof_for_attempt(
+    connection: Connection, attempt_id: UUID
+) -> Proof | NotYetPublished | NotYetIntegrated | Erased | Unknown:
+    """Return the proof of an attempt under the first head over it, so that it stays the same however the log grows.
+
+    Raises DamagedTreeError if what is stored makes no proof that holds.
+    """
+    found = await tlog.leaf_of_attempt(connection, attempt_id)
+    if found is None:
+        known = await attempts.get(connection, attempt_id)
+        return Unknown() if known is None else NotYetIntegrated()
+    log_id, row = found
+    if row.leaf is None:
+        return Erased(row.leaf_index)
+    head = await tlog.head_covering(connection, log_id, row.leaf_index)
+    if head is None:
+        return NotYetPublished(row.leaf_index)
+    path = await inclusion(connection, log_id, row.leaf_index, head.tree_size)
+    try:
+        verify_inclusion(row.leaf_index, head.tree_size, leaf_hash(row.leaf), path, head.root)
+    except InclusionError as error:
+        raise DamagedTreeError(
+            f"leaf {row.leaf_index} has no proof under the head of {head.tree_size} leaves"
+        ) from error
+    origin = head.checkpoint.partition("\n")[0]
+    return proof.build(
+        leaf=row.leaf,
+        leaf_index=row.leaf_index,
+        inclusion_proof=path,
+        checkpoint=head.checkpoint,
+        keys=[VerifierKey(origin, head.public_key)],
+    )
+
+
+async def inclusion(connection: Connection, log_id: int, index: int, size: int) -> list[bytes]:
+    """Return the inclusion proof of a leaf in the tree of `size` leaves."""
+    return await _prove(connection, log_id, inclusion_spans(index, size))
+
+
+async def consistency(connection: Connection, log_id: int, old: int, new: int) -> list[bytes]:
+    """Return the proof that the tree of `old` leaves is the beginning of the tree of `new` leaves."""
+    return await _prove(connection, log_id, consistency_spans(old, new))
+
+
+async def _prove(connection: Connection, log_id: int, spans: list[Span]) -> list[bytes]:
+    stored = await tlog.tiles(connection, log_id, list(tiles.needed(spans)))
+    return resolve(spans, stored)
+
+
+def _split(leaves: int) -> int:
+    return 1 << ((leaves - 1).bit_length() - 1)
