@@ -1,0 +1,50 @@
+"""The attestor process: `python -m kapsel_attestor`, settings from KAPSEL_* variables."""
+
+import asyncio
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from kapsel_attestor import metrics
+from kapsel_attestor.attestor import Attestor
+from kapsel_attestor.settings import AttestorSettings
+from kapsel_runtime import process
+from kapsel_runtime.health import Health
+from kapsel_store import database
+from kapsel_store.configuration import Source
+from kapsel_store.processes import Heartbeat
+from kapsel_store.sealing import SealingKeys
+
+COMPONENT: Final = "attestor"
+CONNECTIONS: Final = 4  # the log's own, configuration, heartbeat and gauges, reading a log back
+
+
+async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
+    """Run one attestor until `stopping`, then until it has drained."""
+    url, role, schema = settings.database_url.get_secret_value(), settings.database_role, settings.database_schema
+    listener = database.Listener(
+        url, role=role, schema=schema, component=COMPONENT, channels=[database.CONFIGURATION_CHANNEL]
+    )
+    measured = metrics.Metrics(registry := CollectorRegistry())
+    async with database.connect(url, role=role, schema=schema, size=CONNECTIONS, component=COMPONENT) as pool:
+        source = Source(pool, SealingKeys.from_file(settings.sealing_key_file), listener)
+        attestor = Attestor(pool, source, settings.attestor_fence_file, measured)
+        health = Health(stopping)
+        health.add("configuration", lambda: None if source.loaded else "the configuration has not been loaded yet")
+        health.add("database", lambda: None if source.reachable else "the database is away")
+        health.add("log", lambda: attestor.trouble)
+        async with (
+            await health.serve(settings.health_host, settings.health_port, registry) as server,
+            asyncio.TaskGroup() as tasks,
+        ):
+            heartbeat = Heartbeat(pool, COMPONENT, settings.instance, server.address, source)
+            tasks.create_task(listener.run(stopping))
+            tasks.create_task(source.follow(stopping))
+            tasks.create_task(heartbeat.run(stopping))
+            tasks.create_task(metrics.follow(measured, pool, source, stopping))
+            tasks.create_task(attestor.run(stopping))
+
+
+if __name__ == "__main__":
+    loaded = process.load(COMPONENT, AttestorSettings)
+    process.run(COMPONENT, loaded, lambda stopping: main(loaded, stopping))

@@ -1,0 +1,179 @@
+"""The attestor's one loop: become the only sequencer of the log, extend it, publish its heads, and know when not to.
+
+`__main__` runs it. One connection carries the lock and all the writing, so who loses the connection loses the lock.
+While nothing may be signed nothing is appended either: attempts wait, and the log that is signed in the end holds them.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from kapsel_attestor import publisher
+from kapsel_attestor.errors import FenceMovedError, MismatchError, RefusedError
+from kapsel_attestor.fence import FileFence
+from kapsel_attestor.metrics import Metrics
+from kapsel_attestor.sequencer import Sequencer
+from kapsel_attestor.signers import signer_of
+from kapsel_runtime.backoff import delays
+from kapsel_runtime.process import until
+from kapsel_store import tlog
+from kapsel_store.configuration import Source
+from kapsel_store.database import Connection, Pool, is_away
+from kapsel_store.errors import StaleTreeError
+from kapsel_store.rows import LogRow
+from kapsel_store.tlog import LogState
+from kapsel_tlog import check
+from kapsel_tlog.errors import DamagedTreeError
+
+STANDBY = 0.5  # seconds between tries to take the lock over, or to find that a person has acted
+
+logger = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch, as heads are dated."""
+    return time.time_ns() // 1_000_000
+
+
+class Attestor:
+    """Keeps the log that the configuration names, until it stops."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        source: Source,
+        fence_file: Path,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self._pool = pool
+        self._source = source
+        self._fence_file = fence_file
+        self._metrics = metrics
+        self._clock = clock
+        self._refolded: set[str] = set()
+        self._damaged = False
+        self.trouble: str | None = None  # why nothing is signed, if so, and what to do about it
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping`; then what has arrived by then is still integrated and published."""
+        waits = delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
+        async with asyncio.TaskGroup() as tasks:
+            while not stopping.is_set():
+                pause = STANDBY
+                try:
+                    await self._turn(tasks, stopping)
+                    waits = delays(0.05, 2.0, random.Random())  # noqa: S311
+                except (StaleTreeError, FenceMovedError) as error:
+                    self._metrics.batches.labels(result="stale").inc()
+                    logger.warning("another attestor is at work: %s", error)
+                except Exception as error:
+                    self._metrics.batches.labels(result="failed").inc()
+                    pause = next(waits)
+                    if is_away(error):
+                        logger.warning("the database is away: %s", str(error) or type(error).__name__)
+                    else:
+                        logger.exception("the log could not be extended; trying again")
+                await until(stopping, timeout=pause)
+
+    async def _turn(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        """Lead the log for as long as it goes well; return at once if there is none, or another attestor leads it."""
+        row = self._source.current.log
+        if row is None:
+            self._settle(None)
+            return
+        async with self._pool.acquire(timeout=5) as connection:
+            if not await tlog.try_lock(connection, row.origin):
+                self._settle(None)
+                return
+            log = await tlog.open_log(connection, row.origin)
+            try:
+                if log.frozen_reason is not None:
+                    raise RefusedError(f"the log {log.origin} is frozen: {log.frozen_reason}")
+                await self._lead(connection, log, tasks, stopping)
+            except MismatchError as error:
+                await self._freeze(connection, log, error)
+            except RefusedError as error:
+                self._settle(str(error))
+
+    async def _lead(
+        self, connection: Connection, log: LogState, tasks: asyncio.TaskGroup, stopping: asyncio.Event
+    ) -> None:
+        guard = FileFence(self._fence_file, log.origin)
+        await publisher.inspect(connection, log, guard)
+        self._settle(None)
+        self._damaged = False
+        sequencer = await Sequencer.open(connection, log)
+        head = await tlog.latest_head(connection, log.id)
+        published = 0 if head is None else head.tree_size
+        # What is due goes by a clock that nobody sets; only the age of a head from before this start must be guessed.
+        last = None if head is None else time.monotonic() - max(self._clock() - head.timestamp_ms, 0) / 1000
+        refold = tasks.create_task(self._refold(log))
+        try:
+            while not self._damaged and (row := self._source.current.log) is not None and row.origin == log.origin:
+                drained = await self._integrate(connection, sequencer, row)
+                age = None if last is None else timedelta(seconds=time.monotonic() - last)
+                unpublished = sequencer.log.tree_size - published
+                if publisher.is_due(row, unpublished=unpublished, age=age, stopping=stopping.is_set() and drained):
+                    published = await self._publish(connection, row, guard)
+                    last = time.monotonic()
+                if stopping.is_set() and drained:
+                    return
+                if drained:
+                    await until(stopping, timeout=row.integrate_interval.total_seconds())
+        finally:
+            refold.cancel()
+
+    async def _integrate(self, connection: Connection, sequencer: Sequencer, row: LogRow) -> bool:
+        """Append one batch; return whether no full one was waiting."""
+        taken = await sequencer.integrate(connection, row.integrate_batch)
+        if taken:
+            self._metrics.batches.labels(result="integrated").inc()
+        return taken < row.integrate_batch
+
+    async def _publish(self, connection: Connection, row: LogRow, guard: FileFence) -> int:
+        """Publish a head over what is stored now and return its size."""
+        log = await tlog.open_log(connection, row.origin)
+        if log.frozen_reason is not None:
+            raise RefusedError(f"the log {log.origin} is frozen: {log.frozen_reason}")
+        signer = signer_of(self._source.current, row, datetime.now(UTC))
+        head = await publisher.publish(connection, log, guard, signer, self._clock)
+        logger.debug("published the head of %d leaves", head.tree_size)
+        return head.tree_size
+
+    async def _refold(self, log: LogState) -> None:
+        """Read all tiles back, once in the life of this process; heads need not wait for it."""
+        if log.origin in self._refolded:
+            return
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                try:
+                    await check.refold(connection, log.id, log.tree_size)
+                except DamagedTreeError as error:
+                    await tlog.freeze(connection, log.id, f"{error}; found by reading the whole log back")
+                    self._damaged = True
+            self._refolded.add(log.origin)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            # The loop has lost its connection too, and comes here again with the next one.
+
+    async def _freeze(self, connection: Connection, log: LogState, error: MismatchError) -> None:
+        await tlog.freeze(connection, log.id, str(error))
+        # A crash here changes nothing: the reason stands in the database, and without it the same check fails again.
+        self._settle(f"the log {log.origin} is frozen: {error}")
+
+    def _settle(self, trouble: str | None) -> None:
+        """Note why nothing is signed, or that all is well, and say so when it changes."""
+        self._metrics.frozen.set(trouble is not None)
+        if trouble != self.trouble:
+            if trouble is None:
+                logger.info("heads are signed again")
+            else:
+                logger.critical("nothing is signed: %s", trouble)
+        self.trouble = trouble

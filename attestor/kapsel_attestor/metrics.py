@@ -1,0 +1,64 @@
+"""What the attestor measures of itself and of the log."""
+
+import asyncio
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from kapsel_runtime.process import until
+from kapsel_store import database, tlog
+from kapsel_store.configuration import Source
+from kapsel_store.database import Connection, Pool, is_away
+
+INTERVAL = 1.0
+
+
+class Metrics:
+    """The metrics of one attestor; the gauges of the log are read from the database, whoever writes to it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.leaf_lag = Gauge("attestation_leaf_lag", "Attempts that wait for a leaf", registry=registry)
+        self.leaf_lag_seconds = Gauge(
+            "attestation_leaf_lag_seconds", "Age of the oldest attempt that waits for a leaf", registry=registry
+        )
+        self.tree_size = Gauge("attestation_tree_size", "Leaves in the log", registry=registry)
+        self.head_age = Gauge("attestation_head_age_seconds", "Age of the newest published head", registry=registry)
+        self.batches = Counter(
+            "attestation_batches_total",
+            "Batches of leaves, by result: integrated, stale (another sequencer was faster), failed",
+            ["result"],
+            registry=registry,
+        )
+        self.frozen = Gauge(
+            "attestation_frozen", "1 while nothing is signed until a person acts, else 0", registry=registry
+        )
+        self.generation = Gauge("configuration_generation", "Generation of the configuration in use", registry=registry)
+        self.database_up = Gauge("database_up", "1 if the database answered last time, else 0", registry=registry)
+
+
+async def follow(metrics: Metrics, pool: Pool, source: Source, stopping: asyncio.Event) -> None:
+    """Keep the gauges of the log true, also while this attestor stands by or the log is frozen."""
+    while not stopping.is_set():
+        metrics.generation.set(source.current.generation)
+        try:
+            async with pool.acquire(timeout=5) as connection:
+                await _measure(metrics, connection, source)
+            metrics.database_up.set(1)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            metrics.database_up.set(0)
+        await until(stopping, timeout=INTERVAL)
+
+
+async def _measure(metrics: Metrics, connection: Connection, source: Source) -> None:
+    count, age = await tlog.pending_count(connection, await database.now(connection))
+    metrics.leaf_lag.set(count)
+    metrics.leaf_lag_seconds.set(max(age.total_seconds(), 0))
+    log = None if source.current.log is None else await tlog.state(connection, source.current.log.origin)
+    if log is None:
+        return
+    metrics.tree_size.set(log.tree_size)
+    head = await tlog.latest_head(connection, log.id)
+    if head is not None:
+        metrics.head_age.set(max(time.time() - head.timestamp_ms / 1000, 0))

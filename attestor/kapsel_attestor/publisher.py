@@ -1,0 +1,111 @@
+"""Signs and publishes heads: fenced, proven to continue what was signed, and never over a tree that does not hold.
+
+The attestor's loop asks `is_due` and calls `publish`; it calls `inspect` before it appends anything, so that a restored
+database is found out before a single attempt goes into it. Nothing here is remembered from one head to the next: the
+fence, the log and its tiles are read anew.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from kapsel_attestor import fence
+from kapsel_attestor.errors import MismatchError, RefusedError
+from kapsel_attestor.fence import Fenced, FileFence
+from kapsel_attestor.signers import Signer
+from kapsel_store import tlog
+from kapsel_store.database import Connection
+from kapsel_store.rows import LogRow
+from kapsel_store.tlog import HeadRow, LogState
+from kapsel_tlog import prover, tiles, tree
+from kapsel_tlog.errors import DamagedTreeError
+from kapsel_verifier.errors import ConsistencyError, VerificationError
+from kapsel_verifier.merkle import verify_consistency
+from kapsel_verifier.note import Checkpoint
+from kapsel_verifier.sth import sign_head
+
+MINIMUM = timedelta(seconds=1)  # witnesses and readers give a log a budget of heads
+
+
+def is_due(log: LogRow, *, unpublished: int, age: timedelta | None, stopping: bool) -> bool:
+    """Whether to publish a head, given the leaves it would add and the age of the last one (None: there is none)."""
+    if age is None:
+        return True
+    if unpublished == 0:
+        # Without a sign of life nobody can tell an idle log from a dead one.
+        return not stopping and age >= log.idle_interval
+    if stopping:
+        return True
+    return age >= (MINIMUM if unpublished >= log.publish_pending else max(log.publish_interval, MINIMUM))
+
+
+async def publish(
+    connection: Connection, log: LogState, guard: FileFence, signer: Signer, clock: Callable[[], int]
+) -> HeadRow:
+    """Publish a head over the log as it is stored now, dated by `clock` in milliseconds but later than the one before.
+
+    Raises MismatchError if that must never be signed, RefusedError if a person has to act first, FenceMovedError if
+    another attestor was faster.
+    """
+    fenced = await inspect(connection, log, guard)
+    timestamp_ms = clock() if fenced is None else max(clock(), fenced.timestamp_ms + 1)
+    new = Fenced(origin=log.origin, tree_size=log.tree_size, root=log.root, timestamp_ms=timestamp_ms)
+    await asyncio.to_thread(guard.swap, fenced, new)
+    # A crash here leaves the fence before the heads, by one that nobody has seen. The next head continues it.
+    checkpoint = Checkpoint(origin=log.origin, tree_size=log.tree_size, root_hash=log.root)
+    try:
+        signed = sign_head(checkpoint, timestamp_ms, signer.key, signer.sign)
+    except VerificationError as error:
+        raise RefusedError(f"the signer of {log.origin} does not sign as {signer.key.encode()}: {error}") from error
+    head = HeadRow(
+        log_id=log.id,
+        timestamp_ms=timestamp_ms,
+        tree_size=log.tree_size,
+        root=log.root,
+        checkpoint=signed.checkpoint,
+        sth_signature=signed.sth.signature,
+        public_key=signer.key.public_key,
+    )
+    # A crash here loses a signature that nobody has seen, over a tree that every later one continues.
+    await tlog.publish(connection, head)
+    return head
+
+
+async def inspect(connection: Connection, log: LogState, guard: FileFence) -> Fenced | None:
+    """Return the fenced head after proving that the log holds together and continues it; None for a new log."""
+    fenced = await asyncio.to_thread(guard.read)
+    head = await tlog.latest_head(connection, log.id)
+    if head is not None:
+        _require_fence(fenced, head, log.origin, guard)
+    try:
+        await _require_continuation(connection, log, fenced)
+    except (DamagedTreeError, ConsistencyError) as error:
+        raise MismatchError(f"the tree of {log.origin} cannot be signed: {error}") from error
+    return fenced
+
+
+def _require_fence(fenced: Fenced | None, head: HeadRow, origin: str, guard: FileFence) -> None:
+    """The fence is moved before a head is published, so it can never be behind one."""
+    if fenced is not None and fenced.tree_size >= head.tree_size and fenced.timestamp_ms >= head.timestamp_ms:
+        return
+    content = Fenced(origin=origin, tree_size=head.tree_size, root=head.root, timestamp_ms=head.timestamp_ms)
+    problem = "is missing" if fenced is None else "is older than the last published head"
+    raise RefusedError(
+        f"the fence {guard.path} {problem}: put its newest copy back; if there is none and you are sure that no newer "
+        f"database exists than this one, write this line into it: {fence.text(content).rstrip()}"
+    )
+
+
+async def _require_continuation(connection: Connection, log: LogState, fenced: Fenced | None) -> None:
+    stored = await tlog.tiles(connection, log.id, tiles.edge(log.tree_size))
+    if tree.load(log.tree_size, stored).root() != log.root:
+        raise DamagedTreeError(f"its tiles do not fold to the root that was stored for {log.tree_size} leaves")
+    if fenced is None:
+        return
+    if fenced.tree_size > log.tree_size:
+        raise MismatchError(
+            f"the log {log.origin} has {log.tree_size} leaves, but a head over {fenced.tree_size} was signed: this "
+            f"database is older than what was signed, as a restored backup is"
+        )
+    proof = await prover.consistency(connection, log.id, fenced.tree_size, log.tree_size)
+    verify_consistency(fenced.tree_size, log.tree_size, proof, fenced.root, log.root)

@@ -1,0 +1,147 @@
+"""Attempts as leaves: what is in them, how they hang together, and that nothing the store holds is left without one."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kapsel_attestor import leaves
+from kapsel_store.rows import AttemptRow
+from kapsel_store.tlog import Chain, PendingAttempt
+from kapsel_verifier.leaf import Leaf
+from kapsel_verifier.merkle import leaf_hash
+
+ORDERS = UUID(int=1)
+REFUNDS = UUID(int=2)
+SALT = bytes(range(32))
+
+ATTEMPT = AttemptRow(
+    id=UUID(int=10),
+    delivery_id=UUID(int=11),
+    event_id=UUID(int=12),
+    endpoint_id=ORDERS,
+    destination_id=UUID(int=13),
+    number=2,
+    started_at=datetime(2026, 5, 4, 3, 2, 1, 987_654, tzinfo=UTC),
+    duration=timedelta(milliseconds=31),
+    outcome="delivered",
+    reason="status_200",
+    url="https://billing.example.com/hooks",
+    payload_hash=b"\x01" * 32,
+    payload_commitment=b"\x02" * 32,
+    signature_digest=b"\x03" * 32,
+    response_status=200,
+    response_digest=b"\x04" * 32,
+)
+PENDING = PendingAttempt(attempt=ATTEMPT, endpoint="shop/orders", destination="billing")
+
+
+def pending(number: int, endpoint_id: UUID = ORDERS) -> PendingAttempt:
+    return replace(PENDING, attempt=replace(ATTEMPT, id=UUID(int=1000 + number), endpoint_id=endpoint_id))
+
+
+def test_leaf_says_what_the_attempt_says() -> None:
+    previous = Chain(endpoint_id=ORDERS, sequence=7, leaf_hash=b"\x05" * 32)
+    assert Leaf.parse(leaves.encode(PENDING, previous, SALT)) == Leaf(
+        attempt=2,
+        delivery_attempt_id=str(ATTEMPT.id),
+        delivery_id=str(ATTEMPT.delivery_id),
+        destination="billing",
+        endpoint="shop/orders",
+        endpoint_id=str(ORDERS),
+        endpoint_sequence=8,
+        endpoint_url="https://billing.example.com/hooks",
+        event_id=str(ATTEMPT.event_id),
+        outcome="delivered",
+        payload_commitment=b"\x02" * 32,
+        payload_hash=b"\x01" * 32,
+        previous_leaf_hash=b"\x05" * 32,
+        reason="status_200",
+        response_digest=b"\x04" * 32,
+        response_status=200,
+        salt=SALT,
+        signature_digest=b"\x03" * 32,
+        timestamp=1_777_863_721_987,
+    )
+
+
+def test_each_endpoint_has_its_own_unbroken_chain() -> None:
+    stored = {ORDERS: Chain(endpoint_id=ORDERS, sequence=4, leaf_hash=b"\x06" * 32)}
+    waiting = [pending(0), pending(1, REFUNDS), pending(2), pending(3, REFUNDS), pending(4)]
+    batch = leaves.batch(waiting, stored, 100, bytes(32 * 5))
+    parsed = [Leaf.parse(row.leaf or b"") for row in batch.leaves]
+    assert [row.leaf_index for row in batch.leaves] == [100, 101, 102, 103, 104]
+    assert [leaf.endpoint_sequence for leaf in parsed] == [5, 0, 6, 1, 7]
+    assert [leaf.previous_leaf_hash for leaf in parsed] == [
+        b"\x06" * 32,
+        None,
+        batch.hashes[0],
+        batch.hashes[1],
+        batch.hashes[2],
+    ]
+    assert batch.hashes == [leaf_hash(row.leaf or b"") for row in batch.leaves]
+    assert {chain.endpoint_id: (chain.sequence, chain.leaf_hash) for chain in batch.chains} == {
+        ORDERS: (7, batch.hashes[4]),
+        REFUNDS: (1, batch.hashes[3]),
+    }
+
+
+def test_each_leaf_has_a_salt_of_its_own() -> None:
+    batch = leaves.batch([pending(0), pending(1)], {}, 0, bytes(range(64)))
+    assert [Leaf.parse(row.leaf or b"").salt for row in batch.leaves] == [bytes(range(32)), bytes(range(32, 64))]
+
+
+def test_attempt_that_cannot_be_encoded_is_named_and_leaves_no_gap() -> None:
+    broken = replace(PENDING, attempt=replace(ATTEMPT, payload_hash=b"short"))
+    batch = leaves.batch([pending(0), broken, pending(2)], {}, 0, bytes(96))
+    assert set(batch.unencodable) == {ATTEMPT.id}
+    assert [row.leaf_index for row in batch.leaves] == [0, 1]
+    assert [Leaf.parse(row.leaf or b"").endpoint_sequence for row in batch.leaves] == [0, 1]
+
+
+def test_chain_that_did_not_move_is_not_written() -> None:
+    stored = {REFUNDS: Chain(endpoint_id=REFUNDS, sequence=4, leaf_hash=b"\x06" * 32)}
+    assert [chain.endpoint_id for chain in leaves.batch([pending(0)], stored, 0, bytes(32)).chains] == [ORDERS]
+
+
+def test_url_in_other_scripts_is_percent_encoded() -> None:
+    international = replace(PENDING, attempt=replace(ATTEMPT, url="https://exämple.com/a%20b?q=ü\n"))
+    leaf = Leaf.parse(leaves.encode(international, None, SALT))
+    assert leaf.endpoint_url == "https://ex%C3%A4mple.com/a%20b?q=%C3%BC%0A"
+
+
+def test_text_that_is_too_long_is_cut_but_committed_to_as_a_whole() -> None:
+    long = [replace(PENDING, attempt=replace(ATTEMPT, url="https://e.example/" + "a" * 9000 + end)) for end in "xy"]
+    urls = {Leaf.parse(leaves.encode(one, None, SALT)).endpoint_url for one in long}
+    assert len(urls) == 2
+    assert all(len(url) == 8192 and "~sha256:" in url for url in urls)
+
+
+texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=400)
+digests = st.none() | st.binary(min_size=32, max_size=32)
+
+
+@given(
+    st.builds(
+        PendingAttempt,
+        endpoint=st.tuples(texts, texts).map("/".join),
+        destination=texts,
+        attempt=st.builds(
+            AttemptRow,
+            number=st.integers(1, 2**31 - 1),
+            started_at=st.datetimes(timezones=st.just(UTC)),
+            outcome=texts,
+            reason=texts,
+            url=texts | texts.map(lambda text: text * 100),
+            payload_hash=st.binary(min_size=32, max_size=32),
+            payload_commitment=digests,
+            signature_digest=digests,
+            response_digest=digests,
+            response_status=st.none() | st.integers(100, 999),
+        ),
+    )
+)
+def test_whatever_the_store_can_hold_has_a_leaf(waiting: PendingAttempt) -> None:
+    assert Leaf.parse(leaves.encode(waiting, None, SALT)).delivery_attempt_id == str(waiting.attempt.id)
