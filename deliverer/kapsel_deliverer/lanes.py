@@ -1,0 +1,289 @@
+"""Who may have how many deliveries: one lane for each destination, its limits, and what is leased and waits in it.
+
+Pure bookkeeping for the worker: it asks what to claim, puts what was claimed here, and takes out what may start. A
+destination's limits are shared by all deliverers, so a lane has its part of them. No lane can take the room of
+another: half of what is free goes to lanes that are known to have more, half to those that have not been asked since
+the last hint, evenly.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+from uuid import UUID
+
+from kapsel_store.rows import Claimed, DestinationRow, RateLimit
+
+ASKED_AT_ONCE: Final = 256  # lanes in one claim: with more, the claim itself would be slow
+LOOKAHEAD: Final = 0.025  # seconds of work to lease ahead of the tries: about one claim and one record
+LOOKAHEAD_FACTOR: Final = 4  # and at most so many times the lane's limit
+HELD_BYTES: Final = 32 * 1024 * 1024  # bodies in memory at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """A claimed delivery on its way through this process."""
+
+    delivery: Claimed
+    lease_id: UUID
+    start_by: float  # monotonic: after this the lease might end before the try
+    probe: bool
+
+
+class Bucket:
+    """A token bucket over a clock that is passed in."""
+
+    def __init__(self, limit: RateLimit, now: float) -> None:
+        self._rate = limit.requests_per_second
+        self._burst = float(limit.burst)
+        self._tokens = self._burst
+        self._at = now
+
+    def available(self, now: float) -> int:
+        """Return how many tokens there are."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        return int(self._tokens)
+
+    def take(self, count: int) -> None:
+        """Take tokens that are available."""
+        self._tokens -= count
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is a token."""
+        return 0.0 if self.available(now) else (1 - self._tokens) / self._rate
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """One destination as this deliverer sees it."""
+
+    limit: int
+    rate_limit: RateLimit | None = None
+    bucket: Bucket | None = None
+    removed: bool = False  # gone from the configuration; lives until its last try has ended
+    queue: deque[Leased] = field(default_factory=deque)
+    in_flight: int = 0
+    probes: int | None = None  # None: the circuit is closed; else how many probes may still be claimed
+    paused_until: float = 0.0  # the destination asked for patience
+    seconds: float = math.inf  # moving average of how long a try takes; none was made
+    size: float = 0.0  # about the largest body of late
+
+    @property
+    def held(self) -> int:
+        return self.in_flight + len(self.queue)
+
+    def room(self, now: float) -> int:
+        """Return how many deliveries may be claimed now."""
+        if self.probes is not None:
+            return max(0, min(self.probes, self.limit - self.held))
+        if now < self.paused_until or self.limit == 0:
+            return 0
+        if self.bucket is not None:
+            return max(0, min(self.limit - self.held, self.bucket.available(now)))
+        ahead = min(self.limit * LOOKAHEAD_FACTOR, int(self.limit * LOOKAHEAD / max(self.seconds, 0.001)))
+        room = self.limit + ahead - self.held
+        # While there is work at hand, a few more are not worth a claim.
+        return 0 if self.queue and room < self.limit // 2 else max(0, room)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds after which time alone makes room; infinity if it does not."""
+        if self.probes is not None or self.held >= self.limit:
+            return math.inf
+        return max(self.paused_until - now, 0.0 if self.bucket is None else self.bucket.wait(now), 0.0)
+
+
+class Lanes:
+    """All lanes of this deliverer, and how much it holds in total."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lanes: dict[UUID, Lane] = {}
+        self._order: deque[UUID] = deque()
+        self._unasked = 0  # how many of the order were not asked since the last hint
+        self._more: dict[UUID, None] = {}  # lanes that may have due deliveries which were not claimed
+        self._held_bytes = 0
+        self.held = 0
+
+    def configure(self, destinations: Iterable[DestinationRow], peers: int, now: float) -> list[Leased]:
+        """Take over the limits of a configuration, shared by `peers` deliverers; return what must be released."""
+        known = {destination.id: destination for destination in destinations}
+        for destination_id, destination in known.items():
+            self._configure(destination_id, destination, peers, now)
+        stale: list[Leased] = []
+        for destination_id, lane in list(self._lanes.items()):
+            lane.removed = destination_id not in known
+            lane.limit = 0 if lane.removed else lane.limit
+            stale += self.empty(destination_id) if lane.limit == 0 else ()
+            if lane.removed and lane.in_flight == 0:
+                del self._lanes[destination_id]
+        self._order = deque(known)
+        self._more = {destination_id: None for destination_id in self._more if destination_id in known}
+        self.look_everywhere()
+        return stale
+
+    def _configure(self, destination_id: UUID, destination: DestinationRow, peers: int, now: float) -> None:
+        limit = 0 if destination.suspend else max(1, destination.max_in_flight // peers)
+        rate = _share(destination.rate_limit, peers)
+        lane = self._lanes.setdefault(destination_id, Lane(limit=limit))
+        lane.limit = limit
+        if lane.rate_limit != rate:
+            lane.rate_limit, lane.bucket = rate, None if rate is None else Bucket(rate, now)
+
+    def look_everywhere(self) -> None:
+        """A hint came, or it is time to poll: any lane may have something due."""
+        self._unasked = len(self._order)
+
+    @property
+    def may_have_more(self) -> bool:
+        """Whether something may be due that was not claimed for want of room."""
+        return bool(self._more) or self._unasked > 0
+
+    def wanted(self, now: float) -> dict[UUID, int]:
+        """Return what to claim: how many at most for each destination, in total no more than there is room for."""
+        free = self._capacity - self.held
+        wanted: dict[UUID, int] = {}
+        if free <= 0 or self._held_bytes >= HELD_BYTES:
+            return wanted
+        for_more = 0 if not self._more else free - free // 2 if self._unasked else free
+        self._share_out(list(islice(self._more, min(for_more, ASKED_AT_ONCE))), for_more, wanted, now)
+        # Most lanes have nothing due: go on until some with room are found or all were asked.
+        while self._unasked and len(wanted) < ASKED_AT_ONCE and (left := free - sum(wanted.values())) > 0:
+            self._share_out(self._next_unasked(min(left, ASKED_AT_ONCE)), left, wanted, now)
+        return wanted
+
+    def _next_unasked(self, count: int) -> list[UUID]:
+        count = min(count, self._unasked)
+        self._unasked -= count
+        window = list(islice(self._order, count))
+        self._order.rotate(-count)
+        return window
+
+    def _share_out(self, candidates: Sequence[UUID], free: int, wanted: dict[UUID, int], now: float) -> None:
+        """Give each candidate with room an even share; those without stay known, to be asked when they have some."""
+        rooms: dict[UUID, int] = {}
+        for destination_id in candidates:
+            lane = self._lanes[destination_id]
+            if destination_id in wanted:
+                continue
+            if room := lane.room(now):
+                rooms[destination_id] = room
+            elif lane.limit and lane.probes is None:
+                self._more[destination_id] = None
+        left, memory = len(rooms), HELD_BYTES - self._held_bytes
+        # Who has least room first: what it leaves over goes to the others.
+        for destination_id, room in sorted(rooms.items(), key=lambda item: item[1]):
+            fitting = max(1, int(memory / max(1.0, self._lanes[destination_id].size)))
+            if count := min(room, fitting, free // left):
+                wanted[destination_id] = count
+            free, left = free - count, left - 1
+
+    def arrived(
+        self, wanted: Mapping[UUID, int], claimed: Sequence[Claimed], lease_id: UUID, start_by: float
+    ) -> list[Leased]:
+        """Queue what a claim brought, and remember which lanes may have more; return what must be released."""
+        found = dict.fromkeys(wanted, 0)
+        stale: list[Leased] = []
+        for delivery in claimed:
+            found[delivery.destination_id] += 1
+            lane = self._lanes.get(delivery.destination_id)
+            probe = lane is not None and lane.probes is not None
+            leased = Leased(delivery=delivery, lease_id=lease_id, start_by=start_by, probe=probe)
+            if (
+                lane is None or lane.limit == 0 or lane.probes == 0
+            ):  # the configuration or the circuit changed meanwhile
+                stale.append(leased)
+                continue
+            if lane.probes is not None:
+                lane.probes -= 1
+            lane.queue.append(leased)
+            lane.size = max(len(delivery.body), lane.size * 0.9)
+            self.held += 1
+            self._held_bytes += len(delivery.body)
+        for destination_id, count in found.items():
+            self._asked(destination_id, wanted[destination_id], count)
+        return stale
+
+    def _asked(self, destination_id: UUID, wanted: int, found: int) -> None:
+        lane = self._lanes.get(destination_id)
+        # Asked again last, after the others that may have more.
+        self._more.pop(destination_id, None)
+        if lane is None:
+            return
+        if lane.bucket is not None:
+            lane.bucket.take(found)
+        if found >= wanted and lane.probes is None:
+            self._more[destination_id] = None
+
+    def start(self, destination_id: UUID) -> Leased | None:
+        """Take out the next delivery of a lane if it may be tried now."""
+        lane = self._lanes.get(destination_id)
+        if lane is None or not lane.queue or lane.in_flight >= lane.limit:
+            return None
+        lane.in_flight += 1
+        return lane.queue.popleft()
+
+    def finished(self, leased: Leased, seconds: float | None, now: float, pause: float = 0.0) -> None:
+        """A try has ended (`seconds` None: it was not made); the destination may have asked for a pause."""
+        destination_id = leased.delivery.destination_id
+        lane = self._lanes[destination_id]
+        lane.in_flight -= 1
+        self._let_go(leased)
+        if seconds is not None:
+            lane.seconds = seconds if lane.seconds == math.inf else lane.seconds * 0.9 + seconds * 0.1
+        if pause:
+            lane.paused_until = max(lane.paused_until, now + pause)
+        if lane.removed and lane.in_flight == 0:
+            del self._lanes[destination_id]
+
+    def empty(self, destination_id: UUID) -> list[Leased]:
+        """Take everything out of a lane's queue, to be released."""
+        lane = self._lanes[destination_id]
+        taken = list(lane.queue)
+        lane.queue.clear()
+        for leased in taken:
+            self._let_go(leased)
+        return taken
+
+    def set_circuit(self, destination_id: UUID, probes: int | None) -> list[Leased]:
+        """Close a lane's circuit (None), or open it but for `probes`; return what must be released."""
+        lane = self._lanes.get(destination_id)
+        if lane is None:
+            return []
+        opened = lane.probes is None and probes is not None
+        if probes != lane.probes and probes != 0:
+            self._more[destination_id] = None
+        lane.probes = probes
+        return self.empty(destination_id) if opened else []
+
+    def probes(self, destination_id: UUID) -> int | None:
+        """Return how many probes a lane still holds; None if its circuit is closed."""
+        lane = self._lanes.get(destination_id)
+        return None if lane is None else lane.probes
+
+    def destinations(self) -> Sequence[UUID]:
+        """Return the destinations of the configuration."""
+        return tuple(self._order)
+
+    def quiet(self) -> list[UUID]:
+        """Return the destinations that have nothing due as far as is known, and may be asked."""
+        lanes = self._lanes
+        return [key for key in self._order if key not in self._more and lanes[key].limit and lanes[key].probes is None]
+
+    def wait(self, now: float) -> float:
+        """Return the seconds after which time alone makes room for a lane that may have more."""
+        if self.held >= self._capacity or self._held_bytes >= HELD_BYTES:
+            return math.inf
+        return min((self._lanes[known].wait(now) for known in self._more), default=math.inf)
+
+    def _let_go(self, leased: Leased) -> None:
+        self.held -= 1
+        self._held_bytes -= len(leased.delivery.body)
+
+
+def _share(limit: RateLimit | None, peers: int) -> RateLimit | None:
+    if limit is None or peers == 1:
+        return limit
+    return RateLimit(requests_per_second=limit.requests_per_second / peers, burst=max(1, limit.burst // peers))

@@ -1,0 +1,79 @@
+"""The metrics of a deliverer, in a registry that is passed in; the names are those of this field's dashboards."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+CIRCUIT_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+DISABLED: Final = 3
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
+_AGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 43200, 259200)
+
+
+class DelivererMetrics:
+    """What a deliverer counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "webhook_delivery_attempts_total",
+            "Tries by outcome",
+            ("endpoint", "destination", "outcome"),
+            registry=registry,
+        )
+        self.failures = Counter(
+            "webhook_delivery_failures_total",
+            "Tries that did not deliver, by whose fault it is and the reason code",
+            ("fault", "reason"),
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "webhook_delivery_duration_seconds",
+            "How long a try takes",
+            ("destination",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.age = Histogram(
+            "webhook_event_age_at_delivery_seconds",
+            "Age of an event when it was delivered",
+            buckets=_AGES,
+            registry=registry,
+        )
+        self.circuit_state = Gauge(
+            "circuit_breaker_state",
+            "0 closed, 1 half-open, 2 open, 3 disabled by the destination",
+            ("destination",),
+            registry=registry,
+        )
+        self.pool_size = Gauge("worker_pool_size", "Deliveries that may be under way at once", registry=registry)
+        self.pool_busy = Gauge("worker_pool_busy", "Deliveries that are leased by this process", registry=registry)
+        self.claims = Histogram(
+            "delivery_claim_size",
+            "Deliveries that one claim brought",
+            buckets=(0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+            registry=registry,
+        )
+        self.records = Histogram(
+            "delivery_record_size",
+            "Results that one commit recorded",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+            registry=registry,
+        )
+        self.unrecorded = Gauge("delivery_unrecorded", "Results that wait to be recorded", registry=registry)
+        self.lost_leases = Counter(
+            "delivery_lease_lost_total", "Tries whose lease had ended when they were recorded", registry=registry
+        )
+        self.released = Counter("delivery_released_total", "Deliveries given back untried", registry=registry)
+        self.depth = Gauge("delivery_queue_depth", "Deliveries that are not final", ("state",), registry=registry)
+        self.oldest_pending = Gauge(
+            "delivery_oldest_pending_age_seconds", "Age of the oldest delivery that waits", registry=registry
+        )
+        self.dead_tuples = Gauge("delivery_queue_dead_tuples", "Dead rows in the queue's table", registry=registry)
+        self.rescued = Counter("delivery_rescued_total", "Leases that ran out", registry=registry)
+        self.expired = Counter("delivery_expired_total", "Deliveries that ended by their age", registry=registry)
+        self.errors = Counter(
+            "deliverer_errors_total", "Failures of our own, by where they were caught", ("where",), registry=registry
+        )
+        self.generation = Gauge("configuration_generation", "The configuration that is loaded", registry=registry)
+        self.database_up = Gauge("database_up", "Whether the last statement could be run", registry=registry)

@@ -1,0 +1,104 @@
+"""What can come of one try, as values: the sender makes them, `retry` and `circuit` decide by them.
+
+Each has a stable `name` (the outcome of an attempt), a stable `reason` code, and says whose fault it is, so that a dead
+letter list can tell a customer's outage from a configuration that cannot work and from a failure of our own.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Literal
+
+Fault = Literal["none", "destination", "configuration", "ours"]
+
+UnreachableReason = Literal[
+    "dns",  # the name does not resolve
+    "connect_refused",  # nobody listens
+    "connect_failed",  # no route, network unreachable, and the like
+    "tls",  # the handshake failed
+    "certificate",  # the certificate is not one we trust for this name
+    "reset",  # the connection broke before there was an answer
+    "bad_response",  # what came back is not HTTP, or its head is too large
+]
+DeniedReason = Literal[
+    "address_denied",  # a private or special address that the Relay does not allow
+    "http_denied",  # plain http, which the Relay does not allow
+    "url_invalid",  # not a URL that can be called
+]
+UnsentReason = Literal[
+    "no_signing_key",  # no live version of the signing key can sign
+    "internal",  # a failure of our own; the log has its stack
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The destination took it: any 2xx."""
+
+    name: ClassVar[str] = "delivered"
+    fault: ClassVar[Fault] = "none"
+    status: int
+
+    @property
+    def reason(self) -> str:
+        return f"status_{self.status}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The destination answered, and not with 2xx. A redirect is a refusal: none is ever followed."""
+
+    name: ClassVar[str] = "refused"
+    fault: ClassVar[Fault] = "destination"
+    status: int
+    retry_after: timedelta | None = None
+
+    @property
+    def reason(self) -> str:
+        return f"status_{self.status}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """There was no answer, because no connection was made or it broke."""
+
+    name: ClassVar[str] = "unreachable"
+    fault: ClassVar[Fault] = "destination"
+    reason: UnreachableReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedOut:
+    """There was no answer in time."""
+
+    name: ClassVar[str] = "timed_out"
+    fault: ClassVar[Fault] = "destination"
+    phase: Literal["connect", "response"]
+
+    @property
+    def reason(self) -> str:
+        return f"{self.phase}_timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """The egress policy forbids the request; nothing was sent."""
+
+    name: ClassVar[str] = "denied"
+    fault: ClassVar[Fault] = "configuration"
+    reason: DeniedReason
+    detail: str  # one sentence for whoever wrote the URL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """Nothing was sent, or we cannot say, for a reason on our side."""
+
+    name: ClassVar[str] = "unsent"
+    reason: UnsentReason
+
+    @property
+    def fault(self) -> Fault:
+        return "configuration" if self.reason == "no_signing_key" else "ours"
+
+
+Outcome = Delivered | Refused | Unreachable | TimedOut | Denied | Unsent

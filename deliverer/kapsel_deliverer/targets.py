@@ -1,0 +1,117 @@
+"""What the configuration says of each destination, made ready for the tries: URL judged, keys, headers, meters.
+
+The worker builds them anew with each generation and keeps those that did not change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Final
+from uuid import UUID
+
+import aiohttp
+
+from kapsel_deliverer import signing
+from kapsel_deliverer.addresses import Allowed, check_url
+from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.outcome import Delivered, Denied, Outcome
+from kapsel_deliverer.signing import Signer
+from kapsel_store.rows import CircuitBreaker, Configuration, DestinationRow, KeyRow, RelayRow
+
+USER_AGENT: Final = f"kapsel/{version('kapsel')}"
+CONNECT_TIMEOUT: Final = 5.0  # seconds for DNS, TCP and TLS together
+
+
+class Meters:
+    """The metrics of one destination, looked up once."""
+
+    def __init__(self, metrics: DelivererMetrics, endpoint: str, label: str) -> None:
+        self._metrics = metrics
+        self._attempts = {
+            name: metrics.attempts.labels(endpoint, label, name)
+            for name in ("delivered", "refused", "unreachable", "timed_out", "denied", "unsent")
+        }
+        self._duration = metrics.duration.labels(label)
+
+    def tried(self, outcome: Outcome, duration: timedelta) -> None:
+        """Count one try."""
+        self._attempts[outcome.name].inc()
+        self._duration.observe(duration.total_seconds())
+        if not isinstance(outcome, Delivered):
+            self._metrics.failures.labels(outcome.fault, outcome.reason).inc()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What every try at one destination has in common."""
+
+    destination: DestinationRow
+    label: str  # namespace/endpoint/destination
+    keys: tuple[KeyRow, ...]
+    relay: RelayRow
+    verdict: Allowed | Denied
+    signer: Signer
+    headers: Mapping[str, str]
+    timeout: aiohttp.ClientTimeout
+    meters: Meters
+
+
+class Targets:
+    """The targets of the configuration in use."""
+
+    def __init__(self, metrics: DelivererMetrics) -> None:
+        self._metrics = metrics
+        self._targets: dict[UUID, Target] = {}
+
+    def get(self, destination_id: UUID) -> Target | None:
+        """Return a target; None if the destination is gone."""
+        return self._targets.get(destination_id)
+
+    def use(self, configuration: Configuration) -> None:
+        """Take over a configuration."""
+        endpoints = {endpoint.id: endpoint for endpoint in configuration.endpoints}
+        keys: dict[tuple[str, str], list[KeyRow]] = {}
+        for key in configuration.keys:
+            keys.setdefault((key.namespace, key.name), []).append(key)
+        targets: dict[UUID, Target] = {}
+        for destination in configuration.destinations:
+            endpoint = endpoints[destination.endpoint_id]
+            name = destination.key_name or f"endpoint/{endpoint.name}"
+            signing_keys = tuple(keys.get((endpoint.namespace, name), ()))
+            known = self._targets.get(destination.id)
+            if known and (known.destination, known.keys, known.relay) == (
+                destination,
+                signing_keys,
+                configuration.relay,
+            ):
+                targets[destination.id] = known
+            else:
+                targets[destination.id] = self._target(
+                    destination, f"{endpoint.namespace}/{endpoint.name}", signing_keys, configuration.relay
+                )
+        self._targets = targets
+
+    def _target(self, destination: DestinationRow, endpoint: str, keys: Sequence[KeyRow], relay: RelayRow) -> Target:
+        headers = {name: value for name, value in destination.headers if name.lower() not in signing.RESERVED}
+        total = destination.timeout.total_seconds()
+        label = f"{endpoint}/{destination.name}"
+        return Target(
+            destination=destination,
+            label=label,
+            keys=tuple(keys),
+            relay=relay,
+            verdict=check_url(destination.url, relay),
+            signer=Signer(keys),
+            headers={**headers, "user-agent": USER_AGENT},
+            timeout=aiohttp.ClientTimeout(total=total, connect=min(CONNECT_TIMEOUT, total)),
+            meters=Meters(self._metrics, endpoint, label),
+        )
+
+    def breakers(self) -> dict[UUID, CircuitBreaker | None]:
+        """Return the circuit breaker of each destination."""
+        return {key: target.destination.policy.circuit_breaker for key, target in self._targets.items()}
+
+    def labels(self) -> dict[UUID, str]:
+        """Return the name of each destination in metrics and logs."""
+        return {key: target.label for key, target in self._targets.items()}

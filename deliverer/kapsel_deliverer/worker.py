@@ -1,0 +1,330 @@
+"""The loop of a deliverer: claim what is due, try it, hand the result to the recorder, and claim again meanwhile.
+
+One claim is under way at a time and brings work for all destinations that have room; tries run as tasks of one group;
+results are recorded in batches. So claims, tries and commits overlap, and none waits for another's round trip. Who may
+have how much is decided in `lanes`, what becomes of a delivery in `retry`, when a destination is left alone in
+`circuit`.
+"""
+
+import asyncio
+import hmac
+import logging
+import math
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from kapsel_deliverer.breakers import Breakers
+from kapsel_deliverer.checkpoints import Checkpoints
+from kapsel_deliverer.clock import DatabaseClock
+from kapsel_deliverer.lanes import Lanes, Leased
+from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.outcome import Delivered, Refused, Unsent
+from kapsel_deliverer.recorder import Recorder
+from kapsel_deliverer.retry import decide
+from kapsel_deliverer.sender import Sender, Try
+from kapsel_deliverer.settings import DelivererSettings
+from kapsel_deliverer.targets import Target, Targets
+from kapsel_runtime import logs
+from kapsel_runtime.backoff import delays
+from kapsel_runtime.process import until
+from kapsel_store import database, deliveries, ids
+from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
+from kapsel_store.states import State
+
+DRAIN_RESERVE: Final = 3.0  # seconds of the drain kept for recording and leaving when tries take too long
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Claims and tries, and owns the tasks of both."""
+
+    def __init__(
+        self,
+        settings: DelivererSettings,
+        *,
+        pool: database.Pool,
+        durable: database.Pool,
+        sender: Sender,
+        checkpoints: Checkpoints,
+        metrics: DelivererMetrics,
+        hint: asyncio.Event,
+    ) -> None:
+        """Claim over `pool`, whose commits need not be durable, and record over `durable`."""
+        self._settings = settings
+        self._pool = pool
+        self._sender = sender
+        self._checkpoints = checkpoints
+        self._metrics = metrics
+        self._hint = hint
+        self._clock = DatabaseClock()
+        self._lanes = Lanes(settings.deliverer_concurrency)
+        self._breakers = Breakers(pool, self._lanes, self._clock, metrics, self._give_back)
+        self._recorder = Recorder(durable, metrics, self._recorded)
+        self._rng = random.Random()  # noqa: S311 - jitter, not a secret
+        self._targets = Targets(metrics)
+        self._configuration = Configuration()
+        self._peers = 1
+        self._lease = settings.deliverer_lease
+        self._unused: dict[UUID, UUID] = {}  # deliveries to give back untried, with their leases
+        self._tries: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._poll_at = 0.0
+        self._due_at = math.inf
+        metrics.pool_size.set(settings.deliverer_concurrency)
+        metrics.pool_busy.set_function(lambda: self._lanes.held)
+
+    def configure(self, configuration: Configuration) -> None:
+        """Work by this configuration from now on; what is under way ends by the one it started with."""
+        self._configuration = configuration
+        self._targets.use(configuration)
+        self._sender.use(configuration.relay)
+        self._breakers.configure(self._targets.breakers(), self._targets.labels())
+        # A lease outlasts every try: otherwise a slow destination would get each delivery twice at once.
+        longest = max((row.timeout for row in configuration.destinations), default=timedelta(0))
+        self._lease = self._settings.deliverer_lease + longest
+        self._metrics.generation.set(configuration.generation)
+        self._share()
+
+    def share_with(self, peers: int) -> None:
+        """Take this deliverer's part of each destination's limits."""
+        if peers != self._peers:
+            self._peers = peers
+            self._share()
+
+    def _share(self) -> None:
+        self._give_back(self._lanes.configure(self._configuration.destinations, self._peers, time.monotonic()))
+        self._wake.set()
+
+    def _give_back(self, leased: Sequence[Leased]) -> None:
+        """Have deliveries released that were claimed and will not be tried."""
+        if leased:
+            self._unused.update((each.delivery.id, each.lease_id) for each in leased)
+            self._wake.set()
+
+    def _recorded(self, results: Sequence[Result]) -> None:
+        """Results are durable: remember when the first of them is due again."""
+        now = time.monotonic()
+        waits = [result.retry_in.total_seconds() for result in results if result.retry_in is not None]
+        if waits and now + min(waits) < self._due_at:
+            self._due_at = now + min(waits)
+            self._wake.set()
+        elif self._lanes.may_have_more:
+            self._wake.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Deliver until `stopping`, then end what is under way, record it and give back the rest."""
+        async with asyncio.TaskGroup() as group:
+            recording = group.create_task(self._recorder.run())
+            group.create_task(self._breakers.run())
+            await self._deliver(stopping)
+            # Only now is nobody left who makes results.
+            self._recorder.close()
+            await recording
+            self._breakers.close()
+
+    async def _deliver(self, stopping: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as self._group:
+            await self._claim_until(stopping)
+            for destination_id in self._lanes.destinations():
+                self._give_back(self._lanes.empty(destination_id))
+            await self._release_rest()
+            if self._tries:
+                logger.info("draining: %d tries are under way", len(self._tries))
+                await asyncio.wait(self._tries, timeout=max(1.0, self._settings.drain_timeout - DRAIN_RESERVE))
+            for task in self._tries:
+                # What the destination made of these is not known: their leases end, and they are tried again.
+                task.cancel()
+
+    async def _claim_until(self, stopping: asyncio.Event) -> None:
+        waits = _waits()
+        while not stopping.is_set():
+            try:
+                if await self._step(stopping):
+                    waits = _waits()
+            except Exception as error:  # noqa: BLE001 - the worker loop goes on whatever happens
+                self._failed(error)
+                self._lanes.look_everywhere()
+                await until(stopping, timeout=next(waits))
+
+    def _failed(self, error: Exception) -> None:
+        if database.is_away(error):
+            self._metrics.database_up.set(0)
+        else:
+            self._metrics.errors.labels("claim").inc()
+            logger.error("claiming failed", exc_info=error)
+
+    async def _step(self, stopping: asyncio.Event) -> bool:
+        """Claim if there may be something and there is room, else wait; return whether the database was asked."""
+        now = time.monotonic()
+        if self._hint.is_set() or now >= min(self._poll_at, self._due_at):
+            self._look_everywhere(now)
+        if self._unused:
+            await self._release()
+        too_many = self._recorder.backlog > 2 * self._settings.deliverer_concurrency
+        wanted = {} if too_many else self._lanes.wanted(now)
+        if wanted:
+            await self._claim(wanted)
+        else:
+            await self._idle(stopping, now)
+        return bool(wanted)
+
+    def _look_everywhere(self, now: float) -> None:
+        self._hint.clear()
+        self._lanes.look_everywhere()
+        if now >= self._poll_at:
+            self._poll_at = now + self._settings.deliverer_poll_interval.total_seconds()
+        if now >= self._due_at:
+            self._due_at = math.inf
+
+    async def _claim(self, wanted: Mapping[UUID, int]) -> None:
+        start_by = time.monotonic() + self._settings.deliverer_lease.total_seconds() / 2
+        async with self._pool.acquire(timeout=5) as connection:
+            lease_id, claimed = await deliveries.claim(connection, wanted, self._lease)
+        # A crash here loses nothing: the leases end, and the deliveries are tried by others.
+        self._metrics.database_up.set(1)
+        self._metrics.claims.observe(len(claimed))
+        self._give_back(self._lanes.arrived(wanted, claimed, lease_id, start_by))
+        for destination_id in {delivery.destination_id for delivery in claimed}:
+            self._start(destination_id)
+
+    def _start(self, destination_id: UUID) -> None:
+        """Start what its lane lets start."""
+        while leased := self._lanes.start(destination_id):
+            target = self._targets.get(destination_id)
+            if target is None or time.monotonic() > leased.start_by:
+                self._lanes.finished(leased, None, time.monotonic())
+                self._give_back([leased])
+                continue
+            task = self._group.create_task(self._try(leased, target))
+            self._tries.add(task)
+            task.add_done_callback(self._tries.discard)
+
+    async def _idle(self, stopping: asyncio.Event, now: float) -> None:
+        """Wait until something may be due or there may be room."""
+        if self._due_at == math.inf and not self._lanes.may_have_more:
+            await self._ask_when_due()
+        timeout = min(self._poll_at, self._due_at, now + self._lanes.wait(now)) - time.monotonic()
+        self._wake.clear()
+        await until(self._hint, self._wake, stopping, timeout=max(0.001, timeout))
+
+    async def _ask_when_due(self) -> None:
+        async with self._pool.acquire(timeout=5) as connection:
+            wait = await deliveries.next_due(connection, self._lanes.quiet())
+        self._due_at = time.monotonic() + max(wait.total_seconds(), 0.0) if wait is not None else math.inf
+
+    async def _try(self, leased: Leased, target: Target) -> None:
+        delivery = leased.delivery
+        with logs.bind(
+            event_id=delivery.event_id,
+            delivery_id=delivery.id,
+            attempt=delivery.number,
+            correlation_id=delivery.correlation_id,
+        ):
+            now = datetime.now(UTC)
+            try:
+                tried = await self._sender.send(target, delivery, now, self._checkpoints.header)
+            except Exception:
+                self._metrics.errors.labels("try").inc()
+                logger.exception("a try failed by a fault of our own")
+                tried = Try(outcome=Unsent(reason="internal"), started_at=now, duration=datetime.now(UTC) - now)
+            self._finish(leased, target, tried)
+        self._start(delivery.destination_id)
+        if self._lanes.may_have_more:
+            self._wake.set()
+
+    def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
+        """Decide by the outcome, and tell everybody whom it concerns."""
+        delivery, destination, outcome = leased.delivery, target.destination, tried.outcome
+        policy = destination.policy
+        decision = decide(
+            policy,
+            delivery.number,
+            min(delivery.expires_at, delivery.created_at + policy.max_age),
+            outcome,
+            now=self._clock.now(),
+            rng=self._rng,
+        )
+        self._recorder.put(
+            Result(
+                attempt=_attempt_row(delivery, destination.url, tried),
+                lease_id=leased.lease_id,
+                state=decision.state,
+                retry_in=decision.retry_in,
+            )
+        )
+        self._breakers.observe(destination.id, outcome, probe=leased.probe, gone=decision.disable)
+        pause = 0.0
+        if isinstance(outcome, Refused) and outcome.retry_after is not None and policy.honour_retry_after:
+            pause = min(outcome.retry_after, policy.retry_after_max).total_seconds()
+        self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
+        target.meters.tried(outcome, tried.duration)
+        if isinstance(outcome, Delivered):
+            self._metrics.age.observe((tried.started_at + tried.duration - delivery.received_at).total_seconds())
+        else:
+            level = logging.WARNING if decision.state is State.EXHAUSTED else logging.INFO
+            logger.log(
+                level,
+                "not delivered: %s",
+                outcome.reason,
+                extra={
+                    "outcome": outcome.name,
+                    "fault": outcome.fault,
+                    "destination": target.label,
+                    "state": decision.state,
+                    "retry_in": None if decision.retry_in is None else round(decision.retry_in.total_seconds(), 3),
+                },
+            )
+
+    async def _release(self) -> None:
+        unused = dict(self._unused)
+        async with self._pool.acquire(timeout=5) as connection:
+            await deliveries.release(connection, unused)
+        for delivery_id in unused:
+            del self._unused[delivery_id]
+        self._metrics.released.inc(len(unused))
+
+    async def _release_rest(self) -> None:
+        """Release what is left; if the database stays away, the leases end by themselves."""
+        waits = _waits()
+        deadline = time.monotonic() + DRAIN_RESERVE
+        while self._unused and time.monotonic() < deadline:
+            try:
+                await self._release()
+            except Exception as error:
+                if not database.is_away(error):
+                    raise
+                await asyncio.sleep(next(waits))
+
+
+def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
+    response = tried.response
+    return AttemptRow(
+        id=ids.new(),
+        delivery_id=delivery.id,
+        event_id=delivery.event_id,
+        endpoint_id=delivery.endpoint_id,
+        destination_id=delivery.destination_id,
+        number=delivery.number,
+        started_at=tried.started_at,
+        duration=tried.duration,
+        outcome=tried.outcome.name,
+        reason=tried.outcome.reason,
+        url=url,
+        payload_hash=delivery.body_hash,
+        payload_commitment=None if delivery.salt is None else hmac.digest(delivery.salt, delivery.body, "sha256"),
+        signature_digest=tried.signature_digest,
+        response_status=None if response is None else response.status,
+        response_headers=None if response is None else response.headers,
+        response_body=None if response is None else response.body,
+        response_size=None if response is None else response.size,
+        response_digest=None if response is None else response.digest,
+    )
+
+
+def _waits() -> Iterator[float]:
+    return delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
