@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 Check = Callable[[], str | None]
 
 _SHUTDOWN_TIMEOUT: Final = 1.0  # seconds for answers under way; a probe that gets none asks again
+_SCRAPE_TIMEOUT: Final = 10.0  # seconds; Prometheus gives up after as many by default
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
@@ -31,7 +32,10 @@ class Readiness:
 
 
 class Health:
-    """What one process says about itself: live as long as its loop turns, ready if all checks pass and it stays."""
+    """What one process says about itself.
+
+    It is live as long as its loop turns, which each answer shows; it is ready if it does not drain and all checks pass.
+    """
 
     def __init__(self, stopping: asyncio.Event) -> None:
         self._stopping = stopping
@@ -40,10 +44,6 @@ class Health:
     def add(self, name: str, check: Check) -> None:
         """Ask `check` for readiness: it returns None, or the reason why not, at once and without blocking."""
         self._checks[name] = check
-
-    def live(self) -> bool:
-        """Whether the process works at all: whoever gets an answer knows that its loop turns."""
-        return True
 
     def ready(self) -> Readiness:
         """Ask all checks."""
@@ -112,7 +112,10 @@ class _Metrics:
 
     async def answer(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        async with self._one_at_a_time:
-            # In a thread: thousands of series take longer to write than a webhook may wait for the loop.
-            body = await asyncio.to_thread(encode, self._registry)
+        try:
+            async with asyncio.timeout(_SCRAPE_TIMEOUT), self._one_at_a_time:
+                # In a thread: thousands of series take longer to write than a webhook may wait for the loop.
+                body = await asyncio.to_thread(encode, self._registry)
+        except TimeoutError:
+            raise web.HTTPServiceUnavailable(text="the metrics were not collected in time\n") from None
         return web.Response(body=body, headers={"Content-Type": content_type})

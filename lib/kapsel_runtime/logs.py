@@ -29,9 +29,9 @@ _PASSWORD: Final = re.compile(r'([?&]password=)[^\s&"\\]+', re.IGNORECASE)
 logger = logging.getLogger(__name__)
 
 
-def configure(component: str, instance: str, level: Level, stream: TextIO | None = None) -> None:
+def configure(component: str, instance: str, level: Level) -> None:
     """Send every log record, warning and stray exception of this process as JSON lines to stderr."""
-    handler = _Handler(stream or sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(Lines(component, instance))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
@@ -116,15 +116,14 @@ def _message(record: logging.LogRecord) -> str:
         return _text(record.msg)
 
 
-def _encode(fields: Mapping[str, object]) -> str:
-    # ASCII alone, so that no encoding of stderr and no lone surrogate can break a line.
-    return json.dumps(fields, default=_jsonable, allow_nan=False, separators=(",", ":"))
-
-
 def _jsonable(value: Any) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+# ASCII alone, so that no encoding of stderr and no lone surrogate can break a line.
+_encode: Final = json.JSONEncoder(default=_jsonable, allow_nan=False, separators=(",", ":")).encode
 
 
 def _text(value: object) -> str:

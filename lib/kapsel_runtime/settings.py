@@ -5,7 +5,6 @@ docs/configuration.md comes from `reference`. Starting the process, and what an 
 """
 
 import difflib
-import math
 import os
 import re
 import socket
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -25,7 +24,22 @@ from kapsel_runtime.errors import SettingsError
 
 PREFIX: Final = "KAPSEL_"
 FILE_SUFFIX: Final = "_FILE"
-_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+# Stricter than pydantic, which also takes 1_000, 5.0 for a whole number, nan, and for seconds clock times and ISO 8601.
+_NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+_FORMS: Final[Mapping[object, re.Pattern[str]]] = {
+    bool: re.compile("true|false"),
+    int: re.compile(r"-?[0-9]{1,18}"),
+    float: _NUMBER,
+    timedelta: _NUMBER,
+}
+_KINDS: Final[Mapping[object, str]] = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    timedelta: "number of seconds",
+    Path: "path",
+}
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -37,9 +51,7 @@ def _instance() -> str:
 class ProcessSettings(BaseModel):
     """What can be set of every process."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         description="URL of the Postgres database, with user and password: postgresql://user:password@host:5432/name. "
@@ -101,15 +113,14 @@ def load(model: type[Settings], environ: Mapping[str, str]) -> Settings:
     """
     sources = _sources(model)
     _refuse_unknown(environ, sources)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for variable, name in sources.items():
         if variable not in environ:
             continue
         if name in values:
             raise SettingsError(f"Set {_variable(name)} or {variable}, not both.", variable)
-        field = model.model_fields[name]
         text = _text(variable, environ[variable], from_file=variable != _variable(name))
-        values[name] = _duration(variable, text, field) if _is(field, timedelta) else text
+        values[name] = _value(variable, text, name, model.model_fields[name])
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -126,14 +137,14 @@ def reference(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
 
 
 def allowed(name: str, field: FieldInfo) -> str:
-    """Return the values that a field takes, as part of a sentence."""
+    """Return in words which values a field takes."""
     kind = _kind(field)
     if kind is SecretStr:
         return f"secret text, here or in the file that {_variable(name)}{FILE_SUFFIX} names"
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(str(choice) for choice in typing.get_args(kind))
-    plain = {bool: "true or false", int: "whole number", float: "number", timedelta: "seconds", Path: "path"}
-    return " ".join([plain.get(kind, "text"), *_bounds(field)])
+    rules = " and ".join(_rules(field))
+    return f"{_KINDS.get(kind, 'text')}, {rules}" if rules else _KINDS.get(kind, "text")
 
 
 def _variable(name: str) -> str:
@@ -145,7 +156,7 @@ def _sources(model: type[BaseModel]) -> dict[str, str]:
     sources = {}
     for name, field in model.model_fields.items():
         sources[_variable(name)] = name
-        if _is(field, SecretStr):
+        if _kind(field) is SecretStr:
             sources[_variable(name) + FILE_SUFFIX] = name
     return sources
 
@@ -174,69 +185,53 @@ def _text(variable: str, value: str, *, from_file: bool) -> str:
     return content
 
 
-def _duration(variable: str, text: str, field: FieldInfo) -> timedelta:
-    # pydantic alone would take ISO 8601 and clock times too, and then "1:30" means what one guesses.
-    try:
-        if _SECONDS.fullmatch(text):
-            return timedelta(seconds=float(text))
-    except OverflowError:
-        pass
-    raise SettingsError(f"{variable} is {text!r}, but must be {_phrase('', field)}, such as 2.5.", variable)
+def _value(variable: str, text: str, name: str, field: FieldInfo) -> object:
+    kind = _kind(field)
+    if kind in _FORMS and not _FORMS[kind].fullmatch(text):
+        raise SettingsError(f"{variable} is {text!r}, but must be {_expected(name, field)}.", variable)
+    return timedelta(seconds=float(text)) if kind is timedelta else text
 
 
 def _explained(model: type[BaseModel], problem: ErrorDetails) -> SettingsError:
+    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
     if not problem["loc"]:
-        return SettingsError(f"The settings do not fit together: {_reason(problem)}.")
+        return SettingsError(f"The settings do not fit together: {reason}.")
     name = str(problem["loc"][0])
     field, variable = model.model_fields[name], _variable(name)
-    must = _phrase(name, field)
     if problem["type"] == "missing":
-        return SettingsError(f"{variable} is missing: set it to {must}.", variable)
-    given = "wrong" if _is(field, SecretStr) else repr(str(_plain(problem["input"])))
-    why = f" ({_reason(problem)})" if problem["type"] in ("value_error", "assertion_error") else ""
-    return SettingsError(f"{variable} is {given}{why}, but must be {must}.", variable)
+        return SettingsError(f"{variable} is missing: set it to {_expected(name, field)}.", variable)
+    given = "wrong" if _kind(field) is SecretStr else repr(str(_plain(problem["input"])))
+    why = f" ({reason})" if problem["type"] in ("value_error", "assertion_error") else ""
+    return SettingsError(f"{variable} is {given}{why}, but must be {_expected(name, field)}.", variable)
 
 
-def _phrase(name: str, field: FieldInfo) -> str:
-    text = allowed(name, field)
-    article = {"whole": "a ", "number": "a ", "path": "a "}.get(text.split()[0], "")
-    return article + text
+def _expected(name: str, field: FieldInfo) -> str:
+    article = "a " if _kind(field) in (int, float, timedelta, Path) else ""
+    return article + allowed(name, field)
 
 
-def _reason(problem: ErrorDetails) -> str:
-    return problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
-
-
-def _kind(field: FieldInfo) -> Any:
+def _kind(field: FieldInfo) -> object:
     """Return the type of a field without `| None`."""
-    members = [member for member in typing.get_args(field.annotation) if member is not NoneType]
-    is_optional = NoneType in typing.get_args(field.annotation)
-    return members[0] if is_optional and len(members) == 1 else field.annotation
+    members = typing.get_args(field.annotation)
+    others = [member for member in members if member is not NoneType]
+    return others[0] if NoneType in members and len(others) == 1 else field.annotation
 
 
-def _is(field: FieldInfo, kind: type) -> bool:
-    return _kind(field) is kind
-
-
-def _bounds(field: FieldInfo) -> Iterator[str]:
+def _rules(field: FieldInfo) -> Iterator[str]:
     for rule in field.metadata:
         match rule:
             case annotated_types.Ge(ge=bound):
-                yield f"from {_plain(bound)}"
+                yield f"at least {_plain(bound)}"
             case annotated_types.Gt(gt=bound):
                 yield f"above {_plain(bound)}"
             case annotated_types.Le(le=bound):
-                yield (
-                    f"to {_plain(bound)}"
-                    if any(isinstance(r, annotated_types.Ge) for r in field.metadata)
-                    else (f"up to {_plain(bound)}")
-                )
+                yield f"at most {_plain(bound)}"
             case annotated_types.Lt(lt=bound):
                 yield f"below {_plain(bound)}"
-            case annotated_types.MaxLen(max_length=bound):
-                yield f"of at most {bound} characters"
-            case _ if getattr(rule, "pattern", None):
-                yield f"that matches {rule.pattern}"
+            case annotated_types.MaxLen(max_length=length):
+                yield f"at most {length} characters"
+            case _ if pattern := getattr(rule, "pattern", None):
+                yield f"matching {pattern}"
 
 
 def _default(field: FieldInfo) -> str:
@@ -247,12 +242,10 @@ def _default(field: FieldInfo) -> str:
     return "none" if field.default is None else str(_plain(field.default))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a value as one would write it into the environment."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
