@@ -28,9 +28,7 @@ INTERRUPTED_FOR: Final = 2.0  # seconds that left-over processes get to stop by 
 KILLED_FOR: Final = 3.0  # seconds in which the kernel must have cleared killed processes away
 
 # SIGINT is a fast shutdown for Postgres and a drain for the components; the guard itself ignores it.
-GUARD: Final = (
-    f"trap '' INT TERM HUP QUIT; if read -r _; then exit 0; fi; kill -INT 0; sleep {INTERRUPTED_FOR:g}; kill -KILL 0"
-)
+GUARD: Final = f"trap '' INT TERM HUP QUIT; read -r _; kill -INT 0; sleep {INTERRUPTED_FOR:g}; kill -KILL 0"
 
 
 class SpawnOptions(TypedDict):
@@ -41,7 +39,7 @@ class SpawnOptions(TypedDict):
 
 
 class Family:
-    """The process group of one supervisor; `found` it before the first child, `dissolve` it after the last."""
+    """The process group of one supervisor: `found` it before the first child, `dissolve` it after the last."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / LOCK_NAME
@@ -66,11 +64,11 @@ class Family:
         return {"process_group": self._recorded_group(), "pass_fds": (self._lock,)}
 
     def dissolve(self) -> None:
-        """Dismiss the guard; the children must be gone, or they are on their own."""
+        """Kill the guard, and with it any child that is still there: none outlives its family."""
         if self._guard is None:
             return
-        with contextlib.suppress(BrokenPipeError):
-            self._guard.communicate(b"dismissed\n", timeout=KILLED_FOR)
+        self._signal_remains(signal.SIGKILL)
+        self._guard.communicate(timeout=KILLED_FOR)
         self._guard = None
         os.close(self._lock)
 

@@ -1,0 +1,40 @@
+"""The command `kapsel`: runs one command and turns what it cannot go on from into one sentence and a next step."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from kapsel_cli.errors import CliError, ManifestsError
+from kapsel_cli.parser import build
+
+FAILED = 1
+INTERRUPTED = 130  # as shells report SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = build().parse_args(argv)
+    debug = getattr(arguments, "debug", False)  # argparse leaves the attribute out when the flag is not given
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, `head` for instance, has seen enough; nothing may be written when Python closes its streams.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except CliError as error:
+        if debug:
+            raise
+        for line in error.lines if isinstance(error, ManifestsError) else ():
+            print(line, file=sys.stderr)
+        print(f"kapsel: {error}", file=sys.stderr)
+    except Exception as error:
+        if debug:
+            raise
+        print(f"kapsel: {type(error).__name__}: {error}. Run it again with --debug to see where.", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

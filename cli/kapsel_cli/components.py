@@ -1,0 +1,139 @@
+"""Which processes make up a data plane on one machine, and what each of them is told.
+
+Called by the supervisor. Every component gets the settings of its own and no others, for it refuses what it does not
+know.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kapsel_cli import probe
+from kapsel_cli.children import ChildPlan
+from kapsel_cli.family import Family
+from kapsel_cli.ports import Ports
+from kapsel_cli.postgres import EmbeddedPostgres
+
+ORDER: Final = ("receiver", "deliverer", "attestor", "console")  # to start, and to stop: what takes in stops first
+DRAIN_SECONDS: Final = 10.0
+# A component that has drained still writes its last words; after that it hangs.
+GRACE_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One process of the data plane."""
+
+    kind: str
+    name: str  # receiver-1; the only one of its kind goes without a number
+    health_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all processes of one data plane are told."""
+
+    database_url: str
+    roles: bool  # whether each component has a database role of its own
+    schema: str
+    host: str
+    ports: Ports
+    sealing_key: Path
+    fence_file: Callable[[], Path]  # asked at each start: it belongs to the log, and that may be another one by then
+    family: Family
+
+
+def components(workers: int, ports: Ports) -> list[Component]:
+    """Return the processes to run."""
+    kinds = [kind for kind in ORDER for _ in range(_count(kind, workers))]
+    found = []
+    for index, (kind, port) in enumerate(zip(kinds, ports.health, strict=True)):
+        number = kinds[: index + 1].count(kind)
+        name = kind if kinds.count(kind) == 1 else f"{kind}-{number}"
+        found.append(Component(kind=kind, name=name, health_port=port))
+    return found
+
+
+def health_ports_needed(workers: int) -> int:
+    """Return how many processes there will be."""
+    return sum(_count(kind, workers) for kind in ORDER)
+
+
+def _count(kind: str, workers: int) -> int:
+    return workers if kind in ("receiver", "deliverer") else 1
+
+
+def component_plan(component: Component, around: Surroundings) -> ChildPlan:
+    """Return how a component is started and known to be ready."""
+
+    async def command() -> list[str]:
+        # -P: a file of the working directory must not stand in for a module of the same name.
+        return [sys.executable, "-P", "-m", f"kapsel_{component.kind}"]
+
+    async def is_ready(_: int) -> bool:
+        return await probe.is_ready("127.0.0.1", component.health_port)
+
+    def options() -> Mapping[str, Any]:
+        environment = {
+            # What is not about kapsel, such as certificates to trust, comes from the person's own environment.
+            **{name: value for name, value in os.environ.items() if not name.startswith("KAPSEL_")},
+            **{f"KAPSEL_{name.upper()}": str(value) for name, value in settings(component, around).items()},
+        }
+        return {**around.family.spawn_options(), "env": environment}
+
+    return ChildPlan(
+        name=component.name,
+        command=command,
+        options=options,
+        is_ready=is_ready,
+        stop_seconds=DRAIN_SECONDS + GRACE_SECONDS,
+    )
+
+
+def settings(component: Component, around: Surroundings) -> dict[str, object]:
+    """Return the settings of one component by name."""
+    common: dict[str, object] = {
+        "database_url": around.database_url,
+        "database_schema": around.schema,
+        "sealing_key_file": around.sealing_key,
+        "instance": f"{socket.gethostname()}-{component.name}",
+        "health_host": "127.0.0.1",
+        "health_port": component.health_port,
+        "drain_timeout": DRAIN_SECONDS,
+    }
+    if around.roles:
+        common["database_role"] = f"kapsel_{component.kind}"
+    own: dict[str, dict[str, object]] = {
+        "receiver": {"receiver_host": around.host, "receiver_port": around.ports.ingest},
+        "deliverer": {},
+        "attestor": {"attestor_fence_file": around.fence_file()},
+        "console": {"console_host": around.host, "console_port": around.ports.console},
+    }
+    return common | own[component.kind]
+
+
+def postgres_plan(postgres: EmbeddedPostgres) -> ChildPlan:
+    """Return how the embedded Postgres is started and known to be ready."""
+
+    async def command() -> list[str]:
+        await asyncio.to_thread(postgres.prepare)
+        return postgres.command()
+
+    async def is_ready(pid: int) -> bool:
+        return postgres.is_ready(pid)
+
+    return ChildPlan(
+        name="postgres",
+        command=command,
+        options=postgres.spawn_options,
+        is_ready=is_ready,
+        stop_signal=signal.SIGINT,  # a fast shutdown: clients are sent away
+        ready_seconds=120.0,
+        stop_seconds=20.0,
+    )

@@ -1,0 +1,71 @@
+"""The TCP ports of one `kapsel up`: checked before anything is started, so that a taken one is named with its flag."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kapsel_cli.errors import CliError, PortTakenError
+
+FIRST_HEALTH_OFFSET = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Which port serves what; with `--port 8080`: ingest 8080, console 8081, health and metrics from 8090 on."""
+
+    ingest: int
+    console: int
+    health: tuple[int, ...]
+
+
+def choose(host: str, port: int, health_count: int) -> Ports:
+    """Return the ports that follow from `port`, or free ones if it is 0; raise PortTakenError for a taken one."""
+    if port == 0:
+        ingest, console, *health = _free(host, 2 + health_count)
+        return Ports(ingest=ingest, console=console, health=tuple(health))
+    chosen = Ports(
+        ingest=port, console=port + 1, health=tuple(port + FIRST_HEALTH_OFFSET + n for n in range(health_count))
+    )
+    if chosen.health[-1] > 65535:
+        raise CliError(f"--port {port} leaves no room for the ports after it", "Choose one below 65000")
+    for wanted in (chosen.ingest, chosen.console, *chosen.health):
+        _check(host, wanted, port)
+    return chosen
+
+
+def _check(host: str, wanted: int, port: int) -> None:
+    try:
+        _bound(host, wanted).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(
+                f"port {wanted} on {host} is taken" + ("" if wanted == port else f" (it follows from --port {port})"),
+                "Choose another base with --port, or --port 0 for free ones",
+            ) from error
+        raise CliError(
+            f"cannot listen on {host} port {wanted}: {error.strerror}",
+            "Choose an address of this machine with --host and a port with --port",
+        ) from error
+
+
+def _free(host: str, count: int) -> Iterator[int]:
+    """Return free ports, all different: each stays bound until the last one is found."""
+    held = [_bound(host, 0) for _ in range(count)]
+    ports = [int(taken.getsockname()[1]) for taken in held]
+    for taken in held:
+        taken.close()
+    return iter(ports)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if port:  # as servers do: not hindered by connections that have just ended
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
