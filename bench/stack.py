@@ -1,0 +1,132 @@
+"""What is measured: a real `kapsel up` on a directory of its own, and the load generator that drives it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from kapsel_cli.postgres import EmbeddedPostgres
+
+HERE = Path(__file__).parent
+MANIFESTS = HERE / "manifests"
+SINK = "127.0.0.1:9900"
+SECRET = "bench-secret"
+COMPONENTS = ("receiver", "deliverer", "attestor", "console")
+
+
+class Stack:
+    """One `kapsel up`, started on entry and drained on exit."""
+
+    def __init__(self, data_dir: Path, workers: int) -> None:
+        self.data_dir = data_dir
+        self._log = (data_dir.parent / "up.log").open("ab")
+        self._command = [
+            *(sys.executable, "-m", "kapsel_cli", "up", str(MANIFESTS)),
+            *("--data-dir", str(data_dir), "--port", "0", "--workers", str(workers)),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.started_in = 0.0  # seconds from the start to the first accepted webhook
+        self.ingest = ""
+
+    def __enter__(self) -> Self:
+        start = time.monotonic()
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        deadline = start + 60
+        while not self._accepts():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"kapsel up did not come up; read {self._log.name}")
+            time.sleep(0.02)
+        self.started_in = time.monotonic() - start
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(60)
+
+    def _accepts(self) -> bool:
+        with suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
+            self.ingest = json.loads((self.data_dir / "up.json").read_text())["ingest"]
+        if not self.ingest:
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.ingest}/ingest/bench/bench", timeout=1) as answer:
+                return bool(answer.status < 300)
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+    @property
+    def database_url(self) -> str:
+        """Return where the embedded Postgres of this stack listens."""
+        return EmbeddedPostgres(self.data_dir).url
+
+    def processes(self) -> dict[str, list[int]]:
+        """Return the process ids of each component, and of Postgres."""
+        found: dict[str, list[int]] = {}
+        assert self._process is not None
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                line = " ".join(child.cmdline())
+                for name in COMPONENTS:
+                    if f"kapsel_{name}" in line:
+                        found.setdefault(name, []).append(child.pid)
+                if "/bin/postgres -D" in line:
+                    found["postgres"] = [child.pid]
+        return found
+
+    def rss(self) -> dict[str, float]:
+        """Return the resident memory of each component's largest process, in MiB."""
+        return {
+            name: max(psutil.Process(pid).memory_info().rss for pid in pids) / 2**20
+            for name, pids in self.processes().items()
+        }
+
+
+class Load:
+    """The load generator (bench/load, in Go), built once."""
+
+    def __init__(self, work: Path) -> None:
+        if shutil.which("go") is None:
+            raise SystemExit("the load generator needs Go: install it (https://go.dev/dl/) and run make bench again")
+        self._work = work
+        self._program = work / "load"
+        build = ["go", "build", "-o", str(self._program), "."]
+        subprocess.run(build, cwd=HERE / "load", check=True, env={**os.environ, "GOFLAGS": "-mod=mod"})
+
+    def run(self, url: str, *flags: str, watch: dict[str, list[int]] | None = None) -> dict[str, Any]:
+        """Drive `url`; return the report of the load generator: a summary with [min, median, max], and each run."""
+        target = self._work / "target.json"
+        target.write_text(json.dumps(_target(url)))
+        report = self._work / "report.jsonl"
+        report.unlink(missing_ok=True)
+        watched = ",".join(f"{name}={pid}" for name, pids in (watch or {}).items() for pid in pids)
+        command = [str(self._program), "-target", str(target), "-out", str(report), "-watch", watched, *flags]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        found: dict[str, Any] = json.loads(report.read_text())
+        refused = found["summary"]["not_accepted"][2]
+        if refused:
+            first = next(result["first_error"] for result in found["results"] if result.get("first_error"))
+            print(f"  note: {refused:.0f} requests were not accepted: {first}", file=sys.stderr)
+        return found
+
+
+def _target(url: str) -> dict[str, Any]:
+    return {
+        "name": "kapsel",
+        "method": "POST",
+        "url": url,
+        "headers": {"Content-Type": "application/json", "Idempotency-Key": "$ID"},
+        "body": "$PAYLOAD",
+        "accept": [202],
+        "sign": {"secret": SECRET, "content": "$BODY", "header": "X-Hub-Signature-256", "value": "sha256=$HEX"},
+    }
