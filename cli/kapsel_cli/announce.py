@@ -1,11 +1,13 @@
 """What `kapsel up` says once everything runs: where to send webhooks, and where to look."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
+from kapsel_cli.configure import Change
 from kapsel_cli.data_dir import Running
 from kapsel_cli.terminal import Terminal
 from kapsel_store.rows import Configuration, EndpointRow
@@ -49,10 +51,12 @@ def ingest_urls(endpoint: EndpointRow, base: str) -> list[str]:
     return [url for form, url in urls.items() if form in endpoint.paths]
 
 
-def summary(changes: Sequence[str]) -> str:
-    """Return changes as one line."""
-    shown = ", ".join(changes[:MOST_CHANGES])
-    return shown if len(changes) <= MOST_CHANGES else f"{shown} and {len(changes) - MOST_CHANGES} more"
+def summary(changes: Sequence[Change]) -> str:
+    """Return changes as one line: each by its name, or when they are many, how many of each sort."""
+    if len(changes) <= MOST_CHANGES:
+        return ", ".join(map(str, changes))
+    counts = Counter((change.what, change.happened) for change in changes)
+    return ", ".join(f"{count} {what}{'s' * (count > 1)} {happened}" for (what, happened), count in counts.items())
 
 
 def _link(url: str) -> Text:

@@ -37,6 +37,7 @@ class ChildPlan:
     is_ready: Callable[[int], Awaitable[bool]]  # given the process id
     stop_signal: signal.Signals = signal.SIGTERM
     ready_seconds: float = 30.0
+    is_vital: bool = True  # without the others webhooks flow all the same, so nobody waits for them for long
     stop_seconds: float = 15.0
 
 
@@ -80,7 +81,10 @@ class Child:
         try:
             await asyncio.wait_for(self._settled.wait(), self.plan.ready_seconds)
         except TimeoutError:
-            raise self._not_ready(f"was not ready within {self.plan.ready_seconds:g} s") from None
+            trouble = self._not_ready(f"was not ready within {self.plan.ready_seconds:g} s")
+            if self.plan.is_vital:
+                raise trouble from None
+            self._say(str(trouble))
         if self._trouble is not None:
             raise self._trouble
 

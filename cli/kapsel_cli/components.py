@@ -92,6 +92,8 @@ def component_plan(component: Component, around: Surroundings) -> ChildPlan:
         command=command,
         options=options,
         is_ready=is_ready,
+        is_vital=component.kind in ("receiver", "deliverer"),
+        ready_seconds=30.0 if component.kind in ("receiver", "deliverer") else 10.0,
         stop_seconds=DRAIN_SECONDS + GRACE_SECONDS,
     )
 

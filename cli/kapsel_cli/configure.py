@@ -5,11 +5,11 @@ rest is applied, and what ran before keeps running.
 """
 
 import secrets
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Final
 
 from kapsel_cli import manifests
 from kapsel_cli.manifests import Manifests
@@ -18,9 +18,6 @@ from kapsel_store import configuration
 from kapsel_store.database import Connection
 from kapsel_store.rows import Configuration
 from kapsel_store.sealing import SealingKeys
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +28,7 @@ class Applied:
     generation: int
     problems: tuple[str, ...]
     notes: tuple[str, ...]
-    changes: tuple[str, ...]
+    changes: tuple["Change", ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,38 +71,38 @@ class Desired:
         return (f"{self.directory}: declares nothing any more; what ran before keeps running",)
 
 
-def changes(before: Configuration, after: Configuration) -> list[str]:
-    """Return what differs, one line each, in the words of the manifests."""
-    names = {endpoint.id: f"{endpoint.namespace}/{endpoint.name}" for endpoint in (*before.endpoints, *after.endpoints)}
-    lines = _compared(
-        "endpoint",
-        {names[endpoint.id]: endpoint for endpoint in before.endpoints},
-        {names[endpoint.id]: endpoint for endpoint in after.endpoints},
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two configurations, in the words of the manifests."""
+
+    what: str  # endpoint, destination, key, relay, log
+    name: str
+    happened: str  # added, changed, removed
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name} {self.happened}"
+
+
+def changes(before: Configuration, after: Configuration) -> list[Change]:
+    """Return what differs between two configurations."""
+    found: list[Change] = []
+    for what, old, new in zip(_KINDS, _named(before), _named(after), strict=True):
+        found += [Change(what, name, "added") for name in sorted(new.keys() - old.keys())]
+        found += [Change(what, name, "changed") for name in sorted(new.keys() & old.keys()) if new[name] != old[name]]
+        found += [Change(what, name, "removed") for name in sorted(old.keys() - new.keys())]
+    return found
+
+
+_KINDS: Final = ("relay", "log", "endpoint", "destination", "key")
+
+
+def _named(of: Configuration) -> tuple[Mapping[str, object], ...]:
+    """Return the parts of a configuration by the names that people gave them, in the order of _KINDS."""
+    names = {endpoint.id: f"{endpoint.namespace}/{endpoint.name}" for endpoint in of.endpoints}
+    return (
+        {f"{of.relay.namespace}/{of.relay.name}": of.relay},
+        {of.log.origin: of.log} if of.log else {},
+        {names[endpoint.id]: endpoint for endpoint in of.endpoints},
+        {f"{names[row.endpoint_id]} → {row.name}": row for row in of.destinations},
+        {f"{row.namespace}/{row.name} version {row.version}": row for row in of.keys},
     )
-    lines += _compared(
-        "destination",
-        {f"{names[row.endpoint_id]} → {row.name}": row for row in before.destinations},
-        {f"{names[row.endpoint_id]} → {row.name}": row for row in after.destinations},
-    )
-    lines += _compared(
-        "key",
-        {f"{row.namespace}/{row.name} version {row.version}": row for row in before.keys},
-        {f"{row.namespace}/{row.name} version {row.version}": row for row in after.keys},
-    )
-    if before.relay != after.relay:
-        lines.append(f"relay {after.relay.namespace}/{after.relay.name} changed")
-    if before.log != after.log:
-        lines.append(f"log {after.log.origin} changed" if after.log else "the log is gone")
-    return lines
-
-
-def _compared(what: str, before: Mapping[str, V], after: Mapping[str, V]) -> list[str]:
-    return [
-        *_named(what, after.keys() - before.keys(), "added"),
-        *_named(what, before.keys() - after.keys(), "removed"),
-        *_named(what, (name for name in before.keys() & after.keys() if before[name] != after[name]), "changed"),
-    ]
-
-
-def _named(what: str, names: Iterable[str], happened: str) -> list[str]:
-    return [f"{what} {name} {happened}" for name in sorted(names)]

@@ -1,0 +1,87 @@
+"""What providers put on the wire: the receiver accepts it, and published examples come out the same."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from multidict import CIMultiDict
+
+from kapsel_cli.providers import Outgoing, headers, new_id
+from kapsel_receiver.signatures import Rejected, Verified, verify
+from kapsel_resources import key_values
+from kapsel_resources.key_values import KeyValue
+from kapsel_store.rows import KeyRow, Verification
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+BODY = b'{"id": "evt_1", "ok": true}'
+SEED = "whsk_" + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+
+def outgoing(secret: bytes, body: bytes = BODY, now: datetime = NOW) -> Outgoing:
+    return Outgoing(body=body, secret=secret, id="id-1", type="push", now=now)
+
+
+def row(value: KeyValue, algorithm: str = "HMAC-SHA256") -> KeyRow:
+    return KeyRow(
+        id=uuid4(),
+        namespace="shop",
+        name="k",
+        version=1,
+        algorithm=algorithm,  # type: ignore[arg-type]
+        secret=value.secret,
+        public=value.public,
+        not_before=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("verification", "secret", "key"),
+    [
+        (Verification(scheme="github"), b"s", row(key_values.literal(b"s"))),
+        (Verification(scheme="stripe"), b"whsec_x", row(key_values.literal(b"whsec_x"))),
+        (Verification(scheme="shopify"), b"s", row(key_values.literal(b"s"))),
+        (Verification(scheme="slack"), b"s", row(key_values.literal(b"s"))),
+        (Verification(scheme="standardWebhooks"), b"whsec_c2VjcmV0", row(key_values.standard(b"whsec_c2VjcmV0"))),
+        (Verification(scheme="standardWebhooks"), SEED.encode(), row(key_values.ed25519(SEED.encode()), "Ed25519")),
+        (Verification(scheme="hmac", header="X-Sig"), b"s", row(key_values.literal(b"s"))),
+        (
+            Verification(scheme="hmac", header="X-Sig", prefix="sha512=", encoding="base64", algorithm="sha512"),
+            b"s",
+            row(key_values.literal(b"s")),
+        ),
+        (Verification(scheme="hmac", header="X-Sig", timestamp_header="X-Time"), b"s", row(key_values.literal(b"s"))),
+        (Verification(scheme="basic"), b"user:password", row(key_values.literal(b"user:password"))),
+        (Verification(scheme="bearer"), b"token", row(key_values.literal(b"token"))),
+    ],
+    ids=lambda value: value.scheme if isinstance(value, Verification) else "",
+)
+def test_the_receiver_accepts_what_is_signed_and_refuses_another_secret(
+    verification: Verification, secret: bytes, key: KeyRow
+) -> None:
+    sent = CIMultiDict(headers(verification, outgoing(secret)))
+    assert isinstance(verify(verification, sent, BODY, [key], NOW), Verified)
+    stranger = row(key_values.literal(b"another:secret"))
+    assert isinstance(verify(verification, sent, BODY, [stranger], NOW), Rejected)
+
+
+def test_github_signs_as_its_documentation_shows() -> None:
+    signed = headers(Verification(scheme="github"), outgoing(b"It's a Secret to Everybody", b"Hello, World!"))
+    expected = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    assert signed["X-Hub-Signature-256"] == expected
+
+
+def test_standard_webhooks_signs_as_its_specification_shows() -> None:
+    webhook = Outgoing(
+        body=b'{"test": 2432232314}',
+        secret=b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        type="test",
+        now=datetime.fromtimestamp(1614265330, UTC),
+    )
+    signed = headers(Verification(scheme="standardWebhooks"), webhook)
+    assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_every_event_gets_an_id_of_its_own() -> None:
+    assert new_id("stripe").startswith("evt_")
+    assert new_id("github") != new_id("github")
