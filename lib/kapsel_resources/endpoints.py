@@ -1,7 +1,7 @@
 """The rows of one WebhookEndpoint and its destinations, or all that keeps them from being planned."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from kapsel_resources import urls
@@ -22,6 +22,7 @@ from kapsel_resources.kinds.verification import (
 )
 from kapsel_resources.kinds.webhook_endpoint import Destination, WebhookEndpoint
 from kapsel_resources.problems import Path, Problem, choices
+from kapsel_resources.reasons import Reason
 from kapsel_store import rows
 
 _DEFAULT_POLICY: Final = RetryPolicySpec()
@@ -29,6 +30,10 @@ _HASH_KEYS: Final[dict[rows.HashName, tuple[rows.Algorithm, ...]]] = {
     "sha1": ("HMAC-SHA256", "HMAC-SHA512"),  # no key is made for sha1 any more, so any shared secret will do
     "sha256": ("HMAC-SHA256",),
     "sha512": ("HMAC-SHA512",),
+}
+_MISSING: Final[dict[str, tuple[Reason, Reason]]] = {
+    "SigningKey": ("SigningKeyNotFound", "SigningKeyNotReadable"),
+    "RetryPolicy": ("RetryPolicyNotFound", "RetryPolicyNotReadable"),
 }
 
 
@@ -192,18 +197,15 @@ class _Draft:
         )
         return _DEFAULT_POLICY
 
-    def _missing(self, kind: str, name: str, path: Path, names: list[str]) -> None:
+    def _missing(self, kind: Literal["SigningKey", "RetryPolicy"], name: str, path: Path, names: list[str]) -> None:
         identity = Identity(kind, self._resource.namespace, name)
+        not_found, not_readable = _MISSING[kind]
         if self._around.inventory.may_exist(identity):
-            self._refuse(
-                path, f"{kind}NotReadable", f"the manifest of {identity} cannot be read", "a manifest without problems"
-            )
+            self._refuse(path, not_readable, f"the manifest of {identity} has a problem", "a manifest without problems")
         else:
-            self._refuse(
-                path, f"{kind}NotFound", f"there is no {identity}", choices(name, names) or f"a {kind} of that name"
-            )
+            self._refuse(path, not_found, f"there is no {identity}", choices(name, names) or f"a {kind} of that name")
 
-    def _refuse(self, path: Path, reason: str, wrong: str, allowed: str) -> None:
+    def _refuse(self, path: Path, reason: Reason, wrong: str, allowed: str) -> None:
         self.problems.append(Problem(resource=self._resource, path=path, reason=reason, wrong=wrong, allowed=allowed))
 
 

@@ -25,6 +25,7 @@ from kapsel_resources.key_values import KeyValue, KeyValueError
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import Identity, SecretReference
 from kapsel_resources.kinds.signing_key import Rotation, SigningKey
+from kapsel_resources.reasons import Reason
 from kapsel_store.rows import Algorithm, KeyRow
 
 Entropy = Callable[[int], bytes]
@@ -56,11 +57,17 @@ def form(key: SigningKey, *, standard: bool) -> str:
     return f"{'standard' if standard else 'literal'}/{key.metadata.name}"
 
 
+def signing_key_of(name: str) -> str | None:
+    """Return the SigningKey that a name in the rows stands for, None if it stands for none."""
+    kind, _, bare = name.partition("/")
+    return bare if kind == "generated" or kind in _READERS else None
+
+
 @dataclass(frozen=True, slots=True)
 class Lacking:
     """Why a source gives no key."""
 
-    reason: str
+    reason: Reason
     wrong: str
     allowed: str
 

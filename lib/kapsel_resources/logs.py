@@ -5,9 +5,11 @@ from typing import Final
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Keys, form
 from kapsel_resources.kinds.attestation_log import AttestationLog, AttestationLogSpec
-from kapsel_resources.kinds.model import Identity
+from kapsel_resources.kinds.model import Identity, RelayReference
+from kapsel_resources.kinds.relay import Relay
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.problems import Path, Problem, choices
+from kapsel_resources.reasons import Reason
 from kapsel_resources.relays import Chosen, carries
 from kapsel_store.rows import LogRow
 
@@ -22,21 +24,40 @@ def plan_log(
     mine: list[AttestationLog] = []
     problems: list[Problem] = []
     for log in inventory.all(AttestationLog):
-        carried = carries(chosen, inventory, log.identity, log.spec.relay_ref)
-        if isinstance(carried, Problem):
-            problems.append(carried)
-        elif carried:
+        belongs = _belongs(chosen, inventory, log)
+        if isinstance(belongs, Problem):
+            problems.append(belongs)
+        elif belongs:
             mine.append(log)
     if len(mine) > 1:
         return previous, [*problems, *(_one_of_several(log, mine) for log in mine)]
     if mine:
         planned = _declared(mine[0], inventory, keys)
         return (previous, [*problems, planned]) if isinstance(planned, Problem) else (planned, problems)
-    if problems or not inventory.complete or any(identity.kind == "AttestationLog" for identity in inventory.broken):
+    relay = chosen.identity
+    unread = [*inventory.unreadable(AttestationLog), *(problem.resource for problem in problems)]
+    if not inventory.complete or any(chosen.is_implicit or one.namespace == relay.namespace for one in unread):
         # Opening a log with defaults because a manifest has an error would give the world another origin and key.
         return previous, problems
-    relay = chosen.identity
     return _row(relay.namespace, relay.name, _origin(relay.namespace, relay.name), None, _DEFAULT), problems
+
+
+def _belongs(chosen: Chosen, inventory: Inventory, log: AttestationLog) -> bool | Problem:
+    """Whether a log is that of the Relay. Who runs the Relay runs its log: other namespaces that use it have no say."""
+    identity, reference = log.identity, log.spec.relay_ref
+    if chosen.is_implicit or identity.namespace == chosen.identity.namespace:
+        return carries(chosen, inventory, identity, RelayReference(name=reference.name) if reference else None)
+    if inventory.names(Relay, identity.namespace) or any(
+        one.namespace == identity.namespace for one in inventory.unreadable(Relay)
+    ):
+        return False
+    return Problem(
+        resource=identity,
+        path=("metadata", "namespace"),
+        reason="NamespaceNotAllowed",
+        wrong=f"there is no Relay in the namespace {identity.namespace}",
+        allowed="the namespace of the Relay: who runs it runs its log",
+    )
 
 
 def _declared(log: AttestationLog, inventory: Inventory, keys: Keys) -> LogRow | Problem:
@@ -105,5 +126,5 @@ def _one_of_several(log: AttestationLog, all_of_them: list[AttestationLog]) -> P
     )
 
 
-def _refused(resource: Identity, reason: str, wrong: str, allowed: str) -> Problem:
+def _refused(resource: Identity, reason: Reason, wrong: str, allowed: str) -> Problem:
     return Problem(resource=resource, path=_KEY_PATH, reason=reason, wrong=wrong, allowed=allowed)

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from kapsel_resources.endpoints import EndpointRows, Surroundings, plan_endpoint
 from kapsel_resources.inventory import Inventory
-from kapsel_resources.keys import Entropy, Keys, form
+from kapsel_resources.keys import Entropy, Keys, form, signing_key_of
 from kapsel_resources.kinds.attestation_log import AttestationLog
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.relay import Relay
@@ -26,7 +27,7 @@ from kapsel_resources.logs import plan_log
 from kapsel_resources.manifests import Resource
 from kapsel_resources.problems import Problem
 from kapsel_resources.relays import Chosen, allows, carries, choose
-from kapsel_store.rows import Configuration, LogRow
+from kapsel_store.rows import Configuration, DestinationRow, LogRow
 
 _REVOKED: Final = "NamespaceNotAllowed"
 _KINDS: Final = (Relay, WebhookEndpoint, RetryPolicy, SigningKey, AttestationLog, Replay)
@@ -120,11 +121,12 @@ def _plan_endpoints(
 
 
 def _previous(existing: Configuration) -> dict[Identity, EndpointRows]:
+    destinations: dict[UUID, list[DestinationRow]] = {}
+    for row in sorted(existing.destinations, key=lambda row: row.name):
+        destinations.setdefault(row.endpoint_id, []).append(row)
     return {
-        Identity("WebhookEndpoint", endpoint.namespace, endpoint.name): EndpointRows(
-            endpoint, tuple(row for row in existing.destinations if row.endpoint_id == endpoint.id)
-        )
-        for endpoint in existing.endpoints
+        Identity("WebhookEndpoint", row.namespace, row.name): EndpointRows(row, tuple(destinations.get(row.id, ())))
+        for row in existing.endpoints
     }
 
 
@@ -193,24 +195,29 @@ def _result(inventory: Inventory, configuration: Configuration, problems: list[P
     configuration = replace(configuration, generation=0)
     running = {
         *(Identity("WebhookEndpoint", row.namespace, row.name) for row in configuration.endpoints),
-        *(Identity("SigningKey", row.namespace, row.name.partition("/")[2]) for row in configuration.keys),
+        *(
+            Identity("SigningKey", row.namespace, name)
+            for row in configuration.keys
+            if (name := signing_key_of(row.name))
+        ),
     }
     if configuration.log is not None:
         running.add(Identity("AttestationLog", configuration.log.namespace, configuration.log.name))
-    unlucky = {problem.resource for problem in problems}
-    fine = {resource.identity for kind in _KINDS for resource in inventory.all(kind)} - unlucky - inventory.broken
-    statuses = [Status(resource=one, stalled=False, reason="Accepted", message="") for one in fine]
-    for one in unlucky:
-        mine = [problem for problem in problems if problem.resource == one]
-        words = "; ".join(str(problem) for problem in mine)
-        statuses.append(
-            Status(resource=one, stalled=True, reason=mine[0].reason, message=words + _ending(one, running))
-        )
-    for one in inventory.broken - unlucky:
-        words = "the manifest cannot be read"
-        statuses.append(
-            Status(resource=one, stalled=True, reason="InvalidManifest", message=words + _ending(one, running))
-        )
+    blamed: dict[Identity, list[Problem]] = {}
+    for problem in problems:
+        blamed.setdefault(problem.resource, []).append(problem)
+    statuses = []
+    for one in (
+        {resource.identity for kind in _KINDS for resource in inventory.all(kind)} | inventory.broken | set(blamed)
+    ):
+        if one in blamed:
+            reason, words = blamed[one][0].reason, "; ".join(str(problem) for problem in blamed[one])
+        elif one in inventory.broken:
+            reason, words = "InvalidManifest", "the manifest has a problem"
+        else:
+            statuses.append(Status(resource=one, stalled=False, reason="Accepted", message=""))
+            continue
+        statuses.append(Status(resource=one, stalled=True, reason=reason, message=words + _ending(one, running)))
     return Plan(
         configuration=configuration,
         problems=tuple(problems),

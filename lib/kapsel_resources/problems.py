@@ -8,15 +8,15 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from kapsel_resources import durations
+from kapsel_resources import durations, schema
+from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import ENTRY, LABEL, SUBDOMAIN, Identity
+from kapsel_resources.reasons import Reason
 
 _TYPES: Final = {
     "string_type": "a string",
@@ -37,6 +37,7 @@ _PATTERNS: Final = {
     ENTRY: "letters, digits, '-', '_' and '.'",
     r"^[345]([0-9][0-9]|xx)$": 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
 }
+_QUOTED: Final = "strings; YAML reads unquoted words such as on, off, y and n as true and false"
 _SHOWN: Final = 60
 
 
@@ -49,7 +50,7 @@ class Problem:
 
     resource: Identity  # as far as it could be read; parts that could not are empty
     path: Path  # of the field, from the top of the document
-    reason: str  # a stable word, as conditions want it: SecretNotFound
+    reason: Reason
     wrong: str
     allowed: str  # what is allowed instead, or what to do
 
@@ -89,6 +90,9 @@ def _is_below(path: Path, parent: Path) -> bool:
 def _problem(resource: Identity, model: type[BaseModel], details: ErrorDetails) -> Problem:
     context = details.get("ctx", {})
     path = tuple(details["loc"])
+    if details["type"] == "invalid_key":
+        wrong = "a field's name is not a string"
+        return Problem(resource=resource, path=path[:-1], reason="InvalidManifest", wrong=wrong, allowed=_QUOTED)
     if details["type"] == "kapsel":
         wrong, allowed = context["wrong"], context["allowed"]
         path += tuple(context.get("path", ()))
@@ -100,27 +104,24 @@ def _problem(resource: Identity, model: type[BaseModel], details: ErrorDetails) 
 def _words(details: ErrorDetails, context: dict[str, Any], path: Path, model: type[BaseModel]) -> tuple[str, str]:
     """Return what is wrong and what is allowed."""
     kind, value = details["type"], details["input"]
+    shown = "the value" if model is Secret else _show(value)
     match kind:
         case "missing":
             return "the field is missing", _description(model, path)
         case "extra_forbidden":
-            return _unknown(str(path[-1]), _model_at(model, path[:-1]))
+            return _unknown(str(path[-1]), schema.model_at(model, path[:-1]))
         case "literal_error":
-            return f"{_show(value)} is not one of the choices", str(context["expected"]).replace("'", "")
+            return f"{shown} is not one of the choices", str(context["expected"]).replace("'", "")
         case "string_pattern_mismatch":
-            return f"{_show(value)} has a form that is not allowed", _PATTERNS.get(
-                context["pattern"], context["pattern"]
-            )
+            return f"{shown} has a form that is not allowed", _PATTERNS.get(context["pattern"], context["pattern"])
         case "string_too_short" | "string_too_long":
             return f"the text has {len(value)} characters", _lengths(model, path, "characters")
         case "too_short" | "too_long":
             return f"there are {context['actual_length']} items", _lengths(model, path, "items")
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return f"{_show(value)} is out of bounds", _bounds(model, path)
-        case "invalid_key":
-            return f"the name {_show(path[-1])} is not a string", "a string; quote words such as on, off, y and n"
+            return f"{shown} is out of bounds", _bounds(model, path)
     if kind in _TYPES:
-        return f"{_show(value)} is not {_TYPES[kind]}", _TYPES[kind]
+        return f"{shown} is not {_TYPES[kind]}", _TYPES[kind]
     return details["msg"], _description(model, path)
 
 
@@ -147,71 +148,18 @@ def _show(value: object) -> str:
 
 
 def _description(model: type[BaseModel], path: Path) -> str:
-    field = _field_at(model, path)
+    field = schema.field_at(model, path)
     return (field.description if field else None) or "see the configuration reference"
 
 
 def _lengths(model: type[BaseModel], path: Path, what: str) -> str:
-    limits = constraints(_field_at(model, path))
+    limits = schema.constraints(schema.field_at(model, path))
     low, high = limits.get("min_length", 0), limits.get("max_length")
     return f"{low} to {high} {what}" if high is not None else f"{low} {what} or more"
 
 
 def _bounds(model: type[BaseModel], path: Path) -> str:
-    limits = {name: _show(limit) for name, limit in constraints(_field_at(model, path)).items()}
+    limits = {name: _show(limit) for name, limit in schema.constraints(schema.field_at(model, path)).items()}
     low = f"from {limits['ge']}" if "ge" in limits else f"more than {limits['gt']}" if "gt" in limits else ""
     high = f"up to {limits['le']}" if "le" in limits else ""
     return " ".join(part for part in (low, high) if part)
-
-
-def constraints(field: FieldInfo | None) -> dict[str, Any]:
-    """Return the bounds of a field by name: ge, gt, le, min_length, max_length, pattern."""
-    names = ("ge", "gt", "le", "min_length", "max_length", "pattern")
-    found: dict[str, Any] = {}
-    for item in field.metadata if field else ():
-        for name in names:
-            value = getattr(item, name, None)  # annotated-types: one class a bound, and pydantic's own with several
-            if value is not None:
-                found[name] = value
-    return found
-
-
-def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
-    if not path:
-        return model
-    field = _field_at(model, path)
-    return model_of(field.annotation) if field else None
-
-
-def _field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
-    """Return the field at a path of aliases; an index stands for the item of its list."""
-    current: type[BaseModel] | None = model
-    found: FieldInfo | None = None
-    for part in path:
-        if isinstance(part, int):
-            found = _item(found)
-        else:
-            fields = current.model_fields if current else {}
-            found = next((field for key, field in fields.items() if part in (field.alias, key)), None)
-        if found is None:
-            return None
-        current = model_of(found.annotation)
-    return found
-
-
-def _item(field: FieldInfo | None) -> FieldInfo | None:
-    for argument in get_args(field.annotation) if field else ():
-        if get_origin(argument) is tuple:  # an optional list
-            argument = get_args(argument)[0]  # noqa: PLW2901
-        if argument is not Ellipsis and argument is not type(None):
-            return FieldInfo.from_annotation(argument)
-    return None
-
-
-def model_of(annotation: object) -> type[BaseModel] | None:
-    """Return the model that a field holds, alone, as an optional one, or as the items of a list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (Union, UnionType, tuple):
-        return next(filter(None, map(model_of, get_args(annotation))), None)
-    return None

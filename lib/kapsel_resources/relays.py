@@ -9,6 +9,7 @@ from kapsel_resources.kinds.core import Namespace
 from kapsel_resources.kinds.model import Identity, RelayReference
 from kapsel_resources.kinds.relay import AllowedNamespaces, Relay, RelaySpec
 from kapsel_resources.problems import Problem
+from kapsel_resources.reasons import Reason
 from kapsel_store.rows import RelayRow
 
 # Without a Relay manifest everything that is declared is carried by this one.
@@ -22,6 +23,7 @@ class Chosen:
 
     identity: Identity
     spec: RelaySpec
+    is_implicit: bool = False  # there is no manifest of it, and it carries whatever is declared
 
     def row(self) -> RelayRow:
         """Return the row."""
@@ -36,13 +38,13 @@ class Chosen:
 def choose(inventory: Inventory, wanted: tuple[str, str] | None, running: RelayRow) -> Chosen | Problem | None:
     """Return the Relay to plan, a problem if it cannot be told which, or None if its manifest cannot be read."""
     relays = {relay.identity: relay.spec for relay in inventory.all(Relay)}
-    unreadable = {identity for identity in inventory.broken if identity.kind == "Relay"}
+    unreadable = inventory.unreadable(Relay)
     if wanted is not None:
         identity = Identity("Relay", *wanted)
     elif not relays and not unreadable:
         if not inventory.complete and running != IMPLICIT:
             return None
-        return Chosen(Identity("Relay", IMPLICIT.namespace, IMPLICIT.name), IMPLICIT_SPEC)
+        return Chosen(Identity("Relay", IMPLICIT.namespace, IMPLICIT.name), IMPLICIT_SPEC, is_implicit=True)
     elif len(relays) + len(unreadable) == 1:
         identity = next(iter({*relays, *unreadable}))
     else:
@@ -56,7 +58,7 @@ def choose(inventory: Inventory, wanted: tuple[str, str] | None, running: RelayR
     return _problem(identity, "RelayNotFound", f"there is no {identity}", sorted(relays))
 
 
-def _problem(resource: Identity, reason: str, wrong: str, choices: list[Identity]) -> Problem:
+def _problem(resource: Identity, reason: Reason, wrong: str, choices: list[Identity]) -> Problem:
     names = ", ".join(f"{one.namespace}/{one.name}" for one in choices) or "a manifest of it"
     return Problem(
         resource=resource, path=("metadata", "name"), reason=reason, wrong=wrong, allowed=f"name one: {names}"
@@ -69,7 +71,7 @@ def carries(
     """Whether a resource is carried by the Relay of this plan, or what keeps it from being carried by any."""
     namespace = resource.namespace
     relays = {relay.identity: relay.spec for relay in inventory.all(Relay)} | {chosen.identity: chosen.spec}
-    known = {*relays, *(identity for identity in inventory.broken if identity.kind == "Relay")}
+    known = {*relays, *inventory.unreadable(Relay)}
     if reference is not None:
         target = Identity("Relay", reference.namespace or namespace, reference.name)
         if target not in known:
@@ -110,7 +112,7 @@ def _not_allowed(resource: Identity, relay: Identity) -> Problem:
     return _lost(resource, "NamespaceNotAllowed", wrong, allowed)
 
 
-def _lost(resource: Identity, reason: str, wrong: str, allowed: str) -> Problem:
+def _lost(resource: Identity, reason: Reason, wrong: str, allowed: str) -> Problem:
     return Problem(resource=resource, path=("spec", "relayRef"), reason=reason, wrong=wrong, allowed=allowed)
 
 

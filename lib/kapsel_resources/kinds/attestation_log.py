@@ -6,7 +6,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import RELAY_REF_DESCRIPTION, Model, Reference, RelayReference, Resource
+from kapsel_resources.kinds.model import Model, Reference, Resource
 from kapsel_store import rows
 
 _LOG: Final = rows.LogRow(namespace="", name="", origin="", key_name="")
@@ -60,7 +60,10 @@ class Publication(Model):
 class AttestationLogSpec(Model):
     """All of it has defaults; name an origin of your own before others rely on proofs."""
 
-    relay_ref: RelayReference | None = Field(default=None, description=RELAY_REF_DESCRIPTION)
+    relay_ref: Reference | None = Field(
+        default=None,
+        description="The Relay, of the same namespace, whose log this is. Without it: the only Relay of the namespace.",
+    )
     origin: str | None = Field(
         default=None,
         min_length=1,

@@ -2,11 +2,11 @@
 
 import base64
 import binascii
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kapsel_resources.kinds.model import LABEL, Identity, Model, Resource, broken
+from kapsel_resources.kinds.model import ENTRY, LABEL, Annotations, Identity, Labels, Model, Resource, broken
 
 
 def _decode(value: object) -> object:
@@ -18,7 +18,10 @@ def _decode(value: object) -> object:
         broken("the value is not base64", "base64 under data; text belongs under stringData")
 
 
-Base64 = Annotated[bytes, BeforeValidator(_decode)]
+_LARGEST: Final = 1_048_576  # what Kubernetes lets a whole Secret be
+Base64 = Annotated[bytes, BeforeValidator(_decode), Field(max_length=_LARGEST)]
+Text = Annotated[str, Field(max_length=_LARGEST)]
+Entry = Annotated[str, Field(max_length=253, pattern=ENTRY)]
 
 
 class Secret(Resource):
@@ -30,8 +33,10 @@ class Secret(Resource):
         default="Opaque", max_length=253, description="Type of the Secret, such as kubernetes.io/basic-auth."
     )
     immutable: bool = Field(default=False, description="Whether Kubernetes refuses changes to it.")
-    data: dict[str, Base64] = Field(default_factory=dict, max_length=256, repr=False, description="Entries, in base64.")
-    string_data: dict[str, str] = Field(
+    data: dict[Entry, Base64] = Field(
+        default_factory=dict, max_length=256, repr=False, description="Entries, in base64."
+    )
+    string_data: dict[Entry, Text] = Field(
         default_factory=dict, max_length=256, repr=False, description="Entries as text; they win over data."
     )
 
@@ -46,10 +51,8 @@ class NamespaceMetadata(Model):
     """Name and labels of a Namespace."""
 
     name: str = Field(max_length=63, pattern=LABEL, description="Name of the namespace.")
-    labels: dict[str, str] = Field(
-        default_factory=dict, max_length=128, description="Labels, for Relay.allowedNamespaces."
-    )
-    annotations: dict[str, str] = Field(default_factory=dict, max_length=256, description="Annotations.")
+    labels: Labels = Field(default_factory=dict, max_length=128, description="Labels, for Relay.allowedNamespaces.")
+    annotations: Annotations = Field(default_factory=dict, max_length=256, description="Annotations.")
 
 
 class Namespace(Model):

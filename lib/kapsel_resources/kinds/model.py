@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -67,6 +67,11 @@ class Model(BaseModel):
     )
 
 
+LabelKey = Annotated[str, Field(max_length=317)]
+Labels = dict[LabelKey, Annotated[str, Field(max_length=63)]]
+Annotations = dict[LabelKey, Annotated[str, Field(max_length=262_144)]]
+
+
 class Metadata(Model):
     """Name, namespace and labels; what an API server adds to them is taken away before this is read."""
 
@@ -79,10 +84,8 @@ class Metadata(Model):
         pattern=LABEL,
         description="Namespace of the resource. A namespace is a tenant: references do not leave it.",
     )
-    labels: dict[str, str] = Field(
-        default_factory=dict, max_length=128, description="Labels, as everywhere in Kubernetes."
-    )
-    annotations: dict[str, str] = Field(
+    labels: Labels = Field(default_factory=dict, max_length=128, description="Labels, as everywhere in Kubernetes.")
+    annotations: Annotations = Field(
         default_factory=dict, max_length=256, description="Annotations, as everywhere in Kubernetes."
     )
 
@@ -110,7 +113,7 @@ class SecretReference(Model):
     """Entries of a core Secret of the same namespace."""
 
     name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the Secret, in the same namespace.")
-    keys: tuple[str, ...] | None = Field(
+    keys: tuple[Annotated[str, Field(min_length=1, max_length=253, pattern=ENTRY)], ...] | None = Field(
         default=None,
         strict=False,
         min_length=1,

@@ -8,7 +8,17 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import ENTRY, LABEL, SUBDOMAIN, Model, Reference, Resource, broken, exactly_one
+from kapsel_resources.kinds.model import (
+    ENTRY,
+    LABEL,
+    SUBDOMAIN,
+    Labels,
+    Model,
+    Reference,
+    Resource,
+    broken,
+    exactly_one,
+)
 from kapsel_store import rows
 
 RETENTION: Final = rows.EndpointRow(
@@ -135,7 +145,7 @@ class Exposure(Model):
 class Selector(Model):
     """Namespaces by their labels."""
 
-    match_labels: dict[str, str] = Field(
+    match_labels: Labels = Field(
         min_length=1,
         max_length=16,
         description="Labels that a namespace must all have. Every namespace has kubernetes.io/metadata.name.",

@@ -1,0 +1,109 @@
+"""Writes docs/configuration.md: the prose of reference.md with a table for each kind, made from the models.
+
+`python -m kapsel_resources.reference > docs/configuration.md`. A test keeps file and models equal.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from kapsel_resources import durations, schema
+from kapsel_resources.kinds.model import Reference
+from kapsel_resources.manifests import KINDS
+from kapsel_resources.reasons import REASONS
+
+_TEMPLATE: Final = Path(__file__).with_name("reference.md")
+_SCALARS: Final[dict[object, str]] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    timedelta: "duration",
+    datetime: "time",
+}
+
+
+def render() -> str:
+    """Return the whole page."""
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    for kind, model in KINDS.items():
+        text = text.replace(f"<!-- fields of {kind} -->\n", _table(model))
+    reasons = "".join(f"| `{reason}` | {meaning} |\n" for reason, meaning in REASONS.items())
+    return text.replace("<!-- reasons -->\n", f"| reason | meaning |\n|---|---|\n{reasons}")
+
+
+def _table(model: type[BaseModel]) -> str:
+    spec = schema.field_at(model, ("spec",))
+    inner = schema.model_of(spec.annotation) if spec else None
+    rows = _rows(inner, "") if inner else ()
+    return "| field of `spec` | type | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        meaning = (field.description or "").replace("|", "\\|").replace("<", "&lt;")
+        yield f"| `{path}` | {_type(field)} | {_default(field)} | {meaning} |\n"
+        inner = schema.model_of(field.annotation)
+        if inner is not None and inner is not Reference:
+            yield from _rows(inner, f"{path}[]." if _is_list(field.annotation) else f"{path}.")
+
+
+def _type(field: FieldInfo) -> str:
+    limits = schema.constraints(field)
+    words = _name(field.annotation)
+    if "ge" in limits or "gt" in limits:
+        low = f"{_value(limits['ge'])} to" if "ge" in limits else f"more than {_value(limits['gt'])}, up to"
+        words += f", {low} {_value(limits['le'])}"
+    elif _is_list(field.annotation):
+        words += f", up to {limits['max_length']}"
+    return words
+
+
+def _name(annotation: Any) -> str:
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if annotation is Reference:
+        return "`{name: ...}`"
+    arguments = [one for one in get_args(annotation) if one not in (type(None), Ellipsis)]
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{one}`" for one in arguments)
+    if origin is tuple:
+        return f"list of {_plural(_name(arguments[0]))}"
+    if origin is dict:
+        return "map of strings"
+    if isinstance(annotation, type):
+        return "object"
+    return _name(arguments[0])  # optional, or annotated
+
+
+def _plural(name: str) -> str:
+    return f"{name}s" if name.isalpha() else name
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple or any(get_origin(one) is tuple for one in get_args(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    value = field.get_default(call_default_factory=False)
+    return "" if value is None or isinstance(value, BaseModel) else f"`{_value(value)}`"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, timedelta):
+        return durations.text(value)
+    return json.dumps(value) if not isinstance(value, str) or not value else value
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
