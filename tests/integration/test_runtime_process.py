@@ -190,15 +190,20 @@ async def main(stopping):
     assert child.end()[0] == 1
 
 
-def test_a_reader_of_the_log_that_hangs_does_not_keep_the_process_alive(start: Start) -> None:
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_a_reader_of_the_log_that_hangs_does_not_keep_the_process_alive(start: Start, level: str) -> None:
     main = """
-log = logging.getLogger("flood")
 async def main(stopping):
+    os.set_blocking(2, False)
+    try:
+        while True:
+            os.write(2, b"x")
+    except BlockingIOError:
+        os.set_blocking(2, True)
     ready()
-    while True:
-        log.info("x" * 4096)
+    await asyncio.Event().wait()
 """
-    child = start(main, KAPSEL_DRAIN_TIMEOUT="0.1")
+    child = start(main, KAPSEL_DRAIN_TIMEOUT="0.1", KAPSEL_LOG_LEVEL=level)
     child.until_ready()
     child.signal(signal.SIGTERM)
     assert child.popen.wait(DEADLINE) in (1, -signal.SIGALRM)
