@@ -131,12 +131,12 @@ def load(model: type[Settings], environ: Mapping[str, str]) -> Settings:
 def reference(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Return variable, type, default and description of each setting, in order, for the documentation."""
     return [
-        (_variable(name), allowed(name, field), _default(field), field.description or "")
+        (_variable(name), _allowed(name, field), _default(field), field.description or "")
         for name, field in model.model_fields.items()
     ]
 
 
-def allowed(name: str, field: FieldInfo) -> str:
+def _allowed(name: str, field: FieldInfo) -> str:
     """Return in words which values a field takes."""
     kind = _kind(field)
     if kind is SecretStr:
@@ -207,7 +207,7 @@ def _explained(model: type[BaseModel], problem: ErrorDetails) -> SettingsError:
 
 def _expected(name: str, field: FieldInfo) -> str:
     article = "a " if _kind(field) in (int, float, timedelta, Path) else ""
-    return article + allowed(name, field)
+    return article + _allowed(name, field)
 
 
 def _kind(field: FieldInfo) -> object:
