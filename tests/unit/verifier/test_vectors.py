@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from kapsel_verifier import (
+    ed25519,
+    errors,
+    leaf_hash,
+    merkle,
+    node_hash,
+    root_from_leaves,
+    verify_consistency,
+    verify_inclusion,
+)
+from kapsel_verifier.errors import SignatureError, VerificationError
+from kapsel_verifier.keys import parse_key, parse_key_set
+from kapsel_verifier.leaf import Leaf
+from kapsel_verifier.note import Note, VerifierKey
+from kapsel_verifier.proof import Proof, parse
+from kapsel_verifier.sth import STHVerifier, find_sth, sth_message
+from kapsel_verifier.tlog_proof import TlogProof, is_tlog_proof
+from kapsel_verifier.verify import Payload, Verified, verify_proof
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+CASES = sorted(path.stem for path in VECTORS.glob("proof/*.json"))
+
+
+def judge(case: dict[str, Any]) -> Verified:
+    data = case["proof"].encode("utf-8") if "proof" in case else bytes.fromhex(case["proof_hex"])
+    keys = [parse_key(text) for text in case["keys"]]
+    if "key_set" in case:
+        keys += parse_key_set(case["key_set"].encode())
+    proof: Proof | TlogProof = TlogProof.parse(data) if is_tlog_proof(data) else parse(data)
+    salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None
+    payload = Payload(bytes.fromhex(case["payload"]), salt) if "payload" in case else None
+    return verify_proof(proof, keys, payload=payload, expected=case.get("expected"), now_ms=case.get("now_ms"))
+
+
+def test_the_committed_vectors_are_those_the_generator_makes(log: ModuleType, vectors: Path) -> None:
+    committed = {path.relative_to(vectors).as_posix(): path.read_bytes() for path in vectors.rglob("*.json")}
+    assert committed == log.files()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_proof_gets_the_verdict_of_its_vector(name: str) -> None:
+    case = json.loads((VECTORS / "proof" / f"{name}.json").read_text())
+    if case["error"] is None:
+        assert judge(case).assurance == "claimed"
+        return
+    with pytest.raises(VerificationError) as refusal:
+        judge(case)
+    assert (type(refusal.value).__name__, refusal.value.exit_code) == (case["error"], case["exit_code"])
+
+
+def test_every_class_of_refusal_has_a_vector_or_cannot_come_from_a_proof() -> None:
+    shown = {json.loads((VECTORS / "proof" / f"{name}.json").read_text())["error"] for name in CASES}
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type) and name.endswith("Error")}
+    assert classes - shown == {"VerificationError", "TooLargeError", "ConsistencyError"}
+
+
+def test_exit_codes_are_distinct() -> None:
+    codes = [
+        value.exit_code for value in vars(errors).values() if isinstance(value, type) and hasattr(value, "exit_code")
+    ]
+    assert len(codes) == len(set(codes))
+
+
+def test_merkle_vectors_hold() -> None:
+    vector = json.loads((VECTORS / "merkle.json").read_text())
+    hashes = [leaf_hash(bytes.fromhex(text)) for text in vector["leaves"]]
+    roots = [bytes.fromhex(text) for text in vector["roots"]]
+    assert [value.hex() for value in hashes] == vector["leaf_hashes"]
+    assert node_hash(*hashes[:2]).hex() == vector["node_of_the_first_two"]
+    assert [root_from_leaves(hashes[:size]) for size in range(9)] == roots
+    for row in vector["inclusion"]:
+        i, n = row["leaf_index"], row["tree_size"]
+        verify_inclusion(i, n, hashes[i], [bytes.fromhex(text) for text in row["proof"]], roots[n])
+    for row in vector["consistency"]:
+        m, n = row["old_size"], row["new_size"]
+        verify_consistency(m, n, [bytes.fromhex(text) for text in row["proof"]], roots[m], roots[n])
+
+
+def test_the_roots_are_those_of_the_certificate_transparency_reference_tree() -> None:
+    roots = json.loads((VECTORS / "merkle.json").read_text())["roots"]
+    assert merkle.EMPTY_ROOT.hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert roots[1:] == [
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+        "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+        "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+        "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+        "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+        "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+    ]
+
+
+@pytest.mark.parametrize("row", json.loads((VECTORS / "ed25519.json").read_text()), ids=lambda row: row["description"])
+def test_the_signature_library_keeps_the_written_profile(row: dict[str, Any]) -> None:
+    arguments = (bytes.fromhex(row["public_key"]), bytes.fromhex(row["message"]), bytes.fromhex(row["signature"]))
+    if row["valid"]:
+        ed25519.verify(*arguments, "the signature")
+        return
+    with pytest.raises(SignatureError):
+        ed25519.verify(*arguments, "the signature")
+
+
+def test_the_note_vector_holds_byte_by_byte() -> None:
+    vector = json.loads((VECTORS / "note.json").read_text())
+    key = VerifierKey.parse(vector["vkey"])
+    note = Note.parse(vector["checkpoint"])
+    note.verify([key, STHVerifier(key)])
+    sth = find_sth(note, [key])
+    assert note.text == vector["text"]
+    assert sth.to_json() == vector["sth"]
+    assert sth_message(sth.tree_size, sth.timestamp_ms, sth.root_hash).hex() == vector["sth_message"]
+    assert (key.key_id.hex(), STHVerifier(key).key_id.hex()) == (vector["key_id"], vector["sth_key_id"])
+    assert leaf_hash(Leaf.parse(vector["leaf"].encode()).encode()).hex() == vector["leaf_hash"]
