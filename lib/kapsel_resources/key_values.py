@@ -100,6 +100,9 @@ def _trimmed(value: bytes) -> bytes:
 
 def _base64(text: bytes, allowed: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise KeyValueError("the value is not base64", allowed) from None
+    if base64.b64encode(decoded) != text:  # the library lets surplus padding and stray bits pass
+        raise KeyValueError("the value is not base64 as it should be written", allowed)
+    return decoded

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from kapsel_resources import durations, schema
 from kapsel_resources.kinds.core import Secret
-from kapsel_resources.kinds.model import ENTRY, LABEL, SUBDOMAIN, Identity
+from kapsel_resources.kinds.model import FORMS, Identity
 from kapsel_resources.reasons import Reason
 
 _TYPES: Final = {
@@ -30,12 +30,6 @@ _TYPES: Final = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "tuple_type": "a list",
-}
-_PATTERNS: Final = {
-    LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
-    SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
-    ENTRY: "letters, digits, '-', '_' and '.'",
-    r"^[345]([0-9][0-9]|xx)$": 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
 }
 _QUOTED: Final = "strings; YAML reads unquoted words such as on, off, y and n as true and false"
 _SHOWN: Final = 60
@@ -113,13 +107,13 @@ def _words(details: ErrorDetails, context: dict[str, Any], path: Path, model: ty
         case "literal_error":
             return f"{shown} is not one of the choices", str(context["expected"]).replace("'", "")
         case "string_pattern_mismatch":
-            return f"{shown} has a form that is not allowed", _PATTERNS.get(context["pattern"], context["pattern"])
+            return f"{shown} has a form that is not allowed", FORMS[context["pattern"]]
         case "string_too_short" | "string_too_long":
             return f"the text has {len(value)} characters", _lengths(model, path, "characters")
         case "too_short" | "too_long":
             return f"there are {context['actual_length']} items", _lengths(model, path, "items")
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return f"{shown} is out of bounds", _bounds(model, path)
+            return f"{value if isinstance(value, str) else shown} is out of bounds", _bounds(model, path)
     if kind in _TYPES:
         return f"{shown} is not {_TYPES[kind]}", _TYPES[kind]
     return details["msg"], _description(model, path)

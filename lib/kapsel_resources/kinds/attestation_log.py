@@ -6,7 +6,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import Model, Reference, Resource
+from kapsel_resources.kinds.model import ORIGIN, Model, Reference, Resource
 from kapsel_store import rows
 
 _LOG: Final = rows.LogRow(namespace="", name="", origin="", key_name="")
@@ -68,7 +68,7 @@ class AttestationLogSpec(Model):
         default=None,
         min_length=1,
         max_length=200,
-        pattern=r"^[!-*,-~]+$",
+        pattern=ORIGIN,
         description=(
             "The name of the log in every checkpoint and proof: a URL without scheme, under a domain you own, "
             "such as log.example.com/orders. Printable ASCII without blanks and plus signs. Another origin is "

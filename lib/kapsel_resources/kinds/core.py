@@ -60,7 +60,7 @@ class Namespace(Model):
 
     api_version: Literal["v1"]
     kind: Literal["Namespace"]
-    metadata: NamespaceMetadata
+    metadata: NamespaceMetadata = Field(description="Name and labels of the namespace.")
 
     @property
     def identity(self) -> Identity:

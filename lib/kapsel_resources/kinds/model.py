@@ -12,6 +12,22 @@ GROUP_VERSION: Final = "kapsel.dev/v1alpha1"
 LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 ENTRY: Final = r"^[-._a-zA-Z0-9]+$"
+HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+HEADER_VALUE: Final = r"^([!-~]([ -~]*[!-~])?)?$"
+PRINTABLE: Final = r"^[!-~]*$"
+ORIGIN: Final = r"^[!-*,-~]+$"
+STATUS_CODES: Final = r"^[345]([0-9][0-9]|xx)$"
+# The patterns in words, for messages.
+FORMS: Final = {
+    LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
+    SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
+    ENTRY: "letters, digits, '-', '_' and '.'",
+    HEADER: "letters, digits, and the characters that names of headers may have",
+    HEADER_VALUE: "printable ASCII without blanks at the ends",
+    PRINTABLE: "printable ASCII without blanks",
+    ORIGIN: "printable ASCII without blanks and plus signs",
+    STATUS_CODES: 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
+}
 DEFAULT_NAMESPACE: Final = "default"
 
 
@@ -95,7 +111,7 @@ class Resource(Model):
 
     api_version: str
     kind: str
-    metadata: Metadata
+    metadata: Metadata = Field(description="Name, namespace and labels of the resource.")
 
     @property
     def identity(self) -> Identity:

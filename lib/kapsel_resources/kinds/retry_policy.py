@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration, text
-from kapsel_resources.kinds.model import Model, Resource, broken
+from kapsel_resources.kinds.model import STATUS_CODES, Model, Resource, broken
 from kapsel_store import rows
 
 # The effective defaults are those of the rows: this kind only says how to write others.
@@ -16,7 +16,7 @@ _BREAKER: Final = rows.CircuitBreaker()
 _WAIT_MIN: Final = timedelta(milliseconds=1)
 _WAIT_MAX: Final = timedelta(hours=168)
 Wait = Annotated[Duration, Field(ge=_WAIT_MIN, le=_WAIT_MAX)]
-StatusCodes = Annotated[str, Field(pattern=r"^[345]([0-9][0-9]|xx)$", max_length=3)]
+StatusCodes = Annotated[str, Field(pattern=STATUS_CODES, max_length=3)]
 
 
 class Backoff(Model):

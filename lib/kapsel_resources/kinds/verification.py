@@ -6,11 +6,10 @@ from typing import Final, cast
 from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import Model, Reference, SecretReference, broken, exactly_one
+from kapsel_resources.kinds.model import HEADER, PRINTABLE, Model, Reference, SecretReference, broken, exactly_one
 from kapsel_store import rows
 
 _ROW: Final = rows.Verification(scheme="none")
-_HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 _TOLERANCE_MIN: Final = timedelta(seconds=1)
 _TOLERANCE_MAX: Final = timedelta(hours=24)
 # The schemes whose provider gives each event an id: Provider idempotency needs one.
@@ -62,12 +61,12 @@ class Hmac(Model):
         description="The SigningKey: HMAC-SHA512 for algorithm sha512, HMAC-SHA256 for all others."
     )
     header: str = Field(
-        max_length=128, pattern=_HEADER, description="The header that carries the signature, such as X-Signature."
+        max_length=128, pattern=HEADER, description="The header that carries the signature, such as X-Signature."
     )
     prefix: str = Field(
         default=_ROW.prefix,
         max_length=32,
-        pattern=r"^[!-~]*$",
+        pattern=PRINTABLE,
         description='What stands before it in the header, such as "sha256=".',
     )
     encoding: rows.Encoding = Field(default=_ROW.encoding, description="How the signature is written.")
@@ -77,7 +76,7 @@ class Hmac(Model):
     timestamp_header: str | None = Field(
         default=None,
         max_length=128,
-        pattern=_HEADER,
+        pattern=HEADER,
         description=(
             "The header that carries the time in seconds since 1970. With it, `<time>.<body>` must be signed and "
             "the time is checked; without it, an old request can be sent again."
@@ -126,7 +125,7 @@ class Verification(Model):
     shopify: Signed | None = Field(default=None, description="Shopify: X-Shopify-Hmac-SHA256.")
     slack: SignedWithTime | None = Field(
         default=None,
-        description="Slack: X-Slack-Signature and X-Slack-Request-Timestamp; url_verification is answered.",
+        description="Slack: X-Slack-Signature and X-Slack-Request-Timestamp.",
     )
     standard_webhooks: StandardWebhooks | None = Field(
         default=None, description="Standard Webhooks, as Svix and many others send: v1 and v1a."

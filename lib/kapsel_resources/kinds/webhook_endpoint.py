@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 from kapsel_resources import urls
 from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.model import (
+    HEADER,
+    HEADER_VALUE,
     LABEL,
     RELAY_REF_DESCRIPTION,
     Model,
@@ -21,7 +23,6 @@ from kapsel_resources.kinds.model import (
 from kapsel_resources.kinds.verification import Verification
 from kapsel_store import rows
 
-_TOKEN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - the grammar of a header's name, not a credential
 # Set by the sender itself, or meant for one hop: a manifest cannot know their value.
 _RESERVED: Final = frozenset(
     {
@@ -50,7 +51,7 @@ def _header(name: str) -> str:
     return name
 
 
-HeaderName = Annotated[str, Field(pattern=_TOKEN, max_length=128)]
+HeaderName = Annotated[str, Field(pattern=HEADER, max_length=128)]
 
 
 class Idempotency(Model):
@@ -98,11 +99,11 @@ class Header(Model):
     """A header that is sent with every delivery. Not for secrets: it is stored and shown in the clear."""
 
     name: Annotated[str, AfterValidator(_header)] = Field(
-        pattern=_TOKEN, max_length=128, description="Name of the header."
+        pattern=HEADER, max_length=128, description="Name of the header."
     )
     value: str = Field(
         max_length=2048,
-        pattern=r"^([!-~]([ -~]*[!-~])?)?$",
+        pattern=HEADER_VALUE,
         description="Its value: printable ASCII, without blanks at the ends.",
     )
 
