@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from rich.table import Table
-from rich.text import Text
-
 from kapsel_cli.configure import Change
 from kapsel_cli.data_dir import Running
 from kapsel_cli.terminal import Terminal
@@ -25,20 +22,22 @@ def reachable(host: str) -> str:
 
 def ready(terminal: Terminal, configuration: Configuration, running: Running, seconds: float) -> None:
     """Show every URL a person may want."""
-    terminal.done(f"all processes are ready ({seconds:.1f} s after the start)")
-    grid = Table.grid(padding=(0, 2))
-    for endpoint in configuration.endpoints[:MOST_ENDPOINTS]:
-        for index, url in enumerate(ingest_urls(endpoint, running.ingest)):
-            grid.add_row(f"  {endpoint.namespace}/{endpoint.name}" if index == 0 else "", _link(url))
+    terminal.done(f"all processes are ready, {seconds:.1f} s after the start")
+    rows = [
+        (f"{endpoint.namespace}/{endpoint.name}" if first else "", url)
+        for endpoint in configuration.endpoints[:MOST_ENDPOINTS]
+        for first, url in zip((True, False), ingest_urls(endpoint, running.ingest), strict=False)
+    ]
     rest = len(configuration.endpoints) - MOST_ENDPOINTS
     if rest > 0:
-        grid.add_row("", f"and {rest} more: kapsel get endpoints")
+        rows.append(("", f"and {rest} more: kapsel get endpoints"))
     if not configuration.endpoints:
-        grid.add_row("  endpoints", "none is declared yet")
-    grid.add_row("  console and API", _link(running.console))
-    for name, url in running.metrics.items():
-        grid.add_row(f"  {name} metrics", _link(url))
-    terminal.table(grid)
+        rows.append(("endpoints", "none is declared yet"))
+    rows.append(("console and API", running.console))
+    rows += [(f"{name} metrics", url) for name, url in running.metrics.items()]
+    width = max(len(name) for name, _ in rows)
+    for name, url in rows:
+        terminal.row(name, width, url)
     terminal.say("Ctrl-C finishes what is under way and stops")
 
 
@@ -57,7 +56,3 @@ def summary(changes: Sequence[Change]) -> str:
         return ", ".join(map(str, changes))
     counts = Counter((change.what, change.happened) for change in changes)
     return ", ".join(f"{count} {what}{'s' * (count > 1)} {happened}" for (what, happened), count in counts.items())
-
-
-def _link(url: str) -> Text:
-    return Text(url, style="cyan", no_wrap=True)

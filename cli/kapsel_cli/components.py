@@ -17,10 +17,9 @@ from typing import Any, Final
 from kapsel_cli import probe
 from kapsel_cli.children import ChildPlan
 from kapsel_cli.family import Family
-from kapsel_cli.ports import Ports
+from kapsel_cli.ports import ORDER, Ports, count
 from kapsel_cli.postgres import EmbeddedPostgres
 
-ORDER: Final = ("receiver", "deliverer", "attestor", "console")  # to start, and to stop: what takes in stops first
 DRAIN_SECONDS: Final = 10.0
 # A component that has drained still writes its last words; after that it hangs.
 GRACE_SECONDS: Final = 3.0
@@ -51,22 +50,13 @@ class Surroundings:
 
 def components(workers: int, ports: Ports) -> list[Component]:
     """Return the processes to run."""
-    kinds = [kind for kind in ORDER for _ in range(_count(kind, workers))]
+    kinds = [kind for kind in ORDER for _ in range(count(kind, workers))]
     found = []
     for index, (kind, port) in enumerate(zip(kinds, ports.health, strict=True)):
         number = kinds[: index + 1].count(kind)
         name = kind if kinds.count(kind) == 1 else f"{kind}-{number}"
         found.append(Component(kind=kind, name=name, health_port=port))
     return found
-
-
-def health_ports_needed(workers: int) -> int:
-    """Return how many processes there will be."""
-    return sum(_count(kind, workers) for kind in ORDER)
-
-
-def _count(kind: str, workers: int) -> int:
-    return workers if kind in ("receiver", "deliverer") else 1
 
 
 def component_plan(component: Component, around: Surroundings) -> ChildPlan:

@@ -6,7 +6,7 @@ rest is applied, and what ran before keeps running.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,6 @@ class Applied:
     """What came of one round."""
 
     configuration: Configuration
-    generation: int
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     changes: tuple["Change", ...]
@@ -55,12 +54,12 @@ class Desired:
             complete=read.complete and not vanished,
         )
         generation = await configuration.apply(connection, self.sealing, planned.configuration, actor=self.actor)
+        after = replace(planned.configuration, generation=generation)
         return Applied(
-            configuration=planned.configuration,
-            generation=generation,
+            configuration=after,
             problems=(*vanished, *read.problems, *(read.locate(problem) for problem in planned.problems)),
             notes=read.notes,
-            changes=tuple(changes(before, planned.configuration)),
+            changes=tuple(changes(before, after)),
         )
 
     def _vanished(self, read: Manifests, before: Configuration) -> tuple[str, ...]:
@@ -100,7 +99,7 @@ def _named(of: Configuration) -> tuple[Mapping[str, object], ...]:
     """Return the parts of a configuration by the names that people gave them, in the order of _KINDS."""
     names = {endpoint.id: f"{endpoint.namespace}/{endpoint.name}" for endpoint in of.endpoints}
     return (
-        {f"{of.relay.namespace}/{of.relay.name}": of.relay},
+        {f"{of.relay.namespace}/{of.relay.name}": of.relay} if of.generation else {},
         {of.log.origin: of.log} if of.log else {},
         {names[endpoint.id]: endpoint for endpoint in of.endpoints},
         {f"{names[row.endpoint_id]} → {row.name}": row for row in of.destinations},

@@ -5,7 +5,9 @@ CliError
 ├── DataInUseError     another instance, or what it left behind, holds the data directory
 ├── ManifestsError     the manifests have problems; one line each
 ├── PortTakenError     somebody else listens on a port that is needed
-└── ChildError         a component did not become ready
+├── ChildError         a component did not become ready
+├── UnreachableError   no console answers
+└── RefusedError       the console does not do what it was asked
 """
 
 from collections.abc import Sequence
@@ -43,3 +45,16 @@ class PortTakenError(CliError):
 
 class ChildError(CliError):
     """A component did not become ready."""
+
+
+class UnreachableError(CliError):
+    """No console answers, or what answers is none."""
+
+
+class RefusedError(CliError):
+    """The console does not do what it was asked; `code` is its stable name for why."""
+
+    def __init__(self, problem: str, next_step: str, *, code: str, temporary: bool = False) -> None:
+        super().__init__(problem, next_step)
+        self.code = code
+        self.temporary = temporary  # whether the same request may pass later

@@ -4,10 +4,12 @@ import errno
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from kapsel_cli.errors import CliError, PortTakenError
 
-FIRST_HEALTH_OFFSET = 10
+FIRST_HEALTH_OFFSET: Final = 10
+ORDER: Final = ("receiver", "deliverer", "attestor", "console")  # to number, and to stop: what takes in stops first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +21,14 @@ class Ports:
     health: tuple[int, ...]
 
 
-def choose(host: str, port: int, health_count: int) -> Ports:
+def count(kind: str, workers: int) -> int:
+    """Return how many processes of a kind there are."""
+    return workers if kind in ("receiver", "deliverer") else 1
+
+
+def choose(host: str, port: int, workers: int) -> Ports:
     """Return the ports that follow from `port`, or free ones if it is 0; raise PortTakenError for a taken one."""
+    health_count = sum(count(kind, workers) for kind in ORDER)
     if port == 0:
         ingest, console, *health = _free(host, 2 + health_count)
         return Ports(ingest=ingest, console=console, health=tuple(health))

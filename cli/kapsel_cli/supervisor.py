@@ -9,33 +9,29 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 from watchfiles import awatch
 
-from kapsel_cli import announce, ports
+from kapsel_cli import announce
 from kapsel_cli.child_logs import ChildLog
 from kapsel_cli.children import Child, ChildPlan
 from kapsel_cli.components import (
-    ORDER,
     Surroundings,
     component_plan,
     components,
-    health_ports_needed,
     postgres_plan,
 )
 from kapsel_cli.configure import Applied, Desired
-from kapsel_cli.data_dir import DataDir, Running
+from kapsel_cli.data_dir import Running
 from kapsel_cli.database_lock import DatabaseLock
 from kapsel_cli.errors import CliError
-from kapsel_cli.family import Family
-from kapsel_cli.ports import Ports
+from kapsel_cli.ports import ORDER
 from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_cli.terminal import Terminal
+from kapsel_cli.up import Options, Place
 from kapsel_store import partitions
 from kapsel_store.database import Pool, connect, is_away
 from kapsel_store.errors import SealingError, StoreError
@@ -51,37 +47,12 @@ STOPPED: Final = 0
 KILLED: Final = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the person asked for."""
-
-    directory: Path
-    host: str
-    port: int
-    workers: int
-    data_dir: Path
-    database_url: str | None
-    relay: tuple[str, str] | None
-    show_logs: bool
-
-
-def supervise(options: Options) -> int:
+def supervise(options: Options, place: Place) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP, and return the exit code."""
-    data = DataDir(options.data_dir)
-    data.take()
     try:
-        chosen = ports.choose(options.host, options.port, health_ports_needed(options.workers))
-        data.ensure_sealing_key()
-        family = Family(data.path)
-        family.found()
-        try:
-            return asyncio.run(Supervisor(options, data, family, chosen, Terminal()).run())
-        finally:
-            family.dissolve()
+        return asyncio.run(Supervisor(options, place, Terminal()).run())
     except BaseExceptionGroup as group:
         raise _in_words(group) from None
-    finally:
-        data.give_back()
 
 
 def _in_words(error: BaseException) -> BaseException:
@@ -98,11 +69,11 @@ def _in_words(error: BaseException) -> BaseException:
 class Supervisor:
     """All tasks and children of one `kapsel up`."""
 
-    def __init__(self, options: Options, data: DataDir, family: Family, chosen: Ports, terminal: Terminal) -> None:
+    def __init__(self, options: Options, place: Place, terminal: Terminal) -> None:
         self._options = options
-        self._data = data
-        self._family = family
-        self._ports = chosen
+        self._place = place
+        self._data = place.data
+        self._ports = place.ports
         self._terminal = terminal
         self._children: list[Child] = []  # in the order in which they were started
         self._stopping = asyncio.Event()
@@ -138,8 +109,10 @@ class Supervisor:
 
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         """Everything from the database up; ends by being cancelled, or with an error."""
-        began = time.monotonic()
-        url = self._options.database_url or await self._start_postgres(tasks)
+        postgres = self._place.postgres
+        url = self._options.database_url or ""
+        if postgres is not None:
+            url = await self._start_postgres(tasks, postgres)
         roles = await _migrate(url)
         desired = Desired(
             directory=self._options.directory,
@@ -155,18 +128,16 @@ class Supervisor:
             applied = await self._apply(pool, desired)
             await self._start_components(tasks, url, roles=roles)
             self._data.write_state(self._running())
-            announce.ready(self._terminal, applied.configuration, self._running(), time.monotonic() - began)
+            announce.ready(self._terminal, applied.configuration, self._running(), time.monotonic() - self._place.began)
             duties.create_task(self._follow(pool, desired))
             duties.create_task(self._maintain(pool))
 
-    async def _start_postgres(self, tasks: asyncio.TaskGroup) -> str:
-        began = time.monotonic()
-        postgres = EmbeddedPostgres(self._data.path, family=self._family)
+    async def _start_postgres(self, tasks: asyncio.TaskGroup, postgres: EmbeddedPostgres) -> str:
         await self._start(tasks, [postgres_plan(postgres)])
         if postgres.opened:
             names = ", ".join(str(path) for path in postgres.opened)
             self._terminal.say(f"made {names} passable (chmod o+x) for the user that Postgres runs as, as root may not")
-        self._terminal.done(f"Postgres is ready ({time.monotonic() - began:.1f} s); the data is in {self._data.path}")
+        self._terminal.done(f"Postgres is ready; the data is in {self._data.path}")
         return postgres.url
 
     async def _start_components(self, tasks: asyncio.TaskGroup, url: str, *, roles: bool) -> None:
@@ -178,10 +149,13 @@ class Supervisor:
             ports=self._ports,
             sealing_key=self._data.sealing_key,
             fence_file=lambda: self._data.fence_file(self._origin),
-            family=self._family,
+            family=self._place.family,
         )
-        plans = [component_plan(component, around) for component in components(self._options.workers, self._ports)]
-        await self._start(tasks, plans)
+        everything = components(self._options.workers, self._ports)
+        # Receivers first: webhooks wait for nothing else, and few processors start all of them no sooner side by side.
+        for first in (True, False):
+            wanted = [component for component in everything if (component.kind == "receiver") is first]
+            await self._start(tasks, [component_plan(component, around) for component in wanted])
 
     async def _start(self, tasks: asyncio.TaskGroup, plans: Sequence[ChildPlan]) -> None:
         """Start children side by side and wait until all of them are ready."""
@@ -208,7 +182,9 @@ class Supervisor:
                 self._terminal.done("no manifest has a problem any more")
             self._said = applied.problems
         if applied.changes:
-            self._terminal.done(f"configuration {applied.generation}: {announce.summary(applied.changes)}")
+            self._terminal.done(
+                f"configuration {applied.configuration.generation}: {announce.summary(applied.changes)}"
+            )
         return applied
 
     def _change_log(self, origin: str) -> None:

@@ -5,7 +5,6 @@ Used by `up` and what it calls. Lines go to standard output, problems to standar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 
 class Terminal:
@@ -23,13 +22,9 @@ class Terminal:
         """Say what is going on."""
         self._out.print(f"[dim]·[/] {escape(text)}")
 
-    def heading(self, text: str) -> None:
-        """Say what the following lines belong to."""
-        self._out.print(f"[bold]{escape(text)}[/]")
-
-    def table(self, table: Table) -> None:
-        """Show a table, or a grid."""
-        self._out.print(table)
+    def row(self, name: str, width: int, value: str) -> None:
+        """Show a name and what belongs to it."""
+        self._out.print(f"  {escape(name):<{width}}  [cyan]{escape(value)}[/]")
 
     def warn(self, text: str) -> None:
         """Say what went wrong while the rest goes on."""

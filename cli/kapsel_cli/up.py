@@ -2,11 +2,18 @@
 
 import argparse
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kapsel_cli.arguments import Subparsers, add_command
+from kapsel_cli.data_dir import DataDir
 from kapsel_cli.errors import CliError
+from kapsel_cli.family import Family
+from kapsel_cli.ports import Ports, choose
+from kapsel_cli.postgres import EmbeddedPostgres
 
 DEFAULT_PORT: Final = 8080
 DEFAULT_DATA_DIR: Final = Path(".kapsel")
@@ -62,25 +69,72 @@ def register(subparsers: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the person asked for."""
+
+    directory: Path
+    host: str
+    port: int
+    workers: int
+    data_dir: Path
+    database_url: str | None
+    relay: tuple[str, str] | None
+    show_logs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What one instance has for itself before anything of it runs."""
+
+    data: DataDir
+    family: Family
+    ports: Ports
+    postgres: EmbeddedPostgres | None  # None: others run the database
+    began: float  # on the monotonic clock
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run until Ctrl-C or SIGTERM."""
-    # Slow to import, and of no use to `kapsel --help`.
-    from kapsel_cli.supervisor import Options, supervise
-
+    began = time.monotonic()
     if not arguments.directory.is_dir():
         raise CliError(f"{arguments.directory} is not a directory", "Name one with manifests: examples/quickstart")
-    return supervise(
-        Options(
-            directory=arguments.directory,
-            host=arguments.host,
-            port=arguments.port,
-            workers=arguments.workers,
-            data_dir=arguments.data_dir,
-            database_url=arguments.database_url,
-            relay=arguments.relay,
-            show_logs=arguments.logs,
-        )
+    options = Options(
+        directory=arguments.directory,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        data_dir=arguments.data_dir,
+        database_url=arguments.database_url,
+        relay=arguments.relay,
+        show_logs=arguments.logs,
     )
+    data = DataDir(options.data_dir)
+    data.take()
+    try:
+        ports = choose(options.host, options.port, options.workers)
+        data.ensure_sealing_key()
+        family = Family(data.path)
+        family.found()
+        try:
+            postgres = EmbeddedPostgres(data.path, family=family) if options.database_url is None else None
+            place = Place(data=data, family=family, ports=ports, postgres=postgres, began=began)
+            return _supervise(options, place)
+        finally:
+            family.dissolve()
+    finally:
+        data.give_back()
+
+
+def _supervise(options: Options, place: Place) -> int:
+    with ThreadPoolExecutor(1) as threads:
+        # A first start creates the database, which takes as long as the imports: side by side, each for half the price.
+        preparing = threads.submit(place.postgres.prepare) if place.postgres is not None else None
+        from kapsel_cli.supervisor import supervise
+
+        if preparing is not None:
+            preparing.result()
+    return supervise(options, place)
 
 
 def _port(text: str) -> int:

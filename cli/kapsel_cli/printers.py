@@ -1,0 +1,214 @@
+"""How `kapsel get` shows each kind: which columns a table has, and the other forms."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from kapsel_cli import output
+from kapsel_cli.output import Column, Item, Table, age, now
+
+
+class Printer(Protocol):
+    """One form of output."""
+
+    def several(self, items: Sequence[Item]) -> None:
+        """Print a list."""
+
+    def single(self, item: Item) -> None:
+        """Print one item whole."""
+
+    def more(self, items: Sequence[Item]) -> None:
+        """Print what a watch has found."""
+
+    def nothing(self) -> None:
+        """Print a list without items."""
+
+    def hint(self, text: str) -> None:
+        """Say something to the person."""
+
+
+class _Tables:
+    def __init__(self, kind: str, *, wide: bool) -> None:
+        self._table = Table(columns=[column for column in COLUMNS[kind] if wide or not column.wide])
+
+    def several(self, items: Sequence[Item]) -> None:
+        if items:
+            self._table.print(items, now())
+
+    def single(self, item: Item) -> None:
+        self._table.print([item], now())
+
+    def more(self, items: Sequence[Item]) -> None:
+        self._table.print(items, now(), heading=False)
+
+    def nothing(self) -> None:
+        """An empty table is no lines at all."""
+
+    def hint(self, text: str) -> None:
+        output.hint(text)
+
+
+class _Json:
+    def several(self, items: Sequence[Item]) -> None:
+        output.print_json({"items": items})
+
+    def single(self, item: Item) -> None:
+        output.print_json(item)
+
+    def more(self, items: Sequence[Item]) -> None:
+        for item in items:
+            output.print_json_line(item)
+
+    def nothing(self) -> None:
+        self.several([])
+
+    def hint(self, text: str) -> None:
+        output.hint(text)
+
+
+class _Yaml:
+    def several(self, items: Sequence[Item]) -> None:
+        output.print_yaml({"items": list(items)})
+
+    def single(self, item: Item) -> None:
+        output.print_yaml(item)
+
+    def more(self, items: Sequence[Item]) -> None:
+        for item in items:
+            output.print_yaml(item, begins=True)
+
+    def nothing(self) -> None:
+        self.several([])
+
+    def hint(self, text: str) -> None:
+        output.hint(text)
+
+
+def printer(kind: str, form: str) -> Printer:
+    """Return the printer of a kind in a form."""
+    match form:
+        case "json":
+            return _Json()
+        case "yaml":
+            return _Yaml()
+    return _Tables(kind, wide=form == "wide")
+
+
+def _plain(title: str, member: str, *, wide: bool = False) -> Column:
+    return Column(title=title, cell=lambda item, _: _text(item[member]), wide=wide)
+
+
+def _ago(title: str, member: str, *, wide: bool = False) -> Column:
+    return Column(title=title, cell=lambda item, moment: age(item[member], moment), wide=wide)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _pending(item: Item, _: datetime) -> str:
+    return f"{item['pending']}{'+' if item['pending_more'] else ''}"
+
+
+def _delivering(item: Item, _: datetime) -> str:
+    """How many destinations are sent to: neither suspended nor cut off by their circuit."""
+    open_ones = [one for one in item["destinations"] if not one["suspend"] and one["circuit"]["state"] == "closed"]
+    return f"{len(open_ones)}/{len(item['destinations'])}"
+
+
+def _destinations(item: Item, _: datetime) -> str:
+    return ", ".join(one["name"] + _trouble(one) for one in item["destinations"]) or "-"
+
+
+def _trouble(destination: Item) -> str:
+    circuit = destination["circuit"]
+    if destination["suspend"]:
+        return " (suspended)"
+    if circuit["state"] == "closed":
+        return ""
+    return f" ({circuit['disabled_reason'] or circuit['state']})"
+
+
+def _reason(item: Item, _: datetime) -> str:
+    return "Suspended" if item["suspend"] else item["reason"]
+
+
+def _milliseconds(item: Item, _: datetime) -> str:
+    return f"{item['duration_ms']:.0f}ms"
+
+
+def _head(item: Item, member: str) -> str:
+    return "-" if item["head"] is None else str(item["head"][member])
+
+
+COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
+    "endpoints": (
+        Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),
+        _plain("READY", "ready"),
+        Column(title="REASON", cell=_reason),
+        Column(title="DELIVERING", cell=_delivering),
+        Column(title="PENDING", cell=_pending),
+        _ago("OLDEST", "oldest_pending_at"),
+        _plain("VERIFICATION", "verification"),
+        Column(title="DESTINATIONS", cell=_destinations, wide=True),
+        Column(title="INGEST", cell=lambda item, _: " ".join(item["ingest_paths"]) or "-", wide=True),
+        _plain("GENERATION", "generation", wide=True),
+        _plain("ID", "id", wide=True),
+    ),
+    "events": (
+        _plain("ID", "id"),
+        _plain("ENDPOINT", "endpoint"),
+        _plain("TYPE", "content_type"),
+        Column(title="SIZE", cell=lambda item, _: output.size(item["size"])),
+        _ago("AGE", "received_at"),
+        _plain("CORRELATION", "correlation_id", wide=True),
+        _plain("SHA-256", "body_hash", wide=True),
+    ),
+    "deliveries": (
+        _plain("ID", "id"),
+        _plain("ENDPOINT", "endpoint"),
+        _plain("DESTINATION", "destination"),
+        _plain("STATE", "state"),
+        _plain("ATTEMPTS", "attempts"),
+        _plain("REASON", "last_reason"),
+        _ago("DUE", "due_at"),
+        _ago("AGE", "created_at"),
+        _plain("EVENT", "event_id", wide=True),
+        _ago("EXPIRES", "expires_at", wide=True),
+        _plain("REPLAY OF", "replay_of", wide=True),
+    ),
+    "attempts": (
+        _plain("ID", "id"),
+        _plain("ENDPOINT", "endpoint"),
+        _plain("DESTINATION", "destination"),
+        _plain("TRY", "number"),
+        _plain("OUTCOME", "outcome"),
+        _plain("STATUS", "response_status"),
+        _plain("REASON", "reason"),
+        Column(title="TOOK", cell=_milliseconds),
+        _plain("LEAF", "leaf_index"),
+        _ago("AGE", "started_at"),
+        _plain("DELIVERY", "delivery_id", wide=True),
+        _plain("EVENT", "event_id", wide=True),
+        _plain("URL", "url", wide=True),
+    ),
+    "log": (
+        _plain("ORIGIN", "origin"),
+        Column(title="STATE", cell=lambda item, _: "Frozen" if item["frozen_reason"] else "Active"),
+        _plain("LEAVES", "tree_size"),
+        Column(title="PUBLISHED", cell=lambda item, _: _head(item, "tree_size")),
+        Column(title="HEAD", cell=lambda item, moment: age(item["head"] and item["head"]["timestamp"], moment)),
+        _plain("WAITING", "waiting_attempts"),
+        Column(title="ROOT", cell=lambda item, _: _head(item, "root_hash"), wide=True),
+        Column(title="KEY", cell=lambda item, _: _head(item, "public_key"), wide=True),
+        _plain("FROZEN BECAUSE", "frozen_reason", wide=True),
+    ),
+    "processes": (
+        _plain("COMPONENT", "component"),
+        _plain("INSTANCE", "instance"),
+        _plain("GENERATION", "generation"),
+        _ago("AGE", "started_at"),
+        _ago("SEEN", "seen_at"),
+        _plain("ADDRESS", "address"),
+    ),
+}

@@ -1,0 +1,100 @@
+"""`kapsel proof`: the proof file of one attempt, to be checked by anybody with kapsel-verify."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from kapsel_cli.arguments import Subparsers, add_command
+from kapsel_cli.client import Client, add_server, connect, path
+from kapsel_cli.errors import CliError, RefusedError, UnreachableError
+
+NOT_YET: Final = 3  # exit code
+WAIT: Final = 60.0  # seconds: six times the interval at which heads are published by default
+
+TEXT: Final = """\
+Writes the proof of one attempt to standard output: that it was made, what came of it, and that the log says so under a
+signed head. It can be made once the attempt is in the log (a quarter of a second) and a head over it is published (ten
+seconds, by default); until then the exit code is 3, or use --wait.
+
+examples:
+  kapsel get attempts                                     find the id
+  kapsel proof ATTEMPT_ID --wait > proof.json             take it along
+  kapsel-verify --proof proof.json --keys keys.json       check it, offline, with keys you got on another way
+
+exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 not yet
+"""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Declare the command."""
+    parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=TEXT)
+    parser.add_argument("attempt", metavar="ATTEMPT_ID", help="id of an attempt: `kapsel get attempts`")
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_seconds,
+        const=WAIT,
+        default=0.0,
+        metavar="SECONDS",
+        help=f"wait until it can be made, at most so long (default: do not wait; alone: {WAIT:g})",
+    )
+    parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="write it here instead")
+    add_server(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the proof, or say why there is none yet."""
+    client = connect(arguments)
+    found = _fetch(client, arguments.attempt, time.monotonic() + arguments.wait)
+    if isinstance(found, str):
+        more = "" if arguments.wait else ", or let this command wait: --wait"
+        print(f"kapsel: there is no proof yet: {found}. Try again in a few seconds{more}.", file=sys.stderr)
+        return NOT_YET
+    if arguments.file is None:
+        sys.stdout.buffer.write(found)
+        sys.stdout.buffer.flush()
+        return 0
+    try:
+        arguments.file.write_bytes(found)
+    except OSError as error:
+        raise CliError(f"{arguments.file} cannot be written: {error.strerror}", "Name another file") from error
+    return 0
+
+
+def _fetch(client: Client, attempt_id: str, deadline: float) -> bytes | str:
+    """Return the proof, or what it still waits for at the deadline."""
+    while True:
+        wait, missing = 1.0, "the console does not answer"
+        try:
+            answer = client.request("GET", path("attestation", "proof", attempt_id))
+            if answer.status == 200:
+                return answer.body
+            if answer.status != 202:
+                raise client.refusal(answer)
+            missing = str(answer.json()["detail"])
+            wait = _retry_after(answer.headers.get("retry-after"))
+        except (UnreachableError, RefusedError) as error:
+            lasting = isinstance(error, RefusedError) and not error.temporary
+            if lasting or time.monotonic() >= deadline:
+                raise
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return missing
+        time.sleep(min(wait, remaining))
+
+
+def _retry_after(text: str | None) -> float:
+    return float(text) if text is not None and text.isdecimal() else 1.0
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 86400")
+    return value
