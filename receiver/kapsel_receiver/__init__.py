@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The receiver: proves who calls, recognises duplicates, stores durably, and only then says 202."""

@@ -1,0 +1,124 @@
+"""The receiver as a process: `python -m kapsel_receiver`, as many as there are cores to spare, on one port.
+
+It serves before it is ready: without a configuration or a database every webhook is answered 503 with Retry-After,
+which a provider understands better than a port that does not answer.
+"""
+
+import asyncio
+import logging
+import random
+
+from prometheus_client import CollectorRegistry
+
+from kapsel_receiver.app import App, Limits
+from kapsel_receiver.connection import Server
+from kapsel_receiver.endpoints import Index
+from kapsel_receiver.hints import Hints
+from kapsel_receiver.intake import COMMITTERS, Bounds, Intake
+from kapsel_receiver.metrics import Metrics
+from kapsel_receiver.settings import ReceiverSettings
+from kapsel_runtime import process
+from kapsel_runtime.health import Health
+from kapsel_store import configuration, database, processes
+from kapsel_store.rows import Configuration
+from kapsel_store.sealing import SealingKeys
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
+    """Take webhooks until `stopping`, then finish those that are under way."""
+    url, role, schema = settings.database_url.get_secret_value(), settings.database_role, settings.database_schema
+    sealing = SealingKeys.from_file(settings.sealing_key_file)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    # Besides the committers: hints, and one for configuration and heartbeat in turn.
+    async with database.connect(url, role=role, schema=schema, size=COMMITTERS + 2, component="receiver") as pool:
+        listener = database.Listener(
+            url, role=role, schema=schema, component="receiver", channels=(database.CONFIGURATION_CHANNEL,)
+        )
+        source = configuration.Source(pool, sealing, listener)
+        index = Index()
+        source.subscribe(index.replace)
+        source.subscribe(lambda found: _loaded(found, metrics))
+        hints = Hints(pool)
+        intake = Intake(pool, metrics, hints, _bounds(settings), random.Random())  # noqa: S311 - jitter, not a secret
+        app = App(index, intake, metrics, Limits(body_timeout=settings.receiver_body_timeout))
+        health = Health(stopping)
+        health.add("database", intake.check)
+        health.add("configuration", lambda: None if index.loaded else "no configuration was loaded yet")
+        async with (
+            await health.serve(settings.health_host, settings.health_port, registry) as health_server,
+            asyncio.TaskGroup() as tasks,
+        ):
+            committing = tasks.create_task(intake.run())
+            heartbeat = processes.Heartbeat(pool, "receiver", settings.instance, health_server.address, source)
+            beating = tasks.create_task(heartbeat.run(stopping))
+            endless = [
+                tasks.create_task(work)
+                for work in (
+                    listener.run(stopping),
+                    source.follow(stopping),
+                    hints.run(),
+                    _share_limits(index, heartbeat),
+                )
+            ]
+            await _take_requests(settings, app, metrics, stopping)
+            intake.close()
+            await committing
+            await beating  # it says goodbye, so that the others take over its share of the limits
+            for task in endless:
+                task.cancel()
+
+
+async def _take_requests(settings: ReceiverSettings, app: App, metrics: Metrics, stopping: asyncio.Event) -> None:
+    """Listen until `stopping`, then wait for the requests under way; their events still find the committers at work."""
+    server = Server(
+        app.handle,
+        app.refuse_connection,
+        header_timeout=settings.receiver_header_timeout,
+        max_connections=settings.receiver_max_connections,
+    )
+    metrics.connections.set_function(lambda: server.open)
+    listening = await asyncio.get_running_loop().create_server(
+        server, settings.receiver_host, settings.receiver_port, reuse_port=True, backlog=1024
+    )
+    host, port = listening.sockets[0].getsockname()[:2]
+    logger.info("taking webhooks", extra={"host": host, "port": port})
+    sweeping = asyncio.create_task(server.sweep())
+    try:
+        await stopping.wait()
+    finally:
+        listening.close()
+        server.pre_shutdown()
+        await server.shutdown(settings.drain_timeout / 2)
+        sweeping.cancel()
+
+
+async def _share_limits(index: Index, heartbeat: processes.Heartbeat) -> None:
+    while True:
+        index.share(heartbeat.peers)
+        await asyncio.sleep(processes.INTERVAL)
+
+
+def _loaded(found: Configuration, metrics: Metrics) -> None:
+    metrics.generation.set(found.generation)
+    logger.info("serving generation %d", found.generation, extra={"endpoints": len(found.endpoints)})
+
+
+def _bounds(settings: ReceiverSettings) -> Bounds:
+    return Bounds(
+        queue_events=settings.receiver_queue_events,
+        queue_bytes=settings.receiver_queue_bytes,
+        commit_timeout=settings.receiver_commit_timeout,
+    )
+
+
+def main() -> None:
+    """Run one receiver with the settings of the environment."""
+    settings = process.load("receiver", ReceiverSettings)
+    process.run("receiver", settings, lambda stopping: serve(settings, stopping))
+
+
+if __name__ == "__main__":
+    main()

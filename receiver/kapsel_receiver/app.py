@@ -1,0 +1,266 @@
+"""One request: find its endpoint, read a bounded body, prove the caller, store the event, answer.
+
+The whole HTTP surface is `/ingest/...`, so routing is one dictionary look-up. Checks go from cheap to dear, and what
+is refused is refused before its body is read where that is possible. A token of the rate limit is taken only from
+callers who have proved themselves, so that a forger cannot use up the provider's share.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import ceil
+from typing import Final
+
+from aiohttp import web
+
+from kapsel_receiver import idempotency, signatures
+from kapsel_receiver.bodies import Budget, declared_too_large
+from kapsel_receiver.connection import Connection
+from kapsel_receiver.endpoints import Endpoint, Index
+from kapsel_receiver.intake import Intake
+from kapsel_receiver.metrics import UNKNOWN, Metrics
+from kapsel_receiver.problems import Refusal, response
+from kapsel_receiver.refusals import RefusalLog
+from kapsel_store import ids
+from kapsel_store.rows import Duplicate, NewDelivery, NewEvent
+
+METHODS: Final = "GET, HEAD, POST"
+SUSPENDED_RETRY: Final = 300  # seconds: suspension is a person's decision, and people are slow to change theirs
+KEY_RETRY: Final = 30
+READY_RETRY: Final = 2
+
+# Headers that carry credentials are not stored: whoever reads the events must not be able to act as their sender.
+_SECRET_HEADERS: Final = frozenset(
+    name.encode()
+    for name in (
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+        "apikey",
+        "x-auth-token",
+        "x-access-token",
+        "x-gitlab-token",
+        "x-amz-security-token",
+        "x-forwarded-access-token",
+        "x-goog-iap-jwt-assertion",
+    )
+)
+_CORRELATION_HEADERS: Final = ("X-Correlation-Id", "X-Request-Id")
+_CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may cost."""
+
+    body_timeout: float = 30.0
+    unfinished_bytes: int = 67_108_864
+
+
+class App:
+    """Answers the requests of one receiver process."""
+
+    def __init__(
+        self,
+        index: Index,
+        intake: Intake,
+        metrics: Metrics,
+        limits: Limits,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._index = index
+        self._intake = intake
+        self._metrics = metrics
+        self._limits = limits
+        self._bodies = Budget(limits.unfinished_bytes)
+        self._log = RefusalLog(monotonic)
+        self._now = now
+        self._monotonic = monotonic
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; never raises."""
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.begin(request.content)
+        # The second look is for proxies that send absolute URLs, and for senders that escape what needs no escape.
+        endpoint = self._index.at(request.raw_path) or self._index.at(request.path)
+        correlation_id = _correlation_id(request)
+        try:
+            answer = await self._answer(request, endpoint, correlation_id)
+        except Exception:  # the edge: a bug of ours must not cost the connection, nor go unseen
+            logger.exception("a request failed", extra={"correlation_id": correlation_id})
+            answer = Refusal(code="internal_error", detail="it was logged; send the webhook again")
+        finally:
+            if isinstance(connection, Connection):
+                connection.end()
+        if isinstance(answer, Refusal):
+            self._note(UNKNOWN if endpoint is None else endpoint.label, answer, correlation_id)
+            return response(answer, correlation_id)
+        return answer
+
+    def refuse_connection(self, refusal: Refusal) -> str:
+        """Count and log what never became a request; return the correlation id for its answer."""
+        correlation_id = _new_correlation_id()
+        self._note(UNKNOWN, refusal, correlation_id)
+        return correlation_id
+
+    def _note(self, label: str, refusal: Refusal, correlation_id: str) -> None:
+        self._metrics.count(label, refusal.code)
+        self._log.write(label, refusal, correlation_id)
+
+    async def _answer(
+        self, request: web.BaseRequest, endpoint: Endpoint | None, correlation_id: str
+    ) -> web.Response | Refusal:
+        if endpoint is None:
+            return self._unknown()
+        if request.method != "POST":
+            return _describe(request.method, correlation_id)
+        started = self._monotonic()
+        refusal = self._refuse_early(endpoint, request, started)
+        if refusal is not None:
+            return refusal
+        body = await self._bodies.read(request, endpoint.row.max_body_bytes, self._limits.body_timeout)
+        if isinstance(body, Refusal):
+            return body
+        return await self._take(request, endpoint, body, correlation_id, started)
+
+    def _unknown(self) -> Refusal:
+        """Answer a path without endpoint; before the first configuration nothing is known to be unknown."""
+        if not self._index.loaded:
+            return Refusal(code="not_ready", detail="it is being loaded", retry_after=READY_RETRY)
+        return Refusal(code="unknown_endpoint", detail="no endpoint takes webhooks at this URL")
+
+    def _refuse_early(self, endpoint: Endpoint, request: web.BaseRequest, now: float) -> Refusal | None:
+        """Refuse what needs no body to be refused."""
+        if endpoint.row.suspend:
+            return Refusal(code="endpoint_suspended", detail="its owner stopped it", retry_after=SUSPENDED_RETRY)
+        too_large = declared_too_large(request.headers, endpoint.row.max_body_bytes)
+        if too_large is not None:
+            return too_large
+        if endpoint.bucket is not None and (seconds := endpoint.bucket.wait(now)):
+            return _limited(endpoint, seconds)
+        return self._intake.refusal()
+
+    async def _take(
+        self, request: web.BaseRequest, endpoint: Endpoint, body: bytes, correlation_id: str, started: float
+    ) -> web.Response | Refusal:
+        now = self._now()
+        refusal = _refuse_caller(endpoint, request, body, now)
+        if refusal is not None:
+            return refusal
+        if endpoint.bucket is not None and (seconds := endpoint.bucket.take(self._monotonic())):
+            return _limited(endpoint, seconds)
+        event = _event(endpoint, request, body, now, correlation_id)
+        outcome = await self._intake.store(event)
+        if isinstance(outcome, Refusal):
+            return outcome
+        self._metrics.duration.observe(self._monotonic() - started)
+        self._metrics.count(endpoint.label, _result(endpoint, event, isinstance(outcome, Duplicate)))
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("accepted", extra={"event_id": str(outcome.event_id), "correlation_id": correlation_id})
+        return _accepted(outcome.event_id, isinstance(outcome, Duplicate), correlation_id)
+
+
+def _refuse_caller(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime) -> Refusal | None:
+    verification = endpoint.row.verification
+    keys = endpoint.live_keys(now)
+    if not keys and signatures.needs_key(verification.scheme):
+        # Not the caller's fault: it shall send again once the key is there.
+        return Refusal(code="signing_key_missing", detail="its SigningKey has no live version", retry_after=KEY_RETRY)
+    verdict = signatures.verify(verification, request.headers, body, keys, now)
+    if isinstance(verdict, signatures.Verified):
+        return None
+    challenge = {"basic": "Basic", "bearer": "Bearer"}.get(verification.scheme, "Webhook-Signature")
+    return Refusal(
+        code=verdict.code, detail=verdict.detail, headers=(("WWW-Authenticate", f'{challenge} realm="kapsel"'),)
+    )
+
+
+def _limited(endpoint: Endpoint, seconds: float) -> Refusal:
+    limit = endpoint.row.rate_limit
+    allowed = "" if limit is None else f"{limit.requests_per_second:g} a second, {limit.burst} at once"
+    return Refusal(code="rate_limited", detail=f"the endpoint takes {allowed}", retry_after=max(1, ceil(seconds)))
+
+
+def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime, correlation_id: str) -> NewEvent:
+    row = endpoint.row
+    body_hash = hashlib.sha256(body).digest()
+    key = idempotency.key(row.idempotency, row.verification.scheme, request.headers, body, body_hash)
+    return NewEvent(
+        id=ids.new(),
+        endpoint_id=row.id,
+        received_at=now,
+        content_type=_text(signatures.raw(request.headers.get("Content-Type", "application/octet-stream"))),
+        headers=_stored_headers(request.raw_headers),
+        body=body,
+        body_hash=body_hash,
+        salt=os.urandom(32),
+        idempotency_key=key,
+        idempotency_window=None if key is None or row.idempotency is None else row.idempotency.window,
+        correlation_id=correlation_id,
+        deliveries=tuple(
+            NewDelivery(id=ids.new(), destination_id=destination_id, max_age=max_age)
+            for destination_id, max_age in endpoint.destinations
+        ),
+    )
+
+
+def _stored_headers(pairs: tuple[tuple[bytes, bytes], ...]) -> str:
+    return json.dumps([[_text(name), _text(value)] for name, value in pairs if name.lower() not in _SECRET_HEADERS])
+
+
+def _text(value: bytes) -> str:
+    """Return a header as text: nothing says in which encoding one is, and every byte string is Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _result(endpoint: Endpoint, event: NewEvent, duplicate: bool) -> str:
+    if duplicate:
+        return "duplicate"
+    # The endpoint asks for a key that the request did not bring: stored, since losing it would be worse.
+    missing = endpoint.row.idempotency is not None and event.idempotency_key is None
+    return "accepted_without_key" if missing else "accepted"
+
+
+def _accepted(event_id: object, duplicate: bool, correlation_id: str) -> web.Response:
+    """Say that the event is durable; a duplicate hears exactly what the first one heard, but for one header."""
+    headers = {"Content-Type": "application/json", "X-Correlation-Id": correlation_id}
+    if duplicate:
+        headers["Idempotent-Replayed"] = "true"
+    return web.Response(status=202, body=b'{"id": "%s"}' % str(event_id).encode(), headers=headers)
+
+
+def _describe(method: str, correlation_id: str) -> web.Response | Refusal:
+    """Answer the look that consoles of providers take at a URL before they save it; it tells nothing more."""
+    if method not in ("GET", "HEAD"):
+        return Refusal(code="method_not_allowed", detail=f"not with {method}", headers=(("Allow", METHODS),))
+    headers = {"Content-Type": "application/json", "X-Correlation-Id": correlation_id, "Allow": METHODS}
+    return web.Response(status=200, body=b'{"status": "ready", "accepts": "POST"}', headers=headers)
+
+
+def _correlation_id(request: web.BaseRequest) -> str:
+    """Return the caller's correlation id if it is fit to be logged and stored, else a new one."""
+    for name in _CORRELATION_HEADERS:
+        value = request.headers.get(name)
+        if value is not None and _CORRELATION_ID.fullmatch(value):
+            return value
+    return _new_correlation_id()
+
+
+def _new_correlation_id() -> str:
+    return os.urandom(16).hex()

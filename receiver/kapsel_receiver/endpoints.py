@@ -1,0 +1,129 @@
+"""The endpoints as the hot path wants them: one dictionary from URL path to endpoint, its live keys at hand.
+
+`configuration.Source` calls `Index.replace` with each generation; `app` asks `at` for every request. An ingest URL that
+is switched off is not in the dictionary, so it is answered exactly as one that never was.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from kapsel_receiver.limits import TokenBucket
+from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow
+
+PREFIX: Final = "/ingest/"
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class Endpoint:
+    """One endpoint with what a request to it needs."""
+
+    __slots__ = ("_keys", "_live", "_since", "_until", "bucket", "destinations", "label", "row")
+
+    def __init__(
+        self,
+        row: EndpointRow,
+        destinations: Sequence[tuple[UUID, timedelta]],
+        keys: Sequence[KeyRow],
+        bucket: TokenBucket | None,
+    ) -> None:
+        self.row = row
+        self.label = f"{row.namespace}/{row.name}"
+        self.destinations = tuple(destinations)  # id, and how long a delivery to it may be tried
+        self.bucket = bucket
+        self._keys = tuple(keys)
+        self._live: tuple[KeyRow, ...] = ()
+        self._since = self._until = _LAST
+
+    def live_keys(self, now: datetime) -> tuple[KeyRow, ...]:
+        """Return the keys whose interval holds now; computed anew only when an interval began or ended since."""
+        if not self._since <= now < self._until:
+            self._live = tuple(key for key in self._keys if _from(key) <= now < _to(key))
+            edges = [edge for key in self._keys for edge in (_from(key), _to(key))]
+            # Both sides are bounded, so that a clock that is set back also finds the keys of its time.
+            self._since = max((edge for edge in edges if edge <= now), default=_FIRST)
+            self._until = min((edge for edge in edges if edge > now), default=_LAST)
+        return self._live
+
+
+def _from(key: KeyRow) -> datetime:
+    return key.not_before
+
+
+def _to(key: KeyRow) -> datetime:
+    return _LAST if key.not_after is None else key.not_after
+
+
+class Index:
+    """All endpoints of the newest configuration, by the paths of their ingest URLs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self._by_path: dict[str, Endpoint] = {}
+        self._processes = 1
+        self.generation = 0
+        self.loaded = False
+
+    def at(self, path: str) -> Endpoint | None:
+        """Return the endpoint whose ingest URL has this path."""
+        return self._by_path.get(path)
+
+    def replace(self, configuration: Configuration) -> None:
+        """Serve this configuration from now on; a bucket whose limit did not change keeps its tokens."""
+        buckets = {endpoint.row.id: endpoint.bucket for endpoint in self._endpoints}
+        destinations = _by_endpoint(configuration.destinations)
+        keys = _by_name(configuration.keys)
+        self._endpoints = tuple(
+            Endpoint(
+                row,
+                destinations.get(row.id, ()),
+                keys.get((row.namespace, row.verification.key_name), ()),
+                self._bucket(row, buckets.get(row.id)),
+            )
+            for row in configuration.endpoints
+        )
+        self._by_path = {path: endpoint for endpoint in self._endpoints for path in _paths(endpoint.row)}
+        self.generation = configuration.generation
+        self.loaded = True
+
+    def share(self, processes: int) -> None:
+        """Divide each rate limit by the number of receivers that are alive."""
+        if processes == self._processes:
+            return
+        self._processes = processes
+        for endpoint in self._endpoints:
+            if endpoint.bucket is not None:
+                endpoint.bucket.share(processes)
+
+    def _bucket(self, row: EndpointRow, previous: TokenBucket | None) -> TokenBucket | None:
+        if row.rate_limit is None:
+            return None
+        if previous is not None and previous.limit == row.rate_limit:
+            return previous
+        bucket = TokenBucket(row.rate_limit, self._clock())
+        bucket.share(self._processes)
+        return bucket
+
+
+def _paths(row: EndpointRow) -> list[str]:
+    paths = {"Id": f"{PREFIX}{row.id}", "Name": f"{PREFIX}{row.namespace}/{row.name}"}
+    return [paths[kind] for kind in row.paths]
+
+
+def _by_endpoint(rows: Sequence[DestinationRow]) -> dict[UUID, list[tuple[UUID, timedelta]]]:
+    """Group destinations; a suspended one is included, its deliveries wait until it is resumed."""
+    found: dict[UUID, list[tuple[UUID, timedelta]]] = {}
+    for row in rows:
+        found.setdefault(row.endpoint_id, []).append((row.id, row.policy.max_age))
+    return found
+
+
+def _by_name(keys: Sequence[KeyRow]) -> dict[tuple[str, str | None], list[KeyRow]]:
+    found: dict[tuple[str, str | None], list[KeyRow]] = {}
+    for key in keys:
+        found.setdefault((key.namespace, key.name), []).append(key)
+    return found

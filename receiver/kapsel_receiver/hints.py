@@ -1,0 +1,49 @@
+"""Hints to the deliverers that something is due: one NOTIFY for many commits, and never in the way of an answer.
+
+`intake` calls `tell` after each commit. The notification goes out on a connection of its own, because a transaction
+that notifies takes a lock that all such transactions of the server wait for. A hint that is lost costs the deliverers
+one poll.
+"""
+
+import asyncio
+from typing import Final
+
+from kapsel_store.database import DELIVERIES_CHANNEL, Connection, Pool, is_away, notify
+
+PAUSE: Final = 0.001  # seconds: busy deliverers need no thousand hints a second
+TIMEOUT: Final = 5.0
+RETRY: Final = 1.0
+
+
+class Hints:
+    """Sends hints while it runs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._due = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something was stored."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Notify after each `tell`, until cancelled."""
+        while True:
+            try:
+                async with self._pool.acquire(timeout=TIMEOUT) as connection:
+                    try:
+                        await self._notify(connection)
+                    finally:
+                        connection.terminate()
+            except Exception as error:
+                if not is_away(error):
+                    raise
+            await asyncio.sleep(RETRY)
+
+    async def _notify(self, connection: Connection) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            async with asyncio.timeout(TIMEOUT):
+                await notify(connection, DELIVERIES_CHANNEL)
+            await asyncio.sleep(PAUSE)

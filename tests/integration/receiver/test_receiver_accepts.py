@@ -1,0 +1,212 @@
+"""What a good webhook meets: a durable event with its deliveries, one answer for it and its duplicates."""
+
+import asyncio
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from kapsel_store.rows import Idempotency, RateLimit, Verification
+
+Make = Callable[..., Any]
+GITHUB = Verification(scheme="github", key_name="in")
+
+
+async def test_a_202_means_an_event_with_one_delivery_per_destination_is_stored(
+    receive: Any, post: Make, signed: Make, endpoint: Make, key: Make
+) -> None:
+    body = b'{"action": "opened"}'
+    headers = signed(body) | {
+        "Content-Type": "application/json; charset=utf-8",
+        "X-Correlation-Id": "order-7",
+        "X-Twice": "a",
+        "x-twice": "b",
+    }
+    async with receive(endpoint(verification=GITHUB), keys=(key(),)) as receiver:
+        answer = await receiver.exchange(post(body, headers))
+        assert answer.status == 202
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-correlation-id"] == "order-7"
+        (event,) = await receiver.events()
+        assert answer.json == {"id": str(event["id"])}
+        assert event["body"] == body
+        assert event["body_hash"] == hashlib.sha256(body).digest()
+        assert event["content_type"] == "application/json; charset=utf-8"
+        assert event["correlation_id"] == "order-7"
+        assert len(event["salt"]) == 32
+        stored = [tuple(pair) for pair in json.loads(event["headers"])]
+        assert ("X-Twice", "a") in stored
+        assert ("x-twice", "b") in stored
+        assert abs(event["received_at"] - datetime.now(UTC)) < timedelta(minutes=1)
+        (delivery,) = await receiver.rows("SELECT * FROM deliveries")
+        assert (delivery["event_id"], delivery["state"]) == (event["id"], "pending")
+        assert delivery["expires_at"] - delivery["created_at"] == timedelta(hours=72)
+        assert receiver.count("accepted") == 1
+        assert receiver.registry.get_sample_value("webhook_ingestion_batch_size_count") == 1
+        assert receiver.registry.get_sample_value("webhook_ingestion_duration_seconds_count") == 1
+
+
+async def test_both_ingest_urls_reach_the_endpoint_with_and_without_a_query(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        for path in (
+            "/ingest/shop/orders",
+            "/ingest/shop/orders?source=a",
+            "/ingest/11111111-1111-4111-8111-111111111111",
+            "http://kapsel/ingest/shop/orders",
+            "/ingest/shop/%6Frders",
+        ):
+            assert (await receiver.exchange(post(path=path))).status == 202
+        assert len(await receiver.events()) == 5
+
+
+async def test_a_duplicate_hears_what_the_first_one_heard_and_is_not_stored(
+    receive: Any, post: Make, endpoint: Make
+) -> None:
+    row = endpoint(idempotency=Idempotency(source="Header", header="X-Event"))
+    async with receive(row) as receiver:
+        first = await receiver.exchange(post(b"1", {"X-Event": "7"}))
+        again = await receiver.exchange(post(b"2", {"x-event": "7"}))
+        other = await receiver.exchange(post(b"1", {"X-Event": "8"}))
+        assert (again.status, again.body) == (first.status, first.body)
+        assert again.headers["idempotent-replayed"] == "true"
+        assert "idempotent-replayed" not in first.headers
+        assert other.body != first.body
+        assert [event["body"] for event in await receiver.events()] == [b"1", b"1"]
+        assert (receiver.count("accepted"), receiver.count("duplicate")) == (2, 1)
+
+
+async def test_duplicates_that_arrive_at_once_are_stored_once(receive: Any, post: Make, endpoint: Make) -> None:
+    row = endpoint(idempotency=Idempotency(source="Content"))
+    async with receive(row) as receiver:
+        answers = await asyncio.gather(*(receiver.exchange(post(b"same")) for _ in range(40)))
+        assert {(answer.status, answer.body) for answer in answers} == {(202, answers[0].body)}
+        assert len(await receiver.events()) == 1
+        assert (receiver.count("accepted"), receiver.count("duplicate")) == (1, 39)
+
+
+async def test_a_duplicate_after_the_window_is_a_new_event(receive: Any, post: Make, endpoint: Make) -> None:
+    row = endpoint(idempotency=Idempotency(source="Content", window=timedelta(0)))
+    async with receive(row) as receiver:
+        assert [(await receiver.exchange(post(b"same"))).status for _ in range(2)] == [202, 202]
+        assert len(await receiver.events()) == 2
+
+
+async def test_a_webhook_without_the_id_its_endpoint_asks_for_is_stored_and_counted(
+    receive: Any, post: Make, endpoint: Make
+) -> None:
+    row = endpoint(idempotency=Idempotency(source="Header", header="X-Event"))
+    async with receive(row) as receiver:
+        assert [(await receiver.exchange(post(b"1"))).status for _ in range(2)] == [202, 202]
+        assert len(await receiver.events()) == 2
+        assert receiver.count("accepted_without_key") == 2
+
+
+async def test_any_content_type_and_a_compressed_body_are_stored_byte_for_byte(receive: Any, post: Make) -> None:
+    packed = gzip.compress(b'{"a": 1}' * 100)
+    async with receive() as receiver:
+        for body, headers in (
+            (packed, {"Content-Encoding": "gzip", "Content-Type": "application/json"}),
+            (b"a=1&b=2", {"Content-Type": "application/x-www-form-urlencoded"}),
+            (bytes(range(256)), {"Content-Type": "no such type"}),
+            (b"\xff\x00", {}),
+            (b"", {"Content-Type": "\udcff\udcfe"}),
+        ):
+            assert (await receiver.exchange(post(body, headers))).status == 202
+        events = await receiver.events()
+        assert [event["body"] for event in events] == [packed, b"a=1&b=2", bytes(range(256)), b"\xff\x00", b""]
+        assert ["Content-Encoding", "gzip"] in json.loads(events[0]["headers"])
+        assert events[2]["content_type"] == "no such type"
+        assert events[3]["content_type"] == "application/octet-stream"
+        assert events[4]["content_type"] == "ÿþ"
+
+
+async def test_a_chunked_body_is_stored_as_it_was_meant(receive: Any) -> None:
+    head = b"POST /ingest/shop/orders HTTP/1.1\r\nHost: kapsel\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        for part in (head, b"3\r\nabc\r\n", b"2;x=y\r\nde\r\n", b"0\r\n\r\n"):
+            wire.send(part)
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+        assert (await wire.answer()).status == 202
+        assert [event["body"] for event in await receiver.events()] == [b"abcde"]
+
+
+async def test_a_sender_that_expects_100_continue_gets_it_before_it_sends_the_body(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        head, body = post(b"x" * 2000, {"Expect": "100-continue"}).split(b"\r\n\r\n")
+        wire.send(head + b"\r\n\r\n")
+        assert (await wire.answer(head=True)).status == 100
+        wire.send(body)
+        assert (await wire.answer()).status == 202
+        wire.send(head.replace(b"100-continue", b"200-ok") + b"\r\n\r\n")
+        refused = await wire.answer()
+        assert (refused.status, refused.code) == (417, "expectation_failed")
+        assert receiver.count("expectation_failed") == 1
+
+
+async def test_pipelined_requests_are_answered_in_order(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(b"".join(post(b"%d" % number) for number in range(60)))
+        ids = [(await wire.answer()).json["id"] for _ in range(60)]
+        bodies = {str(event["id"]): event["body"] for event in await receiver.events()}
+        assert [bodies[found] for found in ids] == [b"%d" % number for number in range(60)]
+
+
+async def test_credentials_are_never_stored(receive: Any, post: Make, endpoint: Make, key: Make) -> None:
+    row = endpoint(verification=Verification(scheme="bearer", key_name="in"))
+    headers = {"authorization": "Bearer token", "Cookie": "a=b", "X-Api-Key": "k", "X-Gitlab-Token": "t", "X-Safe": "s"}
+    async with receive(row, keys=(key(b"token"),)) as receiver:
+        assert (await receiver.exchange(post(b"", headers))).status == 202
+        (event,) = await receiver.events()
+        stored = {name.lower() for name, _ in json.loads(event["headers"])}
+        assert stored == {"host", "content-length", "x-safe"}
+
+
+async def test_a_correlation_id_is_taken_over_if_it_is_fit_and_made_if_not(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        cases = [({"X-Request-Id": "abc"}, "abc"), ({"X-Correlation-Id": "c", "X-Request-Id": "r"}, "c")]
+        for headers, expected in cases:
+            assert (await receiver.exchange(post(b"", headers))).headers["x-correlation-id"] == expected
+        for unfit in ("a b", "x" * 129, "ä", '"', ""):
+            answer = await receiver.exchange(post(b"", {"X-Correlation-Id": unfit}))
+            made = answer.headers["x-correlation-id"]
+            assert len(made) == 32
+            assert made.isalnum()
+        assert [event["correlation_id"] for event in await receiver.events()][:2] == ["abc", "c"]
+
+
+async def test_keys_rotate_without_a_gap(receive: Any, post: Make, signed: Make, endpoint: Make, key: Make) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    now = [start]
+    old = key(b"old", not_after=start + timedelta(days=2))
+    new = key(b"new", id=UUID(int=6), version=2, not_before=start + timedelta(days=1))
+    row = endpoint(verification=GITHUB)
+    async with receive(row, keys=(old, new), now=lambda: now[0]) as receiver:
+        for day, expected in ((0, [202, 401]), (1, [202, 202]), (2, [401, 202]), (0, [202, 401])):
+            now[0] = start + timedelta(days=day)
+            answers = [await receiver.exchange(post(b"x", signed(b"x", secret))) for secret in (b"old", b"new")]
+            assert [answer.status for answer in answers] == expected
+
+
+async def test_a_rate_limit_lets_the_burst_pass_and_tells_when_to_come_again(
+    receive: Any, post: Make, signed: Make, endpoint: Make, key: Make
+) -> None:
+    clock = [100.0]
+    row = endpoint(verification=GITHUB, rate_limit=RateLimit(requests_per_second=0.25, burst=2))
+    async with receive(row, keys=(key(),), monotonic=lambda: clock[0]) as receiver:
+        for _ in range(5):  # forgers cannot use up what the provider may send
+            assert (await receiver.exchange(post(b"x"))).code == "signature_missing"
+        answers = [await receiver.exchange(post(b"x", signed(b"x"))) for _ in range(3)]
+        assert [answer.status for answer in answers] == [202, 202, 429]
+        assert answers[2].code == "rate_limited"
+        assert answers[2].headers["retry-after"] == "4"
+        clock[0] += 4.0
+        assert (await receiver.exchange(post(b"x", signed(b"x")))).status == 202
+        assert receiver.count("rate_limited") == 1
+        assert len(await receiver.events()) == 3

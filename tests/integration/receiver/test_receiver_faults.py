@@ -1,0 +1,266 @@
+"""Webhooks while the database is away, hangs, is full or refuses a row: answered in time, and nothing is lost."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kapsel_receiver.intake import Bounds
+from kapsel_receiver.problems import Refusal
+from kapsel_store import ids
+from kapsel_store.rows import Accepted, Idempotency, NewDelivery, NewEvent
+
+Make = Callable[..., Any]
+
+
+def event(endpoint_id: Any, body: bytes = b"{}") -> NewEvent:
+    return NewEvent(
+        id=ids.new(),
+        endpoint_id=endpoint_id,
+        received_at=datetime.now(UTC),
+        content_type="text/plain",
+        headers="[]",
+        body=body,
+        body_hash=bytes(32),
+        salt=bytes(32),
+        idempotency_key=None,
+        idempotency_window=None,
+        correlation_id=None,
+        deliveries=(NewDelivery(id=ids.new(), destination_id=ids.new(), max_age=timedelta(hours=1)),),
+    )
+
+
+async def test_a_database_that_is_away_at_start_is_waited_for_while_webhooks_are_refused(
+    receive: Any, post: Make, proxy: Any, until: Make
+) -> None:
+    wire, url = proxy
+    wire.refuse()
+    async with receive(url=url) as receiver:
+        answer = await receiver.exchange(post())
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "storage_unavailable", "5")
+        assert receiver.intake.check()
+        assert receiver.registry.get_sample_value("database_up") == 0
+        await wire.open()
+        await until(lambda: receiver.intake.check() is None)
+        assert (await receiver.exchange(post())).status == 202
+        assert receiver.registry.get_sample_value("database_up") == 1
+
+
+async def test_a_database_that_goes_away_is_noticed_at_rest_and_used_again_when_it_is_back(
+    receive: Any, post: Make, proxy: Any, until: Make
+) -> None:
+    wire, url = proxy
+    async with receive(url=url) as receiver:
+        await until(lambda: receiver.intake.check() is None)
+        assert (await receiver.exchange(post(b"before"))).status == 202
+        wire.refuse()
+        await until(lambda: receiver.intake.check() is not None)
+        async with asyncio.timeout(1):
+            assert (await receiver.exchange(post(b"while"))).code == "storage_unavailable"
+        await wire.open()
+        await until(lambda: receiver.intake.check() is None)
+        assert (await receiver.exchange(post(b"after"))).status == 202
+        assert [row["body"] for row in await receiver.events()] == [b"before", b"after"]
+
+
+async def test_a_commit_whose_answer_is_lost_is_sent_again_and_stored_once(
+    receive: Any, post: Make, endpoint: Make, proxy: Any, until: Make
+) -> None:
+    wire, url = proxy
+    row = endpoint(idempotency=Idempotency(source="Header", header="X-Event"))
+    async with receive(row, url=url) as receiver:
+        await until(lambda: receiver.intake.check() is None)
+        wire.cut_before_answer = True
+        answer = await receiver.exchange(post(b"1", {"X-Event": "7"}))
+        assert (answer.status, answer.code) == (503, "storage_uncertain")
+        assert answer.headers["retry-after"] == "5"
+        await until(lambda: receiver.intake.check() is None)
+        again = await receiver.exchange(post(b"1", {"X-Event": "7"}))
+        assert again.status == 202
+        (stored,) = await receiver.events()
+        assert again.json == {"id": str(stored["id"])}
+
+
+async def test_a_database_that_hangs_lets_no_request_wait_longer_than_the_deadline(
+    receive: Any, post: Make, proxy: Any, until: Make
+) -> None:
+    wire, url = proxy
+    async with receive(url=url, bounds=Bounds(commit_timeout=0.5)) as receiver:
+        await until(lambda: receiver.intake.check() is None)
+        wire.hang()
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(*(receiver.exchange(post(b"%d" % number)) for number in range(20)))
+        assert {answer.status for answer in answers} == {503}
+        assert {answer.code for answer in answers} <= {"storage_uncertain", "storage_unavailable"}
+        await until(lambda: receiver.intake.check() is not None)
+        async with asyncio.timeout(0.4):
+            assert (await receiver.exchange(post())).code == "storage_unavailable"
+        wire.flow()
+        await until(lambda: receiver.intake.check() is None)
+        assert (await receiver.exchange(post(b"after"))).status == 202
+
+
+async def test_every_202_is_stored_while_connections_are_cut_again_and_again(
+    receive: Any, post: Make, endpoint: Make, proxy: Any, until: Make
+) -> None:
+    wire, url = proxy
+    row = endpoint(idempotency=Idempotency(source="Header", header="X-Event"))
+    numbers = itertools.count()
+    accepted: dict[int, str] = {}
+    cutting = asyncio.Event()
+
+    async with receive(row, url=url) as receiver:
+        await until(lambda: receiver.intake.check() is None)
+
+        async def send() -> None:
+            client = await receiver.connect()
+            while not cutting.is_set():
+                number = next(numbers)
+                while True:  # as a provider does: until it is told 202
+                    client.send(post(b"%d" % number, {"X-Event": str(number)}))
+                    answer = await client.answer()
+                    if answer.status == 202:
+                        break
+                    assert answer.status == 503
+                    await asyncio.sleep(0.02)
+                accepted[number] = answer.json["id"]
+
+        senders = [asyncio.create_task(send()) for _ in range(8)]
+        for _ in range(6):
+            seen = len(accepted)
+            await until(lambda seen=seen: len(accepted) > seen + 20)  # type: ignore[misc]
+            wire.cut()
+        cutting.set()
+        await asyncio.gather(*senders)
+        stored = {int(row["body"]): str(row["id"]) for row in await receiver.events()}
+        assert stored == accepted
+        deliveries = await receiver.rows("SELECT event_id FROM deliveries")
+        assert sorted(str(row["event_id"]) for row in deliveries) == sorted(accepted.values())
+
+
+async def test_a_row_that_the_database_refuses_fails_alone(receive: Any, endpoint: Make, until: Make) -> None:
+    endpoint_id = endpoint().id
+    async with receive() as receiver:
+        good = [event(endpoint_id, b"%d" % number) for number in range(9)]
+        nul = replace(event(endpoint_id), content_type="a\x00b")  # the server cannot store it
+        surrogate = replace(event(endpoint_id), content_type="\udc80")  # the driver cannot send it
+        short = replace(event(endpoint_id), salt=b"short")  # a CHECK refuses it
+        batch = [*good[:3], nul, *good[3:6], surrogate, short, *good[6:]]
+        outcomes = await asyncio.gather(*(receiver.intake.store(one) for one in batch))
+        assert [one for one, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Accepted)] == good
+        refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+        assert [outcome.code for outcome in refused] == ["not_storable"] * 3
+        assert {row["id"] for row in await receiver.events()} == {one.id for one in good}
+        failures = receiver.registry.get_sample_value(
+            "webhook_ingestion_commit_failures_total", {"reason": "refused_row"}
+        )
+        assert failures == 3
+        assert receiver.intake.check() is None
+
+
+async def test_a_database_that_refuses_writes_is_told_apart_and_recovers(
+    receive: Any, post: Make, database: Any, until: Make
+) -> None:
+    """A full disk answers as this does: an error of class 53 to every write, while reads go on."""
+    owner = await database.connection()
+    async with receive() as receiver:
+        await owner.execute(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        await owner.execute(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION full_disk()"
+        )
+        for _ in range(3):
+            answer = await receiver.exchange(post(b"full"))
+            assert (answer.status, answer.code) == (503, "storage_unavailable")
+        assert await receiver.events() == []
+        await owner.execute("DROP TRIGGER full_disk ON events")
+        await owner.close()
+        await until(lambda: receiver.intake.check() is None)
+        assert (await receiver.exchange(post(b"space"))).status == 202
+        assert receiver.count("storage_unavailable") == 3
+
+
+async def test_a_full_queue_refuses_at_once_and_keeps_what_it_holds(
+    receive: Any, post: Make, endpoint: Make, database: Any, until: Make
+) -> None:
+    owner = await database.connection()
+    async with receive(bounds=Bounds(queue_events=4, commit_timeout=5.0)) as receiver:
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        stuck = []
+        for number in range(2):
+            stuck.append(asyncio.create_task(receiver.exchange(post(b"%d" % number))))
+            await receiver.commits_blocked(number + 1)
+        queued = [asyncio.create_task(receiver.exchange(post(b"%d" % number))) for number in range(2, 6)]
+        await until(lambda: receiver.registry.get_sample_value("webhook_ingestion_queue_depth") == 4)
+        async with asyncio.timeout(1):
+            answer = await receiver.exchange(post(b"too many"))
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "overloaded", "1")
+        await lock.rollback()
+        await owner.close()
+        answers = await asyncio.gather(*stuck, *queued)
+        assert {answer.status for answer in answers} == {202}
+        assert len(await receiver.events()) == 6
+        assert receiver.count("overloaded") == 1
+
+
+async def test_the_queue_is_bounded_in_bytes_too(receive: Any, endpoint: Make, database: Any, until: Make) -> None:
+    owner = await database.connection()
+    async with receive(bounds=Bounds(queue_bytes=1000, commit_timeout=5.0)) as receiver:
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        store = receiver.intake.store
+        stuck = []
+        for number in range(2):
+            stuck.append(asyncio.create_task(store(event(endpoint().id))))
+            await receiver.commits_blocked(number + 1)
+        stuck.append(asyncio.create_task(store(event(endpoint().id, os.urandom(1000)))))
+        await asyncio.sleep(0)
+        refused = await store(event(endpoint().id))
+        assert isinstance(refused, Refusal)
+        assert refused.code == "overloaded"
+        await lock.rollback()
+        await owner.close()
+        assert all(isinstance(outcome, Accepted) for outcome in await asyncio.gather(*stuck))
+
+
+async def test_webhooks_that_come_together_share_commits(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        wires = [await receiver.connect() for _ in range(50)]
+        for wire in wires:
+            wire.send(post() * 4)
+        for wire in wires:
+            assert [(await wire.answer()).status for _ in range(4)] == [202] * 4
+        commits = receiver.registry.get_sample_value("webhook_ingestion_batch_size_count")
+        assert receiver.registry.get_sample_value("webhook_ingestion_batch_size_sum") == 200
+        assert commits < 100
+
+
+async def test_deliverers_are_told_after_the_commit(receive: Any, post: Make, database: Any) -> None:
+    listening = await database.connection()
+    told = asyncio.Event()
+    await listening.add_listener("kapsel_deliveries", lambda *_: told.set())
+    async with receive() as receiver:
+        assert (await receiver.exchange(post())).status == 202
+        async with asyncio.timeout(5):
+            await told.wait()
+    await listening.close()
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(days=400)])
+async def test_a_clock_that_jumps_loses_nothing(receive: Any, post: Make, jump: timedelta) -> None:
+    now = [datetime.now(UTC)]
+    async with receive(now=lambda: now[0]) as receiver:
+        assert (await receiver.exchange(post(b"1"))).status == 202
+        now[0] += jump
+        assert (await receiver.exchange(post(b"2"))).status == 202
+        assert [row["body"] for row in await receiver.events()] == [b"1", b"2"]
