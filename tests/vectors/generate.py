@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 def files() -> dict[str, bytes]:
     """Return every vector file by its path relative to this folder."""
-    made = {f"proof/{name}.json": case for name, case in proof_cases()}
+    made: dict[str, Json | list[Json]] = {f"proof/{name}.json": case for name, case in proof_cases()}
     made |= {"merkle.json": merkle(), "ed25519.json": ed25519(), "note.json": notes()}
     return {path: json.dumps(value, indent=1).encode() + b"\n" for path, value in made.items()}
 

@@ -139,13 +139,11 @@ def test_a_proof_of_another_length_is_refused(data: st.DataObject, n: int, how: 
 def test_arbitrary_input_is_refused_and_nothing_else_happens(
     a: int, b: int, proof: list[bytes], first: bytes, second: bytes
 ) -> None:
-    for check in (
-        lambda: verify_inclusion(a, b, first, proof, second),
-        lambda: verify_consistency(a, b, proof, first, second),
-    ):
-        if not (a == b and first == second and len(first) == 32 and not proof):
-            with pytest.raises(VerificationError):
-                check()
+    with pytest.raises(VerificationError):
+        verify_inclusion(a, b, first, proof, second)
+    if not (a == b and first == second and len(first) == 32 and not proof):
+        with pytest.raises(VerificationError):
+            verify_consistency(a, b, proof, first, second)
 
 
 def test_from_the_empty_tree_the_proof_is_empty_and_proves_nothing() -> None:

@@ -1,9 +1,9 @@
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_help_says_what_the_exit_codes_are(capsys: pytest.CaptureFixture[str]) -
     assert "31 not in the log" in capsys.readouterr().out
 
 
-def run(*arguments: str, stdin: bytes = b"", stdout: int | io.IOBase = subprocess.PIPE) -> tuple[int, bytes, bytes]:
+def run(*arguments: str, stdin: bytes = b"", stdout: int | IO[str] = subprocess.PIPE) -> tuple[int, bytes, bytes]:
     command = [sys.executable, "-m", "kapsel_verifier", *arguments]
     done = subprocess.run(command, input=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=30, check=False)
     return done.returncode, done.stdout or b"", done.stderr
