@@ -119,3 +119,10 @@ def test_the_note_vector_holds_byte_by_byte() -> None:
     assert sth_message(sth.tree_size, sth.timestamp_ms, sth.root_hash).hex() == vector["sth_message"]
     assert (key.key_id.hex(), STHVerifier(key).key_id.hex()) == (vector["key_id"], vector["sth_key_id"])
     assert leaf_hash(Leaf.parse(vector["leaf"].encode()).encode()).hex() == vector["leaf_hash"]
+
+
+def test_the_format_document_lists_every_class_with_its_exit_code() -> None:
+    document = (VECTORS.parents[1] / "docs" / "proof-format.md").read_text()
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, VerificationError):
+            assert f"| {value.exit_code} | {name.removesuffix('Error')} | " in document
