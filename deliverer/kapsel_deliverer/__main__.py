@@ -55,16 +55,17 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             heartbeat = processes.Heartbeat(pool, "deliverer", settings.instance, server.address, source)
+            following = tasks.create_task(source.follow(stopping))
             for work in (
                 listener.run(stopping),
-                source.follow(stopping),
                 heartbeat.run(stopping),
                 checkpoints.run(stopping),
                 rescuer.run(stopping),
                 _share_limits(worker, heartbeat, stopping),
-                worker.run(stopping),
             ):
                 tasks.create_task(work)
+            await worker.run(stopping)
+            following.cancel()  # it may be in the middle of its wait
 
 
 async def _share_limits(worker: Worker, heartbeat: processes.Heartbeat, stopping: asyncio.Event) -> None:

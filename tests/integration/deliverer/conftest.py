@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -157,21 +157,20 @@ class Raw:
 
 
 class Wire:
-    """A TCP proxy before Postgres that can be cut and mended."""
+    """A TCP proxy before Postgres, which listens on a Unix socket; it can be cut and mended."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname, parts.port or 5432
+        self._parts = urlsplit(url)
+        self._query = {name: values[0] for name, values in parse_qs(self._parts.query).items()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_cut = False
-        self.url = url
+        self.url = ""
 
     async def __aenter__(self) -> "Wire":
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        parts = urlsplit(self.url)
-        userinfo = parts.netloc.rpartition("@")[0]
-        self.url = parts._replace(netloc=f"{userinfo}@127.0.0.1:{port}" if userinfo else f"127.0.0.1:{port}").geturl()
+        query = urlencode({**self._query, "host": "127.0.0.1", "port": port})
+        self.url = self._parts._replace(query=query).geturl()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -196,7 +195,9 @@ class Wire:
         assert task is not None
         self._tasks.add(task)
         try:
-            there, back = await asyncio.open_connection(self._host, self._port)
+            there, back = await asyncio.open_unix_connection(
+                f"{self._query['host']}/.s.PGSQL.{self._query.get('port', 5432)}"
+            )
             try:
                 await asyncio.gather(_pump(reader, back), _pump(there, writer))
             finally:

@@ -1,0 +1,337 @@
+"""The deliverer at work: limits, circuits, crashes, a database that goes away, draining. Nothing is lost or stuck."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from kapsel_store import deliveries
+from kapsel_store.rows import CircuitBreaker, Policy, RateLimit
+from kapsel_store.states import State
+
+
+async def test_a_destination_gets_no_more_at_once_than_it_allows(destination, shop, start, kit) -> None:
+    async def slow(_: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return web.Response()
+
+    destination.answer = slow
+    await shop.send_to(destination.url, max_in_flight=3)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(40))
+    assert destination.most_under_way == 3
+
+
+async def test_deliverers_share_the_limits_of_a_destination(destination, shop, start, kit) -> None:
+    async def slow(_: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return web.Response()
+
+    destination.answer = slow
+    await shop.send_to(destination.url, max_in_flight=4)
+    await start()
+    await start()
+
+    async def both_know() -> bool:
+        destination.most_under_way = 0
+        await shop.ends(State.DELIVERED, *await shop.put(20))
+        return destination.most_under_way <= 4
+
+    await kit.eventually(both_know, "a limit that is shared")
+    assert len({received.headers["webhook-id"] for received in destination.received}) == len(destination.received)
+
+
+async def test_a_destination_gets_no_more_a_second_than_it_allows(destination, shop, start) -> None:
+    await shop.send_to(destination.url, rate_limit=RateLimit(requests_per_second=20, burst=5))
+    await start()
+    began = time.monotonic()
+    await shop.ends(State.DELIVERED, *await shop.put(15))
+    assert time.monotonic() - began >= 0.45
+
+
+async def test_a_destination_that_hangs_does_not_hold_up_another(destination, shop, start, kit) -> None:
+    async def hang(_reader, _writer) -> None:
+        await asyncio.Event().wait()
+
+    async with kit.Raw(hang) as raw:
+        await shop.send_to(raw.url, timeout=timedelta(seconds=30))
+        await shop.put(300)
+        shop.destinations.reverse()
+        await shop.send_to(destination.url)
+        deliverer = await start(deliverer_concurrency=64, drain_timeout=4)
+        hung = shop.destinations.pop(0)
+        await shop.ends(State.DELIVERED, *await shop.put(20))
+        shop.destinations.insert(0, hung)
+        assert await deliverer.metric("worker_pool_busy") >= 32
+        assert await deliverer.metric("worker_pool_size") == 64
+
+
+async def test_410_stops_a_destination_until_its_manifest_changes(destination, shop, start, kit) -> None:
+    destination.statuses = [410]
+    row = await shop.send_to(destination.url, max_in_flight=1)
+    deliverer = await start()
+    [gone] = await shop.put()
+    await shop.ends(State.EXHAUSTED, gone)
+
+    async def stopped() -> bool:
+        return await deliverer.metric("circuit_breaker_state", destination=f"shop/orders/{row.name}") == 3
+
+    await kit.eventually(stopped)
+    circuit = await shop.circuit(row.id)
+    assert (circuit.disabled_reason, circuit.disabled_at is not None) == ("gone", True)
+    [kept] = await shop.put()
+    [also_kept] = await shop.put()
+    assert len(destination.received) == 1
+    await shop.change(row, url=destination.url + "/new")
+    await shop.ends(State.DELIVERED, kept, also_kept)
+
+
+async def test_a_circuit_opens_probes_and_heals(destination, shop, start, kit) -> None:
+    healthy = False
+
+    async def sick(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=200 if healthy else 500)
+
+    destination.answer = sick
+    breaker = CircuitBreaker(
+        min_attempts=10, probes=2, open_for=timedelta(milliseconds=700), window=timedelta(minutes=1)
+    )
+    policy = Policy(backoff=kit.QUICK, max_attempts=10_000, circuit_breaker=breaker)
+    row = await shop.send_to(destination.url, policy=policy, max_in_flight=4)
+    deliverer = await start()
+    made = await shop.put(200)
+
+    async def state(wanted: int) -> bool:
+        label = f"shop/orders/{row.name}"
+        return await deliverer.metric("circuit_breaker_state", destination=label) == wanted
+
+    await kit.eventually(lambda: state(2), "an open circuit")
+    opened = len(destination.received)
+    # It opens soon after ten failures; what was under way is all that goes out besides.
+    assert opened < 100
+
+    async def probed() -> bool:
+        return len(destination.received) > opened + 4
+
+    await kit.eventually(probed, "probes")
+    # Each time at most the two probes go out, and a failed one opens the circuit again.
+    assert len(destination.received) < opened + 20
+    healthy = True
+    delivery = await shop.ends(State.DELIVERED, *made)
+    assert delivery.attempts < 100
+    await kit.eventually(lambda: state(0), "a closed circuit")
+
+
+async def test_deliverers_share_a_circuit(destination, shop, start, kit) -> None:
+    async def sick(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    destination.answer = sick
+    policy = Policy(backoff=kit.QUICK, max_attempts=10_000, circuit_breaker=CircuitBreaker(min_attempts=10))
+    row = await shop.send_to(destination.url, policy=policy, max_in_flight=4)
+    first, second = await start(), await start()
+    await shop.put(50)
+    label = f"shop/orders/{row.name}"
+
+    async def both_open() -> bool:
+        states = [await each.metric("circuit_breaker_state", destination=label) for each in (first, second)]
+        return states == [2, 2]
+
+    await kit.eventually(both_open, "a circuit that both see open")
+
+
+async def test_a_delivery_past_its_age_ends_though_nobody_may_try_it(destination, shop, start) -> None:
+    policy = Policy(max_age=timedelta(milliseconds=300))
+    row = await shop.send_to(destination.url, policy=policy, suspend=True)
+    deliverer = await start()
+    [delivery_id] = await shop.put()
+    delivery = await shop.ends(State.EXHAUSTED, delivery_id)
+    assert (delivery.attempts, delivery.last_reason) == (0, "never_tried")
+    assert await deliverer.metric("delivery_expired_total") == 1
+    assert row.suspend
+
+
+async def test_a_suspended_destination_keeps_its_deliveries(destination, shop, start) -> None:
+    row = await shop.send_to(destination.url, suspend=True)
+    await start()
+    made = await shop.put(5)
+    other = await shop.send_to(destination.url)
+    shop.destinations = [other]
+    await shop.ends(State.DELIVERED, *await shop.put())
+    assert len(destination.received) == 1
+    shop.destinations = [row, other]
+    await shop.change(row, suspend=False)
+    await shop.ends(State.DELIVERED, *made)
+
+
+async def test_a_retry_is_made_when_it_is_due_and_not_at_the_next_poll(destination, shop, start) -> None:
+    destination.statuses = [500, 500, 500]
+    await shop.send_to(destination.url)
+    await start(deliverer_poll_interval=timedelta(seconds=60))
+    [delivery_id] = await shop.put()
+    assert (await shop.ends(State.DELIVERED, delivery_id)).attempts == 4
+
+
+async def test_what_is_due_later_is_found_without_a_hint(destination, shop, start, kit) -> None:
+    destination.statuses = [500]
+    slow = Policy(backoff=kit.QUICK.__class__(initial=timedelta(seconds=1), jitter=0), circuit_breaker=None)
+    await shop.send_to(destination.url, policy=slow)
+    first = await start()
+    [delivery_id] = await shop.put()
+    await destination.got(1)
+
+    async def is_recorded() -> bool:
+        return (await shop.delivery(delivery_id)).state is State.PENDING
+
+    await kit.eventually(is_recorded)
+    await first.stop()
+    await start(deliverer_poll_interval=timedelta(seconds=60))
+    assert (await shop.ends(State.DELIVERED, delivery_id)).attempts == 2
+
+
+async def test_results_survive_a_database_that_goes_away(destination, shop, start, kit, wire) -> None:
+    await shop.send_to(destination.url)
+    deliverer = await start(database_url=SecretStr(wire.url))
+
+    async def works() -> bool:
+        return bool(destination.received) or not await shop.put()
+
+    await kit.eventually(works)
+    answered = asyncio.Event()
+
+    async def cut_meanwhile(_: web.BaseRequest) -> web.StreamResponse:
+        await wire.cut()
+        answered.set()
+        return web.Response()
+
+    destination.answer = cut_meanwhile
+    seen = {received.headers["webhook-id"] for received in destination.received}
+    [delivery_id] = await shop.put()
+    await asyncio.wait_for(answered.wait(), kit.PATIENCE)
+    assert (await shop.delivery(delivery_id)).state is State.SENDING
+    destination.answer = destination._next_status
+    wire.mend()
+    # Recorded by the one who made the try, which is why there is one attempt and not two.
+    assert (await shop.ends(State.DELIVERED, delivery_id)).attempts == 1
+    more = await shop.put(5)
+    await shop.ends(State.DELIVERED, *more)
+    assert await deliverer.metric("database_up") == 1
+    assert len(seen) >= 1
+
+
+async def test_a_database_that_is_away_at_start_is_waited_for(destination, shop, start, wire, kit) -> None:
+    await shop.send_to(destination.url)
+    made = await shop.put(3)
+    await wire.cut()
+    deliverer = await start(database_url=SecretStr(wire.url))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(deliverer.task), 0.5)
+    wire.mend()
+    await shop.ends(State.DELIVERED, *made)
+
+
+async def test_draining_finishes_tries_and_gives_back_the_rest(destination, shop, start, kit) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_: web.BaseRequest) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response()
+
+    destination.answer = wait
+    await shop.send_to(destination.url, max_in_flight=2)
+    deliverer = await start()
+    made = await shop.put(10)
+    await destination.got(2)
+    deliverer.stopping.set()
+
+    async def given_back() -> bool:
+        async with shop.pool.acquire() as connection:
+            return (await deliveries.depth(connection)).sending == 2
+
+    await kit.eventually(given_back, "a queue with nothing leased but what is under way")
+    go_on.set()
+    await asyncio.wait_for(deliverer.task, kit.PATIENCE)
+    rows = [await shop.delivery(delivery_id) for delivery_id in made]
+    assert sorted(row.state for row in rows) == [State.DELIVERED] * 2 + [State.PENDING] * 8
+    assert sum(row.attempts for row in rows) == 2
+    assert len(destination.received) == 2
+
+
+async def test_a_try_that_outlasts_the_drain_is_made_again(destination, shop, start, kit) -> None:
+    never = asyncio.Event()
+
+    async def wait(_: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    destination.answer = wait
+    await shop.send_to(destination.url, timeout=timedelta(milliseconds=1500))
+    deliverer = await start(drain_timeout=1, deliverer_lease=timedelta(seconds=5))
+    [delivery_id] = await shop.put()
+    await destination.got(1)
+    await deliverer.stop()
+    assert (await shop.delivery(delivery_id)).state is State.SENDING
+
+
+async def test_a_killed_deliverers_leases_are_rescued(destination, shop, start, kit, database) -> None:
+    never = asyncio.Event()
+
+    async def hang(_: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    destination.answer = hang
+    await shop.send_to(destination.url, timeout=timedelta(milliseconds=1))
+    shop.destinations[0] = await shop.change(shop.destinations[0], timeout=timedelta(seconds=1))
+    child = await _start_process(database, deliverer_lease="5")
+    try:
+        [delivery_id] = await shop.put()
+        await destination.got(1)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+    destination.answer = destination._next_status
+    survivor = await start()
+    delivery = await shop.ends(State.DELIVERED, delivery_id)
+    assert delivery.attempts == 2
+    assert [listed.attempt.number for listed in await shop.attempts(delivery_id)] == [2]
+    assert await survivor.metric("delivery_rescued_total") == 1
+
+
+async def test_sigterm_ends_the_process_in_order(destination, shop, kit, database) -> None:
+    await shop.send_to(destination.url)
+    child = await _start_process(database)
+    made = await shop.put(20)
+    await shop.ends(State.DELIVERED, *made)
+    child.terminate()
+    assert await asyncio.wait_for(child.wait(), kit.PATIENCE) == 0
+
+
+async def _start_process(database, **settings: str) -> asyncio.subprocess.Process:
+    environment = {
+        "KAPSEL_DATABASE_URL": database.url,
+        "KAPSEL_DATABASE_ROLE": "kapsel_deliverer",
+        "KAPSEL_DATABASE_SCHEMA": database.schema,
+        "KAPSEL_SEALING_KEY_FILE": str(database.sealing_key_file),
+        **{f"KAPSEL_{name.upper()}": value for name, value in settings.items()},
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "kapsel_deliverer", env={**os.environ, **environment}
+    )
+
+
+async def test_no_event_is_lost_or_tried_twice_while_everything_is_in_order(destination, shop, start) -> None:
+    await shop.send_to(destination.url)
+    await start()
+    made: list[UUID] = []
+    for _ in range(10):
+        made += await shop.put(50)
+    await shop.ends(State.DELIVERED, *made)
+    assert len(destination.received) == 500
