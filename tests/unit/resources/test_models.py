@@ -46,21 +46,19 @@ def _unbounded(annotation: Any, limits: dict[str, Any]) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("path", "field"), DESCRIBED, ids=[path for path, _ in DESCRIBED])
-def test_every_field_explains_itself(path, field):
-    assert field.description
-    assert field.description.endswith((".", "`none: {}`."))
+def test_every_field_explains_itself_in_a_sentence():
+    assert len(DESCRIBED) > 100
+    assert [path for path, field in DESCRIBED if not (field.description or "").endswith(".")] == []
 
 
-@pytest.mark.parametrize(("path", "field"), DESCRIBED, ids=[path for path, _ in DESCRIBED])
-def test_every_text_and_list_has_a_bound(path, field):
-    assert _unbounded(field.annotation, schema.constraints(field)) == []
+def test_every_text_and_list_has_a_bound():
+    assert [path for path, field in DESCRIBED if _unbounded(field.annotation, schema.constraints(field))] == []
 
 
-@pytest.mark.parametrize(("path", "field"), DESCRIBED, ids=[path for path, _ in DESCRIBED])
-def test_every_number_has_a_bound(path, field):
-    if field.annotation in (int, float):
-        assert {"le"} < schema.constraints(field).keys()
+def test_every_number_has_two_bounds():
+    numbers = [(path, schema.constraints(field)) for path, field in DESCRIBED if field.annotation in (int, float)]
+
+    assert [path for path, limits in numbers if "le" not in limits or not {"ge", "gt"} & limits.keys()] == []
 
 
 def test_resources_cannot_be_changed():

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kapsel_resources import rotation
@@ -89,6 +89,7 @@ def test_a_clock_that_goes_back_leaves_a_live_version():
     assert _live(rotation.versions(rows, ROTATION, before, _make), before) == [1]
 
 
+@settings(deadline=None)
 @given(rotation_=_rotations(), steps=st.lists(st.integers(0, 60 * 24 * 90), min_size=1, max_size=20))
 def test_whenever_the_plan_runs_some_version_is_live_and_planning_again_changes_nothing(rotation_, steps):
     rows, now = (), START
@@ -104,6 +105,7 @@ def test_whenever_the_plan_runs_some_version_is_live_and_planning_again_changes_
         assert rotation.versions(rows, rotation_, now, _make) == rows
 
 
+@settings(deadline=None)
 @given(rotation_=_rotations(), away=st.integers(0, 60 * 24 * 365))
 def test_at_no_time_is_there_no_live_version_however_long_the_operator_is_away(rotation_, away):
     rows = rotation.versions([], rotation_, START, _make)
@@ -111,6 +113,7 @@ def test_at_no_time_is_there_no_live_version_however_long_the_operator_is_away(r
     assert _live(rows, START + timedelta(minutes=away))
 
 
+@settings(deadline=None)
 @given(rotation_=_rotations(), steps=st.lists(st.integers(0, 60 * 24 * 90), min_size=1, max_size=10))
 def test_successive_versions_are_live_together_for_the_overlap(rotation_, steps):
     rows, now = (), START

@@ -1,0 +1,621 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kapsel_resources.kinds.model import Identity
+from kapsel_resources.manifests import parse
+from kapsel_resources.plan import plan
+from kapsel_store.rows import Configuration, Policy, RelayRow
+
+EMPTY = Configuration()
+ENDPOINT = Identity("WebhookEndpoint", "shop", "orders")
+
+
+@pytest.fixture
+def run(now, entropy):
+    def run(*resources, existing=EMPTY, **options):
+        return plan(resources, existing=existing, **{"now": now, "entropy": entropy, **options})
+
+    return run
+
+
+@pytest.fixture
+def endpoint(resource):
+    def endpoint(name="orders", namespace="shop", verification=None, destinations=({},), **spec):
+        defaults = {"name": "billing", "url": "https://billing.example.com/"}
+        return resource(
+            "WebhookEndpoint",
+            name,
+            {
+                "verification": verification or {"none": {}},
+                "destinations": [defaults | one for one in destinations],
+                **spec,
+            },
+            namespace,
+        )
+
+    return endpoint
+
+
+@pytest.fixture
+def key(resource):
+    def key(name="k", secret="s", entries=None, algorithm="HMAC-SHA256"):
+        reference = {"name": secret} | ({"keys": entries} if entries else {})
+        return resource("SigningKey", name, {"algorithm": algorithm, "source": "Secret", "secretRef": reference})
+
+    return key
+
+
+def _versions(planned, name, namespace="shop"):
+    return [row for row in planned.configuration.keys if (row.namespace, row.name) == (namespace, name)]
+
+
+def _said(planned):
+    return [(problem.reason, problem.field) for problem in planned.problems]
+
+
+def _status(planned, identity):
+    return next(status for status in planned.statuses if status.resource == identity)
+
+
+# What comes out of good resources
+
+
+def test_an_endpoint_alone_gets_a_relay_a_log_a_key_and_a_policy(run, endpoint):
+    planned = run(endpoint())
+
+    configuration = planned.configuration
+    assert planned.problems == ()
+    assert configuration.relay == RelayRow(namespace="default", name="main")
+    assert configuration.log.origin == "kapsel.local/default/main"
+    (row,) = configuration.destinations
+    assert (row.key_name, row.policy) == ("endpoint/orders", Policy())
+    assert row.endpoint_id == configuration.endpoints[0].id
+    assert [key.algorithm for key in _versions(planned, "endpoint/orders")] == ["HMAC-SHA256"]
+    (log_key,) = _versions(planned, configuration.log.key_name, "default")
+    assert (log_key.algorithm, len(log_key.secret), len(log_key.public)) == ("Ed25519", 32, 32)
+
+
+def test_planning_again_on_the_result_draws_nothing_and_changes_nothing(run, endpoint, no_entropy):
+    planned = run(endpoint())
+
+    again = run(endpoint(), existing=replace(planned.configuration, generation=7), entropy=no_entropy)
+
+    assert again == planned
+
+
+def test_the_order_of_the_resources_does_not_matter(run, endpoint, resource, secret, key, entropy):
+    resources = [endpoint("a"), endpoint("b"), resource("Relay", "main"), secret("s", a="x"), key()]
+    existing = run(*resources).configuration
+
+    assert run(*resources, existing=existing) == run(*reversed(resources), existing=existing)
+
+
+def test_nothing_at_all_is_a_relay_with_a_log(run):
+    planned = run()
+
+    assert planned.configuration.endpoints == ()
+    assert planned.configuration.log is not None
+    assert planned.statuses == ()
+
+
+def test_references_are_resolved_into_the_rows(run, endpoint, resource, secret, key):
+    planned = run(
+        secret("s", one="text"),
+        key(),
+        resource("RetryPolicy", "fast", {"maxAttempts": 2}),
+        endpoint(
+            verification={"github": {"signingKeyRef": {"name": "k"}}},
+            destinations=[{"signingKeyRef": {"name": "k"}, "retryPolicyRef": {"name": "fast"}}],
+        ),
+    )
+
+    assert planned.problems == ()
+    assert planned.configuration.endpoints[0].verification.key_name == "literal/k"
+    (row,) = planned.configuration.destinations
+    assert (row.key_name, row.policy.max_attempts) == ("standard/k", 2)
+
+
+def test_the_retention_of_the_relay_holds_for_endpoints_that_say_nothing(run, endpoint, resource):
+    planned = run(resource("Relay", "main", {"retention": "2h"}), endpoint("a"), endpoint("b", retention="5h"))
+
+    assert [row.retention for row in planned.configuration.endpoints] == [timedelta(hours=2), timedelta(hours=5)]
+
+
+def test_an_endpoint_that_is_gone_leaves_with_its_key_and_comes_back_as_another(run, endpoint):
+    first = run(endpoint()).configuration
+    without = run(existing=first).configuration
+    second = run(endpoint(), existing=without).configuration
+
+    assert (without.endpoints, [row for row in without.keys if row.name == "endpoint/orders"]) == ((), [])
+    assert second.endpoints[0].id != first.endpoints[0].id
+
+
+def test_ids_stay_when_an_endpoint_changes(run, endpoint):
+    first = run(endpoint()).configuration
+    second = run(endpoint(suspend=True, destinations=[{"url": "https://other.example"}]), existing=first).configuration
+
+    assert second.endpoints[0].suspend
+    assert [row.id for row in second.endpoints] == [row.id for row in first.endpoints]
+    assert [row.id for row in second.destinations] == [row.id for row in first.destinations]
+
+
+# Keys
+
+
+def test_the_use_decides_how_a_whsec_text_is_read(run, endpoint, secret, key):
+    planned = run(
+        secret("s", one="whsec_MTIz"),
+        key(),
+        endpoint("a", verification={"stripe": {"signingKeyRef": {"name": "k"}}}),
+        endpoint("b", verification={"standardWebhooks": {"signingKeyRef": {"name": "k"}}}),
+    )
+
+    assert planned.problems == ()
+    assert [row.secret for row in _versions(planned, "literal/k")] == [b"whsec_MTIz"]
+    assert [row.secret for row in _versions(planned, "standard/k")] == [b"123"]
+
+
+def test_every_entry_is_a_live_version_and_what_leaves_the_secret_is_dead(run, endpoint, secret, key):
+    github = endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    first = run(secret("s", a="old"), key(), github)
+    both = run(secret("s", a="old", b="new"), key(), github, existing=first.configuration)
+    after = run(secret("s", b="new"), key(), github, existing=both.configuration)
+
+    versions = [[(row.version, row.secret) for row in _versions(one, "literal/k")] for one in (first, both, after)]
+    assert versions == [[(1, b"old")], [(1, b"old"), (2, b"new")], [(2, b"new")]]
+    assert all(row.not_after is None for row in _versions(both, "literal/k"))
+
+
+def test_only_the_named_entries_are_live(run, endpoint, secret, key):
+    planned = run(
+        secret("s", a="1", b="2", c="3"),
+        key(entries=["c", "a"]),
+        endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}}),
+    )
+
+    assert [row.secret for row in _versions(planned, "literal/k")] == [b"3", b"1"]
+
+
+def test_a_generated_key_is_made_even_if_nobody_uses_it_yet_and_rotates(run, resource, now):
+    declared = resource(
+        "SigningKey",
+        "k",
+        {"algorithm": "Ed25519", "source": "Generate", "rotation": {"period": "24h", "overlap": "2h"}},
+    )
+    first = run(declared)
+    second = run(declared, existing=first.configuration, now=now + timedelta(hours=24))
+
+    assert [row.version for row in _versions(first, "generated/k")] == [1, 2]
+    assert [row.version for row in _versions(second, "generated/k")] == [1, 2, 3]
+
+
+def test_a_key_that_changes_its_source_never_passes_for_the_old_one(run, resource, endpoint, secret, key):
+    github = endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    first = run(secret("s", a="leaked"), key(), github)
+    generated = resource("SigningKey", "k", {"algorithm": "HMAC-SHA256", "source": "Generate"})
+    second = run(generated, github, existing=first.configuration)
+
+    assert second.configuration.endpoints[0].verification.key_name == "generated/k"
+    assert b"leaked" not in [row.secret for row in second.configuration.keys]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "entries", "keys", "name", "secrets"),
+    [
+        ("basic", {"username": "u", "password": "p"}, None, "basic/s", [b"u:p"]),
+        ("basic", {"username": "u\n", "password": "p\n"}, None, "basic/s", [b"u:p"]),
+        ("basic", {"a": "u:p", "b": "v:q"}, None, "basic/s", [b"u:p", b"v:q"]),
+        ("basic", {"a": "u:p", "b": "v:q"}, ["b"], "basic/s/b", [b"v:q"]),
+        ("bearer", {"a": "t1", "b": "t2"}, None, "bearer/s", [b"t1", b"t2"]),
+        ("bearer", {"a": "t1", "b": "t2"}, ["b", "a"], "bearer/s/b,a", [b"t2", b"t1"]),
+    ],
+)
+def test_credentials_come_from_a_secret(run, endpoint, secret, scheme, entries, keys, name, secrets):
+    reference = {"name": "s"} | ({"keys": keys} if keys else {})
+
+    planned = run(secret("s", **entries), endpoint(verification={scheme: {"secretRef": reference}}))
+
+    assert planned.problems == ()
+    assert planned.configuration.endpoints[0].verification.key_name == name
+    assert [row.secret for row in _versions(planned, name)] == secrets
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [(None, "SecretNotFound"), ({}, "SecretEntryNotFound"), ({"a": "no colon"}, "InvalidKey")],
+)
+def test_credentials_that_are_missing_or_wrong_are_a_problem_of_the_endpoint(run, endpoint, secret, entries, reason):
+    secrets = [] if entries is None else [secret("s", **entries)]
+
+    planned = run(*secrets, endpoint(verification={"basic": {"secretRef": {"name": "s"}}}))
+
+    assert _said(planned) == [(reason, "spec.verification.basic.secretRef")]
+    assert planned.configuration.endpoints == ()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "verification", "is_fine"),
+    [
+        ("HMAC-SHA256", {"github": {}}, True),
+        ("HMAC-SHA512", {"github": {}}, False),
+        ("Ed25519", {"stripe": {}}, False),
+        ("Ed25519", {"standardWebhooks": {}}, True),
+        ("HMAC-SHA512", {"standardWebhooks": {}}, False),
+        ("HMAC-SHA512", {"hmac": {"header": "X-S", "algorithm": "sha512"}}, True),
+        ("HMAC-SHA256", {"hmac": {"header": "X-S", "algorithm": "sha512"}}, False),
+        ("HMAC-SHA256", {"hmac": {"header": "X-S", "algorithm": "sha1"}}, True),
+    ],
+)
+def test_a_key_must_be_of_the_algorithm_of_its_use(run, endpoint, resource, algorithm, verification, is_fine):
+    ((scheme, member),) = verification.items()
+
+    planned = run(
+        resource("SigningKey", "k", {"algorithm": algorithm, "source": "Generate"}),
+        endpoint(verification={scheme: {"signingKeyRef": {"name": "k"}, **member}}),
+    )
+
+    expected = [] if is_fine else [("WrongAlgorithm", f"spec.verification.{scheme}.signingKeyRef")]
+    assert _said(planned) == expected
+
+
+def test_a_public_key_verifies_and_cannot_sign(run, endpoint, secret, key):
+    public = "whpk_" + "A" * 43 + "="
+    planned = run(
+        secret("s", a=public),
+        key(algorithm="Ed25519"),
+        endpoint("a", verification={"standardWebhooks": {"signingKeyRef": {"name": "k"}}}),
+        endpoint("b", destinations=[{"signingKeyRef": {"name": "k"}}]),
+    )
+
+    assert [row.name for row in planned.configuration.endpoints] == ["a"]
+    assert _said(planned) == [("PublicKeyOnly", "spec.destinations[0].signingKeyRef")]
+
+
+# Problems: what keeps running, and what is said
+
+
+@pytest.mark.parametrize(
+    ("destination", "reason", "field"),
+    [
+        ({"retryPolicyRef": {"name": "absent"}}, "RetryPolicyNotFound", "spec.destinations[0].retryPolicyRef"),
+        ({"signingKeyRef": {"name": "absent"}}, "SigningKeyNotFound", "spec.destinations[0].signingKeyRef"),
+        ({"url": "http://billing.example.com"}, "PlainHTTP", "spec.destinations[0].url"),
+    ],
+)
+def test_an_endpoint_with_a_problem_keeps_its_last_good_rows(run, endpoint, destination, reason, field):
+    good = run(endpoint(), endpoint("other")).configuration
+
+    planned = run(endpoint(destinations=[destination]), endpoint("other", suspend=True), existing=good)
+
+    assert _said(planned) == [(reason, field)]
+    other, orders = planned.configuration.endpoints[1], planned.configuration.endpoints[0]
+    assert (orders.name, orders) == ("orders", good.endpoints[0])
+    assert other.suspend
+    assert planned.configuration.destinations[0] == good.destinations[0]
+    assert _status(planned, ENDPOINT).stalled
+    assert _status(planned, ENDPOINT).message.endswith("its last good configuration stays in force")
+
+
+def test_an_endpoint_that_never_was_good_is_left_out_with_its_key(run, endpoint):
+    planned = run(endpoint(destinations=[{"retryPolicyRef": {"name": "absent"}}]))
+
+    assert planned.configuration.endpoints == planned.configuration.destinations == ()
+    assert _versions(planned, "endpoint/orders") == []
+    assert _status(planned, ENDPOINT).message.endswith("it is not in force")
+
+
+def test_all_problems_of_an_endpoint_are_told_at_once(run, endpoint):
+    planned = run(
+        endpoint(
+            verification={"github": {"signingKeyRef": {"name": "a"}}},
+            destinations=[{"signingKeyRef": {"name": "b"}, "retryPolicyRef": {"name": "c"}, "url": "http://x.example"}],
+        )
+    )
+
+    assert len(planned.problems) == 4
+
+
+def test_a_missing_name_is_answered_with_the_nearest_one(run, endpoint, resource):
+    planned = run(
+        resource("RetryPolicy", "patient"),
+        resource("RetryPolicy", "other"),
+        endpoint(destinations=[{"retryPolicyRef": {"name": "pateint"}}]),
+    )
+
+    assert [problem.allowed for problem in planned.problems] == ["did you mean patient? other, patient"]
+
+
+def test_a_key_whose_secret_is_gone_keeps_its_versions_and_only_the_key_stalls(run, endpoint, secret, key):
+    github = endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    good = run(secret("s", a="x"), key(), github).configuration
+
+    planned = run(key(), github, existing=good)
+
+    assert planned.configuration == good
+    assert _said(planned) == [("SecretNotFound", "spec.secretRef")]
+    assert not _status(planned, ENDPOINT).stalled
+    assert _status(planned, Identity("SigningKey", "shop", "k")).stalled
+
+
+def test_a_key_that_never_had_a_version_stalls_what_needs_it(run, endpoint, key):
+    planned = run(key(), endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}}))
+
+    assert sorted(_said(planned)) == [
+        ("SecretNotFound", "spec.secretRef"),
+        ("SigningKeyNotReady", "spec.verification.github.signingKeyRef"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "named", "reason"),
+    [
+        ({"a": "x"}, ["b"], "SecretEntryNotFound"),
+        ({}, None, "SecretEntryNotFound"),
+        ({"a": ""}, None, "InvalidKey"),
+    ],
+)
+def test_a_secret_that_gives_no_key_is_a_problem_of_the_signing_key(run, secret, key, entries, named, reason):
+    planned = run(secret("s", **entries), key(entries=named))
+
+    assert _said(planned) == [(reason, "spec.secretRef")]
+
+
+def test_a_wrong_whsec_text_is_a_problem_only_where_it_must_be_decoded(run, endpoint, secret, key):
+    stripe = endpoint("a", verification={"stripe": {"signingKeyRef": {"name": "k"}}})
+    standard = endpoint("b", verification={"standardWebhooks": {"signingKeyRef": {"name": "k"}}})
+
+    assert _said(run(secret("s", a="whsec_!"), key(), stripe)) == []
+    assert ("InvalidKey", "spec.secretRef") in _said(run(secret("s", a="whsec_!"), key(), standard))
+
+
+def test_a_deleted_key_goes_on_for_the_endpoint_that_still_names_it(run, endpoint, secret, key):
+    github = endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    good = run(secret("s", a="x"), key(), github).configuration
+
+    planned = run(github, existing=good)
+
+    assert planned.configuration == good
+    assert _said(planned) == [("SigningKeyNotFound", "spec.verification.github.signingKeyRef")]
+
+
+def test_resources_whose_manifest_is_broken_keep_what_they_had(run, endpoint, resource, secret, key):
+    generated = resource("SigningKey", "g", {"algorithm": "Ed25519", "source": "Generate"})
+    log = resource("AttestationLog", "l", {"origin": "log.example/a"})
+    resources = [
+        secret("s", a="x"),
+        key(),
+        generated,
+        log,
+        endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}}),
+    ]
+    good = run(*resources).configuration
+    broken = [one.identity for one in resources]
+
+    planned = run(existing=good, broken=broken)
+
+    assert planned.configuration == good
+    assert {status.reason for status in planned.statuses} == {"InvalidManifest"}
+
+
+def test_what_a_broken_manifest_is_needed_for_says_so(run, endpoint, resource):
+    policy = resource("RetryPolicy", "p")
+    named = endpoint(destinations=[{"retryPolicyRef": {"name": "p"}}])
+    good = run(policy, named).configuration
+
+    planned = run(named, existing=good, broken=[policy.identity])
+
+    assert planned.configuration == good
+    assert _said(planned) == [("RetryPolicyNotReadable", "spec.destinations[0].retryPolicyRef")]
+
+
+def test_nothing_is_removed_while_there_may_be_more_than_was_read(run, endpoint, resource):
+    generated = resource("SigningKey", "g", {"algorithm": "Ed25519", "source": "Generate"})
+    good = run(resource("Relay", "main"), generated, endpoint(), endpoint("b")).configuration
+
+    assert run(existing=good, complete=False).configuration == good
+    planned = run(resource("Relay", "main"), endpoint("b", suspend=True), existing=good, complete=False).configuration
+    assert [(row.name, row.suspend) for row in planned.endpoints] == [("b", True), ("orders", False)]
+    assert planned.keys == good.keys
+
+
+def test_a_resource_that_is_declared_twice_counts_once(run, endpoint):
+    planned = run(endpoint(), endpoint(suspend=True))
+
+    assert not planned.configuration.endpoints[0].suspend
+    assert _said(planned) == [("DeclaredTwice", "metadata.name")]
+
+
+def test_a_replay_is_not_passed_over_in_silence(run, resource, endpoint):
+    replay = resource(
+        "Replay",
+        "r",
+        {
+            "endpointRef": {"name": "orders"},
+            "selection": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"},
+        },
+    )
+
+    assert _said(run(endpoint(), replay)) == [("NotSupported", "kind")]
+
+
+# Relays
+
+
+def test_several_relays_need_a_name_and_nothing_changes_without_one(run, endpoint, resource):
+    relays = [resource("Relay", "a"), resource("Relay", "b")]
+    good = run(endpoint()).configuration
+
+    planned = run(*relays, endpoint(suspend=True), existing=good)
+
+    assert planned.configuration == good
+    assert [(problem.reason, problem.allowed) for problem in planned.problems] == [
+        ("RelayAmbiguous", "name one: shop/a, shop/b")
+    ]
+
+
+def test_each_relay_carries_its_own_endpoints(run, endpoint, resource):
+    resources = [
+        resource("Relay", "a"),
+        resource("Relay", "b"),
+        endpoint("one", relayRef={"name": "a"}),
+        endpoint("two", relayRef={"name": "b"}),
+        endpoint("none"),
+        endpoint("lost", relayRef={"name": "c"}),
+    ]
+
+    planned = run(*resources, relay=("shop", "a"))
+
+    assert [row.name for row in planned.configuration.endpoints] == ["one"]
+    assert planned.configuration.log.origin == "kapsel.local/shop/a"
+    assert sorted((problem.resource.name, problem.reason) for problem in planned.problems) == [
+        ("lost", "RelayNotFound"),
+        ("none", "RelayAmbiguous"),
+    ]
+
+
+def test_a_relay_that_is_not_there_is_a_problem(run, resource):
+    planned = run(resource("Relay", "a"), relay=("shop", "b"))
+
+    assert [problem.reason for problem in planned.problems] == ["RelayNotFound"]
+
+
+def test_a_broken_relay_changes_nothing(run, endpoint, resource):
+    relay = resource("Relay", "main", {"egress": {"allowHTTP": True}})
+    good = run(relay, endpoint()).configuration
+
+    assert run(endpoint(suspend=True), existing=good, broken=[relay.identity]).configuration == good
+
+
+@pytest.mark.parametrize(
+    ("allowed", "labels", "carried"),
+    [
+        (None, {}, False),
+        ({"from": "Same"}, {}, False),
+        ({"from": "All"}, {}, True),
+        ({"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, {"team": "shop"}, True),
+        ({"from": "Selector", "selector": {"matchLabels": {"team": "shop"}}}, {"team": "other"}, False),
+        ({"from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}, {}, True),
+    ],
+)
+@pytest.mark.parametrize("relay_ref", [{}, {"relayRef": {"name": "main", "namespace": "infra"}}])
+def test_the_relay_decides_which_namespaces_may_use_it(run, endpoint, resource, allowed, labels, carried, relay_ref):
+    relay = resource("Relay", "main", {"allowedNamespaces": allowed} if allowed else {}, namespace="infra")
+    namespace = parse({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": labels}})
+
+    planned = run(relay, namespace, endpoint(**relay_ref), endpoint("own", namespace="infra"))
+
+    names = [row.name for row in planned.configuration.endpoints]
+    assert names == (["own", "orders"] if carried else ["own"])
+    assert _said(planned) == ([] if carried else [("NamespaceNotAllowed", "spec.relayRef")])
+
+
+def test_a_permission_that_is_withdrawn_is_not_kept(run, endpoint, resource):
+    open_to_all = resource("Relay", "main", {"allowedNamespaces": {"from": "All"}}, namespace="infra")
+    closed = resource("Relay", "main", {}, namespace="infra")
+    good = run(open_to_all, endpoint()).configuration
+
+    assert run(closed, endpoint(), existing=good).configuration.endpoints == ()
+
+
+def test_egress_rules_reach_the_row(run, resource):
+    relay = resource("Relay", "main", {"egress": {"allowedCIDRs": ["10.0.0.0/8"], "allowHTTP": True}})
+
+    row = run(relay).configuration.relay
+
+    assert (row.namespace, row.name, row.allowed_cidrs, row.allow_http) == ("shop", "main", ("10.0.0.0/8",), True)
+
+
+# Logs
+
+
+def test_a_declared_log_is_the_log(run, resource):
+    log = resource("AttestationLog", "l", {"origin": "log.example/a", "publication": {"interval": "1s", "pending": 5}})
+
+    planned = run(log)
+
+    row = planned.configuration.log
+    assert (row.namespace, row.name, row.origin, row.key_name) == ("shop", "l", "log.example/a", "log/log.example/a")
+    assert (row.publish_interval, row.publish_pending) == (timedelta(seconds=1), 5)
+    assert len(_versions(planned, "log/log.example/a")) == 1
+
+
+def test_the_key_of_an_origin_outlives_its_use(run, resource):
+    def log(origin):
+        return resource("AttestationLog", "l", {"origin": origin})
+
+    first = run(log("log.example/a")).configuration
+    second = run(log("log.example/b"), existing=first).configuration
+    third = run(log("log.example/a"), existing=second)
+
+    (before,) = [row for row in first.keys if row.name == "log/log.example/a"]
+    assert _versions(third, "log/log.example/a") == [before]
+    assert second.log.key_name != first.log.key_name
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (None, "SigningKeyNotFound"),
+        ({"algorithm": "HMAC-SHA256", "source": "Generate"}, "WrongAlgorithm"),
+        (
+            {"algorithm": "Ed25519", "source": "Generate", "rotation": {"period": "24h", "overlap": "1h"}},
+            "SigningKeyRotates",
+        ),
+        ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "two"}}, "SigningKeyUnfit"),
+        ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "public"}}, "SigningKeyUnfit"),
+        ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "absent"}}, "SigningKeyNotReady"),
+    ],
+)
+def test_a_log_needs_one_key_for_good_and_keeps_the_one_it_has(run, resource, secret, spec, reason):
+    secrets = [secret("two", a="A" * 43 + "=", b="B" * 42 + "A="), secret("public", a="whpk_" + "A" * 43 + "=")]
+    good = run(resource("AttestationLog", "l", {"origin": "log.example/a"})).configuration
+    named = resource("AttestationLog", "l", {"origin": "log.example/b", "signingKeyRef": {"name": "k"}})
+    keys = [] if spec is None else [resource("SigningKey", "k", spec)]
+
+    planned = run(*secrets, *keys, named, existing=good)
+
+    assert (reason, "spec.signingKeyRef") in _said(planned)
+    assert planned.configuration.log == good.log
+    assert len(_versions(planned, "log/log.example/a")) == 1
+
+
+def test_a_log_may_bring_its_own_key_and_nobody_else_may_use_it(run, resource, endpoint):
+    planned = run(
+        resource("SigningKey", "k", {"algorithm": "Ed25519", "source": "Generate"}),
+        resource("AttestationLog", "l", {"signingKeyRef": {"name": "k"}}),
+        endpoint(destinations=[{"signingKeyRef": {"name": "k"}}]),
+    )
+
+    assert (planned.configuration.log.key_name, planned.configuration.log.origin) == (
+        "generated/k",
+        "kapsel.local/shop/l",
+    )
+    assert _said(planned) == [("SigningKeyTaken", "spec.destinations[0].signingKeyRef")]
+
+
+def test_two_logs_are_one_too_many_and_the_old_one_goes_on(run, resource):
+    log = resource("AttestationLog", "l", {"origin": "log.example/a"})
+    good = run(log).configuration
+
+    planned = run(log, resource("AttestationLog", "m"), existing=good)
+
+    assert planned.configuration.log == good.log
+    assert [problem.reason for problem in planned.problems] == ["LogAmbiguous", "LogAmbiguous"]
+
+
+def test_a_log_of_another_namespace_is_refused_and_does_not_keep_ours_from_opening(run, resource):
+    relay = resource("Relay", "main", {"allowedNamespaces": {"from": "All"}}, namespace="infra")
+    stranger = resource("AttestationLog", "l")
+
+    planned = run(relay, stranger)
+
+    assert planned.configuration.log.origin == "kapsel.local/infra/main"
+    assert _said(planned) == [("NamespaceNotAllowed", "metadata.namespace")]
+
+
+def test_a_broken_log_never_opens_another_one(run, resource):
+    planned = run(broken=[Identity("AttestationLog", "shop", "l")])
+
+    assert planned.configuration.log is None
