@@ -235,12 +235,16 @@ class Lanes:
             lane.seconds = seconds if lane.seconds == math.inf else lane.seconds * 0.9 + seconds * 0.1
         if pause:
             lane.paused_until = max(lane.paused_until, now + pause)
+            if not lane.removed:
+                self._more[destination_id] = None
         if lane.removed and lane.in_flight == 0:
             del self._lanes[destination_id]
 
     def empty(self, destination_id: UUID) -> list[Leased]:
         """Take everything out of a lane's queue, to be released."""
-        lane = self._lanes[destination_id]
+        lane = self._lanes.get(destination_id)
+        if lane is None:
+            return []
         taken = list(lane.queue)
         lane.queue.clear()
         for leased in taken:

@@ -262,6 +262,8 @@ class Worker:
         if isinstance(outcome, Refused) and outcome.retry_after is not None and policy.honour_retry_after:
             pause = min(outcome.retry_after, policy.retry_after_max).total_seconds()
         self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
+        if pause:
+            self._give_back(self._lanes.empty(destination.id))
         target.meters.tried(outcome, tried.duration)
         if isinstance(outcome, Delivered):
             self._metrics.age.observe((tried.started_at + tried.duration - delivery.received_at).total_seconds())

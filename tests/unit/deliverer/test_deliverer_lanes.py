@@ -1,0 +1,231 @@
+"""Who may have how many deliveries."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kapsel_deliverer.lanes import ASKED_AT_ONCE, HELD_BYTES, Bucket, Lanes, Leased
+from kapsel_store.rows import Claimed, DestinationRow, RateLimit
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LEASE = uuid4()
+
+
+def destination(**fields: object) -> DestinationRow:
+    return DestinationRow(
+        **{"id": uuid4(), "endpoint_id": uuid4(), "name": "d", "url": "https://example.com", **fields}
+    )
+
+
+def claimed(destination_id: UUID, size: int = 2) -> Claimed:
+    return Claimed(
+        id=uuid4(),
+        event_id=uuid4(),
+        endpoint_id=uuid4(),
+        destination_id=destination_id,
+        number=1,
+        created_at=NOW,
+        expires_at=NOW + timedelta(days=3),
+        received_at=NOW,
+        content_type="text/plain",
+        headers="[]",
+        body=bytes(size),
+        body_hash=bytes(32),
+        salt=None,
+        correlation_id=None,
+    )
+
+
+def lanes(*rows: DestinationRow, capacity: int = 512, peers: int = 1) -> Lanes:
+    made = Lanes(capacity)
+    made.configure(rows, peers, 0.0)
+    return made
+
+
+def bring(made: Lanes, wanted: dict[UUID, int], count: int | None = None, size: int = 2) -> list[Leased]:
+    """Let a claim bring `count` of each, or all that was wanted, and start what may start."""
+    found = [claimed(key, size) for key, room in wanted.items() for _ in range(room if count is None else count)]
+    made.arrived(wanted, found, LEASE, math.inf)
+    started = []
+    for key in wanted:
+        while leased := made.start(key):
+            started.append(leased)
+    return started
+
+
+def test_a_lane_asks_for_its_limit_and_then_for_nothing() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    assert made.wanted(0) == {row.id: 4}
+    bring(made, {row.id: 4})
+    assert made.wanted(0) == {}
+
+
+def test_a_limit_is_shared_and_never_less_than_one() -> None:
+    many, few = destination(max_in_flight=9), destination(max_in_flight=2)
+    assert lanes(many, few, peers=4).wanted(0) == {many.id: 2, few.id: 1}
+
+
+def test_a_lane_that_gave_all_is_asked_again_without_a_hint_and_one_that_did_not_is_not() -> None:
+    full, empty = destination(max_in_flight=2), destination(max_in_flight=2)
+    made = lanes(full, empty)
+    wanted = made.wanted(0)
+    leased = [claimed(full.id), claimed(full.id)]
+    made.arrived(wanted, leased, LEASE, math.inf)
+    while one := made.start(full.id):
+        made.finished(one, 10.0, 0)
+    assert made.wanted(0) == {full.id: 2}
+    made.arrived({full.id: 2}, [], LEASE, math.inf)
+    assert made.wanted(0) == {}
+    made.look_everywhere()
+    assert set(made.wanted(0)) == {full.id, empty.id}
+
+
+def test_quick_destinations_are_leased_ahead_and_slow_ones_are_not() -> None:
+    quick, slow = destination(max_in_flight=10), destination(max_in_flight=10)
+    made = lanes(quick, slow)
+    started = bring(made, made.wanted(0))
+    for leased in started:
+        made.finished(leased, 0.002 if leased.delivery.destination_id == quick.id else 5.0, 0)
+    assert made.wanted(0) == {quick.id: 50, slow.id: 10}
+
+
+def test_no_more_start_than_the_limit_however_many_are_leased() -> None:
+    row = destination(max_in_flight=3)
+    made = lanes(row)
+    assert len(bring(made, {row.id: 3}, count=9)) == 3
+
+
+def test_a_rate_limits_what_is_asked_for() -> None:
+    row = destination(rate_limit=RateLimit(requests_per_second=10, burst=5))
+    made = lanes(row)
+    for leased in bring(made, made.wanted(0)):
+        made.finished(leased, 0.001, 0)
+    assert made.wanted(0) == {}
+    assert math.isclose(made.wait(0), 0.1)
+    assert made.wanted(0.25) == {row.id: 2}
+
+
+def test_a_pause_is_kept() -> None:
+    row = destination(max_in_flight=1)
+    made = lanes(row)
+    [leased] = bring(made, made.wanted(0))
+    made.finished(leased, 0.001, 10.0, pause=5.0)
+    assert made.wanted(14.9) == {}
+    assert math.isclose(made.wait(10.0), 5.0)
+    assert made.wanted(15.0) == {row.id: 5}
+
+
+def test_an_open_circuit_gives_back_what_waits_and_asks_for_probes_alone() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    bring(made, {row.id: 4}, count=6)
+    assert len(made.set_circuit(row.id, 0)) == 2
+    made.look_everywhere()
+    assert made.wanted(0) == {}
+    made.set_circuit(row.id, 3)
+    made = lanes(row)
+    made.set_circuit(row.id, 3)
+    [one, two] = bring(made, made.wanted(0), count=2)
+    assert one.probe
+    assert two.probe
+    assert made.probes(row.id) == 1
+    made.set_circuit(row.id, None)
+    assert made.wanted(0)[row.id] >= 2
+
+
+def test_what_arrives_for_a_lane_that_is_gone_is_given_back() -> None:
+    row = destination()
+    made = lanes(row)
+    wanted = made.wanted(0)
+    made.configure([], 1, 0.0)
+    assert len(made.arrived(wanted, [claimed(row.id)], LEASE, math.inf)) == 1
+    assert made.held == 0
+
+
+def test_a_removed_lane_lives_until_its_last_try_has_ended() -> None:
+    row = destination()
+    made = lanes(row)
+    [leased] = bring(made, made.wanted(0), count=1)
+    made.configure([], 1, 0.0)
+    made.finished(leased, 0.1, 0)
+    assert made.held == 0
+    assert made.start(row.id) is None
+
+
+def test_a_busy_lane_does_not_take_the_room_of_others() -> None:
+    rows = [destination(max_in_flight=1000) for _ in range(4)]
+    made = lanes(*rows, capacity=100)
+    assert made.wanted(0) == {row.id: 25 for row in rows}
+
+
+def test_what_one_lane_cannot_use_another_gets() -> None:
+    small, large = destination(max_in_flight=2), destination(max_in_flight=1000)
+    assert lanes(small, large, capacity=100).wanted(0) == {small.id: 2, large.id: 98}
+
+
+def test_thousands_of_lanes_are_asked_in_turn() -> None:
+    rows = [destination(max_in_flight=1) for _ in range(1000)]
+    made = lanes(*rows)
+    asked: set[UUID] = set()
+    while wanted := made.wanted(0):
+        assert len(wanted) <= ASKED_AT_ONCE
+        assert not asked & wanted.keys()
+        asked |= wanted.keys()
+        made.arrived(wanted, [], LEASE, math.inf)
+    assert len(asked) == 1000
+
+
+def test_bodies_in_memory_are_bounded() -> None:
+    row = destination(max_in_flight=10_000)
+    made = lanes(row, capacity=10_000)
+    started = bring(made, {row.id: 1}, size=HELD_BYTES // 4)
+    assert made.wanted(0)[row.id] == 3
+    bring(made, {row.id: 3}, size=HELD_BYTES // 4)
+    made.look_everywhere()
+    assert made.wanted(0) == {}
+    made.finished(started[0], 0.1, 0)
+    assert made.wanted(0) == {row.id: 1}
+
+
+@given(
+    limits=st.lists(st.integers(0, 50), min_size=1, max_size=20),
+    capacity=st.integers(1, 100),
+    rounds=st.lists(st.tuples(st.integers(0, 100), st.floats(0, 1)), max_size=20),
+)
+def test_no_more_is_ever_asked_for_than_there_is_room(
+    limits: list[int], capacity: int, rounds: list[tuple[int, float]]
+) -> None:
+    rows = [destination(max_in_flight=limit or 1, suspend=limit == 0) for limit in limits]
+    made = lanes(*rows, capacity=capacity)
+    running: list[Leased] = []
+    for brought, finishing in rounds:
+        made.look_everywhere()
+        wanted = made.wanted(0)
+        assert sum(wanted.values()) + made.held <= capacity
+        running += bring(made, wanted, count=None if brought > 50 else 0)
+        for row in rows:
+            assert sum(each.delivery.destination_id == row.id for each in running) <= row.max_in_flight
+        ended, running = running[: int(len(running) * finishing)], running[int(len(running) * finishing) :]
+        for leased in ended:
+            made.finished(leased, 0.01, 0)
+        for row in rows:
+            while leased := made.start(row.id):
+                running.append(leased)
+
+
+def test_a_bucket_fills_up_to_its_burst() -> None:
+    bucket = Bucket(RateLimit(requests_per_second=2, burst=4), 0.0)
+    bucket.take(4)
+    assert bucket.available(0.4) == 0
+    assert math.isclose(bucket.wait(0.4), 0.1)
+    assert bucket.available(1.0) == 2
+    assert bucket.available(100.0) == 4
+
+
+def test_a_clock_that_goes_back_takes_no_tokens() -> None:
+    bucket = Bucket(RateLimit(requests_per_second=2, burst=4), 100.0)
+    assert bucket.available(50.0) == 4
