@@ -111,6 +111,11 @@ async def release(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
     await connection.execute(statement("deliveries.release"), list(leases.keys()), list(leases.values()))
 
 
+async def renew(connection: Connection, leases: Mapping[UUID, UUID], lease: timedelta) -> None:
+    """Hold deliveries that are being tried for another `lease` from now: delivery id -> lease id."""
+    await connection.execute(statement("deliveries.renew"), list(leases.keys()), list(leases.values()), lease)
+
+
 async def rescue(connection: Connection, limit: int = 1000) -> int:
     """Put deliveries whose lease ran out back to pending; return how many."""
     return _count(await connection.execute(statement("deliveries.rescue"), limit))
@@ -168,16 +173,25 @@ async def page(
     event_id: UUID | None = None,
 ) -> list[DeliveryRow]:
     """Return the newest deliveries first: those with an id below `before`, made since `since`, in one of `states`."""
-    rows = await connection.fetch(
-        statement("deliveries.page"),
+    arguments = (
         before or LAST_ID,
         FIRST_ID if since is None else ids.first_at(since),
         limit,
         None if states is None else list(states),
         endpoint_id,
-        event_id,
     )
+    if event_id is not None:
+        rows = await connection.fetch(statement("deliveries.page_of_event"), *arguments, event_id)
+    else:
+        rows = await connection.fetch(statement(_page_of(states)), *arguments)
     return [_row(row) for row in rows]
+
+
+def _page_of(states: Sequence[State] | None) -> str:
+    """Return the statement that need not wade through deliveries in other states."""
+    if states is None or State.DELIVERED in states:
+        return "deliveries.page"
+    return "deliveries.page_not_delivered" if FINAL.intersection(states) else "deliveries.page_live"
 
 
 def _row(row: asyncpg.Record) -> DeliveryRow:

@@ -247,6 +247,17 @@ async def test_released_deliveries_go_back_as_if_never_claimed(queue: Queue) -> 
     assert again.number == 1
 
 
+async def test_a_renewed_lease_is_not_rescued_and_a_foreign_one_is_not_renewed(queue: Queue) -> None:
+    await queue.put(2)
+    one, [mine] = await queue.claim(room=1, lease=timedelta(seconds=-1))
+    _, [other] = await queue.claim(room=1, lease=timedelta(seconds=-1))
+    await deliveries.renew(queue.connection, {mine.id: one, other.id: one}, LEASE)
+    assert await deliveries.rescue(queue.connection) == 1
+    row = await deliveries.get(queue.connection, mine.id)
+    assert row is not None
+    assert row.state is State.SENDING
+
+
 async def test_a_lease_that_still_holds_is_not_rescued(queue: Queue) -> None:
     await queue.put()
     await queue.claim()

@@ -56,6 +56,11 @@ RETURNING d.id
 UPDATE deliveries_live SET state = 'pending', lease_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
 WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
 
+-- name: renew
+-- A try takes long: whoever makes it is alive, and says so.
+UPDATE deliveries_live SET lease_expires_at = now() + $3
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+
 -- name: rescue
 -- Whoever held these leases is gone or has hung. A row that is just being recorded is locked, and left alone.
 UPDATE deliveries_live
@@ -120,5 +125,34 @@ FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t O
 WHERE d.id < $1 AND d.id >= $2
   AND ($4::text[] IS NULL OR d.state = ANY ($4))
   AND ($5::uuid IS NULL OR d.endpoint_id = $5)
-  AND ($6::uuid IS NULL OR d.event_id = $6)
+ORDER BY d.id DESC LIMIT $3
+
+-- name: page_live
+-- Pending and sending ones are few, however many deliveries there have been.
+SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+FROM deliveries_live d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+WHERE d.id < $1 AND d.id >= $2
+  AND ($4::text[] IS NULL OR d.state = ANY ($4))
+  AND ($5::uuid IS NULL OR d.endpoint_id = $5)
+ORDER BY d.id DESC LIMIT $3
+
+-- name: page_not_delivered
+-- The condition stands here in words, because the index over these few is found by it alone.
+SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+WHERE d.id < $1 AND d.id >= $2 AND d.state <> 'delivered'
+  AND ($4::text[] IS NULL OR d.state = ANY ($4))
+  AND ($5::uuid IS NULL OR d.endpoint_id = $5)
+ORDER BY d.id DESC LIMIT $3
+
+-- name: page_of_event
+SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+WHERE d.id < $1 AND d.id >= $2
+  AND ($4::text[] IS NULL OR d.state = ANY ($4))
+  AND ($5::uuid IS NULL OR d.endpoint_id = $5)
+  AND d.event_id = $6
 ORDER BY d.id DESC LIMIT $3
