@@ -32,7 +32,7 @@ async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
         health = Health(stopping)
         health.add("configuration", lambda: None if source.loaded else "the configuration has not been loaded yet")
         health.add("database", lambda: None if source.reachable else "the database is away")
-        health.add("log", lambda: attestor.trouble)
+        health.add("log", attestor.problem)
         async with (
             await health.serve(settings.health_host, settings.health_port, registry) as server,
             asyncio.TaskGroup() as tasks,

@@ -58,7 +58,14 @@ class Attestor:
         self._clock = clock
         self._refolded: set[str] = set()
         self._damaged = False
-        self.trouble: str | None = None  # why nothing is signed, if so, and what to do about it
+        self._parked = 0
+        self._trouble: str | None = None  # why nothing is signed, and what to do about it
+
+    def problem(self) -> str | None:
+        """Return what a person has to act upon, or None."""
+        if self._trouble is None and self._parked:
+            return f"{self._parked} attempts cannot be put into the log; the log lines about them say why"
+        return self._trouble
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping`; then what has arrived by then is still integrated and published."""
@@ -117,15 +124,16 @@ class Attestor:
         try:
             while not self._damaged and (row := self._source.current.log) is not None and row.origin == log.origin:
                 drained = await self._integrate(connection, sequencer, row)
-                age = None if last is None else timedelta(seconds=time.monotonic() - last)
                 unpublished = sequencer.log.tree_size - published
-                if publisher.is_due(row, unpublished=unpublished, age=age, stopping=stopping.is_set() and drained):
-                    published = await self._publish(connection, row, guard)
-                    last = time.monotonic()
-                if stopping.is_set() and drained:
+                age = None if last is None else timedelta(seconds=time.monotonic() - last)
+                rest = publisher.due_in(row, unpublished=unpublished, age=age)
+                ending = stopping.is_set() and drained
+                if rest <= timedelta(0) or (ending and unpublished):
+                    published, last = await self._publish(connection, row, guard), time.monotonic()
+                elif drained and not ending:
+                    await until(stopping, timeout=min(row.integrate_interval, rest).total_seconds())
+                if ending:
                     return
-                if drained:
-                    await until(stopping, timeout=row.integrate_interval.total_seconds())
         finally:
             refold.cancel()
 
@@ -134,6 +142,7 @@ class Attestor:
         taken = await sequencer.integrate(connection, row.integrate_batch)
         if taken:
             self._metrics.batches.labels(result="integrated").inc()
+        self._parked = len(sequencer.parked)
         return taken < row.integrate_batch
 
     async def _publish(self, connection: Connection, row: LogRow, guard: FileFence) -> int:
@@ -171,9 +180,9 @@ class Attestor:
     def _settle(self, trouble: str | None) -> None:
         """Note why nothing is signed, or that all is well, and say so when it changes."""
         self._metrics.frozen.set(trouble is not None)
-        if trouble != self.trouble:
+        if trouble != self._trouble:
             if trouble is None:
                 logger.info("heads are signed again")
             else:
                 logger.critical("nothing is signed: %s", trouble)
-        self.trouble = trouble
+        self._trouble = trouble

@@ -1,6 +1,6 @@
 """Signs and publishes heads: fenced, proven to continue what was signed, and never over a tree that does not hold.
 
-The attestor's loop asks `is_due` and calls `publish`; it calls `inspect` before it appends anything, so that a restored
+The attestor's loop asks `due_in` and calls `publish`; it calls `inspect` before it appends anything, so that a restored
 database is found out before a single attempt goes into it. Nothing here is remembered from one head to the next: the
 fence, the log and its tiles are read anew.
 """
@@ -27,16 +27,13 @@ from kapsel_verifier.sth import sign_head
 MINIMUM = timedelta(seconds=1)  # witnesses and readers give a log a budget of heads
 
 
-def is_due(log: LogRow, *, unpublished: int, age: timedelta | None, stopping: bool) -> bool:
-    """Whether to publish a head, given the leaves it would add and the age of the last one (None: there is none)."""
+def due_in(log: LogRow, *, unpublished: int, age: timedelta | None) -> timedelta:
+    """Return how long a head can wait, given the leaves it would add and the age of the last one, if there is one."""
     if age is None:
-        return True
+        return timedelta(0)
     if unpublished == 0:
-        # Without a sign of life nobody can tell an idle log from a dead one.
-        return not stopping and age >= log.idle_interval
-    if stopping:
-        return True
-    return age >= (MINIMUM if unpublished >= log.publish_pending else max(log.publish_interval, MINIMUM))
+        return log.idle_interval - age  # without a sign of life nobody can tell an idle log from a dead one
+    return (MINIMUM if unpublished >= log.publish_pending else max(log.publish_interval, MINIMUM)) - age
 
 
 async def publish(

@@ -1,0 +1,215 @@
+"""From recorded attempts to verified proofs."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from uuid import uuid4
+
+import pytest
+
+from kapsel_attestor.sequencer import Sequencer
+from kapsel_store import tlog
+from kapsel_store.errors import StaleTreeError
+from kapsel_tlog.prover import Erased, NotYetIntegrated, NotYetPublished, Unknown, proof_for_attempt
+from kapsel_verifier.leaf import Leaf
+from kapsel_verifier.merkle import EMPTY_ROOT
+
+
+async def test_every_recorded_attempt_is_proven(world) -> None:
+    recorded = await world.record(700)
+    running = await world.start()
+    await world.head_over(700)
+    recorded += await world.record(30)
+    await world.head_over(730)
+    await world.audit(recorded)
+    assert running.value("attestation_batches_total", result="integrated") >= 2
+    assert running.attestor.problem() is None
+
+
+async def test_leaves_stand_in_the_order_of_the_attempts(world) -> None:
+    recorded = await world.record(50)
+    await world.start()
+    await world.head_over(50)
+    rows = await tlog.leaves(world.connection, (await world.log()).id, 0, 50)
+    assert [row.attempt_id for row in rows] == recorded
+
+
+async def test_empty_log_is_published_with_the_root_of_nothing(world) -> None:
+    await world.start()
+    head = await world.head_over(0)
+    assert (head.tree_size, head.root) == (0, EMPTY_ROOT)
+    assert world.guard().read().tree_size == 0
+
+
+async def test_idle_log_is_published_again_with_a_later_date(world, eventually) -> None:
+    await world.configure(idle_interval=timedelta(milliseconds=50))
+    await world.start()
+    first = await world.head_over(0)
+
+    async def later() -> bool:
+        return (await world.head()).timestamp_ms > first.timestamp_ms
+
+    await eventually(later)
+    assert (await world.head()).tree_size == 0
+
+
+async def test_dates_of_heads_increase_although_the_clock_goes_back(world) -> None:
+    now = 1_900_000_000_000
+    running = await world.start(clock=lambda: now)
+    for size in range(1, 4):
+        await world.record()
+        await world.head_over(size)
+        now -= 3_600_000
+    await running.stop()
+    heads = await tlog.heads(world.connection, (await world.log()).id, 100)
+    dates = [head.timestamp_ms for head in heads[::-1]]
+    assert len(dates) >= 3
+    assert all(old < new for old, new in pairwise(dates))
+    assert max(dates) < 1_900_000_000_100
+
+
+async def test_what_has_no_proof_yet_says_why(world) -> None:
+    assert await proof_for_attempt(world.connection, uuid4()) == Unknown()
+    [attempt_id] = await world.record()
+    assert await proof_for_attempt(world.connection, attempt_id) == NotYetIntegrated()
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    assert await sequencer.integrate(world.connection, 10) == 1
+    assert await proof_for_attempt(world.connection, attempt_id) == NotYetPublished(0)
+    await world.start()
+    await world.head_over(1)
+    await world.prove(attempt_id)
+
+
+async def test_proof_stays_the_same_while_the_log_grows(world) -> None:
+    [attempt_id] = await world.record()
+    await world.start()
+    await world.head_over(1)
+    before = await proof_for_attempt(world.connection, attempt_id)
+    await world.record(10)
+    await world.head_over(11)
+    assert await proof_for_attempt(world.connection, attempt_id) == before
+
+
+async def test_erased_leaf_has_no_proof_and_the_others_keep_theirs(world) -> None:
+    first, second = await world.record(2)
+    await world.start()
+    await world.head_over(2)
+    async with world.tampering():
+        await world.connection.execute("UPDATE leaves SET leaf = NULL WHERE leaf_index = 0")
+    assert await proof_for_attempt(world.connection, first) == Erased(0)
+    await world.prove(second)
+
+
+async def test_response_bodies_and_odd_texts_do_not_stop_the_log(world) -> None:
+    recorded = await world.record(url="https://exämple.com/\n" + "ü" * 9000, reason="")
+    recorded += await world.record()
+    await world.start()
+    await world.head_over(2)
+    await world.audit(recorded)
+
+
+async def test_attempt_that_cannot_be_encoded_waits_while_all_others_go_on(world, eventually) -> None:
+    await world.connection.execute("ALTER TABLE attempts DROP CONSTRAINT attempts_payload_hash_check")
+    broken = await world.record(3, payload_hash=b"short")
+    await world.configure(integrate_batch=2)
+    running = await world.start()
+    recorded = await world.record(5)
+    await world.head_over(5)
+    await world.audit(recorded)
+    assert await proof_for_attempt(world.connection, broken[0]) == NotYetIntegrated()
+    assert "3 attempts cannot be put into the log" in running.attestor.problem()
+
+
+async def test_second_attestor_waits_and_takes_over(world) -> None:
+    first = await world.start()
+    await world.head_over(0)
+    second = await world.start()
+    recorded = await world.record(20)
+    await world.head_over(20)
+    assert second.value("attestation_batches_total", result="integrated") == 0
+    await first.stop()
+    recorded += await world.record(20)
+    await world.head_over(40)
+    assert second.value("attestation_batches_total", result="integrated") > 0
+    await world.audit(recorded)
+
+
+async def test_sequencer_behind_the_stored_tree_is_stopped_by_its_size(world) -> None:
+    log = await tlog.open_log(world.connection, world.row.origin)
+    one, two = await Sequencer.open(world.connection, log), await Sequencer.open(world.connection, log)
+    recorded = await world.record(4)
+    assert await one.integrate(world.connection, 2) == 2
+    with pytest.raises(StaleTreeError):
+        await two.integrate(world.connection, 2)
+    assert await one.integrate(world.connection, 2) == 2
+    assert (await world.log()).tree_size == len(recorded)
+
+
+async def test_lost_connection_is_taken_up_again(world) -> None:
+    running = await world.start()
+    await world.head_over(0)
+    recorded = await world.record(10)
+    await world.head_over(10)
+    await world.connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kapsel-attestor'"
+    )
+    recorded += await world.record(10)
+    await world.head_over(20)
+    await world.audit(recorded)
+    assert running.value("attestation_batches_total", result="failed") > 0
+
+
+async def test_stopping_integrates_and_publishes_what_has_arrived(world) -> None:
+    await world.configure(
+        publish_interval=timedelta(hours=1),
+        publish_pending=10_000,
+        integrate_interval=timedelta(hours=1),
+        integrate_batch=7,
+    )
+    running = await world.start()
+    await world.head_over(0)
+    recorded = await world.record(50)
+    await running.stop()
+    await world.audit(recorded)
+
+
+async def test_without_a_log_the_attestor_waits_for_one(world, eventually) -> None:
+    recorded = await world.record(3)
+    await world.apply(None)
+    running = await world.start()
+    assert running.attestor.problem() is None
+    await world.apply(world.row)
+    await world.head_over(3)
+    await world.audit(recorded)
+
+
+async def test_rotated_key_signs_the_next_head_and_old_proofs_stay(world, eventually) -> None:
+    [before] = await world.record()
+    running = await world.start()
+    await world.head_over(1)
+    old = await world.prove(before)
+    world.keys.append(replace(world.keys[0], id=uuid4(), version=2, secret=b"\x07" * 32))
+    await world.configure()
+    await eventually(lambda: running.source.current.generation == 2)
+    [after] = await world.record()
+    await world.head_over(2)
+    assert (await world.prove(after)).head.key != old.head.key
+    assert await world.prove(before) == old
+
+
+async def test_salts_differ_so_equal_attempts_have_unlike_leaves(world) -> None:
+    await world.record(20)
+    await world.start()
+    await world.head_over(20)
+    rows = await tlog.leaves(world.connection, (await world.log()).id, 0, 20)
+    assert len({Leaf.parse(row.leaf).salt for row in rows}) == 20
+
+
+async def test_a_backlog_is_worked_off_without_waiting_for_the_interval(world) -> None:
+    await world.configure(integrate_interval=timedelta(hours=1), integrate_batch=10)
+    await world.record(95)
+    begun = time.monotonic()
+    await world.start()
+    await world.head_over(90)
+    assert time.monotonic() - begun < 15
