@@ -142,7 +142,7 @@ CREATE INDEX deliveries_not_delivered ON deliveries_final (id) WHERE state <> 'd
 CREATE FUNCTION check_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT (
-        OLD.state = 'pending' AND NEW.state IN ('pending', 'sending', 'exhausted', 'cancelled')
+        OLD.state = 'pending' AND NEW.state IN ('sending', 'exhausted', 'cancelled')
         OR OLD.state = 'sending' AND NEW.state IN ('delivered', 'pending', 'exhausted')
     ) THEN
         RAISE EXCEPTION 'delivery % is %: it cannot become %', OLD.id, OLD.state, NEW.state
@@ -150,7 +150,10 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER deliveries_transitions BEFORE UPDATE ON deliveries FOR EACH ROW EXECUTE FUNCTION check_transition();
+-- Renewing a lease or moving a due time is no transition; a final row takes no update at all.
+CREATE TRIGGER deliveries_transitions BEFORE UPDATE ON deliveries FOR EACH ROW
+    WHEN (OLD.state <> NEW.state OR OLD.state IN ('delivered', 'exhausted', 'cancelled'))
+    EXECUTE FUNCTION check_transition();
 
 -- What is known of a destination at run time: its circuit, shared by all deliverers, and whether it was stopped.
 CREATE TABLE circuits (
