@@ -72,6 +72,9 @@ class Lacking:
     allowed: str
 
 
+Found = tuple[tuple[KeyRow, ...], Lacking | None]  # the versions, and what is wrong; both at once if some are good
+
+
 class Keys:
     """Resolves names of keys to rows, each once, and remembers what their sources lack."""
 
@@ -90,14 +93,14 @@ class Keys:
         return sorted(self._existing)
 
     def rows(self, namespace: str, name: str) -> tuple[KeyRow, ...]:
-        """Return the versions of a key: the last good ones if its source is gone or wrong, none if there never were."""
+        """Return the versions of a key: the last good ones if its source gives none, none if there never were any."""
         where = (namespace, name)
         if where not in self._resolved:
-            found = self._resolve(namespace, name)
-            if isinstance(found, Lacking):
-                self._lacking[where] = found
-                found = tuple(sorted(self._existing.get(where, ()), key=lambda row: row.version))
-            self._resolved[where] = found
+            found, lacking = self._resolve(namespace, name)
+            if lacking is not None:
+                self._lacking[where] = lacking
+            last_good = sorted(self._existing.get(where, ()), key=lambda row: row.version)
+            self._resolved[where] = found or tuple(last_good)
         return self._resolved[where]
 
     def lacking(self, namespace: str, name: str) -> Lacking | None:
@@ -113,25 +116,23 @@ class Keys:
         """Return all versions of the named keys, in the order of their names."""
         return tuple(row for where in sorted(wanted) for row in self.rows(*where))
 
-    def _resolve(self, namespace: str, name: str) -> tuple[KeyRow, ...] | Lacking:
+    def _resolve(self, namespace: str, name: str) -> Found:
         kind, _, bare = name.partition("/")
         if kind == "endpoint":
-            return self._generated(namespace, name, "HMAC-SHA256", None)
+            return self._generated(namespace, name, "HMAC-SHA256", None), None
         if kind == "log":
-            return self._generated(namespace, name, "Ed25519", None)
+            return self._generated(namespace, name, "Ed25519", None), None
         if kind in ("basic", "bearer"):
             return self._credentials(namespace, name, kind, bare)
         key = self._inventory.find(SigningKey, namespace, bare)
         if key is None or name not in (form(key, standard=True), form(key, standard=False)):
-            return Lacking(
-                "SigningKeyNotFound", f"there is no such SigningKey {namespace}/{bare}", "a SigningKey of that name"
-            )
+            wrong_name = f"there is no such SigningKey {namespace}/{bare}"
+            return (), Lacking("SigningKeyNotFound", wrong_name, "a SigningKey of that name")
         if key.spec.secret_ref is None:
-            return self._generated(namespace, name, key.spec.algorithm, key.spec.rotation)
-        entries = self._entries(namespace, key.spec.secret_ref)
-        if isinstance(entries, Lacking):
-            return entries
-        return self._read(namespace, name, key.spec.algorithm, entries, _READERS[kind])
+            return self._generated(namespace, name, key.spec.algorithm, key.spec.rotation), None
+        entries, absent = self._entries(namespace, key.spec.secret_ref)
+        found, wrong = self._read(namespace, name, key.spec.algorithm, entries, _READERS[kind])
+        return found, absent or wrong
 
     def _generated(
         self, namespace: str, name: str, algorithm: Algorithm, schedule: Rotation | None
@@ -143,51 +144,52 @@ class Keys:
         before = [row for row in self._existing.get((namespace, name), ()) if row.algorithm == algorithm]
         return rotation.versions(before, schedule, self._now, make)
 
-    def _credentials(self, namespace: str, name: str, kind: str, bare: str) -> tuple[KeyRow, ...] | Lacking:
+    def _credentials(self, namespace: str, name: str, kind: str, bare: str) -> Found:
         secret, _, named = bare.partition("/")
         reference = SecretReference(name=secret, keys=tuple(named.split(",")) if named else None)
-        entries = self._entries(namespace, reference)
-        if isinstance(entries, Lacking):
-            return entries
+        entries, absent = self._entries(namespace, reference)
         if kind == "basic" and not named and {"username", "password"} <= entries.keys():
             user, password = (entries[part].rstrip(b"\r\n") for part in ("username", "password"))
             entries = {"password": user + b":" + password}
+        read = _user_and_password if kind == "basic" else key_values.literal
         # The row has to name an algorithm; nothing asks a credential for it.
-        return self._read(
-            namespace, name, "HMAC-SHA256", entries, _user_and_password if kind == "basic" else key_values.literal
-        )
+        found, wrong = self._read(namespace, name, "HMAC-SHA256", entries, read)
+        return found, absent or wrong
 
-    def _entries(self, namespace: str, reference: SecretReference) -> dict[str, bytes] | Lacking:
+    def _entries(self, namespace: str, reference: SecretReference) -> tuple[dict[str, bytes], Lacking | None]:
+        """Return the entries that are meant and there, and what is missing."""
+        what = f"Secret {namespace}/{reference.name}"
         secret = self._inventory.find(Secret, namespace, reference.name)
         if secret is None:
-            state = (
-                "cannot be read"
-                if self._inventory.may_exist(Identity("Secret", namespace, reference.name))
-                else "is missing"
-            )
-            allowed = f"a Secret {reference.name} in the namespace {namespace}"
-            return Lacking("SecretNotFound", f"Secret {namespace}/{reference.name} {state}", allowed)
+            unreadable = self._inventory.may_exist(Identity("Secret", namespace, reference.name))
+            wrong = f"{what} {'cannot be read' if unreadable else 'is missing'}"
+            return {}, Lacking("SecretNotFound", wrong, f"a Secret {reference.name} in the namespace {namespace}")
         entries = secret.entries
-        absent = [entry for entry in reference.keys or () if entry not in entries]
-        if absent or not entries:
-            wrong = f"Secret {namespace}/{reference.name} has no entry" + (f" {absent[0]}" if absent else "")
-            return Lacking("SecretEntryNotFound", wrong, ", ".join(entries) or "an entry under data or stringData")
-        return {entry: entries[entry] for entry in reference.keys or entries}
+        meant = reference.keys or tuple(entries)
+        absent = [entry for entry in meant if entry not in entries]
+        if not meant or absent:
+            wrong = f"{what} has no entry {absent[0] if absent else 'at all'}"
+            lacking = Lacking("SecretEntryNotFound", wrong, ", ".join(entries) or "an entry under data or stringData")
+            return {entry: entries[entry] for entry in meant if entry in entries}, lacking
+        return {entry: entries[entry] for entry in meant}, None
 
-    def _read(
-        self, namespace: str, name: str, algorithm: Algorithm, entries: Mapping[str, bytes], read: Read
-    ) -> tuple[KeyRow, ...] | Lacking:
-        """Return a version for each value, known ones under their old number: what left the Secret is dead at once."""
+    def _read(self, namespace: str, name: str, algorithm: Algorithm, entries: Mapping[str, bytes], read: Read) -> Found:
+        """Return a version for each good value, known ones under their old number, and what is wrong with a bad one.
+
+        What is not among the entries any more is dead at once, even if something is wrong with those that are left: a
+        key that is taken out of the Secret has been revoked.
+        """
         before = self._existing.get((namespace, name), [])
         newest = max((row.version for row in before), default=0)
         rows: list[KeyRow] = []
+        lacking: Lacking | None = None
         for entry, text in entries.items():
             try:
                 value = read(text)
             except KeyValueError as error:
-                return Lacking(
-                    "InvalidKey", f"entry {entry} of the Secret is no such key: {error.wrong}", error.allowed
-                )
+                wrong = f"entry {entry} of the Secret is no such key: {error.wrong}"
+                lacking = lacking or Lacking("InvalidKey", wrong, error.allowed)
+                continue
             if _find(rows, value, algorithm) is not None:
                 continue
             row = _find(before, value, algorithm)
@@ -195,7 +197,7 @@ class Keys:
                 newest += 1
                 row = self._row(namespace, name, newest, algorithm, value, self._now - rotation.BACKDATE)
             rows.append(row)
-        return tuple(rows)
+        return tuple(rows), lacking
 
     def _row(
         self, namespace: str, name: str, version: int, algorithm: Algorithm, value: KeyValue, not_before: datetime

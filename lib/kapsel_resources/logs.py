@@ -24,10 +24,10 @@ def plan_log(
     mine: list[AttestationLog] = []
     problems: list[Problem] = []
     for log in inventory.all(AttestationLog):
-        belongs = _belongs(chosen, inventory, log)
-        if isinstance(belongs, Problem):
-            problems.append(belongs)
-        elif belongs:
+        verdict = belongs(chosen, inventory, log)
+        if isinstance(verdict, Problem):
+            problems.append(verdict)
+        elif verdict:
             mine.append(log)
     if len(mine) > 1:
         return previous, [*problems, *(_one_of_several(log, mine) for log in mine)]
@@ -42,7 +42,7 @@ def plan_log(
     return _row(relay.namespace, relay.name, _origin(relay.namespace, relay.name), None, _DEFAULT), problems
 
 
-def _belongs(chosen: Chosen, inventory: Inventory, log: AttestationLog) -> bool | Problem:
+def belongs(chosen: Chosen, inventory: Inventory, log: AttestationLog) -> bool | Problem:
     """Whether a log is that of the Relay. Who runs the Relay runs its log: other namespaces that use it have no say."""
     identity, reference = log.identity, log.spec.relay_ref
     if chosen.is_implicit or identity.namespace == chosen.identity.namespace:

@@ -15,32 +15,19 @@ from uuid import UUID
 
 from kapsel_resources.endpoints import EndpointRows, Surroundings, plan_endpoint
 from kapsel_resources.inventory import Inventory
-from kapsel_resources.keys import Entropy, Keys, form, signing_key_of
-from kapsel_resources.kinds.attestation_log import AttestationLog
+from kapsel_resources.keys import Entropy, Keys, form
 from kapsel_resources.kinds.model import Identity
-from kapsel_resources.kinds.relay import Relay
 from kapsel_resources.kinds.replay import Replay
-from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_resources.logs import plan_log
 from kapsel_resources.manifests import Resource
 from kapsel_resources.problems import Problem
 from kapsel_resources.relays import Chosen, allows, carries, choose
+from kapsel_resources.statuses import Status, concerned, statuses
 from kapsel_store.rows import Configuration, DestinationRow, LogRow
 
 _REVOKED: Final = "NamespaceNotAllowed"
-_KINDS: Final = (Relay, WebhookEndpoint, RetryPolicy, SigningKey, AttestationLog, Replay)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What `kubectl get` would say of one resource as soon as the data plane has loaded the plan."""
-
-    resource: Identity
-    stalled: bool  # only its author can help: nothing will be tried until the manifest or what it refers to changes
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +59,8 @@ def plan(
     chosen = choose(inventory, relay, existing.relay)
     if not isinstance(chosen, Chosen):
         problems = [*inventory.problems, *([chosen] if isinstance(chosen, Problem) else [])]
-        return _result(inventory, existing, problems)
+        kept = replace(existing, generation=0)
+        return Plan(configuration=kept, problems=tuple(problems), statuses=statuses(kept, inventory, problems, ()))
     keys = Keys(inventory, existing.keys, now, entropy)
     log, problems = plan_log(chosen, inventory, keys, existing.log)
     endpoints, more = _plan_endpoints(chosen, inventory, keys, existing, log, entropy)
@@ -87,7 +75,9 @@ def plan(
         keys=keys.select(wanted),
         log=log,
     )
-    return _result(inventory, configuration, [*inventory.problems, *problems])
+    problems = [*inventory.problems, *problems]
+    told = statuses(configuration, inventory, problems, concerned(chosen, inventory))
+    return Plan(configuration=configuration, problems=tuple(problems), statuses=told)
 
 
 def _plan_endpoints(
@@ -189,43 +179,3 @@ def _never_runs(replay: Replay) -> Problem:
         wrong="nothing carries out a Replay yet",
         allowed="`kapsel retry ID`, for one delivery at a time",
     )
-
-
-def _result(inventory: Inventory, configuration: Configuration, problems: list[Problem]) -> Plan:
-    configuration = replace(configuration, generation=0)
-    running = {
-        *(Identity("WebhookEndpoint", row.namespace, row.name) for row in configuration.endpoints),
-        *(
-            Identity("SigningKey", row.namespace, name)
-            for row in configuration.keys
-            if (name := signing_key_of(row.name))
-        ),
-    }
-    if configuration.log is not None:
-        running.add(Identity("AttestationLog", configuration.log.namespace, configuration.log.name))
-    blamed: dict[Identity, list[Problem]] = {}
-    for problem in problems:
-        blamed.setdefault(problem.resource, []).append(problem)
-    statuses = []
-    for one in (
-        {resource.identity for kind in _KINDS for resource in inventory.all(kind)} | inventory.broken | set(blamed)
-    ):
-        if one in blamed:
-            reason, words = blamed[one][0].reason, "; ".join(str(problem) for problem in blamed[one])
-        elif one in inventory.broken:
-            reason, words = "InvalidManifest", "the manifest has a problem"
-        else:
-            statuses.append(Status(resource=one, stalled=False, reason="Accepted", message=""))
-            continue
-        statuses.append(Status(resource=one, stalled=True, reason=reason, message=words + _ending(one, running)))
-    return Plan(
-        configuration=configuration,
-        problems=tuple(problems),
-        statuses=tuple(sorted(statuses, key=lambda status: status.resource)),
-    )
-
-
-def _ending(resource: Identity, running: set[Identity]) -> str:
-    if resource.kind not in ("WebhookEndpoint", "SigningKey", "AttestationLog"):
-        return ""
-    return "; its last good configuration stays in force" if resource in running else "; it is not in force"

@@ -3,17 +3,19 @@
 Which addresses may be reached is another question: the deliverer answers it when it connects.
 """
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
 LONGEST: Final = 2048
+_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")  # RFC 3986, so that all parsers agree
 ALLOWED: Final = "an absolute URL such as https://billing.example.com/hooks"
 
 
 def wrong(url: str) -> str | None:
     """Return what is wrong with a destination's URL, or None."""
-    if any(not "!" <= character <= "~" for character in url):
-        return "the URL holds blanks, control or non-ASCII characters"
+    if not _CHARACTERS.fullmatch(url):
+        return "the URL holds a character that must be percent-encoded"
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -295,7 +295,7 @@ def test_an_endpoint_with_a_problem_keeps_its_last_good_rows(run, endpoint, dest
     assert other.suspend
     assert planned.configuration.destinations[0] == good.destinations[0]
     assert _status(planned, ENDPOINT).stalled
-    assert _status(planned, ENDPOINT).message.endswith("its last good configuration stays in force")
+    assert _status(planned, ENDPOINT).message.endswith("what was good of it stays in force")
 
 
 def test_an_endpoint_that_never_was_good_is_left_out_with_its_key(run, endpoint):
@@ -360,6 +360,18 @@ def test_a_secret_that_gives_no_key_is_a_problem_of_the_signing_key(run, secret,
     planned = run(secret("s", **entries), key(entries=named))
 
     assert _said(planned) == [(reason, "spec.secretRef")]
+
+
+@pytest.mark.parametrize("left", [{"b": "good"}, {"b": "good", "c": ""}])
+def test_a_revoked_key_is_dead_even_if_something_is_wrong_with_the_rest(run, endpoint, secret, key, left):
+    github = endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    named = key(entries=["a", "b"]) if "c" not in left else key()
+    good = run(secret("s", a="leaked", b="good"), named, github).configuration
+
+    planned = run(secret("s", **left), named, github, existing=good)
+
+    assert [row.secret for row in _versions(planned, "literal/k")] == [b"good"]
+    assert [problem.resource.kind for problem in planned.problems] == ["SigningKey"]
 
 
 def test_a_wrong_whsec_text_is_a_problem_only_where_it_must_be_decoded(run, endpoint, secret, key):
@@ -469,6 +481,8 @@ def test_each_relay_carries_its_own_endpoints(run, endpoint, resource):
 
     assert [row.name for row in planned.configuration.endpoints] == ["one"]
     assert planned.configuration.log.origin == "kapsel.local/shop/a"
+    accepted = [status.resource.name for status in planned.statuses if status.reason == "Accepted"]
+    assert accepted == ["a", "one"]
     assert sorted((problem.resource.name, problem.reason) for problem in planned.problems) == [
         ("lost", "RelayNotFound"),
         ("none", "RelayAmbiguous"),
