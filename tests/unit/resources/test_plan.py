@@ -201,6 +201,39 @@ def test_a_key_that_changes_its_source_never_passes_for_the_old_one(run, resourc
     assert b"leaked" not in [row.secret for row in second.configuration.keys]
 
 
+def test_a_generated_key_that_changes_its_algorithm_is_made_anew(run, resource):
+    def generated(algorithm):
+        return resource("SigningKey", "k", {"algorithm": algorithm, "source": "Generate"})
+
+    first = run(generated("HMAC-SHA256")).configuration
+    second = run(generated("Ed25519"), existing=first)
+
+    assert [(row.algorithm, len(row.public)) for row in _versions(second, "generated/k")] == [("Ed25519", 32)]
+
+
+def test_two_entries_with_the_same_value_are_one_version(run, endpoint, secret, key):
+    planned = run(
+        secret("s", a="same", b="same"), key(), endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    )
+
+    assert len(_versions(planned, "literal/k")) == 1
+
+
+def test_the_number_of_a_version_is_never_given_to_another_one_that_is_live(run, endpoint, secret, key):
+    github = endpoint(verification={"github": {"signingKeyRef": {"name": "k"}}})
+    existing = EMPTY
+    for entries in ({"a": "1", "b": "2"}, {"b": "2"}, {"b": "2", "c": "3"}):
+        existing = run(secret("s", **entries), key(), github, existing=existing).configuration
+
+    assert [(row.version, row.secret) for row in existing.keys if row.name == "literal/k"] == [(2, b"2"), (3, b"3")]
+
+
+def test_the_order_of_paths_is_no_change(run, endpoint):
+    first = run(endpoint(paths=["Name", "Id"])).configuration
+
+    assert run(endpoint(paths=["Id", "Name"]), existing=first).configuration == first
+
+
 @pytest.mark.parametrize(
     ("scheme", "entries", "keys", "name", "secrets"),
     [
