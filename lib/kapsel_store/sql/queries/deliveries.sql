@@ -1,18 +1,19 @@
 -- name: claim
 -- For each destination its oldest due deliveries, at most as many as it has room for, so that no destination's backlog
 -- hides another's. The lease counts by the database's clock: deliverers need not agree on the time.
-WITH due AS MATERIALIZED (
-    SELECT d.id
-    FROM unnest($1::uuid[], $2::int[]) AS want (destination_id, room),
-    LATERAL (
-        SELECT id FROM deliveries_live
-        WHERE state = 'pending' AND destination_id = want.destination_id AND due_at <= now()
-        ORDER BY due_at LIMIT want.room FOR UPDATE SKIP LOCKED
-    ) AS d
-), claimed AS (
+WITH claimed AS (
     UPDATE deliveries_live AS d
     SET state = 'sending', attempts = d.attempts + 1, lease_id = $3, lease_expires_at = now() + $4
-    FROM due WHERE d.id = due.id AND d.state = 'pending'
+    -- By place, not by id: these rows are locked, so they stay there, and no plan can turn this into a scan.
+    WHERE d.ctid = ANY (ARRAY(
+        SELECT due.place
+        FROM unnest($1::uuid[], $2::int[]) AS want (destination_id, room),
+        LATERAL (
+            SELECT ctid AS place FROM deliveries_live
+            WHERE state = 'pending' AND destination_id = want.destination_id AND due_at <= now()
+            ORDER BY due_at LIMIT want.room FOR UPDATE SKIP LOCKED
+        ) AS due
+    )) AND d.state = 'pending'
     RETURNING d.id, d.event_id, d.endpoint_id, d.destination_id, d.attempts, d.created_at, d.expires_at
 )
 SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, c.created_at, c.expires_at,
