@@ -1,0 +1,119 @@
+"""What people may do: retry, cancel, resume. Each change and its audit entry are one transaction.
+
+Who did it is the address alone in this version, because nobody is asked for a name yet; `_actor` is the one place that
+decides it.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from aiohttp import web
+
+from kapsel_console import documents
+from kapsel_console.context import CONTEXT, Route, answer
+from kapsel_console.errors import ProblemError
+from kapsel_console.parameters import Parameters, path_id
+from kapsel_store import audit, circuits, deliveries, endpoints
+from kapsel_store.circuits import CircuitRow
+from kapsel_store.database import DELIVERIES_CHANNEL, notify
+from kapsel_store.deliveries import NotRetried
+
+
+async def retry(request: web.Request) -> web.Response:
+    """Make a new delivery of one that has ended."""
+    Parameters(request)
+    delivery_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
+        made = await deliveries.retry(connection, delivery_id)
+        if isinstance(made, NotRetried):
+            raise _not_retried(made, str(delivery_id))
+        await audit.write(
+            connection,
+            actor=_actor(request),
+            action="delivery.retry",
+            subject=f"delivery {delivery_id}",
+            detail={"made": str(made)},
+        )
+        await notify(connection, DELIVERIES_CHANNEL)
+        row = await deliveries.get(connection, made)
+    # A crash before the commit made nothing; after it, the new delivery is in the queue and will be found by polling.
+    assert row is not None  # noqa: S101 - it was made in this transaction
+    return answer(documents.delivery(row), status=201, headers={"Location": f"/api/v1/deliveries/{made}"})
+
+
+def _not_retried(result: NotRetried, delivery_id: str) -> ProblemError:
+    match result.reason:
+        case "unknown":
+            return ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
+        case "not_final":
+            return ProblemError("delivery_not_final", f"delivery {delivery_id} is still being tried; it needs no retry")
+        case _:
+            return ProblemError(
+                "destination_removed", f"the destination of delivery {delivery_id} is gone from the configuration"
+            )
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """End a delivery that waits."""
+    Parameters(request)
+    delivery_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
+        cancelled = await deliveries.cancel(connection, delivery_id)
+        row = await deliveries.get(connection, delivery_id)
+        if row is None:
+            raise ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
+        if not cancelled:
+            state = "being claimed at this moment" if row.state == "pending" else row.state
+            raise ProblemError(
+                "delivery_not_pending", f"delivery {delivery_id} is {state}; only pending ones can be cancelled"
+            )
+        await audit.write(
+            connection, actor=_actor(request), action="delivery.cancel", subject=f"delivery {delivery_id}"
+        )
+    return answer(documents.delivery(row))
+
+
+async def resume(request: web.Request) -> web.Response:
+    """Close the circuit of a destination, and undo that it was stopped."""
+    Parameters(request)
+    destination_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
+        named = await endpoints.destination(connection, destination_id)
+        if named is None:
+            raise ProblemError("unknown_destination", f"there is no destination {destination_id}")
+        title = f"{named.namespace}/{named.endpoint}/{named.name}"
+        if named.suspend:
+            raise ProblemError("destination_suspended", f"{title} is suspended; set suspend: false in its manifest")
+        after = None
+        if await circuits.load(connection, [destination_id]):  # a circuit without a row has never left its first state
+            before, after = await circuits.change(connection, destination_id, fresh)
+            if after != before:
+                await audit.write(
+                    connection,
+                    actor=_actor(request),
+                    action="destination.resume",
+                    subject=f"destination {title}",
+                    detail={"id": str(destination_id), "was": documents.circuit(before)},
+                )
+                await notify(connection, DELIVERIES_CHANNEL)
+    return answer({"id": str(destination_id), "destination": title, "circuit": documents.circuit(after)})
+
+
+def fresh(circuit: CircuitRow, now: datetime) -> CircuitRow:
+    """Return the circuit as on the first day, if anything keeps deliveries back; else as it is."""
+    if circuit.state == "closed" and circuit.disabled_at is None:
+        return circuit
+    return CircuitRow(destination_id=circuit.destination_id, window_started_at=now)
+
+
+def _actor(request: web.Request) -> str:
+    return f"anonymous@{request.remote or 'unknown'}"
+
+
+ROUTES: Final = (
+    Route(method="POST", path="/api/v1/deliveries/{id}/retry", handler=retry, says="deliver again one that has ended"),
+    Route(method="POST", path="/api/v1/deliveries/{id}/cancel", handler=cancel, says="end one that is pending"),
+    Route(
+        method="POST", path="/api/v1/destinations/{id}/resume", handler=resume, says="try a stopped destination again"
+    ),
+)

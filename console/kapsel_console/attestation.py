@@ -1,0 +1,213 @@
+"""Heads, proofs and keys of the log, for people and for kapsel-verify. Nothing is trusted because it comes from here.
+
+Proofs are made by kapsel_tlog.prover; the forms are those of kapsel_verifier. The tiles are in `tiles`.
+"""
+
+import logging
+from datetime import datetime
+from typing import Final
+
+from aiohttp import web
+
+from kapsel_console import documents
+from kapsel_console.context import CONTEXT, Route, answer
+from kapsel_console.errors import ProblemError
+from kapsel_console.parameters import Parameters, path_id
+from kapsel_store import tlog
+from kapsel_store.configuration import Source
+from kapsel_store.database import Connection
+from kapsel_store.ids import milliseconds
+from kapsel_store.tlog import HeadRow
+from kapsel_tlog import prover
+from kapsel_tlog.errors import DamagedTreeError
+from kapsel_tlog.prover import Erased, NotYetIntegrated, NotYetPublished, Unknown
+from kapsel_verifier.keys import TrustedKey, encode_key_set
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
+from kapsel_verifier.proof import Proof
+from kapsel_verifier.sth import SignedTreeHead
+
+INTEGRATION_RETRY: Final = 1  # seconds
+PUBLICATION_RETRY: Final = 2
+HEAD_RETRY: Final = 2
+
+logger = logging.getLogger(__name__)
+
+
+async def newest_head(connection: Connection) -> HeadRow:
+    """Return the newest published head; raise ProblemError while there is none."""
+    head = await tlog.latest_head(connection)
+    if head is None:
+        raise ProblemError("no_head", "nothing has been published yet; try again", retry_after=HEAD_RETRY)
+    return head
+
+
+def origin_of(head: HeadRow) -> str:
+    """Return the name of the log that a head is of."""
+    return head.checkpoint.partition("\n")[0]
+
+
+async def sth(request: web.Request) -> web.Response:
+    """Answer with the newest head in its small form."""
+    Parameters(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        head = await newest_head(connection)
+    key = VerifierKey(origin_of(head), head.public_key)
+    checkpoint = Checkpoint.parse(Note.parse(head.checkpoint.encode()).text)
+    return answer(SignedTreeHead.of(key, checkpoint, head.timestamp_ms, head.sth_signature).to_json())
+
+
+async def logs(request: web.Request) -> web.Response:
+    """Answer with every log, its newest head, and how many attempts wait for a leaf."""
+    Parameters(request)
+    context = request.app[CONTEXT]
+    async with context.storage.connection() as connection:
+        states = await tlog.states(connection)
+        items = [documents.log(state, await tlog.latest_head(connection, state.id)) for state in states]
+        waiting, age = await tlog.pending_count(connection, context.now())
+    return answer(
+        {"items": items, "waiting_attempts": waiting, "oldest_waiting_seconds": max(age.total_seconds(), 0.0)}
+    )
+
+
+async def proof(request: web.Request) -> web.Response:
+    """Answer with the proof file of an attempt, 202 before it can be made."""
+    Parameters(request)
+    found = await _proof(request)
+    return found if isinstance(found, web.Response) else _file(found)
+
+
+async def download(request: web.Request) -> web.Response:
+    """Answer with the same bytes as a file to keep."""
+    Parameters(request)
+    found = await _proof(request)
+    if isinstance(found, web.Response):
+        return found
+    file = _file(found)
+    file.headers["Content-Disposition"] = f'attachment; filename="kapsel-proof-{path_id(request)}.json"'
+    return file
+
+
+async def _proof(request: web.Request) -> Proof | web.Response:
+    attempt_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        try:
+            found = await prover.proof_for_attempt(connection, attempt_id)
+        except DamagedTreeError as error:
+            raise damaged(error) from error
+    match found:
+        case Unknown():
+            raise ProblemError("unknown_attempt", f"there is no attempt {attempt_id}, or its retention is over")
+        case Erased(leaf_index=index):
+            raise ProblemError(
+                "leaf_erased",
+                f"what leaf {index} said was erased; its hash still stands in the log",
+                members={"erased": True, "leaf_index": index},
+            )
+        case NotYetIntegrated():
+            return _wait("not_integrated", "the attempt waits for its leaf", INTEGRATION_RETRY)
+        case NotYetPublished(leaf_index=index):
+            return _wait("not_published", f"leaf {index} waits for a signed head over it", PUBLICATION_RETRY)
+    return found
+
+
+def damaged(error: DamagedTreeError) -> ProblemError:
+    """Return the problem of a log whose tiles do not make its tree; it is logged, since somebody must look."""
+    logger.error("the stored log does not hold together: %s", error)
+    return ProblemError("log_damaged", "the tiles do not make the tree they belong to; no proof can be given")
+
+
+def _wait(status: str, detail: str, seconds: int) -> web.Response:
+    return answer({"status": status, "detail": detail}, status=202, headers={"Retry-After": str(seconds)})
+
+
+def _file(found: Proof) -> web.Response:
+    # The bytes never change, but they may be erased: nobody is to keep them unasked.
+    return web.Response(
+        body=found.encode(), headers={"Content-Type": "application/json", "Cache-Control": "private, no-store"}
+    )
+
+
+async def consistency(request: web.Request) -> web.Response:
+    """Answer with the proof that one published size of the log is the beginning of another."""
+    asked = Parameters(request, "old_size", "new_size")
+    old, new = asked.size("old_size"), asked.size("new_size")
+    if old is None:
+        raise ProblemError("parameter_invalid", "old_size is missing: the number of leaves that you know of")
+    async with request.app[CONTEXT].storage.connection() as connection:
+        head = await newest_head(connection)
+        new = head.tree_size if new is None else new
+        if new > head.tree_size:
+            raise ProblemError(
+                "not_published",
+                f"new_size is {new}, but the newest head has {head.tree_size} leaves",
+                retry_after=PUBLICATION_RETRY,
+            )
+        if old > new:
+            raise ProblemError("parameter_invalid", f"old_size is {old}; allowed: at most new_size, which is {new}")
+        try:
+            nodes = await prover.consistency(connection, head.log_id, old, new)
+        except DamagedTreeError as error:
+            raise damaged(error) from error
+    return answer({"origin": origin_of(head), "old_size": old, "new_size": new, "proof": documents.hashes(nodes)})
+
+
+async def keys(request: web.Request) -> web.Response:
+    """Answer with the public keys of the log, in the form that kapsel-verify --keys reads."""
+    Parameters(request)
+    context = request.app[CONTEXT]
+    if not context.source.loaded:
+        raise ProblemError("not_ready", "the configuration has not been loaded yet; try again", retry_after=HEAD_RETRY)
+    found = {(key.name, key.public_key): key for key in declared_keys(context.source)}
+    async with context.storage.connection() as connection:
+        for state in await tlog.states(connection):
+            head = await tlog.latest_head(connection, state.id)
+            # A key that has left the configuration, or a log that has: what they signed still stands.
+            if head is not None:
+                found.setdefault(
+                    (state.origin, head.public_key), TrustedKey(public_key=head.public_key, name=state.origin)
+                )
+    return web.Response(
+        body=encode_key_set(found.values()),
+        headers={"Content-Type": "application/json", "Cache-Control": "public, max-age=60"},
+    )
+
+
+def declared_keys(source: Source) -> list[TrustedKey]:
+    """Return every version of the log's key that the configuration has, each with the time in which it signs."""
+    log = source.current.log
+    if log is None:
+        return []
+    return [
+        TrustedKey(
+            public_key=key.public,
+            name=log.origin,
+            not_before_ms=_milliseconds(key.not_before),
+            not_after_ms=_milliseconds(key.not_after),
+        )
+        for key in source.current.keys
+        if (key.namespace, key.name, key.algorithm) == (log.namespace, log.key_name, "Ed25519")
+        and key.public is not None
+    ]
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else max(milliseconds(moment), 0)
+
+
+ROUTES: Final = (
+    Route(path="/api/v1/attestation/log", handler=logs, says="the log, its newest head, and what waits for a leaf"),
+    Route(path="/api/v1/attestation/sth", handler=sth, says="the newest signed tree head"),
+    Route(
+        path="/api/v1/attestation/proof/{id}",
+        handler=proof,
+        says="the proof file of an attempt; 202 until it can be made",
+    ),
+    Route(path="/api/v1/attestation/download-proof/{id}", handler=download, says="the same as a file to keep"),
+    Route(
+        path="/api/v1/attestation/consistency-proof",
+        handler=consistency,
+        says="that one size of the log begins another (old_size, new_size)",
+    ),
+    Route(path="/api/v1/attestation/keys", handler=keys, says="the public keys of the log, for kapsel-verify --keys"),
+    Route(path="/.well-known/kapsel/keys.json", handler=keys, says="the same, where auditors look for it"),
+)

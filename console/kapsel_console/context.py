@@ -1,0 +1,50 @@
+"""What every handler works with: the context of the application, the shape of a route, and JSON answers."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from kapsel_console.storage import Storage
+from kapsel_store.configuration import Source
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What one console process has."""
+
+    storage: Storage
+    source: Source
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route, and what the index says of it."""
+
+    path: str
+    handler: Handler
+    says: str
+    method: str = "GET"
+
+
+CONTEXT: Final = web.AppKey("context", Context)
+
+
+def answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return JSON that nobody may keep: the next look may show something else."""
+    return web.Response(
+        status=status,
+        body=(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode(errors="surrogatepass"),
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def listing(items: list[dict[str, Any]], following: str | None) -> web.Response:
+    """Return one page of a list; `following` is the cursor of the next one, None on the last."""
+    return answer({"items": items, "next": following})

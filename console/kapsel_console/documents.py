@@ -1,0 +1,244 @@
+"""Rows as JSON: ids as text, times as ISO 8601 in UTC, hashes in hex, bytes in base64 and, if they are text, as text.
+
+The shapes are an interface: members are added, never renamed. Secrets have no member here: of the headers that a
+manifest adds to a delivery only the names are shown, since their values are often tokens.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kapsel_resources import durations
+from kapsel_store.attempts import ListedAttempt
+from kapsel_store.circuits import CircuitRow
+from kapsel_store.deliveries import DeliveryRow
+from kapsel_store.endpoints import MOST_COUNTED, ListedDestination, ListedEndpoint
+from kapsel_store.events import EventRow, StoredEvent
+from kapsel_store.processes import ProcessRow
+from kapsel_store.rows import RateLimit
+from kapsel_store.states import FINAL
+from kapsel_store.tlog import HeadRow, LogState
+
+Document = dict[str, Any]
+
+
+def endpoint(listed: ListedEndpoint, processes: Iterable[ProcessRow]) -> Document:
+    """Return an endpoint with its destinations, and whether every process has loaded it."""
+    row = listed.row
+    generation = max([listed.generation, *(one.generation for one in listed.destinations)])
+    ready, reason = readiness(generation, processes)
+    paths = {"Id": f"/ingest/{row.id}", "Name": f"/ingest/{row.namespace}/{row.name}"}
+    oldest = [one.oldest_pending for one in listed.destinations if one.oldest_pending is not None]
+    return {
+        "id": str(row.id),
+        "namespace": row.namespace,
+        "name": row.name,
+        "generation": generation,
+        "ready": ready,
+        "reason": reason,
+        "suspend": row.suspend,
+        "verification": row.verification.scheme,
+        "idempotency": None if row.idempotency is None else row.idempotency.source,
+        "rate_limit": _rate_limit(row.rate_limit),
+        "max_body_bytes": row.max_body_bytes,
+        "retention": durations.text(row.retention),
+        "ingest_paths": [paths[path] for path in row.paths],
+        "pending": sum(min(one.pending, MOST_COUNTED) for one in listed.destinations),
+        "pending_more": any(one.pending > MOST_COUNTED for one in listed.destinations),
+        "sending": sum(one.sending for one in listed.destinations),
+        "oldest_pending_at": _time(min(oldest, default=None)),
+        "destinations": [_destination(one) for one in listed.destinations],
+    }
+
+
+def readiness(generation: int, processes: Iterable[ProcessRow]) -> tuple[bool, str]:
+    """Return whether every live receiver and deliverer has loaded a generation, and a word for why or why not."""
+    for component, missing in (("receiver", "NoReceiver"), ("deliverer", "NoDeliverer")):
+        loaded = [process.generation >= generation for process in processes if process.component == component]
+        if not loaded:
+            return False, missing
+        if not all(loaded):
+            return False, "Loading"
+    return True, "Loaded"
+
+
+def _destination(listed: ListedDestination) -> Document:
+    row = listed.row
+    return {
+        "id": str(row.id),
+        "name": row.name,
+        "url": row.url,
+        "headers": [name for name, _ in row.headers],
+        "generation": listed.generation,
+        "suspend": row.suspend,
+        "timeout": durations.text(row.timeout),
+        "max_in_flight": row.max_in_flight,
+        "rate_limit": _rate_limit(row.rate_limit),
+        "max_attempts": row.policy.max_attempts,
+        "max_age": durations.text(row.policy.max_age),
+        "pending": min(listed.pending, MOST_COUNTED),
+        "pending_more": listed.pending > MOST_COUNTED,
+        "sending": listed.sending,
+        "oldest_pending_at": _time(listed.oldest_pending),
+        "circuit": circuit(listed.circuit),
+    }
+
+
+def circuit(row: CircuitRow | None) -> Document:
+    """Return what is known of the other side; None is a circuit that never left its first state."""
+    if row is None:
+        return {"state": "closed", "open_until": None, "disabled_at": None, "disabled_reason": None}
+    return {
+        "state": row.state if row.disabled_at is None else "disabled",
+        "open_until": _time(row.open_until),
+        "disabled_at": _time(row.disabled_at),
+        "disabled_reason": row.disabled_reason,
+    }
+
+
+def event(row: EventRow) -> Document:
+    """Return an event as a list shows it."""
+    return {
+        "id": str(row.id),
+        "endpoint": f"{row.namespace}/{row.name}",
+        "endpoint_id": str(row.endpoint_id),
+        "received_at": _time(row.received_at),
+        "content_type": row.content_type,
+        "size": row.size,
+        "body_hash": row.body_hash.hex(),
+        "correlation_id": row.correlation_id,
+    }
+
+
+def whole_event(row: StoredEvent) -> Document:
+    """Return an event with its headers and body; the body is null once it was erased."""
+    listed = EventRow(
+        id=row.id,
+        endpoint_id=row.endpoint_id,
+        namespace=row.namespace,
+        name=row.name,
+        received_at=row.received_at,
+        content_type=row.content_type,
+        size=None if row.body is None else len(row.body),
+        body_hash=row.body_hash,
+        correlation_id=row.correlation_id,
+    )
+    return {**event(listed), "headers": json.loads(row.headers), **_body("body", row.body)}
+
+
+def delivery(row: DeliveryRow) -> Document:
+    """Return a delivery; one that has ended is due no more."""
+    return {
+        "id": str(row.id),
+        "event_id": str(row.event_id),
+        "endpoint": f"{row.namespace}/{row.name}",
+        "endpoint_id": str(row.endpoint_id),
+        "destination": row.destination,
+        "destination_id": str(row.destination_id),
+        "state": str(row.state),
+        "attempts": row.attempts,
+        "created_at": _time(row.created_at),
+        "due_at": None if row.state in FINAL else _time(row.due_at),
+        "expires_at": _time(row.expires_at),
+        "finished_at": _time(row.finished_at),
+        "last_reason": row.last_reason,
+        "replay_of": None if row.replay_of is None else str(row.replay_of),
+    }
+
+
+def attempt(listed: ListedAttempt) -> Document:
+    """Return an attempt as a list shows it."""
+    row = listed.attempt
+    return {
+        "id": str(row.id),
+        "delivery_id": str(row.delivery_id),
+        "event_id": str(row.event_id),
+        "endpoint": f"{listed.namespace}/{listed.name}",
+        "endpoint_id": str(row.endpoint_id),
+        "destination": listed.destination,
+        "destination_id": str(row.destination_id),
+        "number": row.number,
+        "started_at": _time(row.started_at),
+        "duration_ms": row.duration / timedelta(milliseconds=1),
+        "outcome": row.outcome,
+        "reason": row.reason,
+        "url": row.url,
+        "payload_hash": row.payload_hash.hex(),
+        "payload_commitment": _hex(row.payload_commitment),
+        "signature_digest": _hex(row.signature_digest),
+        "response_status": row.response_status,
+        "response_size": row.response_size,
+        "response_digest": _hex(row.response_digest),
+        "leaf_index": listed.leaf_index,
+    }
+
+
+def whole_attempt(listed: ListedAttempt) -> Document:
+    """Return an attempt with the response as far as it was kept."""
+    row = listed.attempt
+    return {
+        **attempt(listed),
+        "response_headers": None if row.response_headers is None else json.loads(row.response_headers),
+        **_body("response_body", row.response_body),
+    }
+
+
+def process(row: ProcessRow) -> Document:
+    """Return a live process."""
+    return {
+        "component": row.component,
+        "instance": row.instance,
+        "address": row.address,
+        "generation": row.generation,
+        "started_at": _time(row.started_at),
+        "seen_at": _time(row.seen_at),
+    }
+
+
+def log(state: LogState, head: HeadRow | None) -> Document:
+    """Return a log and its newest head."""
+    return {
+        "origin": state.origin,
+        "tree_size": state.tree_size,
+        "root_hash": state.root.hex(),
+        "frozen_reason": state.frozen_reason,
+        "head": None
+        if head is None
+        else {
+            "tree_size": head.tree_size,
+            "root_hash": head.root.hex(),
+            "timestamp": _time(datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)),
+            "public_key": head.public_key.hex(),
+        },
+    }
+
+
+def hashes(nodes: Sequence[bytes]) -> list[str]:
+    """Return the hashes of a proof."""
+    return [node.hex() for node in nodes]
+
+
+def _rate_limit(limit: RateLimit | None) -> Document | None:
+    return None if limit is None else {"requests_per_second": limit.requests_per_second, "burst": limit.burst}
+
+
+def _body(name: str, content: bytes | None) -> Document:
+    if content is None:
+        return {f"{name}_base64": None, f"{name}_text": None}
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = None
+    return {f"{name}_base64": base64.b64encode(content).decode(), f"{name}_text": text}
+
+
+def _time(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _hex(digest: bytes | None) -> str | None:
+    return None if digest is None else digest.hex()

@@ -1,0 +1,159 @@
+"""Lists and single items: endpoints, events, deliveries, attempts, processes. Nothing here changes anything."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from aiohttp import web
+
+from kapsel_console import documents
+from kapsel_console.context import CONTEXT, Route, answer, listing
+from kapsel_console.errors import ProblemError
+from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id
+from kapsel_store import attempts, deliveries, endpoints, events, processes
+from kapsel_store.database import Connection
+
+
+async def list_endpoints(request: web.Request) -> web.Response:
+    """Answer with endpoints by name."""
+    asked = Parameters(request, "namespace", "name", "limit", "cursor")
+    limit, after = asked.limit(), asked.name_cursor()
+    async with request.app[CONTEXT].storage.connection() as connection:
+        found = await endpoints.page(
+            connection, limit=limit + 1, after=after, namespace=asked.text("namespace"), name=asked.text("name")
+        )
+        alive = await processes.list_live(connection)
+    last = found[limit - 1].row if len(found) > limit else None
+    return listing(
+        [documents.endpoint(one, alive) for one in found[:limit]],
+        None if last is None else name_cursor(last.namespace, last.name),
+    )
+
+
+async def list_events(request: web.Request) -> web.Response:
+    """Answer with the newest events first."""
+    asked = Parameters(request, "endpoint", "since", "limit", "cursor")
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
+    async with request.app[CONTEXT].storage.connection() as connection:
+        endpoint_id = await _endpoint_id(connection, asked)
+        rows = await events.page(connection, limit=limit + 1, before=before, since=since, endpoint_id=endpoint_id)
+    return _newest_first([documents.event(row) for row in rows], limit)
+
+
+async def get_event(request: web.Request) -> web.Response:
+    """Answer with one event, headers and body included."""
+    Parameters(request)
+    event_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        row = await events.get(connection, event_id)
+    if row is None:
+        raise ProblemError("unknown_event", f"there is no event {event_id}, or its retention is over")
+    return answer(documents.whole_event(row))
+
+
+async def list_deliveries(request: web.Request) -> web.Response:
+    """Answer with the newest deliveries first."""
+    asked = Parameters(request, "state", "endpoint", "event", "since", "limit", "cursor")
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
+    states, event_id = asked.states(), asked.id("event")
+    async with request.app[CONTEXT].storage.connection() as connection:
+        endpoint_id = await _endpoint_id(connection, asked)
+        rows = await deliveries.page(
+            connection,
+            limit=limit + 1,
+            before=before,
+            since=since,
+            states=states,
+            endpoint_id=endpoint_id,
+            event_id=event_id,
+        )
+    return _newest_first([documents.delivery(row) for row in rows], limit)
+
+
+async def get_delivery(request: web.Request) -> web.Response:
+    """Answer with one delivery."""
+    Parameters(request)
+    delivery_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        row = await deliveries.get(connection, delivery_id)
+    if row is None:
+        raise ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
+    return answer(documents.delivery(row))
+
+
+async def list_attempts(request: web.Request) -> web.Response:
+    """Answer with the newest attempts first."""
+    asked = Parameters(request, "endpoint", "event", "delivery", "since", "limit", "cursor")
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
+    event_id, delivery_id = asked.id("event"), asked.id("delivery")
+    if len([one for one in (asked.text("endpoint"), event_id, delivery_id) if one is not None]) > 1:
+        raise ProblemError("parameter_invalid", "endpoint, event and delivery exclude each other: give the narrowest")
+    async with request.app[CONTEXT].storage.connection() as connection:
+        rows = await attempts.page(
+            connection,
+            limit=limit + 1,
+            before=before,
+            since=since,
+            endpoint_id=await _endpoint_id(connection, asked),
+            delivery_id=delivery_id,
+            event_id=event_id,
+        )
+    return _newest_first([documents.attempt(row) for row in rows], limit)
+
+
+async def get_attempt(request: web.Request) -> web.Response:
+    """Answer with one attempt, the response included as far as it was kept."""
+    Parameters(request)
+    attempt_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        row = await attempts.get(connection, attempt_id)
+    if row is None:
+        raise ProblemError("unknown_attempt", f"there is no attempt {attempt_id}, or its retention is over")
+    return answer(documents.whole_attempt(row))
+
+
+async def list_processes(request: web.Request) -> web.Response:
+    """Answer with the processes that are alive."""
+    Parameters(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        rows = await processes.list_live(connection)
+    return listing([documents.process(row) for row in rows], None)
+
+
+def _newest_first(found: list[dict[str, Any]], limit: int) -> web.Response:
+    """Answer with a page of which one more was read than it holds, to know whether another one follows."""
+    items = found[:limit]
+    return listing(items, id_cursor(UUID(items[-1]["id"])) if len(found) > limit else None)
+
+
+async def _endpoint_id(connection: Connection, asked: Parameters) -> UUID | None:
+    named = asked.endpoint()
+    if named is None:
+        return None
+    found = await endpoints.id_of(connection, *named)
+    if found is None:
+        raise ProblemError(
+            "unknown_endpoint", f"there is no endpoint {'/'.join(named)}; GET /api/v1/endpoints lists all"
+        )
+    return found
+
+
+ROUTES: Final = (
+    Route(
+        path="/api/v1/endpoints", handler=list_endpoints, says="endpoints, destinations, what waits (namespace, name)"
+    ),
+    Route(path="/api/v1/events", handler=list_events, says="events, newest first (endpoint, since)"),
+    Route(path="/api/v1/events/{id}", handler=get_event, says="one event with headers and body"),
+    Route(
+        path="/api/v1/deliveries",
+        handler=list_deliveries,
+        says="deliveries, newest first (state, endpoint, event, since)",
+    ),
+    Route(path="/api/v1/deliveries/{id}", handler=get_delivery, says="one delivery"),
+    Route(
+        path="/api/v1/attempts",
+        handler=list_attempts,
+        says="attempts, newest first (endpoint or event or delivery, since)",
+    ),
+    Route(path="/api/v1/attempts/{id}", handler=get_attempt, says="one attempt with the response it got"),
+    Route(path="/api/v1/processes", handler=list_processes, says="processes that are alive, and their generation"),
+)

@@ -1,0 +1,35 @@
+"""The settings of a console process, each from an environment variable KAPSEL_<NAME>."""
+
+from pydantic import Field
+
+from kapsel_runtime.settings import ProcessSettings
+
+
+class ConsoleSettings(ProcessSettings):
+    """What can be set of a console."""
+
+    console_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address of the API. Default: this machine only, because this version asks nobody who they are: "
+        "whoever reaches it reads every event and may retry, cancel and resume. On any other address, put something "
+        "in front that authenticates.",
+    )
+    console_port: int = Field(
+        default=8081,
+        ge=0,
+        le=65535,
+        description="Port of the API; 0: any free one. Default 8081: beside the receiver's 8080.",
+    )
+    console_connections: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description="Connections to the database, so also queries at once. Default 4: people read little.",
+    )
+    console_query_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=60,
+        description="Seconds one request may spend in the database; beyond, 503. Default 10: longer, nobody waits.",
+    )

@@ -1,0 +1,185 @@
+"""The public side of the log over HTTP: heads, proofs, tiles and keys, as auditors and caches may rely on."""
+
+import json
+from uuid import uuid4
+
+from kapsel_console.tiles import BUNDLE_CACHE, TILE_CACHE
+from kapsel_store import tlog
+from kapsel_verifier import proof as proof_file
+from kapsel_verifier.keys import parse_key_set
+from kapsel_verifier.merkle import leaf_hash, root_from_leaves, verify_consistency
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
+from kapsel_verifier.sth import SignedTreeHead
+from kapsel_verifier.verify import verify_proof
+
+PATH = "/api/v1/attestation"
+
+
+async def test_before_anything_is_published_there_is_no_head(console) -> None:
+    for path in (f"{PATH}/sth", "/checkpoint", "/tile/0/000", f"{PATH}/consistency-proof?old_size=0"):
+        status, content, response = await console.ask(path)
+        assert (status, content["code"], response.headers["Retry-After"]) == (404, "no_head", "2")
+
+
+async def test_a_proof_is_awaited_then_given_and_verifies_with_the_published_keys(console, world) -> None:
+    await console.source._refresh()
+    await world.put()
+    (attempt,) = await world.attempt()
+    status, content, response = await console.ask(f"{PATH}/proof/{attempt.id}")
+    assert (status, content["status"], response.headers["Retry-After"]) == (202, "not_integrated", "1")
+    await world.sequence()
+    status, content, response = await console.ask(f"{PATH}/download-proof/{attempt.id}")
+    assert (status, content["status"], response.headers["Retry-After"]) == (202, "not_published", "2")
+    await world.publish()
+    raw, headers = await console.raw(f"{PATH}/proof/{attempt.id}")
+    assert headers["Cache-Control"] == "private, no-store"
+    keys = parse_key_set((await console.raw(f"{PATH}/keys"))[0])
+    verify_proof(proof_file.parse(raw), keys)
+    assert json.loads(proof_file.parse(raw).leaf)["delivery_attempt_id"] == str(attempt.id)
+    downloaded, headers = await console.raw(f"{PATH}/download-proof/{attempt.id}")
+    assert downloaded == raw
+    assert headers["Content-Disposition"] == f'attachment; filename="kapsel-proof-{attempt.id}.json"'
+    shown = await console.get(f"/api/v1/attempts/{attempt.id}")
+    assert shown["leaf_index"] == 0
+
+
+async def test_an_unknown_attempt_has_no_proof(console) -> None:
+    assert (await console.problem(f"{PATH}/proof/{uuid4()}"))[:2] == (404, "unknown_attempt")
+
+
+async def test_an_erased_leaf_says_so_and_its_neighbours_live_on(console, world) -> None:
+    first, second = await world.delivered(2)
+    erased = await world.connection.fetchval(
+        "UPDATE leaves SET leaf = NULL WHERE attempt_id = $1 RETURNING leaf_index", first.id
+    )
+    status, content, _ = await console.ask(f"{PATH}/proof/{first.id}")
+    assert (status, content["code"], content["erased"], content["leaf_index"]) == (410, "leaf_erased", True, erased)
+    assert (await console.ask(f"{PATH}/proof/{second.id}"))[0] == 200
+    status, content, _ = await console.ask("/tile/entries/000.p/2")
+    assert (status, content["erased"], content["leaf_index"]) == (410, True, erased)
+    assert (await console.ask("/tile/0/000.p/2"))[0] == 200
+
+
+async def test_the_head_has_two_forms_that_agree(console, world) -> None:
+    await world.delivered(3)
+    status, text, response = await console.ask("/checkpoint")
+    assert (status, response.content_type) == (200, "text/plain")
+    assert response.headers["Cache-Control"] == "public, max-age=1, must-revalidate"
+    note = Note.parse(text)
+    checkpoint = Checkpoint.parse(note.text)
+    (declared,) = world.desired.keys
+    key = VerifierKey(checkpoint.origin, declared.public)
+    note.verify([key])
+    sth = SignedTreeHead.from_json(await console.get(f"{PATH}/sth"))
+    sth.verify(key)
+    assert (sth.tree_size, sth.root_hash, sth.origin) == (3, checkpoint.root_hash, checkpoint.origin)
+
+
+async def test_tiles_and_bundles_make_the_published_root(console, world) -> None:
+    await world.delivered(300)
+    sth = await console.get(f"{PATH}/sth")
+    hashes, leaves = b"", []
+    for path, count in (("000", 256), ("001.p/44", 44)):
+        status, tile, response = await console.ask(f"/tile/0/{path}")
+        assert (status, len(tile), response.content_type) == (200, count * 32, "application/octet-stream")
+        assert response.headers["Cache-Control"] == TILE_CACHE
+        hashes += tile
+        status, bundle, response = await console.ask(f"/tile/entries/{path}")
+        assert (status, response.headers["Cache-Control"]) == (200, BUNDLE_CACHE)
+        while bundle:
+            length = int.from_bytes(bundle[:2], "big")
+            leaves.append(bundle[2 : 2 + length])
+            bundle = bundle[2 + length :]
+    assert [leaf_hash(leaf) for leaf in leaves] == [hashes[i : i + 32] for i in range(0, len(hashes), 32)]
+    assert root_from_leaves([leaf_hash(leaf) for leaf in leaves]).hex() == sth["root_hash"]
+    status, tile, _ = await console.ask("/tile/1/000.p/1")
+    assert (status, tile) == (200, root_from_leaves([leaf_hash(leaf) for leaf in leaves[:256]]))
+    assert (await console.ask("/tile/0/001.p/43"))[0] == 200  # the tile of a smaller, older tree
+
+
+async def test_what_no_published_head_covers_is_not_served(console, world) -> None:
+    await world.delivered(300)
+    await world.put(50)
+    await world.attempt()
+    await world.sequence()  # integrated, so the tiles are there, but nobody has signed over them
+    for path in (
+        "0/001.p/45",
+        "0/001",
+        "0/002.p/1",
+        "1/000.p/2",
+        "2/000.p/1",
+        "entries/001.p/45",
+        "entries/x001/000",
+        "63/x999/x999/999",
+    ):
+        assert (await console.problem(f"/tile/{path}"))[:2] == (404, "unknown_tile"), path
+
+
+async def test_a_path_has_one_spelling(console, world) -> None:
+    await world.delivered(1)
+    for path in (
+        "0/0", "0/0000", "00/000", "0/000.p/0", "0/000.p/256", "0/x000/001", "64/000", "0/..%2f", "a/b", "entries/1",
+    ):  # fmt: skip
+        assert (await console.problem(f"/tile/{path}"))[:2] == (404, "unknown_tile"), path
+
+
+async def test_any_two_published_sizes_are_consistent(console, world) -> None:
+    await world.delivered(5)
+    old = await world.publish()
+    await world.delivered(9)
+    new = await console.get(f"{PATH}/sth")
+    found = await console.get(f"{PATH}/consistency-proof?old_size={old.tree_size}&new_size={new['tree_size']}")
+    verify_consistency(
+        5, 14, [bytes.fromhex(node) for node in found["proof"]], old.root, bytes.fromhex(new["root_hash"])
+    )
+    assert await console.get(f"{PATH}/consistency-proof?old_size=5") == found
+    assert (await console.get(f"{PATH}/consistency-proof?old_size=14"))["proof"] == []
+    assert (await console.get(f"{PATH}/consistency-proof?old_size=0"))["proof"] == []
+
+
+async def test_sizes_that_make_no_sense_are_refused(console, world) -> None:
+    await world.delivered(3)
+    for query, status, code in (
+        ("", 400, "parameter_invalid"),
+        ("old_size=-1", 400, "parameter_invalid"),
+        ("old_size=2&new_size=1", 400, "parameter_invalid"),
+        ("old_size=99999999999999999999", 400, "parameter_invalid"),
+        ("old_size=1&new_size=4", 404, "not_published"),
+        ("old_size=1&size=4", 400, "parameter_unknown"),
+    ):
+        assert (await console.problem(f"{PATH}/consistency-proof?{query}"))[:2] == (status, code)
+
+
+async def test_keys_are_those_declared_and_those_that_have_signed(console, world) -> None:
+    assert (await console.problem(f"{PATH}/keys"))[:2] == (503, "not_ready")
+    await world.delivered(1)
+    await console.source._refresh()
+    (key,) = parse_key_set((await console.raw("/.well-known/kapsel/keys.json"))[0])
+    assert (key.name, key.public_key) == (world.desired.log.origin, world.desired.keys[0].public)
+    assert key.not_before_ms is not None
+    origin, public_key = key.name, key.public_key
+    await world.apply(keys=(), log=None)
+    await console.source._refresh()
+    (key,) = parse_key_set((await console.raw("/.well-known/kapsel/keys.json"))[0])
+    assert (key.name, key.public_key, key.not_before_ms) == (origin, public_key, None)
+
+
+async def test_the_log_says_how_far_it_is_and_why_it_stands_still(console, world) -> None:
+    await world.delivered(2)
+    await world.put(1)
+    await world.attempt()
+    found = await console.get(f"{PATH}/log")
+    (log,) = found["items"]
+    assert (log["tree_size"], log["head"]["tree_size"], found["waiting_attempts"]) == (2, 2, 1)
+    assert log["frozen_reason"] is None
+    states = await tlog.states(world.connection)
+    await tlog.freeze(world.connection, states[0].id, "two writers")
+    assert (await console.get(f"{PATH}/log"))["items"][0]["frozen_reason"] == "two writers"
+
+
+async def test_a_damaged_tile_gives_no_proof(console, world) -> None:
+    (attempt, *_) = await world.delivered(4)
+    await world.connection.execute("ALTER TABLE tiles DISABLE TRIGGER tiles_grow")
+    await world.connection.execute("UPDATE tiles SET hashes = overlay(hashes placing '\\x00'::bytea from 40)")
+    status, code, _ = await console.problem(f"{PATH}/proof/{attempt.id}")
+    assert (status, code) == (500, "log_damaged")
