@@ -1,7 +1,7 @@
 """The console's API over plain HTTP, and how a command finds the console.
 
-Called by every command that asks a running kapsel. The standard library's client is enough for one small request after the
-other, and a command that has to import no more answers sooner.
+Called by every command that asks a running kapsel. The standard library's client is enough for one small request after
+the other, and a command that has to import no more answers sooner.
 """
 
 import argparse
@@ -96,6 +96,13 @@ class Client:
             if cursor is None:
                 return
 
+    def send(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Post a webhook, once: whether it arrived cannot be known if the answer is lost."""
+        try:
+            return self._exchange("POST", self._prefix + path, headers, body)
+        except (OSError, HTTPException) as error:
+            raise self._unreachable(error) from error
+
     def request(self, method: str, path: str, **query: str | int | None) -> Answer:
         """Return the answer, whatever its status; raise UnreachableError if there is none."""
         given = {name: value for name, value in query.items() if value is not None}
@@ -117,25 +124,28 @@ class Client:
         except (OSError, HTTPException) as error:
             raise self._unreachable(error) from error
 
-    def _exchange(self, method: str, target: str) -> Answer:
+    def _exchange(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        sent = {"Accept": "application/json", "User-Agent": "kapsel", **(headers or {})}
         try:
-            self._connection.request(method, target, headers={"Accept": "application/json", "User-Agent": "kapsel"})
+            self._connection.request(method, target, body=body, headers=sent)
             response = self._connection.getresponse()
-            body = response.read(MOST_BYTES + 1)
+            content = response.read(MOST_BYTES + 1)
         except BaseException:
             self._connection.close()
             raise
-        if len(body) > MOST_BYTES:
+        if len(content) > MOST_BYTES:
             self._connection.close()
             raise UnreachableError(f"{self.server} sends more than any console does", "Check --server")
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(status=response.status, headers=headers, body=body)
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(status=response.status, headers=received, body=content)
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        return UnreachableError(f"cannot reach the console at {self.server}: {reason}", self._hint)
+        return UnreachableError(f"cannot reach {self.server}: {reason}", self._hint)
 
     def _good(self, answer: Answer) -> Answer:
         if 200 <= answer.status < 300:
@@ -174,7 +184,8 @@ def connect(arguments: argparse.Namespace) -> Client:
         return Client(arguments.server, "Check --server, and that the console runs there")
     running = find_running(arguments.data_dir)
     return Client(
-        running.console, f"`kapsel up` (pid {running.pid}) may be starting or may have died; look at it, or start it again"
+        running.console,
+        f"`kapsel up` (pid {running.pid}) may be starting or may have died; look at it, or start it again",
     )
 
 
@@ -187,7 +198,8 @@ def find_running(data_dir: Path | None) -> Running:
             running = read_state(place)
         except (OSError, ValueError, TypeError) as error:
             raise CliError(
-                f"{place / 'up.json'} cannot be read: {error}", "Start `kapsel up` again, or name the console with --server"
+                f"{place / 'up.json'} cannot be read: {error}",
+                "Start `kapsel up` again, or name the console with --server",
             ) from error
         if running is not None:
             return running

@@ -1,14 +1,19 @@
 """`kapsel get`: what is stored, as a table, JSON or YAML, once or as it changes."""
 
 import argparse
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kapsel_cli.arguments import Subparsers, add_command
 from kapsel_cli.client import Client, add_server, connect, endpoint_name, path
-from kapsel_cli.errors import RefusedError, UnreachableError
+from kapsel_cli.errors import CliError
+from kapsel_cli.following import follow, hint
+
+if TYPE_CHECKING:
+    from kapsel_cli.printers import Printer
+
+Look: TypeAlias = Callable[[], Sequence[Mapping[str, Any]]]
 
 DEFAULT_LIMIT: Final = 50
 MOST: Final = 100_000
@@ -50,9 +55,7 @@ class Kind:
 
 KINDS: Final = (
     Kind(name="endpoints", one="endpoint", summary="where webhooks come in, where they go, what waits", takes="NAME"),
-    Kind(
-        name="events", one="event", summary="webhooks that were accepted", filters=("endpoint", "since"), takes="ID"
-    ),
+    Kind(name="events", one="event", summary="webhooks that were accepted", filters=("endpoint", "since"), takes="ID"),
     Kind(
         name="deliveries",
         one="delivery",
@@ -80,7 +83,7 @@ _FILTERS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _HINTS: Final[Mapping[str, str]] = {
     "endpoints": "No endpoint is declared yet. Write a WebhookEndpoint into the directory that `kapsel up` watches.",
-    "events": "No webhook has been accepted yet. Send one: kapsel send NAMESPACE/NAME FILE --as github --secret-file KEY",
+    "events": "No webhook has been accepted yet. Send one: kapsel send NAMESPACE/NAME FILE --as github ...",
     "deliveries": "Nothing has been delivered yet. Send a webhook: kapsel send NAMESPACE/NAME FILE --as github ...",
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",
     "log": "There is no log yet. The attestor opens it when it first runs: kapsel get processes",
@@ -121,93 +124,66 @@ def run(arguments: argparse.Namespace) -> int:
     from kapsel_cli.printers import printer  # yaml and rich are of no use to `kapsel --help`
 
     kind: Kind = arguments.kind
-    client = connect(arguments)
+    single = kind.takes is not None and arguments.which is not None
+    given = {name: getattr(arguments, name) for name in kind.filters if getattr(arguments, name) is not None}
     out = printer(kind.name, arguments.output)
-    if kind.takes == "ID" and arguments.which is not None and not arguments.watch:
-        out.single(client.get(path(kind.name, arguments.which)))
-        return 0
-    query = _query(client, kind, arguments)
-    found = _items(client, kind, arguments, query)
-    if not found and not arguments.watch:
-        return _none(kind, arguments, query)
-    if kind.name == "endpoints" and arguments.which is not None and not arguments.watch:
+    look = _look(connect(arguments), arguments, given)
+    found = look()
+    if single and not arguments.watch:
         out.single(found[0])
         return 0
-    out.several(found)
-    if not found:
-        out.hint(_HINTS[kind.name])
-    return _watch(client, kind, arguments, query, out, found) if arguments.watch else 0
-
-
-def _query(client: Client, kind: Kind, arguments: argparse.Namespace) -> dict[str, str | None]:
-    query = {name: getattr(arguments, name) for name in kind.filters}
-    if query.get("endpoint"):
-        query["endpoint"] = endpoint_name(client, query["endpoint"])
-    if kind.name == "endpoints" and arguments.which is not None:
-        namespace, _, name = endpoint_name(client, arguments.which).partition("/")
-        query |= {"namespace": namespace, "name": name}
-    return query
-
-
-def _items(
-    client: Client, kind: Kind, arguments: argparse.Namespace, query: Mapping[str, str | None]
-) -> Sequence[Mapping[str, Any]]:
-    if kind.name == "log":
-        answer = client.get(path("attestation", "log"))
-        waiting = {name: value for name, value in answer.items() if name != "items"}
-        return [{**item, **waiting} for item in answer["items"]]
-    if kind.name == "processes":
-        return list(client.get(path("processes"))["items"])
-    if kind.takes == "ID" and arguments.which is not None:
-        return [client.get(path(kind.name, arguments.which))]
-    return list(client.items(path(kind.name), arguments.limit, **query))
-
-
-def _none(kind: Kind, arguments: argparse.Namespace, query: Mapping[str, str | None]) -> int:
-    from kapsel_cli.printers import printer
-
-    out = printer(kind.name, arguments.output)
-    if kind.name == "endpoints" and arguments.which is not None:
-        raise RefusedError(
-            f"there is no endpoint {arguments.which}", "List them with `kapsel get endpoints`", code="unknown_endpoint"
-        )
-    out.nothing()
-    given = [f"--{name} {value}" for name, value in query.items() if value is not None]
-    if given:
-        out.hint(f"No {kind.name} for {' '.join(given)}. Leave one out to see more.")
+    if arguments.watch:
+        out.more(found[::-1])
     else:
-        out.hint(_HINTS[kind.name])
-    return 0
+        out.several(found)
+    if not found:
+        filters = " ".join(f"--{name} {value}" for name, value in given.items())
+        hint(f"No {kind.name} for {filters}. Leave one out to see more." if filters else _HINTS[kind.name])
+    return _watch(look, out, found) if arguments.watch else 0
 
 
-def _watch(
-    client: Client,
-    kind: Kind,
-    arguments: argparse.Namespace,
-    query: Mapping[str, str | None],
-    out: Any,
-    found: Sequence[Mapping[str, Any]],
-) -> int:
+def _look(client: Client, arguments: argparse.Namespace, given: Mapping[str, str]) -> Look:
+    """Return what fetches the items that were asked for, as often as it is called."""
+    kind: Kind = arguments.kind
+    which: str | None = arguments.which if kind.takes is not None else None
+    if kind.name == "log":
+        return lambda: _logs(client.get(path("attestation", "log")))
+    if kind.name == "processes":
+        return lambda: client.get(path("processes"))["items"]
+    if kind.takes == "ID" and which is not None:
+        return lambda: [client.get(path(kind.name, which))]
+    if which is not None:
+        named = endpoint_name(client, which)
+        return lambda: _endpoint(client, named)
+    query = dict(given)
+    if "endpoint" in query:
+        query["endpoint"] = endpoint_name(client, query["endpoint"])
+    return lambda: list(client.items(path(kind.name), arguments.limit, **query))
+
+
+def _logs(answer: Any) -> list[dict[str, Any]]:
+    waiting = {name: value for name, value in answer.items() if name != "items"}
+    return [{**item, **waiting} for item in answer["items"]]
+
+
+def _endpoint(client: Client, named: str) -> list[dict[str, Any]]:
+    namespace, _, name = named.partition("/")
+    found = list(client.items(path("endpoints"), 1, namespace=namespace, name=name))
+    if not found:
+        raise CliError(f"there is no endpoint {named}", "List them with `kapsel get endpoints`")
+    return found
+
+
+def _watch(look: Look, out: "Printer", found: Sequence[Mapping[str, Any]]) -> int:
     """Print what is new or has changed, until Ctrl-C, which is how a watch ends well."""
     seen = {_identity(item): item for item in found}
-    away = False
-    while True:
-        try:
-            time.sleep(INTERVAL)
-            latest = _items(client, kind, arguments, query)
-            away = False
-        except KeyboardInterrupt:
-            return 0
-        except (UnreachableError, RefusedError) as error:
-            if isinstance(error, RefusedError) and not error.temporary:
-                raise
-            if not away:
-                out.hint(f"kapsel: {error.problem}; still watching.")
-            away = True
-            continue
-        changed = [item for item in reversed(latest) if seen.get(_identity(item)) != item]
-        seen = {_identity(item): item for item in latest}
-        out.more(changed)
+    try:
+        for latest in follow(look, INTERVAL):
+            out.more([item for item in reversed(latest) if seen.get(_identity(item)) != item])
+            seen = {_identity(item): item for item in latest}
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
 def _identity(item: Mapping[str, Any]) -> str:

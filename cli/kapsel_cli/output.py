@@ -50,18 +50,24 @@ class Table:
 
     columns: Sequence[Column]
     _widths: list[int] = field(default_factory=list)
-    _console: Console = field(default_factory=lambda: Console(highlight=False, markup=False, emoji=False, soft_wrap=True))
+    _console: Console = field(
+        default_factory=lambda: Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    )
 
-    def print(self, items: Iterable[Item], now: datetime, *, heading: bool = True) -> None:
-        """Print the items, one a line."""
-        rows = [[printable(column.cell(item, now)) for column in self.columns] for item in items]
-        titles = [column.title for column in self.columns]
-        before = self._widths or [cell_len(title) for title in titles]
-        self._widths = [max([width, *map(cell_len, cells)]) for width, cells in zip(before, zip(*rows), strict=True)] if rows else before
-        if heading:
-            self._line(titles, lambda _: "bold")
-        for row in rows:
-            self._line(row, lambda cell: _STYLES.get(cell, ""))
+    def print(self, items: Iterable[Item], now: datetime) -> None:
+        """Print the items, one a line, under the heading if they are the first."""
+        lines = [[printable(column.cell(item, now)) for column in self.columns] for item in items]
+        if not lines:
+            return
+        heading = [] if self._widths else [[column.title for column in self.columns]]
+        widths = self._widths or [0] * len(self.columns)
+        for line in heading + lines:
+            widths = [max(width, cell_len(cell)) for width, cell in zip(widths, line, strict=True)]
+        self._widths = widths
+        for line in heading:
+            self._line(line, lambda _: "bold")
+        for line in lines:
+            self._line(line, lambda cell: _STYLES.get(cell, ""))
         sys.stdout.flush()
 
     def _line(self, cells: Sequence[str], style: Callable[[str], str]) -> None:
@@ -94,11 +100,6 @@ def print_yaml(value: object, *, begins: bool = False) -> None:
     """Print a value as YAML; `begins` puts a document mark before it."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=_speaks_unicode(), width=120)
     print(("---\n" if begins else "") + text, end="", flush=True)
-
-
-def hint(text: str) -> None:
-    """Say something to the person, not to the pipe."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def age(moment: str | None, now: datetime) -> str:

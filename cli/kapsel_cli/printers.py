@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from kapsel_cli import output
 from kapsel_cli.output import Column, Item, Table, age, now
@@ -20,32 +20,19 @@ class Printer(Protocol):
     def more(self, items: Sequence[Item]) -> None:
         """Print what a watch has found."""
 
-    def nothing(self) -> None:
-        """Print a list without items."""
-
-    def hint(self, text: str) -> None:
-        """Say something to the person."""
-
 
 class _Tables:
     def __init__(self, kind: str, *, wide: bool) -> None:
         self._table = Table(columns=[column for column in COLUMNS[kind] if wide or not column.wide])
 
     def several(self, items: Sequence[Item]) -> None:
-        if items:
-            self._table.print(items, now())
+        self._table.print(items, now())
 
     def single(self, item: Item) -> None:
         self._table.print([item], now())
 
     def more(self, items: Sequence[Item]) -> None:
-        self._table.print(items, now(), heading=False)
-
-    def nothing(self) -> None:
-        """An empty table is no lines at all."""
-
-    def hint(self, text: str) -> None:
-        output.hint(text)
+        self._table.print(items, now())
 
 
 class _Json:
@@ -59,12 +46,6 @@ class _Json:
         for item in items:
             output.print_json_line(item)
 
-    def nothing(self) -> None:
-        self.several([])
-
-    def hint(self, text: str) -> None:
-        output.hint(text)
-
 
 class _Yaml:
     def several(self, items: Sequence[Item]) -> None:
@@ -76,12 +57,6 @@ class _Yaml:
     def more(self, items: Sequence[Item]) -> None:
         for item in items:
             output.print_yaml(item, begins=True)
-
-    def nothing(self) -> None:
-        self.several([])
-
-    def hint(self, text: str) -> None:
-        output.hint(text)
 
 
 def printer(kind: str, form: str) -> Printer:

@@ -24,8 +24,8 @@ examples:
   kapsel get deliveries --state pending --endpoint shop/orders -o json | jq -r '.items[].id' | xargs kapsel cancel
 """
 RESUME: Final = """\
-Lets a destination be tried again at once: closes its circuit, and undoes that it was stopped because it answered 410 Gone.
-A destination that its manifest suspends stays so until the manifest says otherwise.
+Lets a destination be tried again at once: closes its circuit, and undoes that it was stopped because it answered 410
+Gone. A destination that its manifest suspends stays so until the manifest says otherwise.
 
 examples:
   kapsel get endpoints -o wide            which destinations are in trouble, and why

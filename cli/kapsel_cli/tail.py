@@ -1,14 +1,13 @@
 """`kapsel tail`: attempts as they happen, one line each."""
 
 import argparse
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 from kapsel_cli.arguments import Subparsers, add_command
 from kapsel_cli.client import PAGE, Client, add_server, connect, endpoint_name, path
-from kapsel_cli.errors import RefusedError, UnreachableError
+from kapsel_cli.following import follow, hint
 
 INTERVAL: Final = 0.5  # seconds between two looks
 MOST_AT_ONCE: Final = 1000  # attempts in one look; beyond, a person reads nothing anyway
@@ -50,32 +49,22 @@ def run(arguments: argparse.Namespace) -> int:
     beginning = follower.look()
     for attempt in beginning[len(beginning) - min(max(arguments.last, 0), len(beginning)) :]:
         show(attempt)
-    away = False
-    while True:
-        try:
-            time.sleep(INTERVAL)
-            found = follower.look()
-            away = False
-        except KeyboardInterrupt:
-            return 0
-        except (UnreachableError, RefusedError) as error:
-            if isinstance(error, RefusedError) and not error.temporary:
-                raise
-            if not away:
-                output.hint(f"kapsel: {error.problem}; still following.")
-            away = True
-            continue
-        for attempt in found:
-            show(attempt)
-        if follower.missed:
-            output.hint(f"kapsel: more than {MOST_AT_ONCE} attempts since the last line; the older ones are not shown.")
+    try:
+        for found in follow(follower.look, INTERVAL):
+            if follower.missed:
+                hint(f"kapsel: more than {MOST_AT_ONCE} attempts since the last line; the older ones are not shown.")
+            for attempt in found:
+                show(attempt)
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
 class Follower:
     """Finds the attempts that were not seen before.
 
-    An id is made when a try begins and stored when it has ended, so a slow one appears below ids that were seen: each look
-    goes back over a whole page, and what was seen is remembered by id.
+    Attempts are not stored in the order of their ids, so a late one appears below those that were seen: each look goes
+    back over a whole page, and what was seen is remembered by id.
     """
 
     def __init__(self, client: Client, endpoint: str | None) -> None:
@@ -90,7 +79,9 @@ class Follower:
         first = not self._order
         new: list[dict[str, Any]] = []
         joined = False
-        for number, attempt in enumerate(self._client.items(path("attempts"), MOST_AT_ONCE, endpoint=self._endpoint), 1):
+        for number, attempt in enumerate(
+            self._client.items(path("attempts"), MOST_AT_ONCE, endpoint=self._endpoint), 1
+        ):
             if attempt["id"] in self._seen:
                 joined = True
             else:
@@ -121,4 +112,6 @@ def text(attempt: Mapping[str, Any]) -> str:
     clock = attempt["started_at"][11:23]
     way = f"{attempt['endpoint']} → {attempt['destination']}"
     came_of_it = attempt["response_status"] or attempt["reason"]
-    return f"{clock} {mark} {way}  {came_of_it}  try {attempt['number']}  {attempt['duration_ms']:.0f}ms  {attempt['id']}"
+    return (
+        f"{clock} {mark} {way}  {came_of_it}  try {attempt['number']}  {attempt['duration_ms']:.0f}ms  {attempt['id']}"
+    )
