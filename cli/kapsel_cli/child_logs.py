@@ -24,12 +24,15 @@ _EXPECTED: Final = ("terminating connection due to", "the database system is ")
 class ChildLog:
     """The log of one child over all its lives."""
 
-    def __init__(self, path: Path, show: Callable[[str], None], *, show_all: bool = False) -> None:
+    def __init__(
+        self, path: Path, show: Callable[[str], None], *, show_all: bool = False, max_bytes: int = MAX_FILE_BYTES
+    ) -> None:
         self.path = path
         self.last_complaint = ""  # the last line that was worth showing: it often says why the child ended
         self._name = path.stem
         self._show = show
         self._show_all = show_all
+        self._max_bytes = max_bytes
         self._shown: OrderedDict[str, float] = OrderedDict()
         self._rest = b""
         self._size = path.stat().st_size if path.exists() else 0
@@ -56,7 +59,7 @@ class ChildLog:
         self._file.close()
 
     def _line(self, line: bytes) -> None:
-        if self._size > MAX_FILE_BYTES:
+        if self._size > self._max_bytes:
             self._file.close()
             self.path.replace(self.path.with_suffix(".log.1"))
             self._file = self.path.open("ab", buffering=0)

@@ -29,9 +29,7 @@ def posts(rows: Iterable[tuple[str, str, int, str]]) -> Table:
 
 def events(items: Iterable[Item]) -> Table:
     """Show the events that were stored, oldest first."""
-    table = _table(
-        "Events: accepted once, stored durably", "event", "endpoint", "received", "bytes", "SHA-256 of the body"
-    )
+    table = _table("Events: accepted once, stored durably", "event", "endpoint", "received", "bytes", "SHA-256")
     for item in items:
         received, hashed = _clock(item["received_at"]), item["body_hash"][:16] + "…"
         table.add_row(_short(item["id"]), item["endpoint"], received, str(item["size"]), hashed)
@@ -70,6 +68,7 @@ def attempts(items: Iterable[Item]) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim")
+    table.padding, table.pad_edge = (0, 1, 0, 0), False  # all of it fits into 80 columns
     for column in columns:
         table.add_column(
             column, no_wrap=True, justify="right" if column in ("tries", "try", "ms", "leaf", "bytes") else "left"
