@@ -122,6 +122,23 @@ def test_a_signer_that_signs_with_another_key_is_caught_before_publishing(log: M
         sign_head(checkpoint, log.HEAD_MS, log.vkey(origin="elsewhere"), log.sign())
 
 
+@pytest.mark.parametrize("wrong", ["checkpoint", "tree head"])
+def test_either_form_of_a_head_is_checked_after_signing(log: ModuleType, wrong: str) -> None:
+    checkpoint = Checkpoint(origin=log.ORIGIN, tree_size=13, root_hash=log.PROOF.sth.root_hash)
+
+    def sign(message: bytes) -> bytes:
+        is_wrong = (len(message) == 48) == (wrong == "tree head")
+        return bytes(log.sign("other" if is_wrong else "log")(message))
+
+    with pytest.raises(SignatureError, match=wrong):
+        sign_head(checkpoint, log.HEAD_MS, log.vkey(), sign)
+
+
+def test_of_two_tree_head_lines_by_one_key_the_first_counts(log: ModuleType) -> None:
+    again = log.make_proof(log.LEAVES, 0, timestamp_ms=log.HEAD_MS + 1).sth.line(log.vkey())
+    assert verify_head(log.PROOF.checkpoint + again, trusted(log)).sth == log.PROOF.sth
+
+
 def test_a_proof_cannot_be_built_without_the_key_of_its_head(log: ModuleType) -> None:
     with pytest.raises(UntrustedKeyError):
         proof.build(
