@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
+# These run few statements very often, and planning one anew costs more than running it. People's listings on the console
+# differ by what is asked, and keep their own plans.
+_DATA_PLANE = frozenset({"receiver", "deliverer", "attestor"})
+
 _AWAY = (
     OSError,
     asyncio.TimeoutError,
@@ -52,6 +56,8 @@ def settings(*, schema: str, role: str | None, component: str, synchronous_commi
     session = {"application_name": f"kapsel-{component}", "search_path": schema, "timezone": "UTC", "jit": "off"}
     if role is not None:
         session["role"] = role
+    if component in _DATA_PLANE:
+        session["plan_cache_mode"] = "force_generic_plan"
     if not synchronous_commit:
         session["synchronous_commit"] = "off"
     return session

@@ -26,7 +26,7 @@ class Verification:
     """
 
     scheme: Scheme
-    key_name: str | None = None  # the SigningKey of the endpoint's namespace; None for scheme none
+    key_name: str | None = None  # a KeyRow.name of the endpoint's namespace; None for scheme none
     header: str | None = None  # hmac: the header that carries the signature
     prefix: str = ""  # hmac: what stands before the signature in the header, such as "sha256="
     encoding: Encoding = "hex"
@@ -114,7 +114,7 @@ class DestinationRow:
     name: str
     url: str
     headers: tuple[tuple[str, str], ...] = ()
-    key_name: str | None = None  # the SigningKey of the endpoint's namespace that signs what goes out
+    key_name: str | None = None  # a KeyRow.name of the endpoint's namespace, which says the use too: standard/out
     policy: Policy = Policy()
     timeout: timedelta = timedelta(seconds=15)  # the whole try; connecting may take at most 5 s of it
     max_in_flight: int = 32
@@ -144,7 +144,7 @@ class LogRow:
     namespace: str
     name: str
     origin: str  # the C2SP origin line, and the name of the key
-    key_name: str  # a SigningKey with algorithm Ed25519, of the same namespace
+    key_name: str  # a KeyRow.name of the same namespace, Ed25519
     integrate_interval: timedelta = timedelta(milliseconds=250)
     integrate_batch: int = 1000
     publish_interval: timedelta = timedelta(seconds=10)

@@ -132,7 +132,9 @@ CREATE TABLE deliveries_final PARTITION OF deliveries FOR VALUES IN ('delivered'
     PARTITION BY RANGE (id);
 CREATE TABLE deliveries_final_default PARTITION OF deliveries_final DEFAULT;
 CREATE INDEX deliveries_due ON deliveries_live (destination_id, due_at) WHERE state = 'pending';
-CREATE INDEX deliveries_leased ON deliveries_live (lease_expires_at) WHERE state = 'sending';
+-- Its condition does not name the state: the statistics of a queue are always stale, and the planner must not take this
+-- for a short list when it looks for single deliveries.
+CREATE INDEX deliveries_leased ON deliveries_live (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
 CREATE INDEX deliveries_expiring ON deliveries_live (expires_at) WHERE state = 'pending';
 CREATE INDEX deliveries_by_event ON deliveries (event_id);
 -- What failed is rare and what people look for; a list of it must not wade through all that went well.
@@ -227,8 +229,9 @@ CREATE TABLE logs (
     frozen_reason text
 ) WITH (fillfactor = 50);
 
+-- No foreign key: a log is never deleted, and checking it for each leaf costs more than storing the leaf.
 CREATE TABLE leaves (
-    log_id     int NOT NULL REFERENCES logs,
+    log_id     int NOT NULL,
     leaf_index bigint NOT NULL CHECK (leaf_index >= 0),
     attempt_id uuid NOT NULL UNIQUE,
     leaf       bytea,

@@ -49,7 +49,7 @@ SET state = i.state, lease_id = NULL, lease_expires_at = NULL, last_reason = i.r
     due_at = CASE WHEN i.state = 'pending' THEN now() + i.retry_in ELSE d.due_at END,
     finished_at = CASE WHEN i.state = 'pending' THEN NULL ELSE now() END
 FROM input i
-WHERE d.id = i.delivery_id AND d.state = 'sending' AND d.lease_id = i.lease_id
+WHERE d.id = ANY ($2::uuid[]) AND d.id = i.delivery_id AND d.state = 'sending' AND d.lease_id = i.lease_id
 RETURNING d.id
 
 -- name: release
@@ -66,17 +66,17 @@ WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[]
 -- Whoever held these leases is gone or has hung. A row that is just being recorded is locked, and left alone.
 UPDATE deliveries_live
 SET state = 'pending', lease_id = NULL, lease_expires_at = NULL, due_at = now(), last_reason = 'lease_expired'
-WHERE state = 'sending' AND id IN (
-    SELECT id FROM deliveries_live WHERE state = 'sending' AND lease_expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
-)
+WHERE state = 'sending' AND id = ANY (ARRAY(
+    SELECT id FROM deliveries_live WHERE lease_expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
+))
 
 -- name: expire
 -- What waited past its age ends here, whatever kept it waiting: every delivery ends.
 UPDATE deliveries
 SET state = 'exhausted', finished_at = now(), last_reason = coalesce(last_reason, 'never_tried')
-WHERE state = 'pending' AND id IN (
+WHERE state = 'pending' AND id = ANY (ARRAY(
     SELECT id FROM deliveries_live WHERE state = 'pending' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: cancel
 UPDATE deliveries SET state = 'cancelled', finished_at = now(), last_reason = 'cancelled'

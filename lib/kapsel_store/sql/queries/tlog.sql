@@ -15,9 +15,9 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 
 -- name: pending
 -- What a leaf records and no more: the stored responses are large and stay where they are.
-SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
-       p.namespace, p.name, t.name AS destination
+-- The columns stand in the order of PendingAttempt.
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest
 FROM (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT $1) u
 JOIN attempts a ON a.id = u.attempt_id
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
@@ -32,11 +32,6 @@ SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoi
 -- name: advance
 -- The fence: whoever expected another size loses, and the whole transaction with it.
 UPDATE logs SET tree_size = $3, root = $4 WHERE id = $1 AND tree_size = $2 RETURNING id
-
--- name: put_leaves
-INSERT INTO leaves (log_id, leaf_index, attempt_id, leaf)
-SELECT $1, leaf_index, attempt_id, leaf
-FROM unnest($2::bigint[], $3::uuid[], $4::bytea[]) AS l (leaf_index, attempt_id, leaf)
 
 -- name: take
 DELETE FROM unsequenced WHERE attempt_id = ANY ($1::uuid[])
