@@ -23,6 +23,7 @@ DeniedReason = Literal[
     "address_denied",  # a private or special address that the Relay does not allow
     "http_denied",  # plain http, which the Relay does not allow
     "url_invalid",  # not a URL that can be called
+    "header_invalid",  # a header of the destination cannot be sent
 ]
 UnsentReason = Literal[
     "no_signing_key",  # no live version of the signing key can sign

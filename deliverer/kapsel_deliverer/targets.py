@@ -3,7 +3,8 @@
 The worker builds them anew with each generation and keeps those that did not change.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -11,9 +12,12 @@ from typing import Final
 from uuid import UUID
 
 import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from yarl import URL
 
 from kapsel_deliverer import signing
 from kapsel_deliverer.addresses import Allowed, check_url
+from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome
 from kapsel_deliverer.signing import Signer
@@ -52,9 +56,22 @@ class Target:
     relay: RelayRow
     verdict: Allowed | Denied
     signer: Signer
-    headers: Mapping[str, str]
+    head: bytes  # the beginning of each request
+    request: ClientRequest  # what the pool needs to know of each request; never used if the verdict is a denial
     timeout: aiohttp.ClientTimeout
     meters: Meters
+
+
+def _judged(destination: DestinationRow, relay: RelayRow) -> tuple[Allowed | Denied, bytes]:
+    """Return the verdict on a destination, and the beginning of its requests if it may be called."""
+    verdict = check_url(destination.url, relay)
+    if isinstance(verdict, Denied):
+        return verdict, b""
+    headers = {name: value for name, value in destination.headers if name.lower() not in signing.RESERVED}
+    try:
+        return verdict, request_lines(verdict.url, {**headers, "user-agent": USER_AGENT})
+    except ValueError as error:
+        return Denied(reason="header_invalid", detail=str(error)), b""
 
 
 class Targets:
@@ -93,7 +110,8 @@ class Targets:
         self._targets = targets
 
     def _target(self, destination: DestinationRow, endpoint: str, keys: Sequence[KeyRow], relay: RelayRow) -> Target:
-        headers = {name: value for name, value in destination.headers if name.lower() not in signing.RESERVED}
+        verdict, head = _judged(destination, relay)
+        url = verdict.url if isinstance(verdict, Allowed) else URL("https://denied.invalid/")
         total = destination.timeout.total_seconds()
         label = f"{endpoint}/{destination.name}"
         return Target(
@@ -101,9 +119,10 @@ class Targets:
             label=label,
             keys=tuple(keys),
             relay=relay,
-            verdict=check_url(destination.url, relay),
+            verdict=verdict,
             signer=Signer(keys),
-            headers={**headers, "user-agent": USER_AGENT},
+            head=head,
+            request=ClientRequest("POST", url, loop=asyncio.get_running_loop()),
             timeout=aiohttp.ClientTimeout(total=total, connect=min(CONNECT_TIMEOUT, total)),
             meters=Meters(self._metrics, endpoint, label),
         )

@@ -75,6 +75,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._poll_at = 0.0
         self._due_at = math.inf
+        self._ask_due = False
         metrics.pool_size.set(settings.deliverer_concurrency)
         metrics.pool_busy.set_function(lambda: self._lanes.held)
 
@@ -98,6 +99,7 @@ class Worker:
 
     def _share(self) -> None:
         self._give_back(self._lanes.configure(self._configuration.destinations, self._peers, time.monotonic()))
+        self._ask_due = True
         self._wake.set()
 
     def _give_back(self, leased: Sequence[Leased]) -> None:
@@ -160,6 +162,7 @@ class Worker:
 
     async def _step(self, stopping: asyncio.Event) -> bool:
         """Claim if there may be something and there is room, else wait; return whether the database was asked."""
+        self._wake.clear()  # before anything is looked at, so that what happens meanwhile is seen
         now = time.monotonic()
         if self._hint.is_set() or now >= min(self._poll_at, self._due_at):
             self._look_everywhere(now)
@@ -177,6 +180,8 @@ class Worker:
         self._hint.clear()
         self._lanes.look_everywhere()
         if now >= self._poll_at:
+            # Retries of this process are known; those of others, and of its past, are asked for now and then.
+            self._ask_due = True
             self._poll_at = now + self._settings.deliverer_poll_interval.total_seconds()
         if now >= self._due_at:
             self._due_at = math.inf
@@ -206,16 +211,17 @@ class Worker:
 
     async def _idle(self, stopping: asyncio.Event, now: float) -> None:
         """Wait until something may be due or there may be room."""
-        if self._due_at == math.inf and not self._lanes.may_have_more:
+        if self._ask_due and not self._lanes.may_have_more:
             await self._ask_when_due()
         timeout = min(self._poll_at, self._due_at, now + self._lanes.wait(now)) - time.monotonic()
-        self._wake.clear()
         await until(self._hint, self._wake, stopping, timeout=max(0.001, timeout))
 
     async def _ask_when_due(self) -> None:
+        self._ask_due = False
         async with self._pool.acquire(timeout=5) as connection:
             wait = await deliveries.next_due(connection, self._lanes.quiet())
-        self._due_at = time.monotonic() + max(wait.total_seconds(), 0.0) if wait is not None else math.inf
+        if wait is not None:
+            self._due_at = min(self._due_at, time.monotonic() + max(wait.total_seconds(), 0.0))
 
     async def _try(self, leased: Leased, target: Target) -> None:
         delivery = leased.delivery

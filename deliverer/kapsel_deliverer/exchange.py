@@ -1,0 +1,141 @@
+"""One POST on a connection of aiohttp's pool: bytes out, a bounded response in.
+
+The sender calls this. aiohttp resolves, connects, pools and parses; what its ClientSession does around that (cookies,
+redirects, proxies, building a request from parts) a webhook has no use for, and it takes more time than all the rest
+of a try together. What may go wrong stays an exception here: the sender makes values of them.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage
+from aiohttp.streams import StreamReader
+from yarl import URL
+
+BODY_KEPT: Final = 16 * 1024  # bytes of a response that are stored
+BODY_READ: Final = 256 * 1024  # bytes of a response that are read and hashed; then the connection is closed
+HEADERS_KEPT: Final = 8 * 1024  # bytes of response headers that are stored
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAKS_A_LINE: Final = re.compile(r"[\x00\r\n]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What came back, bounded."""
+
+    status: int
+    headers: str  # JSON: a list of [name, value] pairs
+    retry_after: str | None
+    body: bytes  # the first BODY_KEPT bytes
+    size: int  # as far as it was read
+    digest: bytes  # SHA-256 of what was read
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they are sent; raise ValueError for one that would read as something else."""
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or _BREAKS_A_LINE.search(value):
+            raise ValueError(f"the header {name!r} cannot be sent")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("utf-8", "surrogateescape")
+
+
+def request_lines(url: URL, headers: Mapping[str, str]) -> bytes:
+    """Return the beginning of every POST to a URL, its constant headers included."""
+    line = f"POST {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"
+    return line.encode("ascii") + header_lines(headers)
+
+
+class Exchange:
+    """One request and its response; `connected` says whether it got as far as a connection."""
+
+    def __init__(self, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> None:
+        self._connector = connector
+        self._timeout = timeout
+        self.connected = False
+
+    async def post(self, request: ClientRequest, head: bytes, body: bytes) -> Response:
+        """Send and wait for the response, in all as long as the timeout allows.
+
+        Raises aiohttp.ClientError, HttpProcessingError, OSError or TimeoutError while there is no status. After that
+        nothing is raised: a body that hangs or breaks off is what there is of it.
+        """
+        deadline = asyncio.get_running_loop().time() + (self._timeout.total or 0.0)
+        async with asyncio.timeout_at(deadline):
+            connection = await self._connector.connect(request, [], self._timeout)
+            self.connected = True
+            try:
+                message, payload = await _ask(connection, head, body)
+            except BaseException:
+                connection.close()
+                raise
+        return await _read(connection, message, payload, deadline)
+
+
+async def _ask(connection: Connection, head: bytes, body: bytes) -> tuple[RawResponseMessage, StreamReader]:
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None:
+        raise aiohttp.ServerDisconnectedError
+    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+    transport.writelines((head, body))
+    message, payload = await protocol.read()
+    while 100 <= message.code < 200 and message.code != 101:
+        message, payload = await protocol.read()
+    return message, payload
+
+
+async def _read(
+    connection: Connection, message: RawResponseMessage, payload: StreamReader, deadline: float
+) -> Response:
+    """Read a response as far as it is wanted, and give its connection back, or close it if there is more."""
+    if payload.is_eof() and payload.exception() is None:  # nearly always: it came in one piece with its head
+        kept = payload.read_nowait()
+        hashed, size, whole = hashlib.sha256(kept), len(kept), True
+        kept = kept[:BODY_KEPT]
+    else:
+        kept, hashed, size, whole = b"", hashlib.sha256(), 0, False
+        try:
+            async with asyncio.timeout_at(deadline):
+                while size < BODY_READ and not whole:
+                    chunk = await payload.readany()
+                    hashed.update(chunk)
+                    size += len(chunk)
+                    kept += chunk[: BODY_KEPT - len(kept)]
+                    whole = not chunk
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass  # the status has been said
+        except BaseException:
+            connection.close()
+            raise
+    unsent = connection.transport is not None and connection.transport.get_write_buffer_size()
+    if whole and not unsent:
+        connection.release()
+    else:
+        connection.close()
+    return Response(
+        status=message.code,
+        headers=_headers(message.raw_headers),
+        retry_after=message.headers.get("retry-after"),
+        body=kept,
+        size=size,
+        digest=hashed.digest(),
+    )
+
+
+def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> str:
+    """Return the first headers as JSON; latin-1, because any byte may stand in them."""
+    kept, size = [], 0
+    for name, value in raw:
+        size += len(name) + len(value)
+        if size > HEADERS_KEPT:
+            break
+        kept.append((name.decode("latin-1"), value.decode("latin-1")))
+    return json.dumps(kept)
