@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
-# These run few statements very often, and planning one anew costs more than running it. People's listings on the console
-# differ by what is asked, and keep their own plans.
+# These run few statements very often, and planning one anew costs more than running it. People's listings on the
+# console differ by what is asked, and keep their own plans.
 _DATA_PLANE = frozenset({"receiver", "deliverer", "attestor"})
 
 _AWAY = (
