@@ -108,6 +108,12 @@ def test_the_signature_library_keeps_the_written_profile(row: dict[str, Any]) ->
         ed25519.verify(*arguments, "the signature")
 
 
+def test_a_signature_cannot_lend_its_end_to_the_message(log: ModuleType) -> None:
+    signature = log.sign()(b"x" + b"message")
+    with pytest.raises(SignatureError):
+        ed25519.verify(log.vkey().public_key, b"message", signature + b"x", "the signature")
+
+
 def test_the_note_vector_holds_byte_by_byte() -> None:
     vector = json.loads((VECTORS / "note.json").read_text())
     key = VerifierKey.parse(vector["vkey"])
