@@ -199,11 +199,7 @@ async def test_what_is_due_later_is_found_without_a_hint(destination, shop, star
 async def test_results_survive_a_database_that_goes_away(destination, shop, start, kit, wire) -> None:
     await shop.send_to(destination.url)
     deliverer = await start(database_url=SecretStr(wire.url))
-
-    async def works() -> bool:
-        return bool(destination.received) or not await shop.put()
-
-    await kit.eventually(works)
+    await shop.ends(State.DELIVERED, *await shop.put())
     answered = asyncio.Event()
 
     async def cut_meanwhile(_: web.BaseRequest) -> web.StreamResponse:
@@ -212,7 +208,6 @@ async def test_results_survive_a_database_that_goes_away(destination, shop, star
         return web.Response()
 
     destination.answer = cut_meanwhile
-    seen = {received.headers["webhook-id"] for received in destination.received}
     [delivery_id] = await shop.put()
     await asyncio.wait_for(answered.wait(), kit.PATIENCE)
     assert (await shop.delivery(delivery_id)).state is State.SENDING
@@ -223,7 +218,6 @@ async def test_results_survive_a_database_that_goes_away(destination, shop, star
     more = await shop.put(5)
     await shop.ends(State.DELIVERED, *more)
     assert await deliverer.metric("database_up") == 1
-    assert len(seen) >= 1
 
 
 async def test_a_database_that_is_away_at_start_is_waited_for(destination, shop, start, wire, kit) -> None:
