@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
@@ -26,6 +26,7 @@ from kapsel_receiver.endpoints import Endpoint, Index
 from kapsel_receiver.intake import Intake
 from kapsel_receiver.metrics import UNKNOWN, Metrics
 from kapsel_receiver.problems import Refusal, response
+from kapsel_receiver.receipt import accepted
 from kapsel_receiver.refusals import RefusalLog
 from kapsel_store import ids
 from kapsel_store.rows import Duplicate, NewDelivery, NewEvent
@@ -37,8 +38,7 @@ READY_RETRY: Final = 2
 
 # Headers that carry credentials are not stored: whoever reads the events must not be able to act as their sender.
 _SECRET_HEADERS: Final = frozenset(
-    name.encode()
-    for name in (
+    (
         "authorization",
         "proxy-authorization",
         "cookie",
@@ -122,7 +122,7 @@ class App:
 
     async def _answer(
         self, request: web.BaseRequest, endpoint: Endpoint | None, correlation_id: str
-    ) -> web.Response | Refusal:
+    ) -> web.StreamResponse | Refusal:
         if endpoint is None:
             return self._unknown()
         if request.method != "POST":
@@ -155,7 +155,7 @@ class App:
 
     async def _take(
         self, request: web.BaseRequest, endpoint: Endpoint, body: bytes, correlation_id: str, started: float
-    ) -> web.Response | Refusal:
+    ) -> web.StreamResponse | Refusal:
         now = self._now()
         refusal = _refuse_caller(endpoint, request, body, now)
         if refusal is not None:
@@ -166,11 +166,12 @@ class App:
         outcome = await self._intake.store(event)
         if isinstance(outcome, Refusal):
             return outcome
+        duplicate = isinstance(outcome, Duplicate)
         self._metrics.duration.observe(self._monotonic() - started)
-        self._metrics.count(endpoint.label, _result(endpoint, event, isinstance(outcome, Duplicate)))
+        self._metrics.count(endpoint.label, _result(endpoint, event, duplicate))
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("accepted", extra={"event_id": str(outcome.event_id), "correlation_id": correlation_id})
-        return _accepted(outcome.event_id, isinstance(outcome, Duplicate), correlation_id)
+        return accepted(request, outcome.event_id, duplicate=duplicate, correlation_id=correlation_id)
 
 
 def _refuse_caller(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime) -> Refusal | None:
@@ -203,7 +204,7 @@ def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datet
         endpoint_id=row.id,
         received_at=now,
         content_type=_text(signatures.raw(request.headers.get("Content-Type", "application/octet-stream"))),
-        headers=_stored_headers(request.raw_headers),
+        headers=_stored_headers(request.headers),
         body=body,
         body_hash=body_hash,
         salt=os.urandom(32),
@@ -217,8 +218,12 @@ def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datet
     )
 
 
-def _stored_headers(pairs: tuple[tuple[bytes, bytes], ...]) -> str:
-    return json.dumps([[_text(name), _text(value)] for name, value in pairs if name.lower() not in _SECRET_HEADERS])
+def _stored_headers(headers: Mapping[str, str]) -> str:
+    pairs = [pair for pair in headers.items() if pair[0].lower() not in _SECRET_HEADERS]
+    stored = json.dumps(pairs)
+    if "\\udc" in stored:  # where a byte was that is no UTF-8; no JSON parser has to take half a surrogate pair
+        return json.dumps([(_text(signatures.raw(name)), _text(signatures.raw(value))) for name, value in pairs])
+    return stored
 
 
 def _text(value: bytes) -> str:
@@ -235,14 +240,6 @@ def _result(endpoint: Endpoint, event: NewEvent, duplicate: bool) -> str:
     # The endpoint asks for a key that the request did not bring: stored, since losing it would be worse.
     missing = endpoint.row.idempotency is not None and event.idempotency_key is None
     return "accepted_without_key" if missing else "accepted"
-
-
-def _accepted(event_id: object, duplicate: bool, correlation_id: str) -> web.Response:
-    """Say that the event is durable; a duplicate hears exactly what the first one heard, but for one header."""
-    headers = {"Content-Type": "application/json", "X-Correlation-Id": correlation_id}
-    if duplicate:
-        headers["Idempotent-Replayed"] = "true"
-    return web.Response(status=202, body=b'{"id": "%s"}' % str(event_id).encode(), headers=headers)
 
 
 def _describe(method: str, correlation_id: str) -> web.Response | Refusal:

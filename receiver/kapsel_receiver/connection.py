@@ -56,6 +56,11 @@ class Connection(web.RequestHandler):
             # that as the next request, and leaves the reader of this body to its deadline.
             self._handling.set_exception(RequestPayloadError("the framing of the body is broken"))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading if it was paused; aiohttp calls this for every body, and would parse nothing once more."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def begin(self, content: StreamReader) -> None:
         """The headers of a request are complete, and its body comes through `content`."""
         self._handling = content
