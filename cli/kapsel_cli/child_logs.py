@@ -59,12 +59,7 @@ class ChildLog:
         self._file.close()
 
     def _line(self, line: bytes) -> None:
-        if self._size > self._max_bytes:
-            self._file.close()
-            self.path.replace(self.path.with_suffix(".log.1"))
-            self._file = self.path.open("ab", buffering=0)
-            self._size = 0
-        self._size += self._file.write(line + b"\n")
+        self._keep(line)
         text = line.decode(errors="replace")
         complaint = complaint_in(text)
         if complaint:
@@ -73,6 +68,20 @@ class ChildLog:
             self._show(f"{self._name}: {text}")
         elif complaint and self._is_new(complaint):
             self._show(f"{self._name}: {complaint}")
+
+    def _keep(self, line: bytes) -> None:
+        # A full disk must not stop the reading: the child would hang on its next line.
+        try:
+            if self._size > self._max_bytes:
+                self._file.close()
+                self.path.replace(self.path.with_suffix(".log.1"))
+                self._file = self.path.open("ab", buffering=0)
+                self._size = 0
+            self._size += self._file.write(line + b"\n")
+        except OSError as error:
+            lost = f"lines are missing in {self.path}: {error.strerror}"
+            if self._is_new(lost):
+                self._show(lost)
 
     def _is_new(self, complaint: str) -> bool:
         now = time.monotonic()

@@ -140,7 +140,7 @@ class Demo:
             headers = providers.headers(Verification(scheme=post.scheme), post.webhook)
             answer = client.send(f"/ingest/shop/{post.endpoint}", headers, post.webhook.body)
             said = answer.json()
-            rows.append((post.what, f"shop/{post.endpoint}", answer.status, said.get("id") or said["code"]))
+            rows.append((post.what, post.endpoint, answer.status, said.get("id") or said["code"]))
             _require(answer.status == post.status, f"{post.what} was answered {answer.status}, not {post.status}")
             if answer.status == 202:
                 first = seen.setdefault(f"{post.endpoint} {post.webhook.id}", said["id"])

@@ -162,6 +162,7 @@ class EmbeddedPostgres:
     def prepare(self) -> None:
         """Create the database cluster if there is none, write the settings, and clear away what a crash left."""
         self._user = unprivileged.user()
+        self._user.let_run(_binaries() / "postgres")
         self.opened = [*self._user.let_through(_binaries() / "postgres"), *self._user.let_through(self._cluster)]
         if not self._cluster.exists():
             self._create_cluster()

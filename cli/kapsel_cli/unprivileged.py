@@ -48,6 +48,16 @@ class User:
                 changed.append(parent)
         return changed
 
+    def let_run(self, program: Path) -> None:
+        """Make a program readable for this user with all that is installed beside it: a strict umask forbids that."""
+        if self.uid is None or program.stat().st_mode & stat.S_IXOTH:
+            return
+        installed = program.parent.parent
+        for path in (installed, *installed.rglob("*")):
+            if not path.is_symlink():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
+
 
 def user() -> User:
     """Return the user for Postgres: ourselves, or if we are root a user of its own, created if need be."""

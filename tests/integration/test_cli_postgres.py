@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from kapsel_cli import unprivileged
 from kapsel_cli.errors import DataInUseError
 from kapsel_cli.postgres import EmbeddedPostgres
 
@@ -160,3 +161,20 @@ def test_left_over_processes_that_cannot_be_ended_are_named(data_dir: Path) -> N
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(DataInUseError, match=str(data_dir)):
             EmbeddedPostgres(data_dir).start()
+
+
+def test_root_hands_the_programs_to_the_user_that_postgres_runs_as(data_dir: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root runs Postgres as somebody else")
+    programs = data_dir / "programs"
+    (programs / "bin").mkdir(parents=True)
+    (programs / "bin" / "postgres").write_text("")
+    (programs / "bin" / "postgres").chmod(0o700)
+    programs.chmod(0o700)
+    user = unprivileged.user()
+    opened = user.let_through(programs / "bin" / "postgres")
+    user.let_run(programs / "bin" / "postgres")
+    assert programs in opened
+    command = ["/bin/cat", str(programs / "bin" / "postgres")]
+    done = subprocess.run(command, user=user.uid, group=user.gid, extra_groups=[], check=False)
+    assert done.returncode == 0

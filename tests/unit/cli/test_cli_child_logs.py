@@ -82,3 +82,14 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
 )
 def test_what_a_person_sees_of_a_line(line: str, shown: str) -> None:
     assert complaint_in(line) == shown
+
+
+def test_a_full_disk_is_said_once_and_does_not_stop_the_reading(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    shown: list[str] = []
+    log = ChildLog(tmp_path / "a.log", shown.append)
+    log.feed(record("info", "one") + record("error", "two") + record("info", "three"))
+    log.close()
+    assert [line.partition(": ")[0] for line in shown] == [f"lines are missing in {tmp_path / 'a.log'}", "a"]
