@@ -60,11 +60,11 @@ class Client:
     """One console."""
 
     def __init__(self, server: str, hint: str) -> None:
-        parts = urlsplit(server)
         try:
+            parts = urlsplit(server)
             host, port = parts.hostname, parts.port
         except ValueError:
-            host, port = None, None
+            parts, host, port = urlsplit(""), None, None
         if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query or parts.fragment:
             raise CliError(f"{server!r} is not the URL of a console", "Write it like http://127.0.0.1:8081")
         self.server = server.rstrip("/")

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
-from urllib.parse import urlsplit
 
 from kapsel_cli.arguments import Subparsers, add_command
 from kapsel_cli.client import Answer, Client, add_server, connect, endpoint_name, find_running
@@ -166,11 +165,12 @@ def _body(file: str) -> bytes:
 
 
 def _post(target: Target, headers: dict[str, str], body: bytes) -> Answer:
-    parts = urlsplit(target.url)
-    if not parts.path.strip("/"):
+    scheme, rest = target.url.partition("://")[::2]
+    host, slash, path = rest.partition("/")
+    if not path:
         raise CliError(f"{target.url!r} is no ingest URL", "It looks like https://host/ingest/namespace/name")
-    receiver = Client(f"{parts.scheme}://{parts.netloc}", "See that kapsel runs and takes webhooks there")
-    answer = receiver.send(parts.path, headers, body)
+    receiver = Client(f"{scheme}://{host}", "See that kapsel runs and takes webhooks there")
+    answer = receiver.send(slash + path, headers, body)
     if 200 <= answer.status < 300:
         return answer
     try:

@@ -21,7 +21,7 @@ from kapsel_store.deliveries import NotRetried
 
 async def retry(request: web.Request) -> web.Response:
     """Make a new delivery of one that has ended."""
-    Parameters(request)
+    Parameters(request.query)
     delivery_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
         made = await deliveries.retry(connection, delivery_id)
@@ -55,7 +55,7 @@ def _not_retried(result: NotRetried, delivery_id: str) -> ProblemError:
 
 async def cancel(request: web.Request) -> web.Response:
     """End a delivery that waits."""
-    Parameters(request)
+    Parameters(request.query)
     delivery_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
         cancelled = await deliveries.cancel(connection, delivery_id)
@@ -75,7 +75,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 async def resume(request: web.Request) -> web.Response:
     """Close the circuit of a destination, and undo that it was stopped."""
-    Parameters(request)
+    Parameters(request.query)
     destination_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
         named = await endpoints.destination(connection, destination_id)

@@ -47,7 +47,7 @@ def build(context: Context, metrics: Metrics, host: str) -> web.Application:
 
 async def index(request: web.Request) -> web.Response:
     """Answer with what is here, as text."""
-    Parameters(request)
+    Parameters(request.query)
     width = max(len(route.path) for route in ROUTES)
     lines = [f"{route.method:<5}{route.path:<{width}}  {route.says}" for route in ROUTES]
     text = f"""\

@@ -48,7 +48,7 @@ def origin_of(head: HeadRow) -> str:
 
 async def sth(request: web.Request) -> web.Response:
     """Answer with the newest head in its small form."""
-    Parameters(request)
+    Parameters(request.query)
     async with request.app[CONTEXT].storage.connection() as connection:
         head = await newest_head(connection)
     key = VerifierKey(origin_of(head), head.public_key)
@@ -58,7 +58,7 @@ async def sth(request: web.Request) -> web.Response:
 
 async def logs(request: web.Request) -> web.Response:
     """Answer with every log, its newest head, and how many attempts wait for a leaf."""
-    Parameters(request)
+    Parameters(request.query)
     context = request.app[CONTEXT]
     async with context.storage.connection() as connection:
         states = await tlog.states(connection)
@@ -71,14 +71,14 @@ async def logs(request: web.Request) -> web.Response:
 
 async def proof(request: web.Request) -> web.Response:
     """Answer with the proof file of an attempt, 202 before it can be made."""
-    Parameters(request)
+    Parameters(request.query)
     found = await _proof(request)
     return found if isinstance(found, web.Response) else _file(found)
 
 
 async def download(request: web.Request) -> web.Response:
     """Answer with the same bytes as a file to keep."""
-    Parameters(request)
+    Parameters(request.query)
     found = await _proof(request)
     if isinstance(found, web.Response):
         return found
@@ -129,7 +129,7 @@ def _file(found: Proof) -> web.Response:
 
 async def consistency(request: web.Request) -> web.Response:
     """Answer with the proof that one published size of the log is the beginning of another."""
-    asked = Parameters(request, "old_size", "new_size")
+    asked = Parameters(request.query, "old_size", "new_size")
     old, new = asked.size("old_size"), asked.size("new_size")
     if old is None:
         raise ProblemError("parameter_invalid", "old_size is missing: the number of leaves that you know of")
@@ -153,7 +153,7 @@ async def consistency(request: web.Request) -> web.Response:
 
 async def keys(request: web.Request) -> web.Response:
     """Answer with the public keys of the log, in the form that kapsel-verify --keys reads."""
-    Parameters(request)
+    Parameters(request.query)
     context = request.app[CONTEXT]
     if not context.source.loaded:
         raise ProblemError("not_ready", "the configuration has not been loaded yet; try again", retry_after=HEAD_RETRY)

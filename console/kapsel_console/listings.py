@@ -15,7 +15,7 @@ from kapsel_store.database import Connection
 
 async def list_endpoints(request: web.Request) -> web.Response:
     """Answer with endpoints by name."""
-    asked = Parameters(request, "namespace", "name", "limit", "cursor")
+    asked = Parameters(request.query, "namespace", "name", "limit", "cursor")
     limit, after = asked.limit(), asked.name_cursor()
     async with request.app[CONTEXT].storage.connection() as connection:
         found = await endpoints.page(
@@ -31,7 +31,7 @@ async def list_endpoints(request: web.Request) -> web.Response:
 
 async def list_events(request: web.Request) -> web.Response:
     """Answer with the newest events first."""
-    asked = Parameters(request, "endpoint", "since", "limit", "cursor")
+    asked = Parameters(request.query, "endpoint", "since", "limit", "cursor")
     limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
     async with request.app[CONTEXT].storage.connection() as connection:
         endpoint_id = await _endpoint_id(connection, asked)
@@ -41,7 +41,7 @@ async def list_events(request: web.Request) -> web.Response:
 
 async def get_event(request: web.Request) -> web.Response:
     """Answer with one event, headers and body included."""
-    Parameters(request)
+    Parameters(request.query)
     event_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection:
         row = await events.get(connection, event_id)
@@ -52,7 +52,7 @@ async def get_event(request: web.Request) -> web.Response:
 
 async def list_deliveries(request: web.Request) -> web.Response:
     """Answer with the newest deliveries first."""
-    asked = Parameters(request, "state", "endpoint", "event", "since", "limit", "cursor")
+    asked = Parameters(request.query, "state", "endpoint", "event", "since", "limit", "cursor")
     limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
     states, event_id = asked.states(), asked.id("event")
     async with request.app[CONTEXT].storage.connection() as connection:
@@ -71,7 +71,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
 
 async def get_delivery(request: web.Request) -> web.Response:
     """Answer with one delivery."""
-    Parameters(request)
+    Parameters(request.query)
     delivery_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection:
         row = await deliveries.get(connection, delivery_id)
@@ -82,7 +82,7 @@ async def get_delivery(request: web.Request) -> web.Response:
 
 async def list_attempts(request: web.Request) -> web.Response:
     """Answer with the newest attempts first."""
-    asked = Parameters(request, "endpoint", "event", "delivery", "since", "limit", "cursor")
+    asked = Parameters(request.query, "endpoint", "event", "delivery", "since", "limit", "cursor")
     limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
     event_id, delivery_id = asked.id("event"), asked.id("delivery")
     if len([one for one in (asked.text("endpoint"), event_id, delivery_id) if one is not None]) > 1:
@@ -102,7 +102,7 @@ async def list_attempts(request: web.Request) -> web.Response:
 
 async def get_attempt(request: web.Request) -> web.Response:
     """Answer with one attempt, the response included as far as it was kept."""
-    Parameters(request)
+    Parameters(request.query)
     attempt_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection:
         row = await attempts.get(connection, attempt_id)
@@ -113,7 +113,7 @@ async def get_attempt(request: web.Request) -> web.Response:
 
 async def list_processes(request: web.Request) -> web.Response:
     """Answer with the processes that are alive."""
-    Parameters(request)
+    Parameters(request.query)
     async with request.app[CONTEXT].storage.connection() as connection:
         rows = await processes.list_live(connection)
     return listing([documents.process(row) for row in rows], None)

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from kapsel_console.errors import ProblemError
 from kapsel_resources import durations
@@ -30,13 +31,13 @@ T = TypeVar("T")
 class Parameters:
     """The query of one request, of which the handler takes the parameters that it knows."""
 
-    def __init__(self, request: web.Request, *known: str) -> None:
-        for name in request.query:
+    def __init__(self, query: MultiMapping[str], *known: str) -> None:
+        for name in query:
             if name not in known:
                 raise ProblemError("parameter_unknown", _unknown(name, known))
-            if len(request.query.getall(name)) > 1:
+            if len(query.getall(name)) > 1:
                 raise ProblemError("parameter_invalid", f"{name} is given more than once")
-        self._query = request.query
+        self._query = query
 
     def text(self, name: str) -> str | None:
         """Return a parameter as it stands."""

@@ -24,7 +24,7 @@ class Storage:
         """Lend a connection for one request; raise ProblemError if there is none, or if the time is over."""
         async with asyncio.timeout(self._timeout) as deadline:
             try:
-                async with self._pool.acquire(timeout=min(ACQUIRE_TIMEOUT, self._timeout)) as connection:
+                async with self._pool.acquire(timeout=min(ACQUIRE_TIMEOUT, self._timeout / 2)) as connection:
                     yield connection
             except asyncio.CancelledError:
                 if not deadline.expired():

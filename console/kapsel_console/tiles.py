@@ -26,7 +26,7 @@ BUNDLE_CACHE: Final = "private, max-age=600, immutable"
 
 async def checkpoint(request: web.Request) -> web.Response:
     """Answer with the newest checkpoint, a signed note."""
-    Parameters(request)
+    Parameters(request.query)
     async with request.app[CONTEXT].storage.connection() as connection:
         head = await newest_head(connection)
     return web.Response(
@@ -37,7 +37,7 @@ async def checkpoint(request: web.Request) -> web.Response:
 
 async def tile(request: web.Request) -> web.Response:
     """Answer with the hashes of a tile."""
-    Parameters(request)
+    Parameters(request.query)
     asked, count = _asked(request, f"tile/{request.match_info['path']}")
     async with request.app[CONTEXT].storage.connection() as connection:
         head = await newest_head(connection)
@@ -51,7 +51,7 @@ async def tile(request: web.Request) -> web.Response:
 
 async def entries(request: web.Request) -> web.Response:
     """Answer with the leaves below a tile of level 0, each behind its length in two bytes."""
-    Parameters(request)
+    Parameters(request.query)
     asked, count = _asked(request, f"tile/0/{request.match_info['path']}")
     async with request.app[CONTEXT].storage.connection() as connection:
         head = await newest_head(connection)

@@ -1,0 +1,79 @@
+"""How a command finds the console and words what it says, and what `tail` shows of a stream that comes out of order."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kapsel_cli.client import Answer, Client, find_running
+from kapsel_cli.errors import CliError, RefusedError, UnreachableError
+from kapsel_cli.tail import MOST_AT_ONCE, Follower
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    for wrong in ("127.0.0.1:8081", "ftp://x", "http://", "http://a:b@c", "http://x:99999", "http://x?y", "http://["):
+        with pytest.raises(CliError, match="Write it like"):
+            Client(wrong, "")
+    assert Client("https://kapsel.example/prefix/", "").server == "https://kapsel.example/prefix"
+
+
+def test_a_problem_becomes_a_sentence_and_a_next_step() -> None:
+    client = Client("http://127.0.0.1:1", "")
+    body = {"code": "unknown_event", "detail": "there is no event 1"}
+    error = client.refusal(Answer(status=404, headers={}, body=json.dumps(body).encode()))
+    assert isinstance(error, RefusedError)
+    assert str(error) == "there is no event 1. List them with `kapsel get events`."
+    assert not error.temporary
+    for other in (b"<html>", b"[]", b'"x"', b"{}", b"\xff"):
+        assert isinstance(client.refusal(Answer(status=404, headers={}, body=other)), UnreachableError)
+
+
+def test_the_nearest_instance_upwards_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"pid": 1, "ingest": "http://a", "console": "http://b", "metrics": {}}
+    for folder in (tmp_path, tmp_path / "a"):
+        (folder / ".kapsel").mkdir(parents=True)
+        (folder / ".kapsel" / "up.json").write_text(json.dumps({**content, "pid": len(folder.parts)}))
+    below = tmp_path / "a" / "b" / "c"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert find_running(None).pid == len((tmp_path / "a").parts)
+    assert find_running(tmp_path / ".kapsel").pid == len(tmp_path.parts)
+    with pytest.raises(UnreachableError, match="no kapsel is running on"):
+        find_running(tmp_path / "nowhere")
+
+
+class Stream:
+    """A console whose attempts come in any order of their ids; newest first, as the real one lists them."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def items(self, path: str, limit: int, **query: str | None) -> Iterator[dict[str, Any]]:
+        for number in sorted(self.ids, reverse=True)[:limit]:
+            yield {"id": str(number)}
+
+
+def test_an_attempt_that_is_stored_late_is_shown_once() -> None:
+    stream = Stream()
+    follower = Follower(stream, None)  # type: ignore[arg-type]
+    stream.ids = [10, 20]
+    assert [one["id"] for one in follower.look()] == ["10", "20"]
+    stream.ids += [30, 15]
+    assert [one["id"] for one in follower.look()] == ["15", "30"]
+    assert follower.look() == []
+    assert not follower.missed
+
+
+def test_more_than_can_be_shown_is_said() -> None:
+    stream = Stream()
+    stream.ids = [1]
+    follower = Follower(stream, None)  # type: ignore[arg-type]
+    follower.look()
+    stream.ids += range(2, MOST_AT_ONCE + 10)
+    assert len(follower.look()) == MOST_AT_ONCE
+    assert follower.missed
+    stream.ids.append(MOST_AT_ONCE + 10)
+    assert len(follower.look()) == 1
+    assert not follower.missed

@@ -1,0 +1,29 @@
+"""Completion scripts are made from the parser, so every command and option is in them."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from kapsel_cli.completion import bash, fish, walk, zsh
+from kapsel_cli.parser import COMMANDS, build
+
+
+def test_every_command_is_walked_with_its_options() -> None:
+    tree = {command.path: command for command in walk(build(), "kapsel")}
+    assert len(tree["kapsel"].words) >= len(COMMANDS)
+    assert all(f"kapsel {word}" in tree for word in tree["kapsel"].words)
+    options = {name: option.values for option in tree["kapsel get events"].options for name in option.names}
+    assert options["--output"] == options["-o"] == ("table", "wide", "json", "yaml")
+    assert options["--watch"] is None
+    assert options["--since"] == ()
+
+
+@pytest.mark.parametrize(("shell", "script"), [("bash", bash), ("zsh", zsh), ("fish", fish)])
+def test_the_script_is_one_that_the_shell_can_read(shell: str, script) -> None:
+    text = script(list(walk(build(), "kapsel")))
+    for word in ("deliveries", "completion", "--server" if shell != "fish" else "-l server"):
+        assert word in text
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    subprocess.run([shell, "-n"], input=text, text=True, check=True)
