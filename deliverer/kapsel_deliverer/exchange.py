@@ -25,7 +25,6 @@ BODY_READ: Final = 256 * 1024  # bytes of a response that are read and hashed; t
 HEADERS_KEPT: Final = 8 * 1024  # bytes of response headers that are stored
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAKS_A_LINE: Final = re.compile(r"[\x00\r\n]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +41,30 @@ class Response:
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
     """Return headers as they are sent; raise ValueError for one that would read as something else."""
-    for name, value in headers.items():
-        if not _NAME.fullmatch(name) or _BREAKS_A_LINE.search(value):
-            raise ValueError(f"the header {name!r} cannot be sent")
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("utf-8", "surrogateescape")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    # One look at the whole: a line too many, or a byte that no header may hold.
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        raise ValueError("a header holds a line break or a null byte")
+    return lines.encode("utf-8", "surrogateescape")
 
 
 def request_lines(url: URL, headers: Mapping[str, str]) -> bytes:
     """Return the beginning of every POST to a URL, its constant headers included."""
+    for name in headers:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a header")
     line = f"POST {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"
     return line.encode("ascii") + header_lines(headers)
 
 
 class Exchange:
-    """One request and its response; `connected` says whether it got as far as a connection."""
+    """One request and its response; says afterwards how far it got in time."""
 
     def __init__(self, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> None:
         self._connector = connector
         self._timeout = timeout
         self.connected = False
+        self.expired = False
 
     async def post(self, request: ClientRequest, head: bytes, body: bytes) -> Response:
         """Send and wait for the response, in all as long as the timeout allows.
@@ -68,16 +72,25 @@ class Exchange:
         Raises aiohttp.ClientError, HttpProcessingError, OSError or TimeoutError while there is no status. After that
         nothing is raised: a body that hangs or breaks off is what there is of it.
         """
-        deadline = asyncio.get_running_loop().time() + (self._timeout.total or 0.0)
-        async with asyncio.timeout_at(deadline):
-            connection = await self._connector.connect(request, [], self._timeout)
-            self.connected = True
-            try:
-                message, payload = await _ask(connection, head, body)
-            except BaseException:
-                connection.close()
-                raise
-        return await _read(connection, message, payload, deadline)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout.total or 0.0)
+        connection = await self._connector.connect(request, [], self._timeout)
+        self.connected = True
+        # Time's up means the connection is broken off, which every wait for it notices: cheaper than a scope of time.
+        timer = loop.call_at(deadline, self._expire, connection)
+        try:
+            message, payload = await _ask(connection, head, body)
+            return await _read(connection, message, payload)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            timer.cancel()
+
+    def _expire(self, connection: Connection) -> None:
+        self.expired = True
+        if connection.transport is not None:
+            connection.transport.abort()
 
 
 async def _ask(connection: Connection, head: bytes, body: bytes) -> tuple[RawResponseMessage, StreamReader]:
@@ -92,9 +105,7 @@ async def _ask(connection: Connection, head: bytes, body: bytes) -> tuple[RawRes
     return message, payload
 
 
-async def _read(
-    connection: Connection, message: RawResponseMessage, payload: StreamReader, deadline: float
-) -> Response:
+async def _read(connection: Connection, message: RawResponseMessage, payload: StreamReader) -> Response:
     """Read a response as far as it is wanted, and give its connection back, or close it if there is more."""
     if payload.is_eof() and payload.exception() is None:  # nearly always: it came in one piece with its head
         kept = payload.read_nowait()
@@ -103,18 +114,14 @@ async def _read(
     else:
         kept, hashed, size, whole = b"", hashlib.sha256(), 0, False
         try:
-            async with asyncio.timeout_at(deadline):
-                while size < BODY_READ and not whole:
-                    chunk = await payload.readany()
-                    hashed.update(chunk)
-                    size += len(chunk)
-                    kept += chunk[: BODY_KEPT - len(kept)]
-                    whole = not chunk
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            while size < BODY_READ and not whole:
+                chunk = await payload.readany()
+                hashed.update(chunk)
+                size += len(chunk)
+                kept += chunk[: BODY_KEPT - len(kept)]
+                whole = not chunk
+        except (aiohttp.ClientError, OSError):
             pass  # the status has been said
-        except BaseException:
-            connection.close()
-            raise
     unsent = connection.transport is not None and connection.transport.get_write_buffer_size()
     if whole and not unsent:
         connection.release()

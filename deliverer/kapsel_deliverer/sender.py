@@ -144,7 +144,7 @@ class Sender:
         except TimeoutError:
             return TimedOut(phase="response" if exchange.connected else "connect")
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            return _failure(error)
+            return TimedOut(phase="response") if exchange.expired else _failure(error)
         finally:
             pool.users -= 1
             if not pool.users:
