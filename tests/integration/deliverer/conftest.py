@@ -362,14 +362,16 @@ class Running:
         self.settings = settings
         self.stopping = asyncio.Event()
         self._pool = pool
+        self._address: str | None = None
         self.task = asyncio.create_task(serve(settings, self.stopping))
 
     async def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels, as /metrics says."""
-        async with self._pool.acquire() as connection:
-            rows = await processes.list_live(connection)
-        address = next(row.address for row in rows if row.instance == self.settings.instance)
-        async with aiohttp.ClientSession() as session, session.get(f"{address}/metrics") as answer:
+        if self._address is None:
+            async with self._pool.acquire() as connection:
+                rows = await processes.list_live(connection)
+            self._address = next(row.address for row in rows if row.instance == self.settings.instance)
+        async with aiohttp.ClientSession() as session, session.get(f"{self._address}/metrics") as answer:
             text = await answer.text()
         total = 0.0
         for line in text.splitlines():

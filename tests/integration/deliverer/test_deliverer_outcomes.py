@@ -12,7 +12,7 @@ import nacl.signing
 import pytest
 from aiohttp import web
 
-from kapsel_store import attempts
+from kapsel_store import attempts, tlog
 from kapsel_store.rows import Policy, RelayRow
 from kapsel_store.states import State
 
@@ -102,6 +102,33 @@ async def test_the_answer_is_kept_with_a_digest_of_the_whole(destination, shop, 
     assert whole.attempt.response_size == len(text)
     assert whole.attempt.response_digest == hashlib.sha256(text.encode()).digest()
     assert ["X-Answer", "ü".encode().decode("latin-1")] in json.loads(whole.attempt.response_headers)
+
+
+async def test_deliveries_carry_the_newest_checkpoint(destination, shop, start, kit) -> None:
+    note = "example.com/log\n12\nAAAA\n\n\u2014 example.com/log abcd\n"
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put())
+    assert "kapsel-checkpoint" not in destination.received[0].headers
+    async with shop.pool.acquire() as connection:
+        log = await tlog.open_log(connection, "example.com/log")
+        head = tlog.HeadRow(
+            log_id=log.id,
+            timestamp_ms=1,
+            tree_size=12,
+            root=bytes(32),
+            checkpoint=note,
+            sth_signature=bytes(64),
+            public_key=bytes(32),
+        )
+        await tlog.publish(connection, head)
+
+    async def is_carried() -> bool:
+        await shop.ends(State.DELIVERED, *await shop.put())
+        value = destination.received[-1].headers.get("kapsel-checkpoint", "")
+        return base64.b64decode(value).decode() == note
+
+    await kit.eventually(is_carried, "a checkpoint that is carried")
 
 
 async def hang(_reader, _writer) -> None:

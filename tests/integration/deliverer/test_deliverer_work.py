@@ -232,6 +232,36 @@ async def test_a_database_that_is_away_at_start_is_waited_for(destination, shop,
 
 
 async def test_draining_finishes_tries_and_gives_back_the_rest(destination, shop, start, kit) -> None:
+    await shop.send_to(destination.url, max_in_flight=2)
+    deliverer = await start()
+    # Quick answers first, so that more is leased ahead than is under way.
+    await shop.ends(State.DELIVERED, *await shop.put(20))
+    assert await deliverer.metric("delivery_released_total") == 0
+    go_on = asyncio.Event()
+
+    async def wait(_: web.BaseRequest) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response()
+
+    async def are_leased(count: int) -> bool:
+        async with shop.pool.acquire() as connection:
+            return (await deliveries.depth(connection)).sending == count
+
+    destination.answer = wait
+    made = await shop.put(8)
+    await kit.eventually(lambda: are_leased(8), "deliveries that are leased ahead")
+    deliverer.stopping.set()
+    await kit.eventually(lambda: are_leased(2), "a queue with nothing leased but what is under way")
+    assert await deliverer.metric("delivery_released_total") == 6
+    go_on.set()
+    await asyncio.wait_for(deliverer.task, kit.PATIENCE)
+    rows = [await shop.delivery(delivery_id) for delivery_id in made]
+    assert sorted(row.state for row in rows) == [State.DELIVERED] * 2 + [State.PENDING] * 6
+    assert sum(row.attempts for row in rows) == 2
+    assert len(destination.received) == 22
+
+
+async def test_a_result_whose_lease_was_lost_is_recorded_and_moves_nothing(destination, shop, start, kit) -> None:
     go_on = asyncio.Event()
 
     async def wait(_: web.BaseRequest) -> web.StreamResponse:
@@ -239,23 +269,81 @@ async def test_draining_finishes_tries_and_gives_back_the_rest(destination, shop
         return web.Response()
 
     destination.answer = wait
-    await shop.send_to(destination.url, max_in_flight=2)
-    deliverer = await start()
-    made = await shop.put(10)
-    await destination.got(2)
-    deliverer.stopping.set()
-
-    async def given_back() -> bool:
-        async with shop.pool.acquire() as connection:
-            return (await deliveries.depth(connection)).sending == 2
-
-    await kit.eventually(given_back, "a queue with nothing leased but what is under way")
+    await shop.send_to(destination.url)
+    deliverer = await start(deliverer_rescue_interval=timedelta(minutes=1))
+    [delivery_id] = await shop.put()
+    await destination.got(1)
+    async with shop.pool.acquire() as connection:
+        await connection.execute("UPDATE deliveries SET lease_id = gen_random_uuid() WHERE id = $1", delivery_id)
     go_on.set()
-    await asyncio.wait_for(deliverer.task, kit.PATIENCE)
-    rows = [await shop.delivery(delivery_id) for delivery_id in made]
-    assert sorted(row.state for row in rows) == [State.DELIVERED] * 2 + [State.PENDING] * 8
-    assert sum(row.attempts for row in rows) == 2
-    assert len(destination.received) == 2
+
+    async def is_recorded() -> bool:
+        return len(await shop.attempts(delivery_id)) == 1
+
+    await kit.eventually(is_recorded, "an attempt that is recorded")
+    assert (await shop.delivery(delivery_id)).state is State.SENDING
+    assert await deliverer.metric("delivery_lease_lost_total") == 1
+
+
+async def test_one_result_that_the_database_refuses_does_not_hold_up_the_others(destination, shop, start, kit) -> None:
+    async def by_body(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=418 if destination.received[-1].body == b"teapot" else 200)
+
+    destination.answer = by_body
+    await shop.send_to(destination.url)
+    async with shop.pool.acquire() as connection:
+        await connection.execute("ALTER TABLE attempts ADD CHECK (response_status <> 418)")
+    [poison] = await shop.put(body=b"teapot")
+    others = await shop.put(30)
+    deliverer = await start()
+    await shop.ends(State.DELIVERED, *others)
+    assert await deliverer.metric("deliverer_errors_total", where="record") == 1
+    assert (await shop.delivery(poison)).state is State.SENDING
+    assert await deliverer.metric("delivery_unrecorded") == 0
+
+
+async def test_a_fault_of_our_own_is_an_attempt_that_says_so_and_is_retried(destination, shop, start, kit) -> None:
+    await shop.send_to(destination.url, policy=Policy(backoff=kit.QUICK, max_attempts=2, circuit_breaker=None))
+    deliverer = await start()
+    [delivery_id] = await shop.put(content_type="text/plain\r\nx-forged: 1")
+    delivery = await shop.ends(State.EXHAUSTED, delivery_id)
+    assert (delivery.attempts, delivery.last_reason) == (2, "internal")
+    assert await deliverer.metric("webhook_delivery_failures_total", fault="ours", reason="internal") == 2
+    assert await deliverer.metric("deliverer_errors_total", where="try") == 2
+    assert destination.received == []
+
+
+async def test_a_header_that_cannot_be_sent_is_the_configurations_fault(destination, shop, start, kit) -> None:
+    policy = Policy(backoff=kit.QUICK, max_attempts=1, circuit_breaker=None)
+    await shop.send_to(destination.url, headers=(("x-team", "a\r\nb: c"),), policy=policy)
+    deliverer = await start()
+    [delivery_id] = await shop.put()
+    assert (await shop.ends(State.EXHAUSTED, delivery_id)).last_reason == "header_invalid"
+    assert await deliverer.metric("webhook_delivery_failures_total", fault="configuration") == 1
+
+
+async def test_the_queue_and_the_work_are_measured(destination, shop, start, kit) -> None:
+    row = await shop.send_to(destination.url, suspend=True)
+    deliverer = await start()
+    await shop.put(7)
+
+    async def is_seen() -> bool:
+        return await deliverer.metric("delivery_queue_depth", state="pending") == 7
+
+    await kit.eventually(is_seen, "the depth of the queue")
+    assert await deliverer.metric("delivery_oldest_pending_age_seconds") > 0
+    assert await deliverer.metric("delivery_queue_depth", state="sending") == 0
+    assert await deliverer.metric("delivery_queue_dead_tuples") >= 0
+    assert await deliverer.metric("configuration_generation") == 1
+    assert await deliverer.metric("delivery_record_size_sum") == 0
+    await shop.change(row, suspend=False)
+
+    async def is_done() -> bool:
+        return await deliverer.metric("delivery_record_size_sum") == 7
+
+    await kit.eventually(is_done, "recorded deliveries")
+    assert await deliverer.metric("delivery_claim_size_sum") == 7
+    assert await deliverer.metric("configuration_generation") == 2
 
 
 async def test_a_try_that_outlasts_the_drain_is_made_again(destination, shop, start, kit) -> None:
