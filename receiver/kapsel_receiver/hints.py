@@ -10,7 +10,9 @@ from typing import Final
 
 from kapsel_store.database import DELIVERIES_CHANNEL, Connection, Pool, is_away, notify
 
-PAUSE: Final = 0.001  # seconds: busy deliverers need no thousand hints a second
+PAUSE: Final = 0.001  # seconds between hints: a single webhook goes out at once
+BUSY_PAUSE: Final = 0.01  # while many come: deliverers have their hands full, and each hint costs as much as a commit
+BUSY: Final = 4  # events since the last hint
 TIMEOUT: Final = 5.0
 RETRY: Final = 1.0
 
@@ -21,9 +23,11 @@ class Hints:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._due = asyncio.Event()
+        self._stored = 0
 
-    def tell(self) -> None:
-        """Something was stored."""
+    def tell(self, events: int) -> None:
+        """So many events were stored."""
+        self._stored += events
         self._due.set()
 
     async def run(self) -> None:
@@ -44,6 +48,8 @@ class Hints:
         while True:
             await self._due.wait()
             self._due.clear()
+            pause = BUSY_PAUSE if self._stored > BUSY else PAUSE
+            self._stored = 0
             async with asyncio.timeout(TIMEOUT):
                 await notify(connection, DELIVERIES_CHANNEL)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)

@@ -195,20 +195,18 @@ async def test_a_full_queue_refuses_at_once_and_keeps_what_it_holds(
         lock = owner.transaction()
         await lock.start()
         await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
-        stuck = []
-        for number in range(2):
-            stuck.append(asyncio.create_task(receiver.exchange(post(b"%d" % number))))
-            await receiver.commits_blocked(number + 1)
-        queued = [asyncio.create_task(receiver.exchange(post(b"%d" % number))) for number in range(2, 6)]
+        stuck = asyncio.create_task(receiver.exchange(post(b"stuck")))
+        await receiver.commits_blocked(1)
+        queued = [asyncio.create_task(receiver.exchange(post(b"%d" % number))) for number in range(4)]
         await until(lambda: receiver.registry.get_sample_value("webhook_ingestion_queue_depth") == 4)
         async with asyncio.timeout(1):
             answer = await receiver.exchange(post(b"too many"))
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "overloaded", "1")
         await lock.rollback()
         await owner.close()
-        answers = await asyncio.gather(*stuck, *queued)
+        answers = await asyncio.gather(stuck, *queued)
         assert {answer.status for answer in answers} == {202}
-        assert len(await receiver.events()) == 6
+        assert len(await receiver.events()) == 5
         assert receiver.count("overloaded") == 1
 
 
@@ -219,10 +217,8 @@ async def test_the_queue_is_bounded_in_bytes_too(receive: Any, endpoint: Make, d
         await lock.start()
         await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
         store = receiver.intake.store
-        stuck = []
-        for number in range(2):
-            stuck.append(asyncio.create_task(store(event(endpoint().id))))
-            await receiver.commits_blocked(number + 1)
+        stuck = [asyncio.create_task(store(event(endpoint().id)))]
+        await receiver.commits_blocked(1)
         stuck.append(asyncio.create_task(store(event(endpoint().id, os.urandom(1000)))))
         await asyncio.sleep(0)
         refused = await store(event(endpoint().id))
@@ -231,6 +227,24 @@ async def test_the_queue_is_bounded_in_bytes_too(receive: Any, endpoint: Make, d
         await lock.rollback()
         await owner.close()
         assert all(isinstance(outcome, Accepted) for outcome in await asyncio.gather(*stuck))
+
+
+async def test_a_second_commit_runs_beside_a_long_one_when_many_wait(
+    receive: Any, endpoint: Make, database: Any
+) -> None:
+    owner = await database.connection()
+    async with receive(bounds=Bounds(commit_timeout=5.0)) as receiver:
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        storing = [asyncio.create_task(receiver.intake.store(event(endpoint().id)))]
+        await receiver.commits_blocked(1)
+        storing += [asyncio.create_task(receiver.intake.store(event(endpoint().id))) for _ in range(100)]
+        await receiver.commits_blocked(2)
+        await lock.rollback()
+        await owner.close()
+        assert all(isinstance(outcome, Accepted) for outcome in await asyncio.gather(*storing))
+        assert len(await receiver.events()) == 101
 
 
 async def test_webhooks_that_come_together_share_commits(receive: Any, post: Make) -> None:
