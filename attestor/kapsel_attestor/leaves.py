@@ -5,7 +5,7 @@ the store can hold is left without a form: a text outside the leaf's profile is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import quote
 from uuid import UUID
@@ -35,52 +35,48 @@ class Batch:
 
 def batch(waiting: Sequence[PendingAttempt], chains: Mapping[UUID, Chain], first_index: int, entropy: bytes) -> Batch:
     """Encode attempts one after the other: each leaf names its endpoint's previous one by sequence and hash."""
-    latest = dict(chains)
+    ends = {chain.endpoint_id: (chain.sequence, chain.leaf_hash) for chain in chains.values()}
+    moved = dict[UUID, tuple[int, bytes]]()
     rows, hashes, failed = list[LeafRow](), list[bytes](), dict[UUID, MalformedLeafError]()
-    for place, pending in enumerate(waiting):
-        attempt = pending.attempt
+    for place, attempt in enumerate(waiting):
+        sequence, previous = ends.get(attempt.endpoint_id, (-1, None))
+        salt = entropy[place * SALT_BYTES : (place + 1) * SALT_BYTES]
         try:
-            salt = entropy[place * SALT_BYTES : (place + 1) * SALT_BYTES]
-            data = encode(pending, latest.get(attempt.endpoint_id), salt)
+            data = encode(attempt, sequence + 1, previous, salt)
         except MalformedLeafError as error:
             failed[attempt.id] = error
             continue
-        hashes.append(leaf_hash(data))
-        rows.append(LeafRow(leaf_index=first_index + len(rows), attempt_id=attempt.id, leaf=data))
-        previous = latest.get(attempt.endpoint_id)
-        latest[attempt.endpoint_id] = Chain(
-            endpoint_id=attempt.endpoint_id,
-            sequence=0 if previous is None else previous.sequence + 1,
-            leaf_hash=hashes[-1],
-        )
-    changed = [chain for endpoint_id, chain in latest.items() if chains.get(endpoint_id) is not chain]
+        digest = leaf_hash(data)
+        rows.append(LeafRow(first_index + len(rows), attempt.id, data))
+        hashes.append(digest)
+        ends[attempt.endpoint_id] = moved[attempt.endpoint_id] = sequence + 1, digest
+    changed = [Chain(endpoint_id=of, sequence=sequence, leaf_hash=digest) for of, (sequence, digest) in moved.items()]
     return Batch(leaves=rows, hashes=hashes, chains=changed, unencodable=failed)
 
 
-def encode(pending: PendingAttempt, previous: Chain | None, salt: bytes) -> bytes:
-    """Return the bytes of the leaf that follows `previous` on its endpoint."""
+def encode(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: bytes) -> bytes:
+    """Return the bytes of leaf number `sequence` of its endpoint, which follows the leaf with the hash `previous`."""
     try:
-        return _leaf(pending, previous, salt).encode()
+        return _leaf(attempt, sequence, previous, salt).encode()
     except MalformedLeafError:
-        return _leaf(in_profile(pending), previous, salt).encode()
+        return _leaf(in_profile(attempt), sequence, previous, salt).encode()
 
 
-def _leaf(pending: PendingAttempt, previous: Chain | None, salt: bytes) -> Leaf:
-    attempt = pending.attempt
+def _leaf(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: bytes) -> Leaf:
     return Leaf(
         attempt=attempt.number,
         delivery_attempt_id=str(attempt.id),
         delivery_id=str(attempt.delivery_id),
-        destination=pending.destination,
-        endpoint=pending.endpoint,
+        destination=attempt.destination,
+        endpoint=f"{attempt.namespace}/{attempt.name}",
         endpoint_id=str(attempt.endpoint_id),
-        endpoint_sequence=0 if previous is None else previous.sequence + 1,
+        endpoint_sequence=sequence,
         endpoint_url=attempt.url,
         event_id=str(attempt.event_id),
         outcome=attempt.outcome,
         payload_commitment=attempt.payload_commitment,
         payload_hash=attempt.payload_hash,
-        previous_leaf_hash=None if previous is None else previous.leaf_hash,
+        previous_leaf_hash=previous,
         reason=attempt.reason,
         response_digest=attempt.response_digest,
         response_status=attempt.response_status,
@@ -90,20 +86,15 @@ def _leaf(pending: PendingAttempt, previous: Chain | None, salt: bytes) -> Leaf:
     )
 
 
-def in_profile(pending: PendingAttempt) -> PendingAttempt:
+def in_profile(attempt: PendingAttempt) -> PendingAttempt:
     """Return the attempt with texts that a leaf can hold: percent-encoded, and cut, with a hash, where too long."""
-    attempt = pending.attempt
-    namespace, _, name = pending.endpoint.partition("/")
-    return replace(
-        pending,
-        endpoint=f"{_text(namespace, _MAX_NAME, '/ ')}/{_text(name, _MAX_NAME, '/ ')}",
-        destination=_text(pending.destination, _MAX_NAME),
-        attempt=replace(
-            attempt,
-            url=_text(attempt.url, _MAX_URL),
-            outcome=_text(attempt.outcome, _MAX_NAME),
-            reason=attempt.reason and _text(attempt.reason, _MAX_NAME),
-        ),
+    return attempt._replace(
+        namespace=_text(attempt.namespace, _MAX_NAME, "/ "),
+        name=_text(attempt.name, _MAX_NAME, "/ "),
+        destination=_text(attempt.destination, _MAX_NAME),
+        url=_text(attempt.url, _MAX_URL),
+        outcome=_text(attempt.outcome, _MAX_NAME),
+        reason=attempt.reason and _text(attempt.reason, _MAX_NAME),
     )
 
 

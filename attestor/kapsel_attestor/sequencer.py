@@ -41,7 +41,7 @@ class Sequencer:
         Raises StaleTreeError if another sequencer has moved the tree.
         """
         found = await tlog.pending(connection, limit + len(self.parked))
-        waiting = [pending for pending in found if pending.attempt.id not in self.parked][:limit]
+        waiting = [attempt for attempt in found if attempt.id not in self.parked][:limit]
         if not waiting:
             return 0
         batch = await self._encode(connection, waiting)
@@ -51,7 +51,7 @@ class Sequencer:
         return len(waiting)
 
     async def _encode(self, connection: Connection, waiting: Sequence[PendingAttempt]) -> leaves.Batch:
-        endpoints = {pending.attempt.endpoint_id for pending in waiting}
+        endpoints = {attempt.endpoint_id for attempt in waiting}
         chains = await tlog.chains(connection, self.log.id, list(endpoints))
         entropy = os.urandom(leaves.SALT_BYTES * len(waiting))
         batch = leaves.batch(waiting, chains, self.log.tree_size, entropy)

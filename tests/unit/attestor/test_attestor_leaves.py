@@ -1,14 +1,12 @@
 """Attempts as leaves: what is in them, how they hang together, and that nothing the store holds is left without one."""
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kapsel_attestor import leaves
-from kapsel_store.rows import AttemptRow
 from kapsel_store.tlog import Chain, PendingAttempt
 from kapsel_verifier.leaf import Leaf
 from kapsel_verifier.merkle import leaf_hash
@@ -17,15 +15,16 @@ ORDERS = UUID(int=1)
 REFUNDS = UUID(int=2)
 SALT = bytes(range(32))
 
-ATTEMPT = AttemptRow(
+ATTEMPT = PendingAttempt(
     id=UUID(int=10),
     delivery_id=UUID(int=11),
     event_id=UUID(int=12),
     endpoint_id=ORDERS,
-    destination_id=UUID(int=13),
+    namespace="shop",
+    name="orders",
+    destination="billing",
     number=2,
     started_at=datetime(2026, 5, 4, 3, 2, 1, 987_654, tzinfo=UTC),
-    duration=timedelta(milliseconds=31),
     outcome="delivered",
     reason="status_200",
     url="https://billing.example.com/hooks",
@@ -35,16 +34,14 @@ ATTEMPT = AttemptRow(
     response_status=200,
     response_digest=b"\x04" * 32,
 )
-PENDING = PendingAttempt(attempt=ATTEMPT, endpoint="shop/orders", destination="billing")
 
 
 def pending(number: int, endpoint_id: UUID = ORDERS) -> PendingAttempt:
-    return replace(PENDING, attempt=replace(ATTEMPT, id=UUID(int=1000 + number), endpoint_id=endpoint_id))
+    return ATTEMPT._replace(id=UUID(int=1000 + number), endpoint_id=endpoint_id)
 
 
 def test_leaf_says_what_the_attempt_says() -> None:
-    previous = Chain(endpoint_id=ORDERS, sequence=7, leaf_hash=b"\x05" * 32)
-    assert Leaf.parse(leaves.encode(PENDING, previous, SALT)) == Leaf(
+    assert Leaf.parse(leaves.encode(ATTEMPT, 8, b"\x05" * 32, SALT)) == Leaf(
         attempt=2,
         delivery_attempt_id=str(ATTEMPT.id),
         delivery_id=str(ATTEMPT.delivery_id),
@@ -94,7 +91,7 @@ def test_each_leaf_has_a_salt_of_its_own() -> None:
 
 
 def test_attempt_that_cannot_be_encoded_is_named_and_leaves_no_gap() -> None:
-    broken = replace(PENDING, attempt=replace(ATTEMPT, payload_hash=b"short"))
+    broken = ATTEMPT._replace(payload_hash=b"short")
     batch = leaves.batch([pending(0), broken, pending(2)], {}, 0, bytes(96))
     assert set(batch.unencodable) == {ATTEMPT.id}
     assert [row.leaf_index for row in batch.leaves] == [0, 1]
@@ -107,14 +104,14 @@ def test_chain_that_did_not_move_is_not_written() -> None:
 
 
 def test_url_in_other_scripts_is_percent_encoded() -> None:
-    international = replace(PENDING, attempt=replace(ATTEMPT, url="https://exämple.com/a%20b?q=ü\n"))
-    leaf = Leaf.parse(leaves.encode(international, None, SALT))
+    international = ATTEMPT._replace(url="https://exämple.com/a%20b?q=ü\n")
+    leaf = Leaf.parse(leaves.encode(international, 0, None, SALT))
     assert leaf.endpoint_url == "https://ex%C3%A4mple.com/a%20b?q=%C3%BC%0A"
 
 
 def test_text_that_is_too_long_is_cut_but_committed_to_as_a_whole() -> None:
-    long = [replace(PENDING, attempt=replace(ATTEMPT, url="https://e.example/" + "a" * 9000 + end)) for end in "xy"]
-    urls = {Leaf.parse(leaves.encode(one, None, SALT)).endpoint_url for one in long}
+    long = [ATTEMPT._replace(url="https://e.example/" + "a" * 9000 + end) for end in "xy"]
+    urls = {Leaf.parse(leaves.encode(one, 0, None, SALT)).endpoint_url for one in long}
     assert len(urls) == 2
     assert all(len(url) == 8192 and "~sha256:" in url for url in urls)
 
@@ -126,22 +123,20 @@ digests = st.none() | st.binary(min_size=32, max_size=32)
 @given(
     st.builds(
         PendingAttempt,
-        endpoint=st.tuples(texts, texts).map("/".join),
+        namespace=texts,
+        name=texts,
         destination=texts,
-        attempt=st.builds(
-            AttemptRow,
-            number=st.integers(1, 2**31 - 1),
-            started_at=st.datetimes(timezones=st.just(UTC)),
-            outcome=texts,
-            reason=texts,
-            url=texts | texts.map(lambda text: text * 100),
-            payload_hash=st.binary(min_size=32, max_size=32),
-            payload_commitment=digests,
-            signature_digest=digests,
-            response_digest=digests,
-            response_status=st.none() | st.integers(100, 999),
-        ),
+        number=st.integers(1, 2**31 - 1),
+        started_at=st.datetimes(timezones=st.just(UTC)),
+        outcome=texts,
+        reason=texts,
+        url=texts | texts.map(lambda text: text * 100),
+        payload_hash=st.binary(min_size=32, max_size=32),
+        payload_commitment=digests,
+        signature_digest=digests,
+        response_digest=digests,
+        response_status=st.none() | st.integers(100, 999),
     )
 )
-def test_whatever_the_store_can_hold_has_a_leaf(waiting: PendingAttempt) -> None:
-    assert Leaf.parse(leaves.encode(waiting, None, SALT)).delivery_attempt_id == str(waiting.attempt.id)
+def test_whatever_the_store_can_hold_has_a_leaf(attempt: PendingAttempt) -> None:
+    assert Leaf.parse(leaves.encode(attempt, 0, None, SALT)).delivery_attempt_id == str(attempt.id)
