@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from kapsel_cli.arguments import Subparsers, add_command
+from kapsel_cli.arguments import Subparsers, add_command, add_debug
 from kapsel_cli.client import Client, add_server, connect, endpoint_name, path
 from kapsel_cli.errors import CliError
 from kapsel_cli.following import follow, hint
@@ -49,19 +49,56 @@ class Kind:
     name: str
     one: str  # singular, also its alias
     summary: str
+    text: str  # what its columns mean, and examples
     filters: tuple[str, ...] = ()
     takes: str | None = None  # what identifies a single one
 
 
 KINDS: Final = (
-    Kind(name="endpoints", one="endpoint", summary="where webhooks come in, where they go, what waits", takes="NAME"),
-    Kind(name="events", one="event", summary="webhooks that were accepted", filters=("endpoint", "since"), takes="ID"),
+    Kind(
+        name="endpoints",
+        one="endpoint",
+        summary="where webhooks come in, where they go, what waits",
+        takes="NAME",
+        text="""\
+Endpoints by name. READY: every receiver and deliverer has loaded what is declared. DELIVERING: how many
+destinations are sent to, so 1/2 means that one is suspended, or cut off because it fails (-o wide says which
+and why). PENDING: deliveries that wait, and how long the OLDEST has.
+
+examples:
+  kapsel get endpoints -o wide
+  kapsel get endpoint shop/orders -o yaml
+""",
+    ),
+    Kind(
+        name="events",
+        one="event",
+        summary="webhooks that were accepted",
+        filters=("endpoint", "since"),
+        takes="ID",
+        text="""\
+Accepted webhooks, newest first; each is stored for good as it came, byte for byte.
+
+examples:
+  kapsel get events --endpoint shop/orders --since 15m
+  kapsel get event ID -o json | jq -r .body_base64 | base64 -d      the body as it came
+""",
+    ),
     Kind(
         name="deliveries",
         one="delivery",
         summary="events on their way to destinations",
         filters=("state", "endpoint", "event", "since"),
         takes="ID",
+        text="""\
+One delivery for each event and destination, newest first. STATE: pending (waits, for its first or next try at
+DUE), sending, or ended as delivered, exhausted (given up, REASON says why) or cancelled.
+
+examples:
+  kapsel get deliveries --state pending,sending --watch
+  kapsel get deliveries --state exhausted --since 24h
+  kapsel get deliveries --event ID -o wide
+""",
     ),
     Kind(
         name="attempts",
@@ -69,9 +106,40 @@ KINDS: Final = (
         summary="single tries, each provable",
         filters=("endpoint", "event", "delivery", "since"),
         takes="ID",
+        text="""\
+Single tries, newest first. STATUS is what the destination answered, REASON why it counts as it does, LEAF the
+place in the log: from then on `kapsel proof ID` can prove it, as soon as a head over it is published.
+
+examples:
+  kapsel get attempts --delivery ID
+  kapsel get attempt ID -o yaml                                     with the response that was kept
+""",
     ),
-    Kind(name="log", one="logs", summary="the Merkle log and its newest head"),
-    Kind(name="processes", one="process", summary="what runs, and with which generation"),
+    Kind(
+        name="log",
+        one="logs",
+        summary="the Merkle log and its newest head",
+        text="""\
+The log that every attempt goes into. LEAVES: how many it holds; PUBLISHED: over how many the newest signed
+head is, and how old that HEAD is; WAITING: attempts without a leaf. STATE Frozen means that it must not be
+signed any more: see -o wide.
+
+examples:
+  kapsel get log -o wide
+""",
+    ),
+    Kind(
+        name="processes",
+        one="process",
+        summary="what runs, and with which generation",
+        text="""\
+Processes that were alive within the last ten seconds, where their metrics are, and which GENERATION of the
+configuration each has loaded.
+
+examples:
+  kapsel get processes
+""",
+    ),
 )
 
 _FILTERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -97,8 +165,14 @@ def register(subparsers: Subparsers) -> None:
     below = kinds.add_subparsers(title="kinds", metavar="KIND", required=True)
     for kind in KINDS:
         parser = below.add_parser(
-            kind.name, aliases=[kind.one], help=kind.summary, description=kind.summary, allow_abbrev=False
+            kind.name,
+            aliases=[kind.one],
+            help=kind.summary,
+            description=kind.text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        add_debug(parser)
         if kind.takes is not None:
             parser.add_argument("which", nargs="?", metavar=kind.takes, help="show this one alone")
         for name in kind.filters:

@@ -12,6 +12,7 @@ from aiohttp import web
 from kapsel_console import documents
 from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
+from kapsel_console.listings import find_delivery
 from kapsel_console.parameters import Parameters, path_id
 from kapsel_store import audit, circuits, deliveries, endpoints
 from kapsel_store.circuits import CircuitRow
@@ -35,9 +36,8 @@ async def retry(request: web.Request) -> web.Response:
             detail={"made": str(made)},
         )
         await notify(connection, DELIVERIES_CHANNEL)
-        row = await deliveries.get(connection, made)
+        row = await find_delivery(connection, made)
     # A crash before the commit made nothing; after it, the new delivery is in the queue and will be found by polling.
-    assert row is not None  # noqa: S101 - it was made in this transaction
     return answer(documents.delivery(row), status=201, headers={"Location": f"/api/v1/deliveries/{made}"})
 
 
@@ -59,9 +59,7 @@ async def cancel(request: web.Request) -> web.Response:
     delivery_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
         cancelled = await deliveries.cancel(connection, delivery_id)
-        row = await deliveries.get(connection, delivery_id)
-        if row is None:
-            raise ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
+        row = await find_delivery(connection, delivery_id)
         if not cancelled:
             state = "being claimed at this moment" if row.state == "pending" else row.state
             raise ProblemError(

@@ -49,11 +49,11 @@ async def index(request: web.Request) -> web.Response:
     """Answer with what is here, as text."""
     Parameters(request.query)
     width = max(len(route.path) for route in ROUTES)
-    lines = [f"{route.method:<5}{route.path:<{width}}  {route.says}" for route in ROUTES]
+    routes = "\n".join(f"{route.method:<5}{route.path:<{width}}  {route.says}" for route in ROUTES)
     text = f"""\
 kapsel console
 
-{chr(10).join(lines)}
+{routes}
 
 Lists take limit ({DEFAULT_LIMIT}, at most {MOST}) and cursor (what a page gave as next).
 since is a duration such as 15m, or a time such as 2026-01-31T12:00:00Z.

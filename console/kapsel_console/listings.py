@@ -11,6 +11,7 @@ from kapsel_console.errors import ProblemError
 from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id
 from kapsel_store import attempts, deliveries, endpoints, events, processes
 from kapsel_store.database import Connection
+from kapsel_store.deliveries import DeliveryRow
 
 
 async def list_endpoints(request: web.Request) -> web.Response:
@@ -74,10 +75,16 @@ async def get_delivery(request: web.Request) -> web.Response:
     Parameters(request.query)
     delivery_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection:
-        row = await deliveries.get(connection, delivery_id)
+        row = await find_delivery(connection, delivery_id)
+    return answer(documents.delivery(row))
+
+
+async def find_delivery(connection: Connection, delivery_id: UUID) -> DeliveryRow:
+    """Return a delivery; raise ProblemError if there is none."""
+    row = await deliveries.get(connection, delivery_id)
     if row is None:
         raise ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
-    return answer(documents.delivery(row))
+    return row
 
 
 async def list_attempts(request: web.Request) -> web.Response:
