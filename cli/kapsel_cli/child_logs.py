@@ -18,7 +18,7 @@ REMEMBERED: Final = 100
 _SHOWN_LEVELS: Final = frozenset({"warning", "error", "critical"})
 _POSTGRES_LEVELS: Final = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
 # What Postgres says while it stops or recovers is no news beside what the supervisor says of it.
-_EXPECTED: Final = ("terminating connection due to", "the database system is ")
+_EXPECTED: Final = ("terminating ", "the database system is ")
 
 
 class ChildLog:

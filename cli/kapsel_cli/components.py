@@ -17,7 +17,7 @@ from typing import Any, Final
 from kapsel_cli import probe
 from kapsel_cli.children import ChildPlan
 from kapsel_cli.family import Family
-from kapsel_cli.ports import ORDER, Ports, count
+from kapsel_cli.ports import LOCAL, ORDER, Ports, count
 from kapsel_cli.postgres import EmbeddedPostgres
 
 DRAIN_SECONDS: Final = 10.0
@@ -67,7 +67,7 @@ def component_plan(component: Component, around: Surroundings) -> ChildPlan:
         return [sys.executable, "-P", "-m", f"kapsel_{component.kind}"]
 
     async def is_ready(_: int) -> bool:
-        return await probe.is_ready("127.0.0.1", component.health_port)
+        return await probe.is_ready(LOCAL, component.health_port)
 
     def options() -> Mapping[str, Any]:
         environment = {
@@ -95,7 +95,7 @@ def settings(component: Component, around: Surroundings) -> dict[str, object]:
         "database_schema": around.schema,
         "sealing_key_file": around.sealing_key,
         "instance": f"{socket.gethostname()}-{component.name}",
-        "health_host": "127.0.0.1",
+        "health_host": LOCAL,
         "health_port": component.health_port,
         "drain_timeout": DRAIN_SECONDS,
     }
@@ -105,7 +105,7 @@ def settings(component: Component, around: Surroundings) -> dict[str, object]:
         "receiver": {"receiver_host": around.host, "receiver_port": around.ports.ingest},
         "deliverer": {},
         "attestor": {"attestor_fence_file": around.fence_file()},
-        "console": {"console_host": around.host, "console_port": around.ports.console},
+        "console": {"console_host": LOCAL, "console_port": around.ports.console},
     }
     return common | own[component.kind]
 

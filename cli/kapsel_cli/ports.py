@@ -2,19 +2,23 @@
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from kapsel_cli.errors import CliError, PortTakenError
 
 FIRST_HEALTH_OFFSET: Final = 10
-ORDER: Final = ("receiver", "deliverer", "attestor", "console")  # to number, and to stop: what takes in stops first
+LOCAL: Final = "127.0.0.1"
+ORDER: Final = ("receiver", "deliverer", "attestor", "console")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Which port serves what; with `--port 8080`: ingest 8080, console 8081, health and metrics from 8090 on."""
+    """Which port serves what; with `--port 8080`: ingest 8080, console 8081, health and metrics from 8090 on.
+
+    Only ingest is ever on the address that the person names: whoever reaches the console may read every event.
+    """
 
     ingest: int
     console: int
@@ -30,15 +34,16 @@ def choose(host: str, port: int, workers: int) -> Ports:
     """Return the ports that follow from `port`, or free ones if it is 0; raise PortTakenError for a taken one."""
     health_count = sum(count(kind, workers) for kind in ORDER)
     if port == 0:
-        ingest, console, *health = _free(host, 2 + health_count)
+        ingest, console, *health = _free([host, *[LOCAL] * (1 + health_count)])
         return Ports(ingest=ingest, console=console, health=tuple(health))
     chosen = Ports(
         ingest=port, console=port + 1, health=tuple(port + FIRST_HEALTH_OFFSET + n for n in range(health_count))
     )
     if chosen.health[-1] > 65535:
         raise CliError(f"--port {port} leaves no room for the ports after it", "Choose one below 65000")
-    for wanted in (chosen.ingest, chosen.console, *chosen.health):
-        _check(host, wanted, port)
+    _check(host, chosen.ingest, port)
+    for wanted in (chosen.console, *chosen.health):
+        _check(LOCAL, wanted, port)
     return chosen
 
 
@@ -57,9 +62,9 @@ def _check(host: str, wanted: int, port: int) -> None:
         ) from error
 
 
-def _free(host: str, count: int) -> Iterator[int]:
+def _free(hosts: Sequence[str]) -> Iterator[int]:
     """Return free ports, all different: each stays bound until the last one is found."""
-    held = [_bound(host, 0) for _ in range(count)]
+    held = [_bound(host, 0) for host in hosts]
     ports = [int(taken.getsockname()[1]) for taken in held]
     for taken in held:
         taken.close()

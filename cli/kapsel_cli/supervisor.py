@@ -28,7 +28,7 @@ from kapsel_cli.configure import Applied, Desired
 from kapsel_cli.data_dir import Running
 from kapsel_cli.database_lock import DatabaseLock
 from kapsel_cli.errors import CliError
-from kapsel_cli.ports import ORDER
+from kapsel_cli.ports import LOCAL
 from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_cli.terminal import Terminal
 from kapsel_cli.up import Options, Place
@@ -43,6 +43,8 @@ MAINTAIN_SECONDS: Final = 3600.0
 PLAN_SECONDS: Final = 60  # keys rotate with time, and some file systems tell nobody of changes
 SETTLE_MILLISECONDS: Final = 300  # an editor or a checkout writes several files, each in several steps
 AWAY_SECONDS: Final = 1.0
+# What takes work in stops first, and what all of them need last; the attestor signs what the deliverers have recorded.
+STOP_ORDER: Final = (("receiver",), ("deliverer",), ("attestor", "console"), ("postgres",))
 STOPPED: Final = 0
 KILLED: Final = 1
 
@@ -236,22 +238,22 @@ class Supervisor:
         if not self._children:
             return
         self._terminal.say("finishing what is under way; Ctrl-C again stops at once")
-        for kind in (*ORDER, "postgres"):
-            await asyncio.gather(*(child.stop() for child in self._children if child.plan.name.split("-")[0] == kind))
+        for kinds in STOP_ORDER:
+            leaving = [child for child in self._children if child.plan.name.partition("-")[0] in kinds]
+            await asyncio.gather(*(child.stop() for child in leaving))
         for child in self._children:
             child.log.close()
         self._terminal.done("stopped")
 
     def _running(self) -> Running:
         metrics = {
-            component.name: f"http://127.0.0.1:{component.health_port}/metrics"
+            component.name: f"http://{LOCAL}:{component.health_port}/metrics"
             for component in components(self._options.workers, self._ports)
         }
-        host = announce.reachable(self._options.host)
         return Running(
             pid=os.getpid(),
-            ingest=f"http://{host}:{self._ports.ingest}",
-            console=f"http://{host}:{self._ports.console}",
+            ingest=f"http://{announce.reachable(self._options.host)}:{self._ports.ingest}",
+            console=f"http://{LOCAL}:{self._ports.console}",
             metrics=metrics,
         )
 

@@ -39,7 +39,11 @@ def register(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "up", summary="run everything on this machine", text=TEXT)
     parser.add_argument("directory", metavar="DIR", type=Path, help="directory of manifests (*.yaml, *.yml, *.json)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address that takes webhooks; the console stays on this machine (default: %(default)s)",
+    )
     parser.add_argument(
         "--port",
         type=_port,
