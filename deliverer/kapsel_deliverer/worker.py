@@ -13,6 +13,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -76,6 +77,7 @@ class Worker:
         self._poll_at = 0.0
         self._due_at = math.inf
         self._ask_due = False
+        self._hinted = False
         metrics.pool_size.set(settings.deliverer_concurrency)
         metrics.pool_busy.set_function(lambda: self._lanes.held)
 
@@ -123,11 +125,24 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             recording = group.create_task(self._recorder.run())
             group.create_task(self._breakers.run())
+            waking = [group.create_task(self._wake_on(event)) for event in (self._hint, stopping)]
             await self._deliver(stopping)
+            for task in waking:
+                task.cancel()
             # Only now is nobody left who makes results.
             self._recorder.close()
             await recording
             self._breakers.close()
+
+    async def _wake_on(self, event: asyncio.Event) -> None:
+        """Wake the claims whenever `event` is set, so that they wait for one thing alone."""
+        await event.wait()
+        while event is self._hint:
+            event.clear()
+            self._hinted = True
+            self._wake.set()
+            await event.wait()
+        self._wake.set()
 
     async def _deliver(self, stopping: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as self._group:
@@ -146,7 +161,7 @@ class Worker:
         waits = _waits()
         while not stopping.is_set():
             try:
-                if await self._step(stopping):
+                if await self._step():
                     waits = _waits()
             except Exception as error:  # noqa: BLE001 - the worker loop goes on whatever happens
                 self._failed(error)
@@ -160,11 +175,11 @@ class Worker:
             self._metrics.errors.labels("claim").inc()
             logger.error("claiming failed", exc_info=error)
 
-    async def _step(self, stopping: asyncio.Event) -> bool:
+    async def _step(self) -> bool:
         """Claim if there may be something and there is room, else wait; return whether the database was asked."""
         self._wake.clear()  # before anything is looked at, so that what happens meanwhile is seen
         now = time.monotonic()
-        if self._hint.is_set() or now >= min(self._poll_at, self._due_at):
+        if self._hinted or now >= min(self._poll_at, self._due_at):
             self._look_everywhere(now)
         if self._unused:
             await self._release()
@@ -173,11 +188,11 @@ class Worker:
         if wanted:
             await self._claim(wanted)
         else:
-            await self._idle(stopping, now)
+            await self._idle(now)
         return bool(wanted)
 
     def _look_everywhere(self, now: float) -> None:
-        self._hint.clear()
+        self._hinted = False
         self._lanes.look_everywhere()
         if now >= self._poll_at:
             # Retries of this process are known; those of others, and of its past, are asked for now and then.
@@ -209,12 +224,14 @@ class Worker:
             self._tries.add(task)
             task.add_done_callback(self._tries.discard)
 
-    async def _idle(self, stopping: asyncio.Event, now: float) -> None:
+    async def _idle(self, now: float) -> None:
         """Wait until something may be due or there may be room."""
         if self._ask_due and not self._lanes.may_have_more:
             await self._ask_when_due()
         timeout = min(self._poll_at, self._due_at, now + self._lanes.wait(now)) - time.monotonic()
-        await until(self._hint, self._wake, stopping, timeout=max(0.001, timeout))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.001, timeout)):
+                await self._wake.wait()
 
     async def _ask_when_due(self) -> None:
         self._ask_due = False
