@@ -9,6 +9,7 @@ import pytest
 
 from kapsel_cli.client import Answer, Client, find_running
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
+from kapsel_cli.following import follow
 from kapsel_cli.tail import MOST_AT_ONCE, Follower
 
 
@@ -77,3 +78,24 @@ def test_more_than_can_be_shown_is_said() -> None:
     stream.ids.append(MOST_AT_ONCE + 10)
     assert len(follower.look()) == 1
     assert not follower.missed
+
+
+def test_a_console_that_is_away_is_waited_for_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    busy = RefusedError("the database is away", "Try again", code="storage_unavailable", temporary=True)
+    gone = UnreachableError("cannot reach it", "Start it")
+    outcomes: list[CliError | int] = [1, gone, busy, gone, 2, RefusedError("no such", "Look", code="unknown_event")]
+
+    def look() -> int:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, CliError):
+            raise outcome
+        return outcome
+
+    found = follow(look, 0)
+    assert [next(found), next(found)] == [1, 2]
+    assert capsys.readouterr().err.splitlines() == [
+        "kapsel: cannot reach it; still looking.",
+        "kapsel: the console is back.",
+    ]
+    with pytest.raises(RefusedError, match="no such"):
+        next(found)

@@ -54,6 +54,7 @@ def test_rows_that_come_later_line_up_under_the_same_heading(capsys: pytest.Capt
     table = Table(
         columns=[Column(title="NAME", cell=lambda item, _: item["n"]), Column(title="B", cell=lambda *_: "b")]
     )
+    table.print([], NOW)
     table.print([{"n": "a"}, {"n": "a long name"}], NOW)
     table.print([{"n": "c"}], NOW + timedelta(seconds=1))
     table.print([], NOW)
