@@ -119,6 +119,7 @@ async def test_processes_share_a_port_follow_the_configuration_and_report_it(
                 text = await answer.text()
                 assert "configuration_generation 1.0" in text
                 assert "database_up 1.0" in text
+                assert "webhook_ingestion_connections 0.0" in text
         for _ in range(20):  # each on a connection of its own, so both processes get some
             async with aiohttp.ClientSession() as fresh:
                 assert await status_of(fresh, url) == 202

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -72,3 +73,12 @@ def test_the_settings_come_from_the_environment(tmp_path: object) -> None:
     assert (settings.receiver_host, settings.receiver_port) == ("0.0.0.0", 0)
     assert (settings.receiver_header_timeout, settings.receiver_queue_events) == (2.5, 7)
     assert settings.receiver_commit_timeout < 5
+
+
+def test_the_readme_names_every_code_with_its_status() -> None:
+    lines = (Path(__file__).parents[3] / "receiver" / "README.md").read_text(encoding="utf-8").splitlines()
+    cells = [line.split("|") for line in lines if line.startswith("| `")]
+    told = {
+        code: int(cell[2]) for cell in cells if cell[2].strip().isdigit() for code in cell[1].replace("`", " ").split()
+    }
+    assert told == {code: status for code, (status, _) in ANSWERS.items()}
