@@ -98,15 +98,32 @@ class Attestor:
             if not await tlog.try_lock(connection, row.origin):
                 self._settle(None)
                 return
-            log = await tlog.open_log(connection, row.origin)
             try:
-                if log.frozen_reason is not None:
-                    raise RefusedError(f"the log {log.origin} is frozen: {log.frozen_reason}")
-                await self._lead(connection, log, tasks, stopping)
-            except MismatchError as error:
-                await self._freeze(connection, log, error)
-            except RefusedError as error:
-                self._settle(str(error))
+                await self._hold(connection, row.origin, tasks, stopping)
+            finally:
+                await self._let_go(connection, row.origin)
+
+    async def _hold(
+        self, connection: Connection, origin: str, tasks: asyncio.TaskGroup, stopping: asyncio.Event
+    ) -> None:
+        """Lead the log whose lock is held, or find out why that must not be."""
+        log = await tlog.open_log(connection, origin)
+        try:
+            if log.frozen_reason is not None:
+                raise RefusedError(f"the log {origin} is frozen: {log.frozen_reason}")
+            await self._lead(connection, log, tasks, stopping)
+        except MismatchError as error:
+            await self._freeze(connection, log, error)
+        except RefusedError as error:
+            self._settle(str(error))
+
+    async def _let_go(self, connection: Connection, origin: str) -> None:
+        try:
+            await tlog.unlock(connection, origin)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            connection.terminate()  # and the lock with it
 
     async def _lead(
         self, connection: Connection, log: LogState, tasks: asyncio.TaskGroup, stopping: asyncio.Event

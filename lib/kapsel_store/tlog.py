@@ -90,8 +90,13 @@ class HeadRow:
 
 
 async def try_lock(connection: Connection, origin: str) -> bool:
-    """Become the only sequencer of a log for as long as this connection lives; False if another one is."""
+    """Become the only sequencer of a log, until `unlock` or the end of this connection; False if another one is."""
     return bool(await connection.fetchval(statement("tlog.try_lock"), origin))
+
+
+async def unlock(connection: Connection, origin: str) -> None:
+    """Let another sequencer have the log; pooled connections live on, and their locks with them."""
+    await connection.execute(statement("tlog.unlock"), origin)
 
 
 async def open_log(connection: Connection, origin: str) -> LogState:

@@ -1,6 +1,9 @@
 -- name: try_lock
 SELECT pg_try_advisory_lock(hashtext(current_schema() || '/log/' || $1))
 
+-- name: unlock
+SELECT pg_advisory_unlock(hashtext(current_schema() || '/log/' || $1))
+
 -- name: open
 INSERT INTO logs (origin, root) VALUES ($1, sha256('')) ON CONFLICT (origin) DO NOTHING
 
@@ -15,11 +18,12 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 
 -- name: pending
 -- What a leaf records and no more: the stored responses are large and stay where they are.
--- The columns stand in the order of PendingAttempt.
+-- The columns stand in the order of PendingAttempt. Each attempt is looked up by its id (LATERAL with LIMIT), whatever
+-- the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest
 FROM (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT $1) u
-JOIN attempts a ON a.id = u.attempt_id
+CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = u.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
 ORDER BY a.id
 
