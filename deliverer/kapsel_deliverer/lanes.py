@@ -102,6 +102,7 @@ class Lanes:
         self._capacity = capacity
         self._lanes: dict[UUID, Lane] = {}
         self._order: deque[UUID] = deque()
+        self._turn = 0
         self._unasked = 0  # how many of the order were not asked since the last hint
         self._more: dict[UUID, None] = {}  # lanes that may have due deliveries which were not claimed
         self._held_bytes = 0
@@ -135,6 +136,21 @@ class Lanes:
     def look_everywhere(self) -> None:
         """A hint came, or it is time to poll: any lane may have something due."""
         self._unasked = len(self._order)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether one claim cannot ask all lanes."""
+        return len(self._order) > ASKED_AT_ONCE
+
+    def look_at(self, waiting: Iterable[UUID]) -> None:
+        """These lanes may have something due, and no others."""
+        known = dict.fromkeys(key for key in waiting if key in self._lanes and not self._lanes[key].removed)
+        self._unasked = len(known)
+        # Another one is first each time, so that all get their turn when there are more than can be asked.
+        turn = self._turn % max(1, len(known))
+        self._turn += ASKED_AT_ONCE
+        listed = list(known)
+        self._order = deque([*listed[turn:], *listed[:turn], *(key for key in self._order if key not in known)])
 
     @property
     def may_have_more(self) -> bool:

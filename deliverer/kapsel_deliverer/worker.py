@@ -180,7 +180,7 @@ class Worker:
         self._wake.clear()  # before anything is looked at, so that what happens meanwhile is seen
         now = time.monotonic()
         if self._hinted or now >= min(self._poll_at, self._due_at):
-            self._look_everywhere(now)
+            await self._look(now)
         if self._unused:
             await self._release()
         too_many = self._recorder.backlog > 2 * self._settings.deliverer_concurrency
@@ -191,15 +191,21 @@ class Worker:
             await self._idle(now)
         return bool(wanted)
 
-    def _look_everywhere(self, now: float) -> None:
+    async def _look(self, now: float) -> None:
+        """Something may be due anywhere; where there are too many places, ask which."""
         self._hinted = False
-        self._lanes.look_everywhere()
         if now >= self._poll_at:
             # Retries of this process are known; those of others, and of its past, are asked for now and then.
             self._ask_due = True
             self._poll_at = now + self._settings.deliverer_poll_interval.total_seconds()
         if now >= self._due_at:
             self._due_at = math.inf
+        if not self._lanes.are_many:
+            self._lanes.look_everywhere()
+            return
+        async with self._pool.acquire(timeout=5) as connection:
+            waiting = await deliveries.waiting(connection)
+        self._lanes.look_at(waiting)
 
     async def _claim(self, wanted: Mapping[UUID, int]) -> None:
         start_by = time.monotonic() + self._settings.deliverer_lease.total_seconds() / 2

@@ -145,6 +145,11 @@ async def retry(connection: Connection, delivery_id: UUID) -> UUID | NotRetried:
     return NotRetried(reason="destination_removed") if made is None else made
 
 
+async def waiting(connection: Connection) -> list[UUID]:
+    """Return the destinations that have pending deliveries, due or not."""
+    return [row["destination_id"] for row in await connection.fetch(statement("deliveries.waiting"))]
+
+
 async def next_due(connection: Connection, destination_ids: Sequence[UUID]) -> timedelta | None:
     """Return how long until the first pending delivery of these destinations is due (negative: it is), or None."""
     wait: timedelta | None = await connection.fetchval(statement("deliveries.next_due"), list(destination_ids))

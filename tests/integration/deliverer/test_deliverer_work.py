@@ -6,14 +6,14 @@ import signal
 import sys
 import time
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
 from kapsel_store import deliveries
-from kapsel_store.rows import CircuitBreaker, Policy, RateLimit
+from kapsel_store.rows import CircuitBreaker, DestinationRow, Policy, RateLimit
 from kapsel_store.states import State
 
 
@@ -71,6 +71,20 @@ async def test_a_destination_that_hangs_does_not_hold_up_another(destination, sh
         shop.destinations.insert(0, hung)
         assert await deliverer.metric("worker_pool_busy") >= 32
         assert await deliverer.metric("worker_pool_size") == 64
+
+
+async def test_among_many_destinations_those_with_work_are_found(destination, shop, start) -> None:
+    rows = [
+        DestinationRow(id=uuid4(), endpoint_id=shop.endpoint.id, name=f"n{number}", url=destination.url)
+        for number in range(600)
+    ]
+    shop.destinations = rows
+    await shop.apply()
+    await start()
+    shop.destinations = rows[::7]
+    made = await shop.put(2)
+    await shop.ends(State.DELIVERED, *made)
+    assert len(destination.received) == len(made)
 
 
 async def test_410_stops_a_destination_until_its_manifest_changes(destination, shop, start, kit) -> None:

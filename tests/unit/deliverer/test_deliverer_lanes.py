@@ -179,6 +179,20 @@ def test_thousands_of_lanes_are_asked_in_turn() -> None:
     assert len(asked) == 1000
 
 
+def test_where_there_are_many_lanes_those_that_wait_are_asked_each_in_its_turn() -> None:
+    rows = [destination(max_in_flight=1) for _ in range(1000)]
+    made = lanes(*rows)
+    assert made.are_many
+    assert not lanes(*rows[:10]).are_many
+    made.look_at([rows[5].id, uuid4()])
+    assert made.wanted(0) == {rows[5].id: 1}
+    first: list[UUID] = []
+    for _ in range(4):
+        made.look_at([row.id for row in rows])
+        first.append(next(iter(made.wanted(0))))
+    assert len(set(first)) == 4
+
+
 def test_bodies_in_memory_are_bounded() -> None:
     row = destination(max_in_flight=10_000)
     made = lanes(row, capacity=10_000)

@@ -98,6 +98,19 @@ SELECT d.state, t.deleted_at IS NOT NULL AS removed, p.spec AS policy
 FROM deliveries d JOIN destinations t ON t.id = d.destination_id LEFT JOIN policies p ON p.id = t.policy_id
 WHERE d.id = $1
 
+-- name: waiting
+-- Which destinations have anything pending, by one step in the index for each of them: what a hint means when there are
+-- thousands of destinations and few of them have work.
+WITH RECURSIVE waiting AS (
+    (SELECT destination_id FROM deliveries_live WHERE state = 'pending' ORDER BY destination_id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT destination_id FROM deliveries_live
+        WHERE state = 'pending' AND destination_id > w.destination_id ORDER BY destination_id LIMIT 1
+    ) FROM waiting w WHERE w.destination_id IS NOT NULL
+)
+SELECT destination_id FROM waiting WHERE destination_id IS NOT NULL
+
 -- name: next_due
 SELECT min(d.due_at) - now()
 FROM unnest($1::uuid[]) AS want (destination_id),
