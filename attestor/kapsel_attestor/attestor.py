@@ -29,6 +29,7 @@ from kapsel_store.tlog import LogState
 from kapsel_tlog import check
 from kapsel_tlog.errors import DamagedTreeError
 
+LOOK = 0.25  # seconds between looks at how many attempts wait, where the interval is longer
 STANDBY = 0.5  # seconds between tries to take the lock over, or to find that a person has acted
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class Attestor:
                 if rest <= timedelta(0) or (ending and unpublished):
                     published, last = await self._publish(connection, row, guard), time.monotonic()
                 elif drained and not ending:
-                    await until(stopping, timeout=min(row.integrate_interval, rest).total_seconds())
+                    await self._pause(connection, row, rest, stopping)
                 if ending:
                     return
         finally:
@@ -161,6 +162,17 @@ class Attestor:
             self._metrics.batches.labels(result="integrated").inc()
         self._parked = len(sequencer.parked)
         return taken < row.integrate_batch
+
+    async def _pause(self, connection: Connection, row: LogRow, rest: timedelta, stopping: asyncio.Event) -> None:
+        """Wait for the interval, a full batch or the next head, whichever comes first."""
+        end = time.monotonic() + min(row.integrate_interval, rest).total_seconds()
+        while (left := end - time.monotonic()) > 0:
+            if await until(stopping, timeout=min(left, LOOK)):
+                return
+            if left > LOOK:
+                count, _ = await tlog.pending_count(connection, datetime.now(UTC))
+                if count - self._parked >= row.integrate_batch:
+                    return
 
     async def _publish(self, connection: Connection, row: LogRow, guard: FileFence) -> int:
         """Publish a head over what is stored now and return its size."""

@@ -206,6 +206,16 @@ async def test_salts_differ_so_equal_attempts_have_unlike_leaves(world) -> None:
     assert len({Leaf.parse(row.leaf).salt for row in rows}) == 20
 
 
+async def test_full_batch_does_not_wait_for_the_interval(world) -> None:
+    await world.configure(integrate_interval=timedelta(hours=1), integrate_batch=10)
+    await world.start()
+    await world.head_over(0)
+    recorded = await world.record(9)
+    recorded += await world.record(1)
+    await world.head_over(10)
+    await world.audit(recorded)
+
+
 async def test_a_backlog_is_worked_off_without_waiting_for_the_interval(world) -> None:
     await world.configure(integrate_interval=timedelta(hours=1), integrate_batch=10)
     await world.record(95)
