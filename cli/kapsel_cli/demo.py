@@ -15,8 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,14 +23,13 @@ from rich.live import Live
 from rich.markup import escape
 
 from kapsel_cli import demo_tables as tables
-from kapsel_cli import manifests, providers
+from kapsel_cli import providers
 from kapsel_cli.client import Client
 from kapsel_cli.data_dir import Running, read_state
 from kapsel_cli.demo_destination import HOST, PORT, destination
+from kapsel_cli.demo_webhooks import webhooks
 from kapsel_cli.errors import CliError
-from kapsel_cli.providers import Outgoing
-from kapsel_resources.kinds.core import Secret
-from kapsel_store.rows import Scheme, Verification
+from kapsel_store.rows import Verification
 
 EXAMPLE: Final = Path("examples/quickstart")
 START_SECONDS: Final = 60.0
@@ -41,19 +38,7 @@ PROVE_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 FINAL: Final = ("delivered", "exhausted", "cancelled")
-FORGED_SECRET: Final = b"not the secret that was agreed on"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
-    """One webhook to send, and what must come of it."""
-
-    what: str
-    endpoint: str  # in the namespace of the example
-    scheme: Scheme
-    webhook: Outgoing
-    status: int = 202
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,7 +83,9 @@ class Demo:
             self._prove(client, delivered)
             self._point_out(running, client, delivered["id"])
             self._done(f"[bold]the demonstration is over[/], {time.monotonic() - began:.0f} s in all")
-            if keep:
+            if not keep:
+                self._say("all of it stops now; `make demo KEEP=1` leaves it running, to look at these")
+            else:
                 self._say("it keeps running; Ctrl-C stops it")
                 self._say(f"look around: .venv/bin/kapsel get deliveries --server {running.console}")
                 with suppress(KeyboardInterrupt):
@@ -242,63 +229,6 @@ def _sending_to(port: int, example: Path, directory: Path) -> Path:
     for file in example.glob("*.yaml"):
         (copy / file.name).write_text(file.read_text().replace(f"{HOST}:{PORT}/", f"{HOST}:{port}/"))
     return copy
-
-
-def webhooks(example: Path) -> list[Post]:
-    """Return what is posted, signed with the secrets that the example declares."""
-    secrets = _secrets(example)
-    push = _body(ref="refs/heads/main", repository={"full_name": "shop/orders"}, commits=[{"message": "Ship it"}])
-    github = _outgoing("github", secrets["github"], push, "push")
-    stripe_id = providers.new_id("stripe")
-    charge = _body(id=stripe_id, type="charge.succeeded", data={"object": {"amount": 4200, "currency": "eur"}})
-    stock = _body(type="stock.changed", data={"sku": "KAPSEL-1", "left": 12})
-    return [
-        Post(what="GitHub push", endpoint="github-orders", scheme="github", webhook=github),
-        Post(
-            what="Stripe charge",
-            endpoint="stripe-payments",
-            scheme="stripe",
-            webhook=_outgoing("stripe", secrets["stripe"], charge, "charge.succeeded"),
-        ),
-        Post(
-            what="Standard Webhooks",
-            endpoint="partner-stock",
-            scheme="standardWebhooks",
-            webhook=_outgoing("standardWebhooks", secrets["partner"], stock, "stock.changed"),
-        ),
-        Post(what="GitHub push, sent again", endpoint="github-orders", scheme="github", webhook=github),
-        Post(
-            what="GitHub push, forged",
-            endpoint="github-orders",
-            scheme="github",
-            webhook=replace(github, secret=FORGED_SECRET, id=providers.new_id("github")),
-            status=401,
-        ),
-        Post(
-            what="GitHub push, dead destination",
-            endpoint="github-archive",
-            scheme="github",
-            webhook=replace(github, id=providers.new_id("github")),
-        ),
-    ]
-
-
-def _secrets(example: Path) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for resource in manifests.read(example).resources:
-        if isinstance(resource, Secret):
-            found |= resource.entries
-    if not found:
-        raise CliError(f"{example} declares no Secret", "Run this from the root of the repository")
-    return found
-
-
-def _outgoing(scheme: Scheme, secret: bytes, body: bytes, kind: str) -> Outgoing:
-    return Outgoing(body=body, secret=secret, id=providers.new_id(scheme), type=kind, now=datetime.now(UTC))
-
-
-def _body(**members: object) -> bytes:
-    return json.dumps(members).encode()
 
 
 def oldest_first(client: Client, path: str) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from kapsel_cli.errors import DataInUseError
 
 LOCK_NAME: Final = "family.lock"
 INTERRUPTED_FOR: Final = 2.0  # seconds that left-over processes get to stop by themselves; all of them survive a kill
-KILLED_FOR: Final = 3.0  # seconds in which the kernel must have cleared killed processes away
+KILLED_FOR: Final = 2.0  # seconds in which the kernel must have cleared killed processes away
 
 # SIGINT is a fast shutdown for Postgres and a drain for the components; the guard itself ignores it.
 GUARD: Final = f"trap '' INT TERM HUP QUIT; read -r _; kill -INT 0; sleep {INTERRUPTED_FOR:g}; kill -KILL 0"

@@ -43,6 +43,7 @@ MAINTAIN_SECONDS: Final = 3600.0
 PLAN_SECONDS: Final = 60  # keys rotate with time, and some file systems tell nobody of changes
 SETTLE_MILLISECONDS: Final = 300  # an editor or a checkout writes several files, each in several steps
 AWAY_SECONDS: Final = 1.0
+CLEANUP_SECONDS: Final = 5.0  # for closing connections; a database that hangs must not keep the children from draining
 # What takes work in stops first, and what all of them need last; the attestor signs what the deliverers have recorded.
 STOP_ORDER: Final = (("receiver",), ("deliverer",), ("attestor", "console"), ("postgres",))
 STOPPED: Final = 0
@@ -95,7 +96,7 @@ class Supervisor:
                 await _first_of(work, self._stopping.wait())
             finally:
                 work.cancel()
-                await asyncio.wait([work])
+                await asyncio.wait([work], timeout=CLEANUP_SECONDS)
                 await self._drain()
         if not work.cancelled():
             work.result()
@@ -223,14 +224,14 @@ class Supervisor:
             await partitions.maintain(connection, datetime.now(UTC))
 
     async def _when_there(self, doing: Coroutine[Any, Any, object], what: str) -> bool:
-        """Do something that needs the database; False if it is away, which the children say as well."""
+        """Do something that needs the database; False if it is away, so that it should be done soon."""
         try:
             await doing
-        except Exception as error:
-            if not is_away(error):
-                raise
-            self._terminal.warn(f"cannot {what} while the database is away")
-            return False
+        except Exception as error:  # noqa: BLE001 - what goes wrong with one change must not stop what runs
+            if is_away(error):
+                self._terminal.warn(f"cannot {what} while the database is away")
+                return False
+            self._terminal.warn(f"cannot {what}: {type(error).__name__}: {error}")
         return True
 
     async def _drain(self) -> None:

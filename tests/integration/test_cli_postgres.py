@@ -24,12 +24,14 @@ def data_dir() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.fixture
-def server(data_dir: Path) -> Iterator[EmbeddedPostgres]:
-    started = EmbeddedPostgres(data_dir)
-    started.start()
-    yield started
-    started.stop()
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """One server for the tests that leave it running."""
+    with tempfile.TemporaryDirectory(prefix="kapsel-test-") as directory:
+        started = EmbeddedPostgres(Path(directory))
+        started.start()
+        yield started
+        started.stop()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -81,12 +83,12 @@ async def test_committed_rows_survive_a_stop_and_a_kill(server: EmbeddedPostgres
 
 
 def test_a_pid_file_that_names_a_living_stranger_does_not_hinder_the_start(
-    server: EmbeddedPostgres, data_dir: Path
+    server: EmbeddedPostgres,
 ) -> None:
     server.kill()
-    pid_file = data_dir / "postgres" / "postmaster.pid"
+    pid_file = server.data_dir / "postgres" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
-    owner = (data_dir / "postgres").stat()
+    owner = (server.data_dir / "postgres").stat()
     stranger = subprocess.Popen(["/bin/sleep", "60"], user=owner.st_uid, group=owner.st_gid)
     try:
         pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ENDPOINT = """\
@@ -110,12 +111,10 @@ class Up:
 
     def pid_of(self, name: str) -> int:
         """Return the process id of a child of this instance."""
-        children = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        for line in children.stdout.splitlines():
-            pid, parent, args = line.split(None, 2)
-            if int(parent) == self.process.pid and name in args:
-                return int(pid)
-        raise AssertionError(f"no child {name}:\n{children.stdout}")
+        for child in psutil.Process(self.process.pid).children():
+            if any(name in argument for argument in child.cmdline()):
+                return int(child.pid)
+        raise AssertionError(f"no child {name}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
