@@ -158,8 +158,8 @@ class World:
         self.running.append(started)
         return started
 
-    async def start_process(self) -> asyncio.subprocess.Process:
-        """Start an attestor as a process of its own."""
+    async def start_process(self, **changed: str | None) -> asyncio.subprocess.Process:
+        """Start an attestor as a process of its own, with these variables changed."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KAPSEL_")}
         environment |= {
             "KAPSEL_DATABASE_URL": self.database.url,
@@ -167,9 +167,11 @@ class World:
             "KAPSEL_DATABASE_SCHEMA": self.database.schema,
             "KAPSEL_SEALING_KEY_FILE": str(self.database.sealing_key_file),
             "KAPSEL_ATTESTOR_FENCE_FILE": str(self.fence_file),
-        }
+        } | changed
+        environment = {name: value for name, value in environment.items() if value is not None}
+        told = asyncio.subprocess.PIPE if changed else asyncio.subprocess.DEVNULL
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kapsel_attestor", env=environment, stderr=asyncio.subprocess.DEVNULL
+            sys.executable, "-m", "kapsel_attestor", env=environment, stderr=told
         )
         self.children.append(child)
         return child
