@@ -243,9 +243,8 @@ class Intake:
         """
         self._away(error)
         if isinstance(error, TimeoutError):
-            self._hangs += (
-                1  # the idle committer's connection may hang as well, and should not cost a request to find out
-            )
+            # The idle committer's connection may hang as well, and should not cost a request to find out.
+            self._hangs += 1
             self._wake_all()
         certain = isinstance(error, asyncpg.PostgresError) and not isinstance(
             error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError
