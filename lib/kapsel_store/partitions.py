@@ -45,6 +45,9 @@ async def maintain(connection: Connection, now: datetime) -> Maintained:
             existing = {row["name"] for row in await connection.fetch(statement("partitions.existing"), table)}
             made += await _make(connection, table, existing, now)
             dropped += await _drop(connection, table, existing, now - longest - _DAY)
+        status = await connection.execute(statement("partitions.forget_unsequenced"), first_at(now - longest))
+        if status != "DELETE 0":
+            logger.warning("%s attempts were dropped that no log had taken", status.rpartition(" ")[2])
     await connection.execute(statement("processes.forget"))
     forgotten = 0
     while True:

@@ -2,14 +2,14 @@
 
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import uuid4
 
 import pytest
 
 from kapsel_attestor.sequencer import Sequencer
-from kapsel_store import tlog
+from kapsel_store import partitions, tlog
 from kapsel_store.errors import StaleTreeError
 from kapsel_tlog.prover import Erased, NotYetIntegrated, NotYetPublished, Unknown, proof_for_attempt
 from kapsel_verifier.leaf import Leaf
@@ -204,6 +204,19 @@ async def test_salts_differ_so_equal_attempts_have_unlike_leaves(world) -> None:
     await world.head_over(20)
     rows = await tlog.leaves(world.connection, (await world.log()).id, 0, 20)
     assert len({Leaf.parse(row.leaf).salt for row in rows}) == 20
+
+
+async def test_attempts_dropped_after_their_retention_do_not_stand_in_the_way(world) -> None:
+    now = datetime.now(UTC)
+    await partitions.maintain(world.connection, now)
+    await world.record(5)
+    later = now + timedelta(days=60)
+    assert (await partitions.maintain(world.connection, later)).dropped
+    await world.configure(integrate_batch=2)
+    recorded = await world.record(3)
+    await world.start()
+    await world.head_over(3)
+    await world.audit(recorded)
 
 
 async def test_full_batch_does_not_wait_for_the_interval(world) -> None:

@@ -12,5 +12,9 @@ SELECT greatest(
     coalesce((SELECT max((spec ->> 'max_age')::interval) FROM policies), interval '3 days')
 )
 
+-- name: forget_unsequenced
+-- What was dropped before any log took it (none was configured, or it was frozen) must not stand before what can be taken.
+DELETE FROM unsequenced u WHERE attempt_id < $1 AND NOT EXISTS (SELECT FROM attempts WHERE id = u.attempt_id)
+
 -- name: forget_keys
 DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE expires_at < now() LIMIT $1))
