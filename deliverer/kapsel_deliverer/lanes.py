@@ -196,6 +196,10 @@ class Lanes:
                 wanted[destination_id] = count
             free, left = free - count, left - 1
 
+    def queued(self) -> dict[UUID, UUID]:
+        """Return the deliveries that wait in lanes, with their leases."""
+        return {leased.delivery.id: leased.lease_id for lane in self._lanes.values() for leased in lane.queue}
+
     def arrived(
         self, wanted: Mapping[UUID, int], claimed: Sequence[Claimed], lease_id: UUID, start_by: float
     ) -> list[Leased]:

@@ -18,11 +18,12 @@ class DelivererSettings(ProcessSettings):
         description="Deliveries under way at once, over all destinations; each takes a socket and its event in memory.",
     )
     deliverer_lease: timedelta = Field(
-        default=timedelta(seconds=45),
-        ge=timedelta(seconds=5),
+        default=timedelta(seconds=10),
+        ge=timedelta(seconds=3),
         le=timedelta(hours=1),
-        description="Seconds that a claim holds beyond the longest timeout of any destination. After that, others take "
-        "the delivery: shorter means a sooner second try after a crash, longer rides out a longer database outage.",
+        description="Seconds that a claim holds unless it is renewed, as slow tries do three times within it. After "
+        "that, others take the delivery: shorter means a sooner second try after a crash, longer rides out a longer "
+        "database outage without a second try.",
     )
     deliverer_poll_interval: timedelta = Field(
         default=timedelta(seconds=1),
@@ -31,7 +32,7 @@ class DelivererSettings(ProcessSettings):
         description="Seconds between looks at the queue without a hint: how late a delivery is when hints are lost.",
     )
     deliverer_rescue_interval: timedelta = Field(
-        default=timedelta(seconds=5),
+        default=timedelta(seconds=2),
         ge=timedelta(milliseconds=10),
         le=timedelta(minutes=10),
         description="Seconds between searches for expired leases and for deliveries past their age.",

@@ -9,18 +9,17 @@ have how much is decided in `lanes`, what becomes of a delivery in `retry`, when
 import asyncio
 import hmac
 import logging
-import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from kapsel_deliverer.breakers import Breakers
 from kapsel_deliverer.checkpoints import Checkpoints
-from kapsel_deliverer.clock import DatabaseClock
+from kapsel_deliverer.clock import DatabaseClock, DueTimes
 from kapsel_deliverer.lanes import Lanes, Leased
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Refused, Unsent
@@ -73,9 +72,12 @@ class Worker:
         self._lease = settings.deliverer_lease
         self._unused: dict[UUID, UUID] = {}  # deliveries to give back untried, with their leases
         self._tries: set[asyncio.Task[None]] = set()
+        self._trying: dict[UUID, UUID] = {}  # deliveries under way, with their leases
+        self._held: dict[UUID, UUID] = {}  # what was held when leases were last looked at
+        self._good_until = 0.0  # monotonic: until then what was held may be started
         self._wake = asyncio.Event()
         self._poll_at = 0.0
-        self._due_at = math.inf
+        self._due = DueTimes()
         self._ask_due = False
         self._hinted = False
         metrics.pool_size.set(settings.deliverer_concurrency)
@@ -87,9 +89,6 @@ class Worker:
         self._targets.use(configuration)
         self._sender.use(configuration.relay)
         self._breakers.configure(self._targets.breakers(), self._targets.labels())
-        # A lease outlasts every try: otherwise a slow destination would get each delivery twice at once.
-        longest = max((row.timeout for row in configuration.destinations), default=timedelta(0))
-        self._lease = self._settings.deliverer_lease + longest
         self._metrics.generation.set(configuration.generation)
         self._share()
 
@@ -111,13 +110,13 @@ class Worker:
             self._wake.set()
 
     def _recorded(self, results: Sequence[Result]) -> None:
-        """Results are durable: remember when the first of them is due again."""
+        """Results are durable: remember when they are due again."""
         now = time.monotonic()
-        waits = [result.retry_in.total_seconds() for result in results if result.retry_in is not None]
-        if waits and now + min(waits) < self._due_at:
-            self._due_at = now + min(waits)
-            self._wake.set()
-        elif self._lanes.may_have_more:
+        first = self._due.first
+        for result in results:
+            if result.retry_in is not None:
+                self._due.add(now + result.retry_in.total_seconds())
+        if self._due.first < first or self._lanes.may_have_more:
             self._wake.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -125,9 +124,10 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             recording = group.create_task(self._recorder.run())
             group.create_task(self._breakers.run())
-            waking = [group.create_task(self._wake_on(event)) for event in (self._hint, stopping)]
+            helping = [group.create_task(self._wake_on(event)) for event in (self._hint, stopping)]
+            helping.append(group.create_task(self._renew()))
             await self._deliver(stopping)
-            for task in waking:
+            for task in helping:
                 task.cancel()
             # Only now is nobody left who makes results.
             self._recorder.close()
@@ -179,7 +179,7 @@ class Worker:
         """Claim if there may be something and there is room, else wait; return whether the database was asked."""
         self._wake.clear()  # before anything is looked at, so that what happens meanwhile is seen
         now = time.monotonic()
-        if self._hinted or now >= min(self._poll_at, self._due_at):
+        if self._hinted or now >= min(self._poll_at, self._due.first):
             await self._look(now)
         if self._unused:
             await self._release()
@@ -198,8 +198,7 @@ class Worker:
             # Retries of this process are known; those of others, and of its past, are asked for now and then.
             self._ask_due = True
             self._poll_at = now + self._settings.deliverer_poll_interval.total_seconds()
-        if now >= self._due_at:
-            self._due_at = math.inf
+        self._due.drop_until(now)
         if not self._lanes.are_many:
             self._lanes.look_everywhere()
             return
@@ -222,19 +221,42 @@ class Worker:
         """Start what its lane lets start."""
         while leased := self._lanes.start(destination_id):
             target = self._targets.get(destination_id)
-            if target is None or time.monotonic() > leased.start_by:
+            if target is None or time.monotonic() > max(leased.start_by, self._good_until):
                 self._lanes.finished(leased, None, time.monotonic())
                 self._give_back([leased])
                 continue
+            self._trying[leased.delivery.id] = leased.lease_id
             task = self._group.create_task(self._try(leased, target))
             self._tries.add(task)
             task.add_done_callback(self._tries.discard)
+
+    async def _renew(self) -> None:
+        """Renew, three times a lease, what has been held since the last time: what is quick never needs it.
+
+        So a lease can be short: after a crash others have the deliveries in seconds, and a slow try keeps its own.
+        """
+        interval = self._lease.total_seconds() / 3
+        while True:
+            await asyncio.sleep(interval)
+            held = self._lanes.queued() | self._trying
+            old = {delivery_id: lease_id for delivery_id, lease_id in held.items() if delivery_id in self._held}
+            self._held = held
+            if not old:
+                continue
+            asked = time.monotonic()
+            try:
+                async with self._pool.acquire(timeout=interval) as connection:
+                    await deliveries.renew(connection, old, self._lease)
+            except Exception as error:  # noqa: BLE001 - renewing goes on whatever happens
+                self._failed(error)
+            else:
+                self._good_until = asked + self._lease.total_seconds() / 2
 
     async def _idle(self, now: float) -> None:
         """Wait until something may be due or there may be room."""
         if self._ask_due and not self._lanes.may_have_more:
             await self._ask_when_due()
-        timeout = min(self._poll_at, self._due_at, now + self._lanes.wait(now)) - time.monotonic()
+        timeout = min(self._poll_at, self._due.first, now + self._lanes.wait(now)) - time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.001, timeout)):
                 await self._wake.wait()
@@ -244,7 +266,7 @@ class Worker:
         async with self._pool.acquire(timeout=5) as connection:
             wait = await deliveries.next_due(connection, self._lanes.quiet())
         if wait is not None:
-            self._due_at = min(self._due_at, time.monotonic() + max(wait.total_seconds(), 0.0))
+            self._due.add(time.monotonic() + max(wait.total_seconds(), 0.0))
 
     async def _try(self, leased: Leased, target: Target) -> None:
         delivery = leased.delivery
@@ -262,6 +284,8 @@ class Worker:
                 logger.exception("a try failed by a fault of our own")
                 tried = Try(outcome=Unsent(reason="internal"), started_at=now, duration=datetime.now(UTC) - now)
             self._finish(leased, target, tried)
+        if self._trying.get(delivery.id) == leased.lease_id:  # else the lease was lost, and it is being tried anew
+            del self._trying[delivery.id]
         self._start(delivery.destination_id)
         if self._lanes.may_have_more:
             self._wake.set()

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -374,6 +374,33 @@ async def test_a_try_that_outlasts_the_drain_is_made_again(destination, shop, st
     await destination.got(1)
     await deliverer.stop()
     assert (await shop.delivery(delivery_id)).state is State.SENDING
+
+
+async def test_a_try_that_outlasts_its_lease_keeps_it_and_is_made_once(destination, shop, start, kit) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_: web.BaseRequest) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response()
+
+    async def lease_ends() -> datetime:
+        async with shop.pool.acquire() as connection:
+            return await connection.fetchval("SELECT lease_expires_at FROM deliveries WHERE id = $1", delivery_id)
+
+    async def is_renewed() -> bool:
+        return await lease_ends() > first
+
+    destination.answer = wait
+    await shop.send_to(destination.url)
+    deliverer = await start(deliverer_lease=timedelta(seconds=3), deliverer_rescue_interval=timedelta(milliseconds=50))
+    [delivery_id] = await shop.put()
+    await destination.got(1)
+    for _ in range(2):
+        first = await lease_ends()
+        await kit.eventually(is_renewed, "a lease that is renewed")
+    go_on.set()
+    assert (await shop.ends(State.DELIVERED, delivery_id)).attempts == 1
+    assert await deliverer.metric("delivery_rescued_total") == 0
 
 
 async def test_a_killed_deliverers_leases_are_rescued(destination, shop, start, kit, database) -> None:

@@ -1,18 +1,35 @@
-"""Ages are told by the database's clock, whatever this machine's says."""
+"""When a worker looks for its own retries."""
 
-from datetime import UTC, datetime, timedelta
+import math
 
-from kapsel_deliverer.clock import DatabaseClock
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kapsel_deliverer.clock import DUE_STEP, DueTimes
 
-def test_it_goes_on_from_what_the_database_said() -> None:
-    clock = DatabaseClock()
-    said = datetime(2019, 1, 1, tzinfo=UTC)  # far from this machine's time
-    clock.sample(said)
-    first = clock.now()
-    assert timedelta(0) <= first - said < timedelta(minutes=1)
-    assert clock.now() >= first
+TIMES = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 
 
-def test_before_the_first_sample_it_is_this_machines_time() -> None:
-    assert abs(DatabaseClock().now() - datetime.now(UTC)) < timedelta(minutes=1)
+@given(st.lists(TIMES, min_size=1))
+def test_the_worker_looks_at_or_just_after_each_due_time_and_never_before(times: list[float]) -> None:
+    due = DueTimes()
+    for time in times:
+        due.add(time)
+    looks = []
+    while due.first < math.inf:
+        looks.append(due.first)
+        due.drop_until(due.first)
+    assert looks == sorted(set(looks))
+    for time in times:
+        assert any(-1e-6 <= look - time <= DUE_STEP + 1e-6 for look in looks)
+    for look in looks:
+        assert any(-1e-6 <= look - time <= DUE_STEP + 1e-6 for time in times)
+
+
+@given(TIMES, st.integers(1, 50))
+def test_many_at_the_same_time_are_one_reason_to_look(time: float, count: int) -> None:
+    due = DueTimes()
+    for _ in range(count):
+        due.add(time)
+    due.drop_until(due.first)
+    assert due.first == math.inf
