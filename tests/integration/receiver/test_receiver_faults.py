@@ -229,6 +229,19 @@ async def test_the_queue_is_bounded_in_bytes_too(receive: Any, endpoint: Make, d
         assert all(isinstance(outcome, Accepted) for outcome in await asyncio.gather(*stuck))
 
 
+async def test_one_commit_that_hangs_makes_the_receiver_doubt_its_other_connection_too(
+    receive: Any, post: Make, proxy: Any, until: Make
+) -> None:
+    wire, url = proxy
+    async with receive(url=url, bounds=Bounds(commit_timeout=0.5)) as receiver:
+        await until(lambda: receiver.intake.check() is None)
+        await receiver.exchange(post(b"before"))
+        wire.hang()
+        assert (await receiver.exchange(post(b"while"))).code == "storage_uncertain"
+        await until(lambda: receiver.intake.check() is not None)
+        wire.flow()
+
+
 async def test_a_second_commit_runs_beside_a_long_one_when_many_wait(
     receive: Any, endpoint: Make, database: Any
 ) -> None:
