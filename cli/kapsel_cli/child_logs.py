@@ -20,6 +20,9 @@ _POSTGRES_LEVELS: Final = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
 # What Postgres says while it stops or recovers is no news beside what the supervisor says of it.
 _EXPECTED: Final = ("terminating ", "the database system is ")
 
+# Of a traceback the last line is for a person; the rest is in the file.
+_TRACEBACK: Final = (" ", "Traceback (most", "During handling of", "The above exception was")
+
 
 class ChildLog:
     """The log of one child over all its lives."""
@@ -103,10 +106,10 @@ def complaint_in(line: str) -> str:
         if str(record.get("level", "")).lower() not in _SHOWN_LEVELS:
             return ""
         error = f": {record['error']}" if record.get("error") else ""
-        return f"{record.get('message', '')}{error}"
+        return f"{record.get('message', '')}{error}".partition("\n")[0]
     for level in _POSTGRES_LEVELS:
         _, found, message = line.partition(level)
         if found:
             return "" if message.strip().startswith(_EXPECTED) else message.strip()
     is_postgres = "LOG:" in line or "HINT:" in line or "DETAIL:" in line or "STATEMENT:" in line or "CONTEXT:" in line
-    return "" if is_postgres else line.strip()
+    return "" if is_postgres or line.startswith(_TRACEBACK) else line.strip()

@@ -149,8 +149,15 @@ class EmbeddedPostgres:
                 except subprocess.TimeoutExpired:
                     continue
             self._process = None
+        self.remove_socket_directory()
         if self._own_family:
             self._family.dissolve()
+
+    def remove_socket_directory(self) -> None:
+        """Leave nothing in a shared temporary directory once Postgres has ended."""
+        directory = self._socket_directory()
+        if self.data_dir not in directory.parents:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill Postgres with no chance to clean up, as a crash would."""

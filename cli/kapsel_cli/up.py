@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,21 +114,20 @@ def run(arguments: argparse.Namespace) -> int:
         relay=arguments.relay,
         show_logs=arguments.logs,
     )
-    data = DataDir(options.data_dir)
-    data.take()
-    try:
+    with ExitStack() as stack:
+        data = DataDir(options.data_dir)
+        data.take()
+        stack.callback(data.give_back)
         ports = choose(options.host, options.port, options.workers)
         data.ensure_sealing_key()
         family = Family(data.path)
         family.found()
-        try:
-            postgres = EmbeddedPostgres(data.path, family=family) if options.database_url is None else None
-            place = Place(data=data, family=family, ports=ports, postgres=postgres, began=began)
-            return _supervise(options, place)
-        finally:
-            family.dissolve()
-    finally:
-        data.give_back()
+        stack.callback(family.dissolve)
+        postgres = None
+        if options.database_url is None:
+            postgres = EmbeddedPostgres(data.path, family=family)
+            stack.callback(postgres.remove_socket_directory)
+        return _supervise(options, Place(data=data, family=family, ports=ports, postgres=postgres, began=began))
 
 
 def _supervise(options: Options, place: Place) -> int:

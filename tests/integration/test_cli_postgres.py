@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -106,13 +107,17 @@ async def test_a_long_data_directory_gets_its_socket_elsewhere(data_dir: Path) -
     try:
         assert str(deep) not in server.url
         assert await ask(server, "SELECT 1") == 1
+        elsewhere = Path(parse_qs(urlsplit(server.url).query)["host"][0])
+        assert elsewhere.stat().st_mode & 0o077 == 0
     finally:
         server.stop()
+    assert not elsewhere.exists()
 
 
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from kapsel_cli.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.start()
