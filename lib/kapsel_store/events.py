@@ -50,11 +50,13 @@ class StoredEvent:
 async def insert(connection: Connection, batch: Sequence[NewEvent]) -> list[Accepted | Duplicate]:
     """Store the new events of a batch and queue their deliveries in ONE commit; answer in the order of the batch."""
     firsts = _first_of_each_key(batch)
-    stored = await _insert(connection, list(firsts.values()))
-    # A crash from here on: the events are durable, the caller was told nothing, and sends them again as duplicates.
-    known = {_key(event): event.id for event in firsts.values() if event.id in stored}
-    missing = [key for key in firsts if isinstance(key, tuple) and key not in known]
-    known |= await _seen_before(connection, missing)
+    known: dict[_Key | UUID, UUID] = {}
+    while missing := {key: event for key, event in firsts.items() if key not in known}:
+        stored = await _insert(connection, list(missing.values()))
+        # A crash from here on: the events are durable, the caller was told nothing, and sends them again as duplicates.
+        known |= {key: event.id for key, event in missing.items() if event.id in stored}
+        known |= await _seen_before(connection, [key for key in missing if isinstance(key, tuple) and key not in known])
+        # What is still missing was known a moment ago and forgotten since, its window being over: it is new again.
     return [_answer(event, firsts, known) for event in batch]
 
 

@@ -6,8 +6,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from asyncpg.pgproto.pgproto import UUID as QuickUUID  # a UUID that is ten times quicker to make
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS = 74
+_POOL = 10 * 400  # bytes of entropy asked for at a time
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 
 
@@ -22,12 +25,14 @@ class Generator:
         self._lock = threading.Lock()
         self._millisecond = 0
         self._random = 0
+        self._pool = b""
+        self._used = 0
 
     def new(self, now_ms: int | None = None) -> UUID:
         """Return the next id for `now_ms` milliseconds since the epoch (default: the clock)."""
         now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-        entropy = int.from_bytes(os.urandom(10))
         with self._lock:
+            entropy = self._entropy()
             if now_ms > self._millisecond:
                 self._millisecond = now_ms
                 self._random = entropy & (_RANDOM_MASK >> 1)  # the top bit is left free for counting up
@@ -38,10 +43,18 @@ class Generator:
                     self._random = entropy & (_RANDOM_MASK >> 1)
             return _compose(self._millisecond, self._random)
 
+    def _entropy(self) -> int:
+        """Return 80 random bits."""
+        if self._used == len(self._pool):
+            self._pool, self._used = os.urandom(_POOL), 0
+        self._used += 10
+        return int.from_bytes(self._pool[self._used - 10 : self._used])
+
 
 def _compose(millisecond: int, random: int) -> UUID:
     high, low = random >> 62, random & ((1 << 62) - 1)
-    return UUID(int=(millisecond & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+    composed = (millisecond & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low
+    return QuickUUID(composed.to_bytes(16))
 
 
 new = Generator().new
