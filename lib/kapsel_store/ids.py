@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from asyncpg.pgproto.pgproto import UUID as QuickUUID  # a UUID that is ten times quicker to make
+from asyncpg.pgproto import pgproto
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS = 74
@@ -54,7 +54,7 @@ class Generator:
 def _compose(millisecond: int, random: int) -> UUID:
     high, low = random >> 62, random & ((1 << 62) - 1)
     composed = (millisecond & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low
-    return QuickUUID(composed.to_bytes(16))
+    return pgproto.UUID(composed.to_bytes(16))  # a uuid.UUID that is ten times quicker to make
 
 
 new = Generator().new

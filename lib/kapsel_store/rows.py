@@ -6,7 +6,7 @@ behaviour, no secrets in the clear except `KeyRow.secret`, which exists only bet
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from kapsel_store.states import State
@@ -16,6 +16,21 @@ Encoding = Literal["hex", "base64"]
 HashName = Literal["sha1", "sha256", "sha512"]
 Algorithm = Literal["HMAC-SHA256", "HMAC-SHA512", "Ed25519"]
 Component = Literal["receiver", "deliverer", "attestor", "console"]
+
+# Set by the deliverer itself, or meant for one hop: a manifest cannot know their value.
+RESERVED_HEADERS: Final = frozenset(
+    {
+        "connection", "content-encoding", "content-length", "content-type", "date", "expect", "host", "keep-alive",
+        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+        "x-correlation-id",
+    }
+)  # fmt: skip
+RESERVED_HEADER_PREFIXES: Final = ("webhook-", "kapsel-")
+
+
+def is_reserved_header(name: str) -> bool:
+    """Return whether a destination may not add a header of this name."""
+    return name.lower() in RESERVED_HEADERS or name.lower().startswith(RESERVED_HEADER_PREFIXES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

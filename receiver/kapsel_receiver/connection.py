@@ -5,6 +5,7 @@ over), and connections have a number. What is not HTTP at all is answered with a
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,7 +20,23 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OnRefusal = Callable[[Refusal], str]  # counts and logs it, and returns a correlation id for the answer
 
 KEEP_ALIVE: Final = 75.0  # seconds an idle connection stays open: longer than the usual proxy's 60
+_CONTENT_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
 LINGER: Final = 2.0  # seconds to go on reading a body that was refused, so that its sender sees the answer
+
+
+def without_repeats(head: bytes) -> bytes:
+    """Take out a Content-Type that says once more what the first one said.
+
+    Careless senders set it twice. aiohttp refuses that, rightly, but a webhook would be lost for a repetition that
+    means nothing. Two that differ are left in, and refused.
+    """
+    end = head.find(b"\r\n\r\n")
+    if head[: max(end, 0)].lower().count(b"\r\ncontent-type:") < 2:
+        return head
+    first, *others = _CONTENT_TYPE.finditer(head, 0, end + 2)
+    if any(other[1] != first[1] for other in others):
+        return head
+    return head[: first.end()] + _CONTENT_TYPE.sub(b"", head[first.end() : end]) + head[end:]
 
 
 class Connection(web.RequestHandler):
@@ -50,6 +67,7 @@ class Connection(web.RequestHandler):
         """Note when the bytes of a request that is not complete yet began to come."""
         if self._first_byte_at is None and self._handling is None:
             self._first_byte_at = time.monotonic()
+            data = without_repeats(data)
         super().data_received(data)
         if self._handling is not None and self._messages and not self._handling.is_eof():
             # Nothing can be parsed after a body that has not ended, except that its framing is broken: aiohttp queues

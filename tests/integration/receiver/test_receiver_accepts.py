@@ -123,6 +123,18 @@ async def test_any_content_type_and_a_compressed_body_are_stored_byte_for_byte(r
         assert events[4]["content_type"] == "ÿþ"
 
 
+async def test_a_content_type_that_is_said_twice_counts_once_unless_the_two_differ(receive: Any) -> None:
+    request = "POST /ingest/shop/orders HTTP/1.1\r\nHost: k\r\nContent-Type: a/b\r\n{}Content-Length: 2\r\n\r\n{{}}"
+    async with receive() as receiver:
+        repeated = request.format("X-A: 1\r\ncontent-type:  a/b\r\nCONTENT-TYPE: a/b\r\n").encode()
+        assert (await receiver.exchange(repeated)).status == 202
+        (event,) = await receiver.events()
+        assert json.loads(event["headers"])[1:3] == [["Content-Type", "a/b"], ["X-A", "1"]]
+        assert event["content_type"] == "a/b"
+        differing = request.format("Content-Type: c/d\r\n").encode()
+        assert (await receiver.exchange(differing)).status == 400
+
+
 async def test_a_chunked_body_is_stored_as_it_was_meant(receive: Any) -> None:
     head = b"POST /ingest/shop/orders HTTP/1.1\r\nHost: kapsel\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with receive() as receiver:
