@@ -23,14 +23,6 @@ ATTEMPT: Final = "kapsel-attempt"
 CORRELATION_ID: Final = "x-correlation-id"
 CHECKPOINT: Final = "kapsel-checkpoint"
 
-# What the user's extra headers may not name: ours, and those that frame the request.
-RESERVED: Final = frozenset(
-    {
-        ID, TIMESTAMP, SIGNATURE, ATTEMPT, CORRELATION_ID, CHECKPOINT, "content-type", "user-agent", "host",
-        "content-length", "content-encoding", "transfer-encoding", "connection", "keep-alive", "upgrade", "expect",
-        "te", "trailer",
-    }
-)  # fmt: skip
 CHECKPOINT_LIMIT: Final = 1024
 
 Sign = Callable[[bytes], bytes]

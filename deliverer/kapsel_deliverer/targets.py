@@ -15,13 +15,12 @@ import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
-from kapsel_deliverer import signing
 from kapsel_deliverer.addresses import Allowed, check_url
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome
 from kapsel_deliverer.signing import Signer
-from kapsel_store.rows import CircuitBreaker, Configuration, DestinationRow, KeyRow, RelayRow
+from kapsel_store.rows import CircuitBreaker, Configuration, DestinationRow, KeyRow, RelayRow, is_reserved_header
 
 USER_AGENT: Final = f"kapsel/{version('kapsel')}"
 CONNECT_TIMEOUT: Final = 5.0  # seconds for DNS, TCP and TLS together
@@ -67,7 +66,7 @@ def _judged(destination: DestinationRow, relay: RelayRow) -> tuple[Allowed | Den
     verdict = check_url(destination.url, relay)
     if isinstance(verdict, Denied):
         return verdict, b""
-    headers = {name: value for name, value in destination.headers if name.lower() not in signing.RESERVED}
+    headers = {name: value for name, value in destination.headers if not is_reserved_header(name)}
     try:
         return verdict, request_lines(verdict.url, {**headers, "user-agent": USER_AGENT})
     except ValueError as error:

@@ -23,15 +23,6 @@ from kapsel_resources.kinds.model import (
 from kapsel_resources.kinds.verification import Verification
 from kapsel_store import rows
 
-# Set by the sender itself, or meant for one hop: a manifest cannot know their value.
-_RESERVED: Final = frozenset(
-    {
-        "connection", "content-encoding", "content-length", "content-type", "date", "expect", "host", "keep-alive",
-        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
-        "x-correlation-id",
-    }
-)  # fmt: skip
-_RESERVED_PREFIXES: Final = ("webhook-", "kapsel-")
 # The effective defaults are those of the rows: this kind only says how to write others.
 _ENDPOINT: Final = rows.EndpointRow(
     id=UUID(int=0), namespace="", name="", verification=rows.Verification(scheme="none")
@@ -46,7 +37,7 @@ def _url(url: str) -> str:
 
 
 def _header(name: str) -> str:
-    if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
+    if rows.is_reserved_header(name):
         broken(f"the header {name} is set by kapsel itself", "a header of your own, such as X-Team")
     return name
 
@@ -180,7 +171,10 @@ class WebhookEndpointSpec(Model):
         default=None,
         ge=timedelta(hours=1),
         le=timedelta(hours=87_600),
-        description="How long an event is kept after it came in. Default: the retention of the Relay.",
+        description=(
+            "How long an event is kept at least after it came in. Default: the retention of the Relay. Data is "
+            "dropped by whole days, so it stays until the longest retention of any endpoint is over."
+        ),
     )
     paths: tuple[Literal["Id", "Name"], ...] = Field(
         default=_ENDPOINT.paths,

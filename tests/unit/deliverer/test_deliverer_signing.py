@@ -9,7 +9,7 @@ import nacl.signing
 
 from kapsel_deliverer import signing
 from kapsel_deliverer.signing import Signer, checkpoint_header, signature_digest
-from kapsel_store.rows import KeyRow
+from kapsel_store.rows import KeyRow, is_reserved_header
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 # The published example of Standard Webhooks.
@@ -90,3 +90,16 @@ def test_a_long_checkpoint_loses_its_last_signatures() -> None:
 
 def test_a_checkpoint_whose_first_signature_does_not_fit_stays_at_home() -> None:
     assert checkpoint_header(f"origin\n12\nroot=\n\n\u2014 origin {'x' * 2000}\n") is None
+
+
+def test_no_header_that_a_delivery_carries_may_be_added_by_a_manifest() -> None:
+    ours = (
+        signing.ID,
+        signing.TIMESTAMP,
+        signing.SIGNATURE,
+        signing.ATTEMPT,
+        signing.CORRELATION_ID,
+        signing.CHECKPOINT,
+    )
+    assert [name for name in (*ours, "Content-Type", "User-Agent", "Host") if not is_reserved_header(name)] == []
+    assert not is_reserved_header("X-Team")
