@@ -18,7 +18,8 @@ TEXT: Final = """\
 kapsel takes webhooks in, never loses one, delivers each, and can prove it afterwards.
 
   kapsel up examples/quickstart                         run everything on this machine
-  kapsel send shop/github-orders push.json --as github  post a webhook as a provider would
+  kapsel send shop/github-orders push.json --manifests examples/quickstart
+                                                        post a webhook as a provider would
   kapsel get deliveries --state pending --watch         see what waits
   kapsel proof ATTEMPT_ID > proof.json                  take a proof of delivery along
   kapsel-verify --proof proof.json --public-key KEY     check it, with nothing but the file and the key

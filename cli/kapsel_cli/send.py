@@ -23,11 +23,12 @@ Secrets are never taken from the command line, where every user of the machine c
 variable, or the manifests that declare the endpoint.
 
 examples:
-  kapsel send demo/github push.json --as github --secret-file github.key
-  kapsel send demo/github push.json --manifests examples/quickstart          everything from the manifests
-  echo '{"hello": "world"}' | kapsel send demo/open - --as none
-  STRIPE=whsec_... kapsel send shop/stripe charge.json --as stripe --secret-env STRIPE --type charge.succeeded
-  kapsel send demo/github push.json --manifests examples/quickstart --id 42  twice: the second is a duplicate
+  kapsel send shop/github-orders push.json --manifests examples/quickstart    everything from the manifests
+  kapsel send shop/github-orders push.json --manifests examples/quickstart --id 42
+                                                             twice: the second is a duplicate
+  kapsel send shop/github-orders push.json --as github --secret-file github.key
+  STRIPE=whsec_... kapsel send shop/stripe-payments charge.json --secret-env STRIPE --type charge.succeeded
+  echo '{"hello": "world"}' | kapsel send shop/open - --as none
   kapsel send shop/orders order.json --as github --secret-file k --url https://hooks.example.com/ingest/shop/orders
 
 Without --url it goes to the `kapsel up` of this folder. Then --as may be left out: the console knows the scheme.
