@@ -1,7 +1,7 @@
 """The settings of a process: a frozen model, filled once from the environment in `__main__`, then passed on.
 
 Nothing else in kapsel reads the environment. Each component subclasses ProcessSettings; the table in
-docs/configuration.md comes from `reference`. Starting the process, and what an error does to it, is left to `process`.
+docs/settings.md comes from `reference`. Starting the process, and what an error does to it, is left to `process`.
 """
 
 import difflib
