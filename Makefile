@@ -34,7 +34,7 @@ fmt: $(INSTALLED) ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 
 docs: $(INSTALLED) ## build the documentation into site/
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # uv resolves for every platform and Python at once, which pip cannot. No header, no index addresses: the lock names
 # versions and hashes alone.
