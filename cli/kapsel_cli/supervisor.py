@@ -128,8 +128,11 @@ class Supervisor:
             duties.create_task(lock.keep())
             # Before the first event: a day whose events went to the default partition never gets one of its own.
             await self._maintain_once(pool)
-            applied = await self._apply(pool, desired)
-            await self._start_components(tasks, url, roles=roles)
+            # Receivers first, while the manifests are read: webhooks wait for nothing else, and few processors start all
+            # processes no sooner side by side.
+            receivers = self._component_plans(url, roles=roles, receivers=True)
+            applied, _ = await asyncio.gather(self._apply(pool, desired), self._start(tasks, receivers))
+            await self._start(tasks, self._component_plans(url, roles=roles, receivers=False))
             self._data.write_state(self._running())
             announce.ready(self._terminal, applied.configuration, self._running(), time.monotonic() - self._place.began)
             duties.create_task(self._follow(pool, desired))
@@ -143,7 +146,7 @@ class Supervisor:
         self._terminal.done(f"Postgres is ready; the data is in {self._data.path}")
         return postgres.url
 
-    async def _start_components(self, tasks: asyncio.TaskGroup, url: str, *, roles: bool) -> None:
+    def _component_plans(self, url: str, *, roles: bool, receivers: bool) -> list[ChildPlan]:
         around = Surroundings(
             database_url=url,
             roles=roles,
@@ -155,10 +158,7 @@ class Supervisor:
             family=self._place.family,
         )
         everything = components(self._options.workers, self._ports)
-        # Receivers first: webhooks wait for nothing else, and few processors start all of them no sooner side by side.
-        for first in (True, False):
-            wanted = [component for component in everything if (component.kind == "receiver") is first]
-            await self._start(tasks, [component_plan(component, around) for component in wanted])
+        return [component_plan(one, around) for one in everything if (one.kind == "receiver") is receivers]
 
     async def _start(self, tasks: asyncio.TaskGroup, plans: Sequence[ChildPlan]) -> None:
         """Start children side by side and wait until all of them are ready."""

@@ -76,6 +76,7 @@ def test_one_instance_runs_on_a_database_wherever_its_own_data_is(server: Embedd
     stranger = up(directory, "two", "--database-url", server.url)
     said, _ = stranger.communicate(timeout=60)
     assert "Put the sealing.key back that this data was written with" in said
+    assert "Traceback" not in said
 
 
 def test_the_lock_goes_with_its_owner_however_that_ends(server: EmbeddedPostgres, directory: Path) -> None:
