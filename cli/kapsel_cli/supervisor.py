@@ -128,8 +128,8 @@ class Supervisor:
             duties.create_task(lock.keep())
             # Before the first event: a day whose events went to the default partition never gets one of its own.
             await self._maintain_once(pool)
-            # Receivers first, while the manifests are read: webhooks wait for nothing else, and few processors start all
-            # processes no sooner side by side.
+            # Receivers first, while the manifests are read: webhooks wait for nothing else, and few processors start
+            # all processes no sooner side by side.
             receivers = self._component_plans(url, roles=roles, receivers=True)
             applied, _ = await asyncio.gather(self._apply(pool, desired), self._start(tasks, receivers))
             await self._start(tasks, self._component_plans(url, roles=roles, receivers=False))
