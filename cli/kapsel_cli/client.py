@@ -85,13 +85,14 @@ class Client:
         """Ask for a change and return what became of it."""
         return self._good(self.request("POST", path)).json()
 
-    def items(self, path: str, limit: int, **query: str | None) -> Iterator[dict[str, Any]]:
-        """Yield the items of a list, at most `limit`, page after page."""
+    def items(self, path: str, limit: int | None, **query: str | None) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, at most `limit` (None: all), page after page."""
         cursor: str | None = None
-        while limit > 0:
-            page = self.get(path, limit=min(limit, PAGE), cursor=cursor, **query)
+        while limit is None or limit > 0:
+            page = self.get(path, limit=PAGE if limit is None else min(limit, PAGE), cursor=cursor, **query)
             yield from page["items"]
-            limit -= len(page["items"])
+            if limit is not None:
+                limit -= len(page["items"])
             cursor = page["next"]
             if cursor is None:
                 return

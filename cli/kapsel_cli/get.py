@@ -1,7 +1,8 @@
 """`kapsel get`: what is stored, as a table, JSON or YAML, once or as it changes."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -13,9 +14,10 @@ from kapsel_cli.following import follow, hint
 if TYPE_CHECKING:
     from kapsel_cli.printers import Printer
 
-Look: TypeAlias = Callable[[], Sequence[Mapping[str, Any]]]
+Item: TypeAlias = Mapping[str, Any]
+Fetch: TypeAlias = Callable[[int | None], Iterable[Item]]  # at most so many; None: all
 
-DEFAULT_LIMIT: Final = 50
+DEFAULT_LIMIT: Final = 50  # of a table and a watch; JSON and YAML are for programs, which cannot see that some lack
 MOST: Final = 100_000
 INTERVAL: Final = 1.0  # seconds between two looks of --watch
 
@@ -36,7 +38,7 @@ examples:
   kapsel get attempts --delivery ID                        every try of one delivery
   kapsel get events ID -o yaml                             one event with headers and body
   kapsel get endpoints -o wide --watch                     keep looking
-  kapsel get deliveries --state exhausted -o json | jq -r '.items[].id' | xargs kapsel retry
+  kapsel get deliveries --state exhausted --since 24h -o json | jq -r '.items[].id' | xargs kapsel retry
 
 exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong
 """
@@ -181,9 +183,8 @@ def register(subparsers: Subparsers) -> None:
         parser.add_argument(
             "--limit",
             type=_limit,
-            default=DEFAULT_LIMIT,
             metavar="N",
-            help="at most so many, the newest (default: %(default)s)",
+            help=f"at most so many, the newest (default: {DEFAULT_LIMIT}; all with -o json and -o yaml)",
         )
         parser.add_argument(
             "-o", "--output", choices=("table", "wide", "json", "yaml"), default="table", help="form (default: table)"
@@ -198,41 +199,63 @@ def run(arguments: argparse.Namespace) -> int:
     from kapsel_cli.printers import printer  # yaml and rich are of no use to `kapsel --help`
 
     kind: Kind = arguments.kind
-    single = kind.takes is not None and arguments.which is not None
     given = {name: getattr(arguments, name) for name in kind.filters if getattr(arguments, name) is not None}
     out = printer(kind.name, arguments.output)
-    look = _look(connect(arguments), arguments, given)
-    found = look()
-    if single and not arguments.watch:
-        out.single(found[0])
-        return 0
+    fetch = _fetch(connect(arguments), arguments, given)
     if arguments.watch:
-        out.more(found[::-1])
+        return _watch(fetch, arguments.limit or DEFAULT_LIMIT, out, _nothing(kind, given))
+    if kind.takes is not None and arguments.which is not None:
+        (item,) = fetch(1)
+        out.single(item)
+    elif arguments.output in ("json", "yaml"):
+        _print_all(fetch(arguments.limit), out, _nothing(kind, given))
     else:
-        out.several(found)
+        _print_table(fetch, arguments.limit or DEFAULT_LIMIT, out, _nothing(kind, given))
+    return 0
+
+
+def _print_all(items: Iterable[Item], out: "Printer", nothing: str) -> None:
+    rest = iter(items)
+    first = list(itertools.islice(rest, 1))
+    out.several(itertools.chain(first, rest))
+    if not first:
+        hint(nothing)
+
+
+def _print_table(fetch: Fetch, limit: int, out: "Printer", nothing: str) -> None:
+    found = list(fetch(limit + 1))
+    out.several(found[:limit])
+    if len(found) > limit:
+        hint(f"There are more than these {limit}. Show more with --limit N, or all with -o json.")
     if not found:
-        filters = " ".join(f"--{name} {value}" for name, value in given.items())
-        hint(f"No {kind.name} for {filters}. Leave one out to see more." if filters else _HINTS[kind.name])
-    return _watch(look, out, found) if arguments.watch else 0
+        hint(nothing)
 
 
-def _look(client: Client, arguments: argparse.Namespace, given: Mapping[str, str]) -> Look:
+def _nothing(kind: Kind, given: Mapping[str, str]) -> str:
+    """Return what to say when there is nothing to show."""
+    if not given:
+        return _HINTS[kind.name]
+    filters = " ".join(f"--{name} {value}" for name, value in given.items())
+    return f"No {kind.name} for {filters}. Leave one out to see more."
+
+
+def _fetch(client: Client, arguments: argparse.Namespace, given: Mapping[str, str]) -> Fetch:
     """Return what fetches the items that were asked for, as often as it is called."""
     kind: Kind = arguments.kind
     which: str | None = arguments.which if kind.takes is not None else None
     if kind.name == "log":
-        return lambda: _logs(client.get(path("attestation", "log")))
+        return lambda limit: _logs(client.get(path("attestation", "log")))[:limit]
     if kind.name == "processes":
-        return lambda: client.get(path("processes"))["items"]
+        return lambda limit: client.get(path("processes"))["items"][:limit]
     if kind.takes == "ID" and which is not None:
-        return lambda: [client.get(path(kind.name, which))]
+        return lambda _: [client.get(path(kind.name, which))]
     if which is not None:
         named = endpoint_name(client, which)
-        return lambda: _endpoint(client, named)
+        return lambda _: _endpoint(client, named)
     query = dict(given)
     if "endpoint" in query:
         query["endpoint"] = endpoint_name(client, query["endpoint"])
-    return lambda: list(client.items(path(kind.name), arguments.limit, **query))
+    return lambda limit: client.items(path(kind.name), limit, **query)
 
 
 def _logs(answer: Any) -> list[dict[str, Any]]:
@@ -248,8 +271,16 @@ def _endpoint(client: Client, named: str) -> list[dict[str, Any]]:
     return found
 
 
-def _watch(look: Look, out: "Printer", found: Sequence[Mapping[str, Any]]) -> int:
-    """Print what is new or has changed, until Ctrl-C, which is how a watch ends well."""
+def _watch(fetch: Fetch, limit: int, out: "Printer", nothing: str) -> int:
+    """Print what is there, then what is new or has changed, until Ctrl-C, which is how a watch ends well."""
+
+    def look() -> Sequence[Item]:
+        return list(fetch(limit))
+
+    found = look()
+    out.more(found[::-1])
+    if not found:
+        hint(nothing)
     seen = {_identity(item): item for item in found}
     try:
         for latest in follow(look, INTERVAL):

@@ -6,6 +6,7 @@ outside (URLs, content types, reasons) cannot write control characters to a pers
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -91,6 +92,16 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=not _speaks_unicode()), flush=True)
 
 
+def print_json_items(items: Iterable[object]) -> None:
+    """Print a list as indented JSON, each item as soon as it comes: there may be more than fit into memory."""
+    before = '{\n  "items": ['
+    for item in items:
+        text = json.dumps(item, indent=2, ensure_ascii=not _speaks_unicode())
+        print(f"{before}\n{textwrap.indent(text, '    ')}", end="")
+        before = ","
+    print('{\n  "items": []\n}' if before != "," else "\n  ]\n}", flush=True)
+
+
 def print_json_line(value: object) -> None:
     """Print a value as JSON on one line, for what never ends."""
     print(json.dumps(value), flush=True)
@@ -100,6 +111,17 @@ def print_yaml(value: object, *, begins: bool = False) -> None:
     """Print a value as YAML; `begins` puts a document mark before it."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=_speaks_unicode(), width=120)
     print(("---\n" if begins else "") + text, end="", flush=True)
+
+
+def print_yaml_items(items: Iterable[object]) -> None:
+    """Print a list as YAML, each item as soon as it comes."""
+    before = "items:\n"
+    for item in items:
+        print(before, end="")
+        print_yaml([item])
+        before = ""
+    if before:
+        print("items: []", flush=True)
 
 
 def age(moment: str | None, now: datetime) -> str:

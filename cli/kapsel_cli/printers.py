@@ -1,6 +1,6 @@
 """How `kapsel get` shows each kind: which columns a table has, and the other forms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -11,7 +11,7 @@ from kapsel_cli.output import Column, Item, Table, age, now
 class Printer(Protocol):
     """One form of output."""
 
-    def several(self, items: Sequence[Item]) -> None:
+    def several(self, items: Iterable[Item]) -> None:
         """Print a list."""
 
     def single(self, item: Item) -> None:
@@ -25,7 +25,7 @@ class _Tables:
     def __init__(self, kind: str, *, wide: bool) -> None:
         self._table = Table(columns=[column for column in COLUMNS[kind] if wide or not column.wide])
 
-    def several(self, items: Sequence[Item]) -> None:
+    def several(self, items: Iterable[Item]) -> None:
         self._table.print(items, now())
 
     def single(self, item: Item) -> None:
@@ -36,8 +36,8 @@ class _Tables:
 
 
 class _Json:
-    def several(self, items: Sequence[Item]) -> None:
-        output.print_json({"items": items})
+    def several(self, items: Iterable[Item]) -> None:
+        output.print_json_items(items)
 
     def single(self, item: Item) -> None:
         output.print_json(item)
@@ -48,8 +48,8 @@ class _Json:
 
 
 class _Yaml:
-    def several(self, items: Sequence[Item]) -> None:
-        output.print_yaml({"items": list(items)})
+    def several(self, items: Iterable[Item]) -> None:
+        output.print_yaml_items(items)
 
     def single(self, item: Item) -> None:
         output.print_yaml(item)

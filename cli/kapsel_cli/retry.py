@@ -13,8 +13,8 @@ The old one stays as it is, for final states never change; the new one says whic
 
 examples:
   kapsel retry 0199a1b2-...                                one delivery
-  kapsel get deliveries --state exhausted -o json | jq -r '.items[].id' | xargs kapsel retry
-                                                           everything that was given up
+  kapsel get deliveries --state exhausted --since 24h -o json | jq -r '.items[].id' | xargs kapsel retry
+                                                           everything that was given up since yesterday
 """
 CANCEL: Final = """\
 Ends deliveries that wait, so that they are not tried (again). One that is being sent at this moment cannot be stopped.

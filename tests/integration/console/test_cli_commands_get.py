@@ -72,6 +72,28 @@ async def test_more_than_a_page_is_fetched_when_asked_for(console, world, kapsel
     assert len(ran.out.splitlines()) == 51
 
 
+async def test_a_table_that_was_cut_off_says_so_beside_the_pipe(console, world, kapsel) -> None:
+    await world.put(51)
+    ran = await kapsel("get", "events", "--server", console.url)
+    assert (len(ran.out.splitlines()), ran.err) == (
+        51,
+        "There are more than these 50. Show more with --limit N, or all with -o json.\n",
+    )
+    ran = await kapsel("get", "events", "--limit", "51", "--server", console.url)
+    assert (len(ran.out.splitlines()), ran.err) == (52, "")
+
+
+async def test_json_and_yaml_are_whole_unless_a_limit_is_given(console, world, kapsel) -> None:
+    stored = {str(event.id) for event in await world.put(450)}
+    ran = await kapsel("get", "events", "-o", "json", "--server", console.url)
+    assert {item["id"] for item in json.loads(ran.out)["items"]} == stored
+    assert ran.out == json.dumps(json.loads(ran.out), indent=2) + "\n"
+    ran = await kapsel("get", "deliveries", "-o", "yaml", "--server", console.url)
+    assert len(yaml.safe_load(ran.out)["items"]) == 450
+    ran = await kapsel("get", "events", "-o", "json", "--limit", "3", "--server", console.url)
+    assert (len(json.loads(ran.out)["items"]), ran.err) == (3, "")
+
+
 async def test_nothing_to_show_says_what_to_do_on_standard_error(console, kapsel) -> None:
     ran = await kapsel("get", "events", "--server", console.url)
     assert (ran.code, ran.out) == (0, "")
