@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_store import database as store_database
 from kapsel_store.migrate import migrate
