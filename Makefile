@@ -18,7 +18,7 @@ demo: $(INSTALLED) ## run the main job on real input; KEEP=1 leaves it running
 	@$(BIN)/python -m kapsel_cli.demo $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
 
 test: $(INSTALLED) ## run the tests; ARGS="-k name" and the like go to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, and which package may import which
 	@$(BIN)/ruff check .

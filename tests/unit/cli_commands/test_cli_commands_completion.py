@@ -1,5 +1,6 @@
 """Completion scripts are made from the parser, so every command and option is in them."""
 
+import os
 import shutil
 import subprocess
 
@@ -24,6 +25,6 @@ def test_the_script_is_one_that_the_shell_can_read(shell: str, script) -> None:
     text = script(list(walk(build(), "kapsel")))
     for word in ("deliveries", "completion", "--server" if shell != "fish" else "-l server"):
         assert word in text
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+    if shutil.which(shell) is None and not os.environ.get("CI"):
+        pytest.skip(f"{shell} is not installed; apt-get install {shell} lets it read its completion script")
     subprocess.run([shell, "-n"], input=text, text=True, check=True)
