@@ -29,6 +29,7 @@ Shows what a running kapsel has stored.
   kapsel get deliveries     one for each event and destination: this is what has a state
   kapsel get attempts       single tries; the id of one is what `kapsel proof` takes
   kapsel get log            the Merkle log that every attempt goes into
+  kapsel get keys           signing keys: their versions, who uses them, public halves
   kapsel get processes      what runs, and with which generation of the configuration
 
 A name or an id behind it shows that one alone; with -o json or -o yaml, whole.
@@ -131,6 +132,22 @@ examples:
 """,
     ),
     Kind(
+        name="keys",
+        one="key",
+        summary="signing keys, their versions and users",
+        text="""\
+Every version of every key, never its secret. Behind the namespace, NAME says where it comes from: generated/K was
+made by kapsel for the SigningKey K, endpoint/E for the destinations of endpoint E that name no key, log/ORIGIN for
+the log; literal/K, standard/K and ed25519/K are read from K's Secret, basic/S and bearer/S from Secret S. LIVE: it
+signs or verifies now. SINCE and UNTIL: when that began or begins, and ends. `kapsel secret NAME` shows the secret of
+one that kapsel made.
+
+examples:
+  kapsel get keys -o wide                                           with public halves
+  kapsel get keys -o json | jq -r '.items[] | select(.public_key) | .public_key'
+""",
+    ),
+    Kind(
         name="processes",
         one="process",
         summary="what runs, and with which generation",
@@ -157,13 +174,16 @@ _HINTS: Final[Mapping[str, str]] = {
     "deliveries": "Nothing has been delivered yet. Send a webhook: kapsel send NAMESPACE/NAME FILE --as github ...",
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",
     "log": "There is no log yet. The attestor opens it when it first runs: kapsel get processes",
+    "keys": "Nothing needs a key yet. Declare an endpoint with a destination, and kapsel makes one for it.",
     "processes": "No process is alive. Start kapsel: kapsel up DIR",
 }
 
 
 def register(subparsers: Subparsers) -> None:
     """Declare the command, and under it one for each kind."""
-    kinds = add_command(subparsers, "get", summary="show endpoints, events, deliveries, attempts, the log", text=TEXT)
+    kinds = add_command(
+        subparsers, "get", summary="show endpoints, events, deliveries, attempts, the log, keys", text=TEXT
+    )
     below = kinds.add_subparsers(title="kinds", metavar="KIND", required=True)
     for kind in KINDS:
         parser = below.add_parser(

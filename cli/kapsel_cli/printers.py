@@ -178,6 +178,17 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         Column(title="KEY", cell=lambda item, _: _head(item, "public_key"), wide=True),
         _plain("FROZEN BECAUSE", "frozen_reason", wide=True),
     ),
+    "keys": (
+        Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),
+        _plain("VERSION", "version"),
+        _plain("ALGORITHM", "algorithm"),
+        _plain("LIVE", "live"),
+        _ago("SINCE", "not_before"),
+        _ago("UNTIL", "not_after"),
+        Column(title="USED BY", cell=lambda item, _: ", ".join(item["used_by"]) or "-"),
+        _plain("PUBLIC KEY", "public_key", wide=True),
+        _plain("ID", "id", wide=True),
+    ),
     "processes": (
         _plain("COMPONENT", "component"),
         _plain("INSTANCE", "instance"),

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kapsel_resources import durations
+from kapsel_resources import durations, key_values, keys, rotation
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.endpoints import MOST_COUNTED, ListedDestination, ListedEndpoint
 from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
-from kapsel_store.rows import RateLimit
+from kapsel_store.rows import KeyRow, RateLimit
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 
@@ -194,6 +194,24 @@ def process(row: ProcessRow) -> Document:
         "generation": row.generation,
         "started_at": _time(row.started_at),
         "seen_at": _time(row.seen_at),
+    }
+
+
+def key(row: KeyRow, used_by: Sequence[str], now: datetime) -> Document:
+    """Return one version of a key; its secret stays where it is."""
+    return {
+        "id": str(row.id),
+        "namespace": row.namespace,
+        "name": row.name,
+        "version": row.version,
+        # A row has to name an algorithm, also that of a password.
+        "algorithm": None if keys.is_credential(row.name) else row.algorithm,
+        "generated": keys.is_generated(row.name),
+        "live": rotation.is_live(row, now),
+        "not_before": _time(row.not_before),
+        "not_after": _time(row.not_after),
+        "public_key": None if row.public is None else key_values.public_text(row.public),
+        "used_by": list(used_by),
     }
 
 

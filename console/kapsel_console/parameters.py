@@ -80,6 +80,10 @@ class Parameters:
         """Return namespace and name that a page by name begins after."""
         return self._read("cursor", lambda text: _endpoint(_unarmoured(text).decode()), _CURSOR) or ("", "")
 
+    def key_cursor(self) -> tuple[str, str, int]:
+        """Return namespace, name and version of the key that a page begins after."""
+        return self._read("cursor", lambda text: _key(_unarmoured(text).decode()), _CURSOR) or ("", "", 0)
+
     def _read(self, name: str, parse: Callable[[str], T], allowed: str) -> T | None:
         text = self._query.get(name)
         if text is None:
@@ -110,6 +114,11 @@ def id_cursor(last: UUID) -> str:
 def name_cursor(namespace: str, name: str) -> str:
     """Return the cursor of the page after a name."""
     return _armoured(f"{namespace}/{name}".encode())
+
+
+def key_cursor(namespace: str, name: str, version: int) -> str:
+    """Return the cursor of the page after a version of a key, whose name has slashes of its own."""
+    return _armoured(f"{namespace}/{name}/{version}".encode())
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
@@ -147,6 +156,12 @@ def _endpoint(text: str) -> tuple[str, str]:
     if not (namespace and slash and name) or "/" in name:
         raise ValueError(text)
     return namespace, name
+
+
+def _key(text: str) -> tuple[str, str, int]:
+    where, _, version = text.rpartition("/")
+    namespace, _, name = where.partition("/")
+    return namespace, name, _between(version, 1, 2**53 - 1)
 
 
 def _armoured(content: bytes) -> str:

@@ -68,6 +68,16 @@ def standard(value: bytes) -> KeyValue:
     return KeyValue(secret=secret)
 
 
+def shared_text(secret: bytes) -> str:
+    """Write a shared secret as `standard` reads it."""
+    return f"whsec_{base64.b64encode(secret).decode()}"
+
+
+def public_text(public: bytes) -> str:
+    """Write a public key as `ed25519` reads it."""
+    return f"whpk_{base64.b64encode(public).decode()}"
+
+
 def ed25519(value: bytes) -> KeyValue:
     """Read an Ed25519 seed or public key."""
     text = _trimmed(value)

@@ -26,7 +26,7 @@ from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import Identity, SecretReference
 from kapsel_resources.kinds.signing_key import Rotation, SigningKey
 from kapsel_resources.reasons import Reason
-from kapsel_store.rows import Algorithm, KeyRow
+from kapsel_store.rows import Algorithm, Configuration, KeyRow
 
 Entropy = Callable[[int], bytes]
 Read = Callable[[bytes], KeyValue]
@@ -61,6 +61,35 @@ def signing_key_of(name: str) -> str | None:
     """Return the SigningKey that a name in the rows stands for, None if it stands for none."""
     kind, _, bare = name.partition("/")
     return bare if kind == "generated" or kind in _READERS else None
+
+
+def is_generated(name: str) -> bool:
+    """Return whether kapsel itself makes the key of a name in the rows, so that no Secret holds it."""
+    return name.partition("/")[0] in ("generated", "endpoint", "log")
+
+
+def is_credential(name: str) -> bool:
+    """Return whether a name in the rows stands for passwords or tokens, which sign nothing."""
+    return name.partition("/")[0] in ("basic", "bearer")
+
+
+def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
+    """Return who uses each key, by the namespace and name of the key."""
+    found: dict[tuple[str, str], list[str]] = {}
+
+    def uses(namespace: str, key_name: str | None, who: str) -> None:
+        if key_name is not None:
+            found.setdefault((namespace, key_name), []).append(who)
+
+    endpoints = {endpoint.id: endpoint for endpoint in configuration.endpoints}
+    for endpoint in configuration.endpoints:
+        uses(endpoint.namespace, endpoint.verification.key_name, f"endpoint {endpoint.namespace}/{endpoint.name}")
+    for row in configuration.destinations:
+        endpoint = endpoints[row.endpoint_id]
+        uses(endpoint.namespace, row.key_name, f"destination {endpoint.namespace}/{endpoint.name}/{row.name}")
+    if configuration.log is not None:
+        uses(configuration.log.namespace, configuration.log.key_name, f"log {configuration.log.origin}")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ BACKDATE: Final = timedelta(minutes=5)
 Make = Callable[[int, datetime], KeyRow]  # version, not_before
 
 
+def is_live(row: KeyRow, now: datetime) -> bool:
+    """Return whether a version signs and verifies now."""
+    return row.not_before <= now and (row.not_after is None or now < row.not_after)
+
+
 def versions(existing: Sequence[KeyRow], rotation: Rotation | None, now: datetime, make: Make) -> tuple[KeyRow, ...]:
     """Return the versions that should exist now; expired ones are gone."""
     alive = sorted(

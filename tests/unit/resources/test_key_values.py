@@ -77,3 +77,13 @@ def test_any_bytes_are_a_key_or_a_key_value_error(value):
             assert read(value).secret or read(value).public
         except KeyValueError:
             pass
+
+
+@given(st.binary(min_size=1, max_size=64))
+def test_a_shared_secret_is_read_as_it_was_written(secret):
+    assert key_values.standard(key_values.shared_text(secret).encode()).secret == secret
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_public_key_is_read_as_it_was_written(public):
+    assert key_values.ed25519(key_values.public_text(public).encode()).public == public
