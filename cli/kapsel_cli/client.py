@@ -192,6 +192,11 @@ def connect(arguments: argparse.Namespace) -> Client:
 
 def find_running(data_dir: Path | None) -> Running:
     """Return where `kapsel up` can be reached: on this data directory, or on the nearest one from here upwards."""
+    return find_data_dir(data_dir, "name the console with --server URL")[1]
+
+
+def find_data_dir(data_dir: Path | None, otherwise: str) -> tuple[Path, Running]:
+    """Return the data directory of the `kapsel up` that is meant; `otherwise` is what else a person may do."""
     here = Path.cwd()
     places = [data_dir] if data_dir is not None else [folder / DATA_DIR for folder in (here, *here.parents)]
     for place in places:
@@ -200,14 +205,14 @@ def find_running(data_dir: Path | None) -> Running:
         except (OSError, ValueError, TypeError) as error:
             raise CliError(
                 f"{place / 'up.json'} cannot be read: {error}",
-                "Start `kapsel up` again, or name the console with --server",
+                f"Run this as the user that runs `kapsel up`, or {otherwise}",
             ) from error
         if running is not None:
-            return running
+            return place, running
     where = str(data_dir) if data_dir is not None else f"{here / DATA_DIR} and no folder above it has one"
     raise UnreachableError(
         f"no kapsel is running here: {where}" if data_dir is None else f"no kapsel is running on {where}",
-        "Start one with `kapsel up DIR`, or name the console with --server URL",
+        f"Start one with `kapsel up DIR`, or {otherwise}",
     )
 
 
