@@ -16,8 +16,9 @@ from kapsel_console.listings import find_delivery
 from kapsel_console.parameters import Parameters, path_id
 from kapsel_store import audit, circuits, deliveries, endpoints
 from kapsel_store.circuits import CircuitRow
-from kapsel_store.database import DELIVERIES_CHANNEL, notify
+from kapsel_store.database import DELIVERIES_CHANNEL
 from kapsel_store.deliveries import NotRetried
+from kapsel_store.hints import tell
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -35,7 +36,7 @@ async def retry(request: web.Request) -> web.Response:
             subject=f"delivery {delivery_id}",
             detail={"made": str(made)},
         )
-        await notify(connection, DELIVERIES_CHANNEL)
+        await tell(connection, DELIVERIES_CHANNEL)
         row = await find_delivery(connection, made)
     # A crash before the commit made nothing; after it, the new delivery is in the queue and will be found by polling.
     return answer(documents.delivery(row), status=201, headers={"Location": f"/api/v1/deliveries/{made}"})
@@ -93,7 +94,7 @@ async def resume(request: web.Request) -> web.Response:
                     subject=f"destination {title}",
                     detail={"id": str(destination_id), "was": documents.circuit(before)},
                 )
-                await notify(connection, DELIVERIES_CHANNEL)
+                await tell(connection, DELIVERIES_CHANNEL)
     return answer({"id": str(destination_id), "destination": title, "circuit": documents.circuit(after)})
 
 

@@ -17,8 +17,8 @@ from uuid import UUID
 import asyncpg
 from pydantic import TypeAdapter
 
-from kapsel_store import audit
-from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away, notify
+from kapsel_store import audit, hints
+from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away
 from kapsel_store.errors import SealingError
 from kapsel_store.queries import statement
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, LogRow, Policy, RelayRow
@@ -85,8 +85,8 @@ async def apply(connection: Connection, sealing: SealingKeys, desired: Configura
         await audit.write(
             connection, actor=actor, action="configuration.apply", subject=f"generation {new}", detail=changed
         )
-        await notify(connection, CONFIGURATION_CHANNEL)
-        await notify(connection, DELIVERIES_CHANNEL)
+        await hints.tell(connection, CONFIGURATION_CHANNEL)
+        await hints.tell(connection, DELIVERIES_CHANNEL)
     # A crash before the commit leaves the old generation whole; after it, every process finds the new one by polling.
     return new
 

@@ -91,11 +91,6 @@ def connect(
         raise DatabaseURLError(f"the database URL cannot be used: {error}") from error
 
 
-async def notify(connection: Connection, channel: str) -> None:
-    """Hint to the listeners of a channel that there is something to look at."""
-    await connection.execute("SELECT pg_notify($1, '')", channel)
-
-
 async def now(connection: Connection) -> datetime:
     """Return the database's clock, which all times of the queue are told by."""
     moment: datetime = await connection.fetchval("SELECT now()")

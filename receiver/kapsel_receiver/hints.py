@@ -8,7 +8,8 @@ one poll.
 import asyncio
 from typing import Final
 
-from kapsel_store.database import DELIVERIES_CHANNEL, Connection, Pool, is_away, notify
+from kapsel_store.database import DELIVERIES_CHANNEL, Connection, Pool, is_away
+from kapsel_store.hints import hint
 
 PAUSE: Final = 0.001  # seconds between hints: a single webhook goes out at once
 BUSY_PAUSE: Final = 0.01  # while many come: deliverers have their hands full, and each hint costs as much as a commit
@@ -51,5 +52,5 @@ class Hints:
             pause = BUSY_PAUSE if self._stored > BUSY else PAUSE
             self._stored = 0
             async with asyncio.timeout(TIMEOUT):
-                await notify(connection, DELIVERIES_CHANNEL)
+                await hint(connection, DELIVERIES_CHANNEL)
             await asyncio.sleep(pause)

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from kapsel_deliverer.__main__ import serve
 from kapsel_deliverer.settings import DelivererSettings
-from kapsel_store import attempts, circuits, configuration, database, deliveries, events, ids, processes
+from kapsel_store import attempts, circuits, configuration, database, deliveries, events, hints, ids, processes
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
@@ -300,7 +300,7 @@ class Shop:
         ]
         async with self.pool.acquire() as connection:
             await events.insert(connection, batch)
-            await database.notify(connection, database.DELIVERIES_CHANNEL)
+            await hints.hint(connection, database.DELIVERIES_CHANNEL)
         return [delivery.id for event in batch for delivery in event.deliveries]
 
     async def delivery(self, delivery_id: UUID) -> DeliveryRow:
