@@ -91,6 +91,12 @@ def connect(
         raise DatabaseURLError(f"the database URL cannot be used: {error}") from error
 
 
+def drop(connection: Connection) -> None:
+    """Close a pool's connection at once, also one that is lost already: its pool then refuses to hear of it."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
 async def now(connection: Connection) -> datetime:
     """Return the database's clock, which all times of the queue are told by."""
     moment: datetime = await connection.fetchval("SELECT now()")

@@ -23,7 +23,7 @@ from kapsel_receiver.metrics import Metrics
 from kapsel_receiver.problems import Refusal
 from kapsel_runtime.backoff import delays
 from kapsel_store import configuration, events
-from kapsel_store.database import Connection, Pool, is_away
+from kapsel_store.database import Connection, Pool, drop, is_away
 from kapsel_store.rows import Accepted, Duplicate, NewEvent
 
 Outcome = Accepted | Duplicate | Refusal
@@ -32,6 +32,7 @@ _Waiting = tuple[NewEvent, "asyncio.Future[Outcome]"]
 COMMITTERS: Final = 2  # the second works when one commit at a time is not enough, or its connection is lost
 SECOND: Final = 64  # events that wait while a commit is under way: fewer are cheaper in the commit that follows it
 OVERLOADED_RETRY: Final = 1
+FEW: Final = 8  # events in a commit that tells the deliverers by itself; a larger one must not hold up the others
 AWAY_RETRY: Final = 5
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Intake:
                         await configuration.generation(connection)  # a pool may hand out what broke while it lay there
                     return await self._serve(connection)
                 finally:
-                    connection.terminate()  # broken, or needed no more; giving it back politely could hang
+                    drop(connection)  # broken, or needed no more; giving it back politely could hang
         except Exception as error:
             if not is_away(error):
                 raise
@@ -207,8 +208,9 @@ class Intake:
         return True
 
     async def _insert(self, connection: Connection, batch: Sequence[_Waiting]) -> None:
+        hinted = len(batch) <= FEW
         try:
-            outcomes = await events.insert(connection, [event for event, _ in batch])
+            outcomes = await events.insert(connection, [event for event, _ in batch], hint=hinted)
         except Exception as error:
             if not refuses_rows(error):
                 raise
@@ -216,7 +218,8 @@ class Intake:
             return
         # Durable from here. A crash before the answers leaves callers without a 202: they send again, as duplicates.
         self._metrics.batch_size.observe(len(batch))
-        self._hints.tell(len(batch))
+        if not hinted:
+            self._hints.tell()
         for (_, waiting), outcome in zip(batch, outcomes, strict=True):
             if not waiting.done():
                 waiting.set_result(outcome)
