@@ -106,7 +106,8 @@ def complaint_in(line: str) -> str:
         if str(record.get("level", "")).lower() not in _SHOWN_LEVELS:
             return ""
         error = f": {record['error']}" if record.get("error") else ""
-        return f"{record.get('message', '')}{error}".partition("\n")[0]
+        where = f"{record['destination']} " if record.get("destination") else ""
+        return f"{where}{record.get('message', '')}{error}".partition("\n")[0]
     for level in _POSTGRES_LEVELS:
         _, found, message = line.partition(level)
         if found:

@@ -54,8 +54,8 @@ def supervise(options: Options, place: Place) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP, and return the exit code."""
     try:
         return asyncio.run(Supervisor(options, place, Terminal()).run())
-    except BaseExceptionGroup as group:
-        raise _in_words(group) from None
+    except (BaseExceptionGroup, StoreError) as error:
+        raise _in_words(error) from None
 
 
 def _in_words(error: BaseException) -> BaseException:

@@ -25,7 +25,7 @@ from kapsel_receiver.connection import Connection
 from kapsel_receiver.endpoints import Endpoint, Index
 from kapsel_receiver.intake import Intake
 from kapsel_receiver.metrics import UNKNOWN, Metrics
-from kapsel_receiver.problems import Refusal, response
+from kapsel_receiver.problems import SERVER, Refusal, response
 from kapsel_receiver.receipt import accepted
 from kapsel_receiver.refusals import RefusalLog
 from kapsel_store import ids
@@ -246,7 +246,8 @@ def _describe(method: str, correlation_id: str) -> web.Response | Refusal:
     """Answer the look that consoles of providers take at a URL before they save it; it tells nothing more."""
     if method not in ("GET", "HEAD"):
         return Refusal(code="method_not_allowed", detail=f"not with {method}", headers=(("Allow", METHODS),))
-    headers = {"Content-Type": "application/json", "X-Correlation-Id": correlation_id, "Allow": METHODS}
+    headers = {"Content-Type": "application/json", "Server": SERVER, "X-Correlation-Id": correlation_id}
+    headers["Allow"] = METHODS
     return web.Response(status=200, body=b'{"status": "ready", "accepts": "POST"}', headers=headers)
 
 

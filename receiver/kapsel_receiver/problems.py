@@ -39,6 +39,7 @@ Code = (
     ]
 )
 
+SERVER: Final = "kapsel"  # aiohttp would name itself and its version to everybody
 ANSWERS: Final[Mapping[Code, tuple[int, str]]] = {
     "signature_missing": (401, "The request is not signed"),
     "signature_malformed": (401, "The signature cannot be read"),
@@ -100,7 +101,12 @@ def document(refusal: Refusal, correlation_id: str) -> bytes:
 
 def headers(refusal: Refusal, correlation_id: str) -> dict[str, str]:
     """Return the headers of the answer, those of the framing left out."""
-    found = {"Content-Type": "application/problem+json", "X-Correlation-Id": correlation_id, **dict(refusal.headers)}
+    found = {
+        "Content-Type": "application/problem+json",
+        "Server": SERVER,
+        "X-Correlation-Id": correlation_id,
+        **dict(refusal.headers),
+    }
     if refusal.retry_after is not None:
         found["Retry-After"] = str(refusal.retry_after)
     return found

@@ -9,12 +9,14 @@ from uuid import UUID
 from aiohttp import HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
+from kapsel_receiver.problems import SERVER
+
 
 def accepted(request: web.BaseRequest, event_id: UUID, *, duplicate: bool, correlation_id: str) -> web.StreamResponse:
     """Say that the event is durable; a duplicate hears exactly what the first one heard, but for one header."""
     if request.version == HttpVersion11 and request.keep_alive:
         return _Receipt(request, event_id, duplicate, correlation_id)
-    headers = {"Content-Type": "application/json", "X-Correlation-Id": correlation_id}
+    headers = {"Content-Type": "application/json", "Server": SERVER, "X-Correlation-Id": correlation_id}
     if duplicate:
         headers["Idempotent-Replayed"] = "true"
     return web.Response(status=202, body=b'{"id": "%s"}' % str(event_id).encode(), headers=headers)

@@ -49,6 +49,18 @@ async def test_a_202_means_an_event_with_one_delivery_per_destination_is_stored(
         assert receiver.registry.get_sample_value("webhook_ingestion_duration_seconds_count") == 1
 
 
+async def test_no_answer_tells_what_the_server_is_made_of(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        for request in (
+            post(b"{}"),
+            post(b"{}").replace(b"HTTP/1.1", b"HTTP/1.0"),
+            post(b"{}").replace(b"/ingest/shop/orders", b"/ingest/no/such"),
+            b"GET /ingest/shop/orders HTTP/1.1\r\nHost: k\r\n\r\n",
+            b"nonsense\r\n\r\n",
+        ):
+            assert (await receiver.exchange(request)).headers.get("server", "kapsel") == "kapsel"
+
+
 async def test_both_ingest_urls_reach_the_endpoint_with_and_without_a_query(receive: Any, post: Make) -> None:
     async with receive() as receiver:
         for path in (

@@ -79,6 +79,10 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
         ('  File "x.py", line 1, in <module>', ""),
         ("ImportError: no module named x", "ImportError: no module named x"),
         ('{"level": "error", "message": "failed\\nhandle: <Handle>"}', "failed"),
+        (
+            '{"level": "warning", "message": "not delivered: dns", "destination": "shop/orders/billing"}',
+            "shop/orders/billing not delivered: dns",
+        ),
         ("{not json", "{not json"),
         ("", ""),
     ],
