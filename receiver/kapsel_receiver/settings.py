@@ -1,7 +1,8 @@
 """The settings of a receiver process, each from an environment variable KAPSEL_<NAME>."""
 
-from kapsel_runtime.settings import ProcessSettings
 from pydantic import Field
+
+from kapsel_runtime.settings import ProcessSettings
 
 
 class ReceiverSettings(ProcessSettings):
