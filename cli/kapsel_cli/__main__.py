@@ -32,8 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"kapsel: {type(error).__name__}: {error}. Run it again with --debug to see where.", file=sys.stderr)
+        print(f"kapsel: {_unexpected(error)}", file=sys.stderr)
     return FAILED
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        # The base install is the verifier, and brings this command along.
+        return f"{error.name} is not installed. Run `pip install 'kapsel[cli]'`"
+    return f"{type(error).__name__}: {error}. Run it again with --debug to see where."
 
 
 if __name__ == "__main__":

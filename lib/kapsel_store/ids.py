@@ -1,6 +1,5 @@
 """Identifiers: UUID version 7 (RFC 9562 5.7), so that ids sort by time and their ranges are partitions."""
 
-import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -8,9 +7,10 @@ from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
+from kapsel_runtime.entropy import take
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_BITS = 74
-_POOL = 10 * 400  # bytes of entropy asked for at a time
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 
 
@@ -25,14 +25,12 @@ class Generator:
         self._lock = threading.Lock()
         self._millisecond = 0
         self._random = 0
-        self._pool = b""
-        self._used = 0
 
     def new(self, now_ms: int | None = None) -> UUID:
         """Return the next id for `now_ms` milliseconds since the epoch (default: the clock)."""
         now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         with self._lock:
-            entropy = self._entropy()
+            entropy = int.from_bytes(take(10))
             if now_ms > self._millisecond:
                 self._millisecond = now_ms
                 self._random = entropy & (_RANDOM_MASK >> 1)  # the top bit is left free for counting up
@@ -42,13 +40,6 @@ class Generator:
                     self._millisecond += 1
                     self._random = entropy & (_RANDOM_MASK >> 1)
             return _compose(self._millisecond, self._random)
-
-    def _entropy(self) -> int:
-        """Return 80 random bits."""
-        if self._used == len(self._pool):
-            self._pool, self._used = os.urandom(_POOL), 0
-        self._used += 10
-        return int.from_bytes(self._pool[self._used - 10 : self._used])
 
 
 def _compose(millisecond: int, random: int) -> UUID:

@@ -8,7 +8,6 @@ callers who have proved themselves, so that a forger cannot use up the provider'
 import hashlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from kapsel_receiver.metrics import UNKNOWN, Metrics
 from kapsel_receiver.problems import SERVER, Refusal, response
 from kapsel_receiver.receipt import accepted
 from kapsel_receiver.refusals import RefusalLog
+from kapsel_runtime import entropy
 from kapsel_store import ids
 from kapsel_store.rows import Duplicate, NewDelivery, NewEvent
 
@@ -207,7 +207,7 @@ def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datet
         headers=_stored_headers(request.headers),
         body=body,
         body_hash=body_hash,
-        salt=os.urandom(32),
+        salt=entropy.take(32),
         idempotency_key=key,
         idempotency_window=None if key is None or row.idempotency is None else row.idempotency.window,
         correlation_id=correlation_id,
@@ -261,4 +261,4 @@ def _correlation_id(request: web.BaseRequest) -> str:
 
 
 def _new_correlation_id() -> str:
-    return os.urandom(16).hex()
+    return entropy.take(16).hex()

@@ -1,0 +1,19 @@
+"""`kapsel` where only the verifier is installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(("missing", "arguments"), [("yaml", ["get", "events"]), ("asyncpg", ["up", "."])])
+def test_a_command_whose_parts_are_not_installed_says_what_to_install(missing: str, arguments: list[str]) -> None:
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+from kapsel_cli.__main__ import main
+sys.exit(main({arguments}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"kapsel: {missing} is not installed. Run `pip install 'kapsel[cli]'`\n"
