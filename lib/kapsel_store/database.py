@@ -19,7 +19,6 @@ from kapsel_store.errors import DatabaseURLError
 
 CONFIGURATION_CHANNEL = "kapsel_configuration"
 DELIVERIES_CHANNEL = "kapsel_deliveries"
-ATTEMPTS_CHANNEL = "kapsel_attempts"
 
 CONNECT_TIMEOUT = 5.0
 COMMAND_TIMEOUT = 15.0
