@@ -48,6 +48,8 @@ def _not_retried(result: NotRetried, delivery_id: str) -> ProblemError:
             return ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
         case "not_final":
             return ProblemError("delivery_not_final", f"delivery {delivery_id} is still being tried; it needs no retry")
+        case "event_gone":
+            return ProblemError("event_gone", f"the event of delivery {delivery_id} is gone: its retention is over")
         case _:
             return ProblemError(
                 "destination_removed", f"the destination of delivery {delivery_id} is gone from the configuration"

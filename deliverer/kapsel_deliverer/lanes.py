@@ -234,7 +234,7 @@ class Lanes:
             return
         if lane.bucket is not None:
             lane.bucket.take(found)
-        if found >= wanted and lane.probes is None:
+        if found >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
 
     def start(self, destination_id: UUID) -> Leased | None:
@@ -259,6 +259,7 @@ class Lanes:
                 self._more[destination_id] = None
         if lane.removed and lane.in_flight == 0:
             del self._lanes[destination_id]
+            self._more.pop(destination_id, None)
 
     def empty(self, destination_id: UUID) -> list[Leased]:
         """Take everything out of a lane's queue, to be released."""
@@ -274,7 +275,7 @@ class Lanes:
     def set_circuit(self, destination_id: UUID, probes: int | None) -> list[Leased]:
         """Close a lane's circuit (None), or open it but for `probes`; return what must be released."""
         lane = self._lanes.get(destination_id)
-        if lane is None:
+        if lane is None or lane.removed:
             return []
         opened = lane.probes is None and probes is not None
         if probes != lane.probes and probes != 0:

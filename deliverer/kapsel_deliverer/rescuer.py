@@ -45,6 +45,8 @@ class Rescuer:
                 self._metrics.rescued.inc(rescued)
                 self._rescued.set()
                 logger.warning("%d deliveries were rescued: their leases ran out", rescued)
+            while cancelled := await deliveries.cancel_orphans(connection, BATCH):
+                logger.warning("%d deliveries were cancelled: their destination was removed", cancelled)
             while expired := await deliveries.expire(connection, BATCH):
                 self._metrics.expired.inc(expired)
                 logger.warning("%d deliveries ended by their age", expired)

@@ -123,9 +123,11 @@ class Sender:
             headers[signing.CHECKPOINT] = checkpoint
         head = target.head + header_lines(headers) + b"\r\n"
         result = await self._post(target.request, head, delivery.body, target.timeout)
-        response = result if isinstance(result, Response) else None
+        outcome = _verdict(result) if isinstance(result, Response) else result
+        # What has no HTTP status is no HTTP response: there is none to keep.
+        response = result if isinstance(result, Response) and not isinstance(outcome, Unreachable) else None
         return Try(
-            outcome=_verdict(result) if isinstance(result, Response) else result,
+            outcome=outcome,
             started_at=now,
             duration=timedelta(seconds=time.perf_counter() - started),
             signature_digest=signing.signature_digest(headers),

@@ -35,6 +35,7 @@ from kapsel_store import database, deliveries, ids
 from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
 
+RENEWALS: Final = 3  # tries at renewing at once, because one that meets a row on the move is rolled back whole
 DRAIN_RESERVE: Final = 3.0  # seconds of the drain kept for recording and leaving when tries take too long
 
 logger = logging.getLogger(__name__)
@@ -243,14 +244,16 @@ class Worker:
             self._held = held
             if not old:
                 continue
-            asked = time.monotonic()
-            try:
-                async with self._pool.acquire(timeout=interval) as connection:
-                    await deliveries.renew(connection, old, self._lease)
-            except Exception as error:  # noqa: BLE001 - renewing goes on whatever happens
-                self._failed(error)
-            else:
-                self._good_until = asked + self._lease.total_seconds() / 2
+            for _ in range(RENEWALS):
+                asked = time.monotonic()
+                try:
+                    async with self._pool.acquire(timeout=interval / RENEWALS) as connection:
+                        await deliveries.renew(connection, old, self._lease)
+                except Exception as error:  # noqa: BLE001 - renewing goes on whatever happens
+                    self._failed(error)
+                else:
+                    self._good_until = asked + self._lease.total_seconds() / 2
+                    break
 
     async def _idle(self, now: float) -> None:
         """Wait until something may be due or there may be room."""

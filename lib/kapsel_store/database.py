@@ -39,6 +39,7 @@ _AWAY = (
     asyncpg.InterfaceError,
     asyncpg.exceptions.OperatorInterventionError,  # shut down, starting up, cancelled
     asyncpg.exceptions.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.exceptions.TransactionRollbackError,  # a row moved to another partition meanwhile, or a deadlock
     asyncpg.exceptions.PostgresSystemError,  # an input/output error of the server's own
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a standby, before it is promoted
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # while credentials are being rotated

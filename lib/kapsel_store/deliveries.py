@@ -57,7 +57,7 @@ class Depth:
 class NotRetried:
     """Why no new delivery was made."""
 
-    reason: str  # unknown, not_final or destination_removed
+    reason: str  # unknown, not_final, destination_removed or event_gone
 
 
 async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timedelta) -> tuple[UUID, list[Claimed]]:
@@ -126,6 +126,11 @@ async def expire(connection: Connection, limit: int = 1000) -> int:
     return _count(await connection.execute(statement("deliveries.expire"), limit))
 
 
+async def cancel_orphans(connection: Connection, limit: int = 1000) -> int:
+    """Cancel pending deliveries whose destination was removed; return how many."""
+    return _count(await connection.execute(statement("deliveries.cancel_orphans"), limit))
+
+
 async def cancel(connection: Connection, delivery_id: UUID) -> bool:
     """Cancel a pending delivery; False if it is not pending, or is being claimed at this moment."""
     return await connection.fetchval(statement("deliveries.cancel"), delivery_id) is not None
@@ -142,7 +147,8 @@ async def retry(connection: Connection, delivery_id: UUID) -> UUID | NotRetried:
         return NotRetried(reason="destination_removed")
     max_age = _POLICY.validate_json(found["policy"]).max_age
     made = await connection.fetchval(statement("deliveries.retry"), delivery_id, ids.new(), max_age)
-    return NotRetried(reason="destination_removed") if made is None else made
+    # The destination was there a moment ago, so what is missing is the event: its retention is over.
+    return NotRetried(reason="event_gone") if made is None else made
 
 
 async def waiting(connection: Connection) -> list[UUID]:

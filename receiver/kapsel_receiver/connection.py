@@ -31,6 +31,8 @@ def without_repeats(head: bytes) -> bytes:
     means nothing. Two that differ are left in, and refused.
     """
     end = head.find(b"\r\n\r\n")
+    if not head.startswith(b"POST "):
+        return head
     if head[: max(end, 0)].lower().count(b"\r\ncontent-type:") < 2:
         return head
     first, *others = _CONTENT_TYPE.finditer(head, 0, end + 2)
@@ -42,7 +44,7 @@ def without_repeats(head: bytes) -> bytes:
 class Connection(web.RequestHandler):
     """One connection of a Server; `app` marks where a request begins and ends."""
 
-    __slots__ = ("_first_byte_at", "_handling", "_server")
+    __slots__ = ("_content", "_first_byte_at", "_handling", "_server")
 
     def __init__(self, server: "Server", *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -55,6 +57,7 @@ class Connection(web.RequestHandler):
         )
         self._server = server
         self._handling: StreamReader | None = None
+        self._content: StreamReader | None = None  # of the last request
         self._first_byte_at: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -65,7 +68,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Note when the bytes of a request that is not complete yet began to come."""
-        if self._first_byte_at is None and self._handling is None:
+        if self._first_byte_at is None and self._is_between_requests():
             self._first_byte_at = time.monotonic()
             data = without_repeats(data)
         super().data_received(data)
@@ -74,6 +77,10 @@ class Connection(web.RequestHandler):
             # that as the next request, and leaves the reader of this body to its deadline.
             self._handling.set_exception(RequestPayloadError("the framing of the body is broken"))
 
+    def _is_between_requests(self) -> bool:
+        """Whether the next byte begins a request: a body that was refused early may still be coming."""
+        return self._handling is None and not self._messages and (self._content is None or self._content.is_eof())
+
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Go on reading if it was paused; aiohttp calls this for every body, and would parse nothing once more."""
         if self._reading_paused:
@@ -81,7 +88,7 @@ class Connection(web.RequestHandler):
 
     def begin(self, content: StreamReader) -> None:
         """The headers of a request are complete, and its body comes through `content`."""
-        self._handling = content
+        self._handling = self._content = content
 
     def end(self) -> None:
         """The request is answered."""

@@ -9,15 +9,11 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from kapsel_receiver.signatures import Headers, raw
+from kapsel_receiver.signatures import Headers, raw, standard_prefix
 from kapsel_store.rows import Idempotency, Scheme
 
 _DOMAIN: Final = b"kapsel/idempotency/v1"
-_PROVIDER_HEADERS: Final[dict[Scheme, tuple[str, ...]]] = {
-    "github": ("X-GitHub-Delivery",),
-    "shopify": ("X-Shopify-Webhook-Id",),
-    "standardWebhooks": ("webhook-id", "svix-id"),
-}
+_PROVIDER_HEADERS: Final[dict[Scheme, str]] = {"github": "X-GitHub-Delivery", "shopify": "X-Shopify-Webhook-Id"}
 _PROVIDER_FIELDS: Final[dict[Scheme, str]] = {"stripe": "id", "slack": "event_id"}
 
 
@@ -53,10 +49,11 @@ def _of_header(source: str, name: str, headers: Headers) -> bytes | None:
 
 
 def _of_provider(scheme: Scheme, headers: Headers, body: bytes) -> bytes | None:
-    for name in _PROVIDER_HEADERS.get(scheme, ()):
-        found = _of_header("provider", name, headers)
-        if found is not None:
-            return found
+    if scheme == "standardWebhooks":
+        # The id that was signed, and no other: who sends a webhook again cannot make it look like a new one.
+        return _of_header("provider", f"{standard_prefix(headers)}id", headers)
+    if name := _PROVIDER_HEADERS.get(scheme):
+        return _of_header("provider", name, headers)
     field = _PROVIDER_FIELDS.get(scheme)
     value = None if field is None else _field(body, field)
     return None if field is None or value is None else encode("provider", (field.encode(), value))

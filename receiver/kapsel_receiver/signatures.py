@@ -216,6 +216,12 @@ def _stripe(
     return stale or _match(keys, stamps[0].encode() + b"." + body, "sha256", found)
 
 
+def standard_prefix(headers: Headers) -> str:
+    """Return how the three headers of Standard Webhooks begin in a request: the id beside the signature is signed."""
+    only_svix = headers.getall("svix-signature", ()) and not headers.getall("webhook-signature", ())
+    return "svix-" if only_svix else "webhook-"
+
+
 def _standard_webhooks(
     verification: Verification, headers: Headers, body: bytes, keys: Sequence[KeyRow], now: datetime
 ) -> Verified | Rejected:
@@ -223,9 +229,7 @@ def _standard_webhooks(
 
     Many senders still use the older names svix-id, svix-timestamp and svix-signature for the same three headers.
     """
-    prefix = "webhook-"
-    if headers.getall("svix-signature", ()) and not headers.getall("webhook-signature", ()):
-        prefix = "svix-"
+    prefix = standard_prefix(headers)
     header = _single(headers, prefix + "signature")
     if isinstance(header, Rejected):
         return header

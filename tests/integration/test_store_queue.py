@@ -306,6 +306,26 @@ async def test_a_removed_destination_cancels_what_waited_for_it(queue: Queue) ->
     assert await deliveries.retry(queue.connection, row.id) == deliveries.NotRetried(reason="destination_removed")
 
 
+async def test_a_delivery_that_comes_back_to_a_removed_destination_is_cancelled(queue: Queue) -> None:
+    await queue.put(2)
+    lease, claimed = await queue.claim()
+    gone = Configuration(endpoints=(queue.endpoint,))
+    await configuration.apply(queue.connection, queue.sealing, gone, actor="test")
+    back = [result(row, lease, State.PENDING, timedelta(seconds=5)) for row in claimed]
+    await deliveries.record(queue.connection, back)
+    assert await deliveries.cancel_orphans(queue.connection) == 2
+    rows = await deliveries.page(queue.connection, limit=5)
+    assert {(row.state, row.last_reason) for row in rows} == {(State.CANCELLED, "destination_removed")}
+
+
+async def test_a_delivery_whose_event_is_gone_cannot_be_retried(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    await deliveries.record(queue.connection, [result(claimed, lease, State.EXHAUSTED)])
+    await queue.connection.execute("DELETE FROM events")
+    assert await deliveries.retry(queue.connection, claimed.id) == deliveries.NotRetried(reason="event_gone")
+
+
 async def test_the_depth_counts_what_waits_and_what_is_being_sent(queue: Queue) -> None:
     await queue.put(3)
     await queue.claim(room=1)

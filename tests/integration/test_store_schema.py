@@ -311,6 +311,8 @@ async def test_only_one_connection_holds_the_sequencer_lock(database, owner: asy
         (asyncpg.CannotConnectNowError("starting up"), True),
         (asyncpg.AdminShutdownError("going down"), True),
         (asyncpg.DiskFullError("full"), True),
+        (asyncpg.SerializationError("moved to another partition"), True),
+        (asyncpg.DeadlockDetectedError("deadlock"), True),
         (asyncpg.UniqueViolationError("twice"), False),
         (ValueError(), False),
     ],

@@ -154,9 +154,15 @@ async def odd_status(_reader, writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
+async def impossible_status(_reader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 099 Impossible\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
+
+
 @pytest.mark.parametrize(
     ("behave", "outcome", "reason"),
     [
+        (impossible_status, "unreachable", "bad_response"),
         (hang, "timed_out", "response_timeout"),
         (reset, "unreachable", "reset"),
         (garbage, "unreachable", "bad_response"),

@@ -147,6 +147,20 @@ async def test_a_content_type_that_is_said_twice_counts_once_unless_the_two_diff
         assert (await receiver.exchange(differing)).status == 400
 
 
+async def test_a_body_that_looks_like_a_head_is_left_as_it_is(receive: Any) -> None:
+    body = b"POST / HTTP/1.1\r\ncontent-type: a/b\r\ncontent-type: a/b\r\n\r\n"
+    head = b"POST %s HTTP/1.1\r\nHost: k\r\nContent-Length: %d\r\n\r\n"
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(head % (b"/ingest/no/such", len(body)))
+        assert (await wire.answer()).status == 404
+        for part in (body, head % (b"/ingest/shop/orders", len(body)), body):
+            wire.send(part)
+            await wire.writer.drain()
+        assert (await wire.answer()).status == 202
+        assert [event["body"] for event in await receiver.events()] == [body]
+
+
 async def test_a_chunked_body_is_stored_as_it_was_meant(receive: Any) -> None:
     head = b"POST /ingest/shop/orders HTTP/1.1\r\nHost: kapsel\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with receive() as receiver:

@@ -119,6 +119,18 @@ def test_a_pause_is_kept() -> None:
     assert made.wanted(15.0) == {row.id: 5}
 
 
+def test_a_removed_destination_is_never_asked_again_whatever_its_circuit_does() -> None:
+    row, other = destination(), destination()
+    made = lanes(row, other)
+    [leased, *_] = bring(made, {row.id: 1})
+    made.set_circuit(row.id, 0)
+    made.configure((other,), 1, 0.0)
+    made.set_circuit(row.id, None)
+    made.finished(leased, 1.0, 1.0)
+    assert row.id not in made.wanted(2.0)
+    assert made.wait(2.0) >= 0
+
+
 def test_an_open_circuit_gives_back_what_waits_and_asks_for_probes_alone() -> None:
     row = destination(max_in_flight=4)
     made = lanes(row)

@@ -65,7 +65,6 @@ def test_each_provider_s_own_id_is_used() -> None:
         ("github", "X-GitHub-Delivery"),
         ("shopify", "X-Shopify-Webhook-Id"),
         ("standardWebhooks", "webhook-id"),
-        ("standardWebhooks", "svix-id"),
     ]
     for scheme, header in by_headers:
         assert make(PROVIDER, {header: "7"}, b"a", scheme) == make(PROVIDER, {header: "7"}, b"b", scheme) is not None
@@ -74,6 +73,14 @@ def test_each_provider_s_own_id_is_used() -> None:
         body = json.dumps({field: "7", "try": 1}).encode()
         again = json.dumps({"try": 2, field: "7"}).encode()
         assert make(PROVIDER, {}, body, scheme) == make(PROVIDER, {}, again, scheme) is not None
+
+
+def test_of_two_ids_the_one_that_was_signed_counts() -> None:
+    svix = {"svix-signature": "v1,a", "svix-id": "7"}
+    assert make(PROVIDER, svix, scheme="standardWebhooks") is not None
+    assert make(PROVIDER, svix, scheme="standardWebhooks") == make(
+        PROVIDER, svix | {"webhook-id": "8"}, scheme="standardWebhooks"
+    )
 
 
 def test_a_scheme_without_provider_id_gives_no_key() -> None:

@@ -58,9 +58,13 @@ UPDATE deliveries_live SET state = 'pending', lease_id = NULL, lease_expires_at 
 WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
 
 -- name: renew
--- A try takes long: whoever makes it is alive, and says so.
+-- A try takes long: whoever makes it is alive, and says so. A row that is just being recorded is left alone.
 UPDATE deliveries_live SET lease_expires_at = now() + $3
-WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+WHERE state = 'sending' AND id = ANY (ARRAY(
+    SELECT id FROM deliveries_live
+    WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+    ORDER BY id FOR UPDATE SKIP LOCKED
+))
 
 -- name: rescue
 -- Whoever held these leases is gone or has hung. A row that is just being recorded is locked, and left alone.
@@ -78,6 +82,15 @@ WHERE state = 'pending' AND id = ANY (ARRAY(
     SELECT id FROM deliveries_live WHERE state = 'pending' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
 ))
 
+-- name: cancel_orphans
+-- Was being tried when its destination was removed, or came in by a receiver that did not know it yet.
+UPDATE deliveries
+SET state = 'cancelled', finished_at = now(), last_reason = 'destination_removed'
+WHERE state = 'pending' AND id = ANY (ARRAY(
+    SELECT d.id FROM destinations t JOIN deliveries_live d ON d.destination_id = t.id AND d.state = 'pending'
+    WHERE t.deleted_at IS NOT NULL LIMIT $1 FOR UPDATE OF d SKIP LOCKED
+))
+
 -- name: cancel
 UPDATE deliveries SET state = 'cancelled', finished_at = now(), last_reason = 'cancelled'
 WHERE state = 'pending' AND id = (
@@ -89,7 +102,7 @@ RETURNING id
 -- Final states never change, so sending again is a new delivery of the same event to the same destination.
 INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of)
 SELECT $2, d.event_id, d.endpoint_id, d.destination_id, now() + $3, d.id
-FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+FROM deliveries d JOIN destinations t ON t.id = d.destination_id JOIN events e ON e.id = d.event_id
 WHERE d.id = $1 AND t.deleted_at IS NULL
 RETURNING id
 
