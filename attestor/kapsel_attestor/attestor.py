@@ -6,7 +6,6 @@ While nothing may be signed nothing is appended either: attempts wait, and the l
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,8 @@ from kapsel_attestor.fence import FileFence
 from kapsel_attestor.metrics import Metrics
 from kapsel_attestor.sequencer import Sequencer
 from kapsel_attestor.signers import signer_of
-from kapsel_runtime.backoff import delays
-from kapsel_runtime.process import until
+from kapsel_runtime.backoff import reconnecting
+from kapsel_runtime.waiting import until
 from kapsel_store import tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection, Pool, is_away
@@ -70,13 +69,13 @@ class Attestor:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping`; then what has arrived by then is still integrated and published."""
-        waits = delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
+        waits = reconnecting()
         async with asyncio.TaskGroup() as tasks:
             while not stopping.is_set():
                 pause = STANDBY
                 try:
                     await self._turn(tasks, stopping)
-                    waits = delays(0.05, 2.0, random.Random())  # noqa: S311
+                    waits = reconnecting()
                 except (StaleTreeError, FenceMovedError) as error:
                     self._metrics.batches.labels(result="stale").inc()
                     logger.warning("another attestor is at work: %s", error)

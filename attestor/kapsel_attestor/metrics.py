@@ -5,7 +5,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from kapsel_runtime.process import until
+from kapsel_runtime.waiting import until
 from kapsel_store import database, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection, Pool, is_away

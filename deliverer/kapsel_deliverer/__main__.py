@@ -14,6 +14,7 @@ from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.worker import Worker
 from kapsel_runtime import process
 from kapsel_runtime.health import Health
+from kapsel_runtime.waiting import until
 from kapsel_store import configuration, database, processes
 from kapsel_store.sealing import SealingKeys
 
@@ -71,7 +72,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
 async def _share_limits(worker: Worker, heartbeat: processes.Heartbeat, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         worker.share_with(heartbeat.peers)
-        await process.until(stopping, timeout=processes.INTERVAL)
+        await until(stopping, timeout=processes.INTERVAL)
 
 
 def main() -> None:

@@ -7,9 +7,8 @@ memory until there is a failure to weigh them against, so a healthy destination 
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +21,7 @@ from kapsel_deliverer.clock import DatabaseClock
 from kapsel_deliverer.lanes import Lanes, Leased
 from kapsel_deliverer.metrics import CIRCUIT_STATES, DISABLED, DelivererMetrics
 from kapsel_deliverer.outcome import Outcome
-from kapsel_runtime.backoff import delays
+from kapsel_runtime.backoff import reconnecting
 from kapsel_store import circuits, database
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.rows import CircuitBreaker
@@ -126,7 +125,7 @@ class Breakers:
 
     async def run(self) -> None:
         """Write and read until closed, and write once more what is left then."""
-        waits = _waits()
+        waits = reconnecting()
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), self._until_due())
@@ -137,7 +136,7 @@ class Breakers:
                     await self._flush(connection)
                     await self._load(connection)
                     await self._take_probes(connection)
-                waits = _waits()
+                waits = reconnecting()
             except Exception as error:
                 if not database.is_away(error):
                     raise
@@ -236,7 +235,3 @@ class Breakers:
         self._release(self._lanes.set_circuit(destination_id, probes))
         gauge = self._metrics.circuit_state.labels(label)
         gauge.set(DISABLED if row.disabled_at else CIRCUIT_STATES[row.state if breaker else "closed"])
-
-
-def _waits() -> Iterator[float]:
-    return delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret

@@ -1,10 +1,10 @@
 """Knows the newest published head of the log, so that each delivery carries it and destinations can compare."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 from kapsel_deliverer.signing import checkpoint_header
+from kapsel_runtime.waiting import until
 from kapsel_store import database, tlog
 
 INTERVAL: Final = 1.0  # seconds between looks; heads are published at most so often
@@ -31,5 +31,4 @@ class Checkpoints:
             if head is not None and head.timestamp_ms != self._timestamp_ms:
                 self._timestamp_ms = head.timestamp_ms
                 self.header = checkpoint_header(head.checkpoint)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), INTERVAL)
+            await until(stopping, timeout=INTERVAL)

@@ -7,13 +7,12 @@ wait. A crash before the commit loses the result, and the delivery is tried agai
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_runtime.backoff import delays
+from kapsel_runtime.backoff import reconnecting
 from kapsel_store import database, deliveries
 from kapsel_store.rows import Result
 
@@ -76,7 +75,7 @@ class Recorder:
 
     async def _record(self, batch: Sequence[Result]) -> None:
         """Record a batch, however long that takes."""
-        waits = delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
+        waits = reconnecting()
         while True:
             try:
                 async with self._pool.acquire(timeout=5) as connection:

@@ -6,10 +6,10 @@ other's way.
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Final
 
 from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_runtime.waiting import until
 from kapsel_store import database, deliveries
 from kapsel_store.deliveries import Depth
 
@@ -36,8 +36,7 @@ class Rescuer:
                 if not database.is_away(error):
                     raise
                 self._metrics.database_up.set(0)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self._interval)
+            await until(stopping, timeout=self._interval)
 
     async def _sweep(self) -> None:
         async with self._pool.acquire(timeout=5) as connection:

@@ -11,7 +11,7 @@ import hmac
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -29,8 +29,8 @@ from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.targets import Target, Targets
 from kapsel_runtime import logs
-from kapsel_runtime.backoff import delays
-from kapsel_runtime.process import until
+from kapsel_runtime.backoff import reconnecting
+from kapsel_runtime.waiting import until
 from kapsel_store import database, deliveries, ids
 from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
@@ -159,11 +159,11 @@ class Worker:
                 task.cancel()
 
     async def _claim_until(self, stopping: asyncio.Event) -> None:
-        waits = _waits()
+        waits = reconnecting()
         while not stopping.is_set():
             try:
                 if await self._step():
-                    waits = _waits()
+                    waits = reconnecting()
             except Exception as error:  # noqa: BLE001 - the worker loop goes on whatever happens
                 self._failed(error)
                 self._lanes.look_everywhere()
@@ -348,7 +348,7 @@ class Worker:
 
     async def _release_rest(self) -> None:
         """Release what is left; if the database stays away, the leases end by themselves."""
-        waits = _waits()
+        waits = reconnecting()
         deadline = time.monotonic() + DRAIN_RESERVE
         while self._unused and time.monotonic() < deadline:
             try:
@@ -382,7 +382,3 @@ def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
         response_size=None if response is None else response.size,
         response_digest=None if response is None else response.digest,
     )
-
-
-def _waits() -> Iterator[float]:
-    return delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret

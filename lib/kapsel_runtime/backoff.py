@@ -10,3 +10,8 @@ def delays(initial: float, maximum: float, rng: random.Random) -> Iterator[float
     while True:
         yield rng.uniform(ceiling / 2, ceiling)
         ceiling = min(ceiling * 2, maximum)
+
+
+def reconnecting() -> Iterator[float]:
+    """Yield the waits of a loop whose database is away: from 50 ms to 2 s."""
+    return delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret

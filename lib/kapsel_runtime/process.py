@@ -65,18 +65,6 @@ def run(component: str, settings: ProcessSettings, main: Main) -> NoReturn:
     sys.exit(0)
 
 
-async def until(*events: asyncio.Event, timeout: float) -> bool:
-    """Wait until one of `events` is set, at most `timeout` seconds; return whether one is."""
-    if not any(event.is_set() for event in events):
-        waiting = [asyncio.ensure_future(event.wait()) for event in events]
-        try:
-            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-    return any(event.is_set() for event in events)
-
-
 class _Shutdown:
     """Turns signals into `stopping`, and makes sure that the process ends in time.
 

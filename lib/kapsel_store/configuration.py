@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import TypeAdapter
 
+from kapsel_runtime.waiting import until
 from kapsel_store import audit, hints
 from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away
 from kapsel_store.errors import SealingError
@@ -199,8 +199,7 @@ class Source:
                 if self.reachable or not self.loaded:
                     logger.warning("the database is away: %s", str(error) or type(error).__name__)
                 self.reachable = False
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), 1.0)
+            await until(self._changed, timeout=1.0)
 
     async def _refresh(self) -> None:
         async with self._pool.acquire(timeout=5) as connection:

@@ -6,7 +6,6 @@ that is away at start is no error of the process: callers ask `is_away` and wait
 
 import asyncio
 import logging
-import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -14,7 +13,8 @@ from typing import TypeAlias
 
 import asyncpg
 
-from kapsel_runtime.backoff import delays
+from kapsel_runtime.backoff import reconnecting
+from kapsel_runtime.waiting import until
 from kapsel_store.errors import DatabaseURLError
 
 CONFIGURATION_CHANNEL = "kapsel_configuration"
@@ -120,17 +120,16 @@ class Listener:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Listen until `stopping`, connecting again with backoff whenever the connection is lost."""
-        waits = delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
+        waits = reconnecting()
         while not stopping.is_set():
             try:
                 connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT, server_settings=self._settings)
             except Exception as error:
                 if not is_away(error):
                     raise
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), next(waits))
+                await until(stopping, timeout=next(waits))
                 continue
-            waits = delays(0.05, 2.0, random.Random())  # noqa: S311
+            waits = reconnecting()
             await self._listen(connection, stopping)
 
     async def _listen(self, connection: asyncpg.Connection, stopping: asyncio.Event) -> None:

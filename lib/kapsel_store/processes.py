@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from kapsel_runtime.waiting import until
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.queries import statement
@@ -68,10 +69,7 @@ class Heartbeat:
         while not stopping.is_set():
             loaded.clear()
             await self._beat()
-            waiting = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(loaded.wait())]
-            await asyncio.wait(waiting, timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-            for task in waiting:
-                task.cancel()
+            await until(stopping, loaded, timeout=INTERVAL)
         with suppress(Exception):  # the row ages out by itself when this fails
             async with self._pool.acquire(timeout=1) as connection:
                 await leave(connection, self._component, self._instance)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kapsel_runtime.process import until
+from kapsel_runtime.waiting import until
 
 DEADLINE = 20.0  # seconds; far more than any of these needs
 
