@@ -140,7 +140,7 @@ class Proxy:
         self._flowing.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
-        self.cut_before_answer = False  # let the next answer of the database vanish, and the connection with it
+        self.lose_answer_to: bytes | None = None  # cut everything when the answer to what holds these bytes comes
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -176,19 +176,24 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_unix_connection(self._socket_path)
         self._writers |= {writer, ours}
+        losing = asyncio.Event()  # the next answer on this connection shall not arrive
         for source, sink, answers in ((reader, ours, False), (theirs, writer, True)):
-            task = asyncio.create_task(self._pump(source, sink, answers))
+            task = asyncio.create_task(self._pump(source, sink, answers, losing))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool, losing: asyncio.Event
+    ) -> None:
         with suppress(ConnectionError):
             while data := await source.read(65536):
                 await self._flowing.wait()
-                if answers and self.cut_before_answer:
-                    self.cut_before_answer = False
+                if answers and losing.is_set():
                     self.cut()
                     return
+                if not answers and self.lose_answer_to is not None and self.lose_answer_to in data:
+                    self.lose_answer_to = None
+                    losing.set()
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()

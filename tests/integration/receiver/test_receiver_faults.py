@@ -75,12 +75,12 @@ async def test_a_commit_whose_answer_is_lost_is_sent_again_and_stored_once(
     row = endpoint(idempotency=Idempotency(source="Header", header="X-Event"))
     async with receive(row, url=url) as receiver:
         await until(lambda: receiver.intake.check() is None)
-        wire.cut_before_answer = True
-        answer = await receiver.exchange(post(b"1", {"X-Event": "7"}))
+        wire.lose_answer_to = b"the only one"
+        answer = await receiver.exchange(post(b"the only one", {"X-Event": "7"}))
         assert (answer.status, answer.code) == (503, "storage_uncertain")
         assert answer.headers["retry-after"] == "5"
         await until(lambda: receiver.intake.check() is None)
-        again = await receiver.exchange(post(b"1", {"X-Event": "7"}))
+        again = await receiver.exchange(post(b"the only one", {"X-Event": "7"}))
         assert again.status == 202
         (stored,) = await receiver.events()
         assert again.json == {"id": str(stored["id"])}
