@@ -1,0 +1,1 @@
+"""The operator: custom resources into Deployments, Services and configuration rows, and an honest status."""
