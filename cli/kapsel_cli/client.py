@@ -1,26 +1,22 @@
-"""The console's API over plain HTTP, and how a command finds the console.
+"""The console's API as commands see it, and how a command finds the console.
 
-Called by every command that asks a running kapsel. The standard library's client is enough for one small request after
-the other, and a command that has to import no more answers sooner.
+Called by every command that asks a running kapsel. How a request gets there is left to `transport`.
 """
 
 import argparse
-import http.client
 import json
-import ssl
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from kapsel_cli.data_dir import Running, read_state
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
+from kapsel_cli.transport import Answer, HttpTransport, Transport
 
 DATA_DIR: Final = ".kapsel"
-TIMEOUT: Final = 15.0  # seconds; the console itself gives up after 10
-MOST_BYTES: Final = 67_108_864
+VARIABLE: Final = "KAPSEL_TOKEN_FILE"
 PAGE: Final = 200
 
 _NEXT_STEPS: Final[Mapping[str, str]] = {
@@ -38,44 +34,16 @@ _NEXT_STEPS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the console said."""
-
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the content; raise UnreachableError if it is not JSON, so that no console can have said it."""
-        try:
-            return json.loads(self.body)
-        except ValueError as error:
-            raise UnreachableError(
-                "what answers there is not a kapsel console", "Check --server: it is the console's URL"
-            ) from error
-
-
 class Client:
     """One console."""
 
-    def __init__(self, server: str, hint: str) -> None:
-        try:
-            parts = urlsplit(server)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            parts, host, port = urlsplit(""), None, None
-        if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query or parts.fragment:
-            raise CliError(f"{server!r} is not the URL of a console", "Write it like http://127.0.0.1:8081")
-        self.server = server.rstrip("/")
-        self._hint = hint  # what to do if nothing answers
-        self._prefix = parts.path.rstrip("/")
-        if parts.scheme == "https":
-            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=TIMEOUT, context=ssl.create_default_context()
-            )
-        else:
-            self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def server(self) -> str:
+        """Return what a person calls the console."""
+        return self._transport.server
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """Return the JSON at a path; raise RefusedError with the console's own words if it has none for us."""
@@ -99,54 +67,12 @@ class Client:
 
     def send(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Post a webhook, once: whether it arrived cannot be known if the answer is lost."""
-        try:
-            return self._exchange("POST", self._prefix + path, headers, body)
-        except (OSError, HTTPException) as error:
-            raise self._unreachable(error) from error
+        return self._transport.exchange("POST", path, headers, body)
 
     def request(self, method: str, path: str, **query: str | int | None) -> Answer:
         """Return the answer, whatever its status; raise UnreachableError if there is none."""
         given = {name: value for name, value in query.items() if value is not None}
-        target = self._prefix + path + (f"?{urlencode(given)}" if given else "")
-        try:
-            return self._exchange(method, target)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-            # A kept connection that was closed meanwhile, also when the console was restarted: once more on a new one.
-            if method != "GET":
-                raise self._unreachable(error) from error
-            return self._again(method, target)
-        except (OSError, HTTPException) as error:
-            raise self._unreachable(error) from error
-
-    def _again(self, method: str, target: str) -> Answer:
-        self._connection.close()
-        try:
-            return self._exchange(method, target)
-        except (OSError, HTTPException) as error:
-            raise self._unreachable(error) from error
-
-    def _exchange(
-        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> Answer:
-        sent = {"Accept": "application/json", "User-Agent": "kapsel", **(headers or {})}
-        try:
-            self._connection.request(method, target, body=body, headers=sent)
-            response = self._connection.getresponse()
-            content = response.read(MOST_BYTES + 1)
-        except BaseException:
-            self._connection.close()
-            raise
-        if len(content) > MOST_BYTES:
-            self._connection.close()
-            raise UnreachableError(f"{self.server} sends more than any console does", "Check --server")
-        received = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(status=response.status, headers=received, body=content)
-
-    def _unreachable(self, error: Exception) -> UnreachableError:
-        reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        return UnreachableError(f"cannot reach {self.server}: {reason}", self._hint)
+        return self._transport.exchange(method, path + (f"?{urlencode(given)}" if given else ""))
 
     def _good(self, answer: Answer) -> Answer:
         if 200 <= answer.status < 300:
@@ -159,11 +85,9 @@ class Client:
             problem = json.loads(answer.body)
             code, detail = str(problem["code"]), str(problem["detail"])
         except (ValueError, KeyError, TypeError):
-            return UnreachableError(
-                f"{self.server} answered with HTTP status {answer.status}, and not as a kapsel console does",
-                "Check --server: it is the console's URL, on the port after the one that takes webhooks",
-            )
-        step = _NEXT_STEPS.get(code, f"The console at {self.server} lists what it has at /")
+            return self._transport.foreign(answer)
+        otherwise = f"The console at {self.server} lists what it has at /"
+        step = self._transport.next_steps.get(code) or _NEXT_STEPS.get(code, otherwise)
         return RefusedError(detail, step, code=code, temporary=answer.status == 503)
 
 
@@ -177,17 +101,44 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", type=Path, metavar="PATH", help=f"data directory of the `kapsel up` to ask (default: {DATA_DIR})"
     )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="PATH",
+        help=f"file with the token that the console wants (default: what {VARIABLE} names, if anything)",
+    )
+    parser.set_defaults(connect=connect_over_http)
 
 
 def connect(arguments: argparse.Namespace) -> Client:
-    """Return the console that the arguments name, or the one that `kapsel up` left word of."""
+    """Return the console that the arguments name, by the way that the command declared its options for."""
+    client: Client = arguments.connect(arguments)
+    return client
+
+
+def connect_over_http(arguments: argparse.Namespace) -> Client:
+    """Return the console at --server, or the one that `kapsel up` left word of."""
+    token = read_token(arguments.token_file)
     if arguments.server is not None:
-        return Client(arguments.server, "Check --server, and that the console runs there")
+        return Client(HttpTransport(arguments.server, "Check --server, and that the console runs there", token))
     running = find_running(arguments.data_dir)
-    return Client(
-        running.console,
-        f"`kapsel up` (pid {running.pid}) may be starting or may have died; look at it, or start it again",
-    )
+    hint = f"`kapsel up` (pid {running.pid}) may be starting or may have died; look at it, or start it again"
+    return Client(HttpTransport(running.console, hint, token))
+
+
+def read_token(given: Path | None) -> str | None:
+    """Return the newest token of a file, its last line: while it is rotated, an older one is live before it."""
+    named = given or (Path(text) if (text := os.environ.get(VARIABLE)) else None)
+    if named is None:
+        return None
+    try:
+        tokens = named.read_text(encoding="ascii").split()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not plain ASCII text"
+        raise CliError(f"{named} cannot be read: {reason}", f"Check --token-file, or {VARIABLE}") from error
+    if not tokens:
+        raise CliError(f"{named} holds no token", f"Check --token-file, or {VARIABLE}")
+    return tokens[-1]
 
 
 def find_running(data_dir: Path | None) -> Running:

@@ -29,6 +29,7 @@ from kapsel_cli.data_dir import Running, read_state
 from kapsel_cli.demo_destination import HOST, PORT, destination
 from kapsel_cli.demo_webhooks import webhooks
 from kapsel_cli.errors import CliError
+from kapsel_cli.transport import HttpTransport
 from kapsel_store.rows import Verification
 
 EXAMPLE: Final = Path("examples/quickstart")
@@ -76,7 +77,7 @@ class Demo:
         self._say(f"starting [bold]kapsel up {self._example}[/]: an embedded Postgres and every process of kapsel")
         with self._up() as running:
             self._done(f"everything runs, {time.monotonic() - began:.1f} s after the start")
-            client = Client(running.console, "Look at the messages above")
+            client = Client(HttpTransport(running.console, "Look at the messages above"))
             self._post_all(running)
             self._watch(client)
             delivered = self._tell(client)
@@ -122,7 +123,7 @@ class Demo:
         """Post as providers do, and check every answer."""
         rows = []
         seen: dict[str, str] = {}
-        client = Client(running.ingest, "Look at the messages above")
+        client = Client(HttpTransport(running.ingest, "Look at the messages above"))
         for post in webhooks(self._example):
             headers = providers.headers(Verification(scheme=post.scheme), post.webhook)
             answer = client.send(f"/ingest/shop/{post.endpoint}", headers, post.webhook.body)

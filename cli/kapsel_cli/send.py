@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from kapsel_cli.arguments import Subparsers, add_command
-from kapsel_cli.client import Answer, Client, add_server, connect, endpoint_name, find_running
+from kapsel_cli.client import Client, add_server, connect, endpoint_name, find_running
 from kapsel_cli.errors import CliError, RefusedError
 from kapsel_cli.following import hint
+from kapsel_cli.transport import Answer, HttpTransport
 from kapsel_store.rows import Scheme, Verification
 
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
@@ -170,7 +171,7 @@ def _post(target: Target, headers: dict[str, str], body: bytes) -> Answer:
     host, slash, path = rest.partition("/")
     if not path:
         raise CliError(f"{target.url!r} is no ingest URL", "It looks like https://host/ingest/namespace/name")
-    receiver = Client(f"{scheme}://{host}", "See that kapsel runs and takes webhooks there")
+    receiver = Client(HttpTransport(f"{scheme}://{host}", "See that kapsel runs and takes webhooks there"))
     answer = receiver.send(slash + path, headers, body)
     if 200 <= answer.status < 300:
         return answer

@@ -11,12 +11,15 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from kapsel_console.app import build
+from kapsel_console.app import LOOPBACK, build
 from kapsel_console.context import Context
+from kapsel_console.errors import TokensError
 from kapsel_console.metrics import Metrics
 from kapsel_console.settings import ConsoleSettings
 from kapsel_console.storage import Storage
+from kapsel_console.tokens import Tokens
 from kapsel_runtime import process
+from kapsel_runtime.errors import SettingsError
 from kapsel_runtime.health import Health
 from kapsel_store import database
 from kapsel_store.configuration import Source
@@ -35,6 +38,7 @@ async def serve(settings: ConsoleSettings, stopping: asyncio.Event) -> None:
     """Answer requests until `stopping`, then finish those that are under way."""
     url, role, schema = settings.database_url.get_secret_value(), settings.database_role, settings.database_schema
     sealing = SealingKeys.from_file(settings.sealing_key_file)
+    tokens = open_tokens(settings)
     metrics = Metrics(registry := CollectorRegistry())
     size = settings.console_connections + OWN_CONNECTIONS
     async with database.connect(url, role=role, schema=schema, size=size, component=COMPONENT) as pool:
@@ -58,7 +62,27 @@ async def serve(settings: ConsoleSettings, stopping: asyncio.Event) -> None:
             tasks.create_task(listener.run(stopping))
             tasks.create_task(source.follow(stopping))
             tasks.create_task(heartbeat.run(stopping))
-            await answer_requests(build(context, metrics, settings.console_host), settings, stopping)
+            await answer_requests(build(context, metrics, settings.console_host, tokens), settings, stopping)
+
+
+def open_tokens(settings: ConsoleSettings) -> Tokens | None:
+    """Return the tokens that open this console, None if nobody is asked for one."""
+    path = settings.console_token_file
+    if path is None:
+        if settings.console_host not in LOOPBACK:
+            logger.warning(
+                "whoever reaches this console reads every event and may retry, cancel and resume: "
+                "set KAPSEL_CONSOLE_TOKEN_FILE",
+                extra={"host": settings.console_host},
+            )
+        return None
+    tokens = Tokens(path)
+    try:
+        tokens.load()
+    except TokensError as error:
+        variable = "KAPSEL_CONSOLE_TOKEN_FILE"
+        raise SettingsError(f"{variable} names {str(path)!r}, which gives no token: {error}.", variable) from error
+    return tokens
 
 
 async def answer_requests(app: web.Application, settings: ConsoleSettings, stopping: asyncio.Event) -> None:

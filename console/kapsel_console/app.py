@@ -1,8 +1,8 @@
 """The application: all routes, and around them what every answer has in common.
 
-This version asks nobody who they are. It is meant for 127.0.0.1, its default, and refuses there what a web page in
-somebody's browser could make that browser do: host names that are not this machine's (DNS rebinding), and changes asked
-for by pages of another origin. Tokens will be checked in the middleware.
+The middleware asks for a token if there is a file of them. Without one nobody is asked who they are: that is meant for
+127.0.0.1, the default. There, with or without tokens, it refuses what a web page in somebody's browser could make that
+browser do: host names that are not this machine's (DNS rebinding), and changes asked for by pages of another origin.
 """
 
 import json
@@ -21,6 +21,7 @@ from kapsel_console.context import CONTEXT, Context, Route
 from kapsel_console.errors import ProblemError
 from kapsel_console.metrics import Metrics
 from kapsel_console.parameters import DEFAULT_LIMIT, MOST, Parameters
+from kapsel_console.tokens import Tokens
 from kapsel_runtime import logs
 
 UNMATCHED: Final = "unmatched"
@@ -34,9 +35,9 @@ ROUTES: Final = (*listings.ROUTES, *keys.ROUTES, *actions.ROUTES, *attestation.R
 logger = logging.getLogger(__name__)
 
 
-def build(context: Context, metrics: Metrics, host: str) -> web.Application:
-    """Return the application of a console that listens on `host`."""
-    app = web.Application(middlewares=[_Edge(metrics, host).middleware], client_max_size=MAX_REQUEST_BYTES)
+def build(context: Context, metrics: Metrics, host: str, tokens: Tokens | None = None) -> web.Application:
+    """Return the application of a console that listens on `host`; without tokens it asks nobody who they are."""
+    app = web.Application(middlewares=[_Edge(metrics, host, tokens).middleware], client_max_size=MAX_REQUEST_BYTES)
     app[CONTEXT] = context
     for route in (Route(path="/", handler=index, says="this list"), *ROUTES):
         app.router.add_route(route.method, route.path, route.handler)
@@ -58,17 +59,19 @@ kapsel console
 Lists take limit ({DEFAULT_LIMIT}, at most {MOST}) and cursor (what a page gave as next).
 since is a duration such as 15m, or a time such as 2026-01-31T12:00:00Z.
 Errors are application/problem+json (RFC 9457) with a stable code.
-Nobody is asked who they are: keep this on 127.0.0.1, or put something in front that asks.
+With KAPSEL_CONSOLE_TOKEN_FILE every request needs a token: Authorization: Bearer TOKEN, or Kapsel-Token: TOKEN.
+Without it nobody is asked who they are: keep this on 127.0.0.1, or put something in front that asks.
 """
     return web.Response(text=text)
 
 
 class _Edge:
-    """The middleware: correlation, refusals of foreign pages, problems, metrics. The one broad `except` is here."""
+    """The middleware: correlation, foreign pages, tokens, problems, metrics. The one broad `except` is here."""
 
-    def __init__(self, metrics: Metrics, host: str) -> None:
+    def __init__(self, metrics: Metrics, host: str, tokens: Tokens | None) -> None:
         self._metrics = metrics
         self._local = host in LOOPBACK
+        self._tokens = tokens
 
     @property
     def middleware(self) -> Middleware:
@@ -92,6 +95,8 @@ class _Edge:
     async def _answer(self, request: web.Request, handler: Handler, correlation_id: str) -> web.StreamResponse:
         try:
             self._refuse_foreign(request)
+            if self._tokens is not None:
+                self._tokens.require(request.headers)
             return await handler(request)
         except ProblemError as error:
             return problem(error, correlation_id)
@@ -136,6 +141,9 @@ def problem(error: ProblemError, correlation_id: str) -> web.Response:
     headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    if status == 401:
+        wrong = ', error="invalid_token"' if error.code == "token_wrong" else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="kapsel"{wrong}'
     return web.Response(status=status, body=(json.dumps(content) + "\n").encode(), headers=headers)
 
 

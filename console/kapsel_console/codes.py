@@ -6,6 +6,8 @@ from typing import Final, Literal
 Code = Literal[
     "parameter_unknown",
     "parameter_invalid",
+    "token_required",
+    "token_wrong",
     "cross_origin",
     "unknown_host",
     "unknown_route",
@@ -35,6 +37,8 @@ Code = Literal[
 PROBLEMS: Final[Mapping[Code, tuple[int, str]]] = {
     "parameter_unknown": (400, "There is no such query parameter"),
     "parameter_invalid": (400, "A parameter has a value that is not allowed"),
+    "token_required": (401, "This console wants a token"),
+    "token_wrong": (401, "The token does not open this console"),
     "cross_origin": (403, "A page of another origin may not do this"),
     "unknown_host": (421, "This server does not answer to that host name"),
     "unknown_route": (404, "There is nothing at this path"),

@@ -1,7 +1,8 @@
 """What can go wrong in the console.
 
 ConsoleError
-└── ProblemError   a request ends here, with the problem that its caller is told
+├── ProblemError   a request ends here, with the problem that its caller is told
+└── TokensError    the file of tokens gives none
 """
 
 from kapsel_console.codes import Code
@@ -22,3 +23,7 @@ class ProblemError(ConsoleError):
         self.detail = detail
         self.retry_after = retry_after  # seconds
         self.members = members or {}  # extension members of the problem
+
+
+class TokensError(ConsoleError):
+    """The file of tokens gives none; the message says why, and never what is in it."""

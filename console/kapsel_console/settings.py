@@ -1,5 +1,7 @@
 """The settings of a console process, each from an environment variable KAPSEL_<NAME>."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from kapsel_runtime.settings import ProcessSettings
@@ -11,15 +13,22 @@ class ConsoleSettings(ProcessSettings):
     console_host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address of the API. Default: this machine only, because this version asks nobody who they are: "
-        "whoever reaches it reads every event and may retry, cancel and resume. On any other address, put something "
-        "in front that authenticates.",
+        description="Address of the API. Default: this machine only, because whoever reaches a console without a token "
+        "reads every event and may retry, cancel and resume. On any other address, set "
+        "`KAPSEL_CONSOLE_TOKEN_FILE`, or put something in front that authenticates.",
     )
     console_port: int = Field(
         default=8081,
         ge=0,
         le=65535,
         description="Port of the API; 0: any free one. Default 8081: beside the receiver's 8080.",
+    )
+    console_token_file: Path | None = Field(
+        default=None,
+        description="File of the tokens that open the API, one a line, each of 16 to 512 characters. Every request "
+        "must then bring one, as `Authorization: Bearer TOKEN` or `Kapsel-Token: TOKEN`. The file is read again when "
+        "it changes: write the new token beside the old one, let callers change over, remove the old one. Default: "
+        "none, nobody is asked.",
     )
     console_connections: int = Field(
         default=4,

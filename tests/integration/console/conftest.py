@@ -27,6 +27,7 @@ from kapsel_console.app import build
 from kapsel_console.context import Context
 from kapsel_console.metrics import Metrics
 from kapsel_console.storage import Storage
+from kapsel_console.tokens import Tokens
 from kapsel_store import configuration, deliveries, events, ids, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import CONFIGURATION_CHANNEL, Listener
@@ -235,10 +236,12 @@ async def world(database, tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def serve(database) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
-    """Start consoles: serve(pool=..., timeout=..., host=...)."""
+    """Start consoles: serve(pool=..., timeout=..., host=..., tokens=...)."""
     cleanups: list[Callable[[], Awaitable[object]]] = []
 
-    async def start(*, pool: Any = None, timeout: float = 10.0, host: str = "127.0.0.1") -> Server:
+    async def start(
+        *, pool: Any = None, timeout: float = 10.0, host: str = "127.0.0.1", tokens: Tokens | None = None
+    ) -> Server:
         pool = pool or await database.pool("console")
         listener = Listener(
             database.url, role="kapsel_console", schema=database.schema, component="console",
@@ -247,7 +250,7 @@ async def serve(database) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
         source = Source(pool, database.sealing, listener)
         context = Context(storage=Storage(pool, timeout), source=source, now=lambda: datetime.now(UTC))
         registry = CollectorRegistry()
-        runner = web.AppRunner(build(context, Metrics(registry), host), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(build(context, Metrics(registry), host, tokens), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

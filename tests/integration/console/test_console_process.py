@@ -103,3 +103,20 @@ async def test_a_setting_it_does_not_know_is_refused_in_one_sentence(start) -> N
     _, err = await asyncio.wait_for(child.communicate(), DEADLINE)
     assert child.returncode == 2
     assert "did you mean KAPSEL_CONSOLE_PORT?" in err.decode()
+
+
+async def test_a_console_without_a_token_says_so_if_others_reach_it(start) -> None:
+    warning = (
+        "whoever reaches this console reads every event and may retry, cancel and resume: set KAPSEL_CONSOLE_TOKEN_FILE"
+    )
+    assert (await said(await start(KAPSEL_CONSOLE_HOST="0.0.0.0"), warning))["level"] == "warning"
+
+
+async def test_a_file_of_tokens_that_gives_none_is_refused_in_one_sentence(start, tmp_path) -> None:
+    empty = tmp_path / "token"
+    empty.write_text("\n")
+    for path, why in ((empty, "it is empty; put one token on each line"), (tmp_path / "none", "it cannot be read")):
+        child = await start(KAPSEL_CONSOLE_TOKEN_FILE=str(path))
+        _, err = await asyncio.wait_for(child.communicate(), DEADLINE)
+        assert child.returncode == 2
+        assert f"kapsel-console: KAPSEL_CONSOLE_TOKEN_FILE names '{path}', which gives no token: {why}" in err.decode()

@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 
-from kapsel_cli.client import Answer, Client, find_running
+from kapsel_cli.client import Client, find_running
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
 from kapsel_cli.following import follow
 from kapsel_cli.tail import MOST_AT_ONCE, Follower
+from kapsel_cli.transport import Answer, HttpTransport
 
 
 def test_a_url_that_is_none_is_refused() -> None:
     for wrong in ("127.0.0.1:8081", "ftp://x", "http://", "http://a:b@c", "http://x:99999", "http://x?y", "http://["):
         with pytest.raises(CliError, match="Write it like"):
-            Client(wrong, "")
-    assert Client("https://kapsel.example/prefix/", "").server == "https://kapsel.example/prefix"
+            HttpTransport(wrong, "")
+    assert HttpTransport("https://kapsel.example/prefix/", "").server == "https://kapsel.example/prefix"
 
 
 def test_a_problem_becomes_a_sentence_and_a_next_step() -> None:
-    client = Client("http://127.0.0.1:1", "")
+    client = Client(HttpTransport("http://127.0.0.1:1", ""))
     body = {"code": "unknown_event", "detail": "there is no event 1"}
     error = client.refusal(Answer(status=404, headers={}, body=json.dumps(body).encode()))
     assert isinstance(error, RefusedError)

@@ -60,4 +60,4 @@ def test_every_code_has_a_status_and_a_title() -> None:
 def test_nobody_exposes_the_api_by_accident() -> None:
     field = ConsoleSettings.model_fields["console_host"]
     assert field.default == "127.0.0.1"
-    assert "asks nobody who they are" in (field.description or "")
+    assert "set `KAPSEL_CONSOLE_TOKEN_FILE`" in (field.description or "")
