@@ -26,8 +26,13 @@ class Processes:
         self._state = state
         self._bound = bound  # whether the kernel kills them when their starter dies
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._held: dict[str, tuple[int, ...]] = {}
         self.logs = state / "logs"
         self._records = state / "pids"
+
+    def hold(self, descriptor: int, *, by: str) -> None:
+        """Let the process `by` keep a file open, and with it a lock, for as long as it lives."""
+        self._held[by] = (descriptor,)
 
     def spawn(self, name: str, *arguments: object) -> None:
         """Start the program `name`."""
@@ -44,6 +49,7 @@ class Processes:
                 start_new_session=True,
                 cwd=self._state,
                 env=os.environ | {"PATH": PATH},
+                pass_fds=self._held.get(name, ()),
             )
         self._children[name] = child
         (self._records / name).write_text(f"{child.pid} {_birth(child.pid)}")
