@@ -54,7 +54,7 @@ def belongs(chosen: Chosen, inventory: Inventory, log: AttestationLog) -> bool |
     return Problem(
         resource=identity,
         path=("metadata", "namespace"),
-        reason="NamespaceNotAllowed",
+        reason="NotAllowed",
         wrong=f"there is no Relay in the namespace {identity.namespace}",
         allowed="the namespace of the Relay: who runs it runs its log",
     )

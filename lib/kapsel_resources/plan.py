@@ -27,7 +27,7 @@ from kapsel_resources.relays import Chosen, allows, carries, choose
 from kapsel_resources.statuses import Status, concerned, statuses
 from kapsel_store.rows import Configuration, DestinationRow, LogRow
 
-_REVOKED: Final = "NamespaceNotAllowed"
+_REVOKED: Final = "NotAllowed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,10 +78,17 @@ def _name(annotation: Any) -> str:
     if origin is tuple:
         return f"list of {_plural(_name(arguments[0]))}"
     if origin is dict:
-        return "map of strings"
+        return _map(arguments)
     if isinstance(annotation, type):
         return "object"
     return _name(arguments[0])  # optional, or annotated
+
+
+def _map(arguments: list[Any]) -> str:
+    keys, values = arguments
+    if get_origin(keys) is Literal:
+        return "object of " + " and ".join(f"`{one}`" for one in get_args(keys))
+    return f"map of {_plural(_name(values))}"
 
 
 def _plural(name: str) -> str:
@@ -95,7 +102,7 @@ def _is_list(annotation: Any) -> bool:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
-    value = field.get_default(call_default_factory=False)
+    value = field.get_default(call_default_factory=True, validated_data={})
     return "" if value is None or isinstance(value, BaseModel) else f"`{_value(value)}`"
 
 

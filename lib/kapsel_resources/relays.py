@@ -109,7 +109,7 @@ def _labels(inventory: Inventory, namespace: str) -> Mapping[str, str]:
 def _not_allowed(resource: Identity, relay: Identity) -> Problem:
     wrong = f"{relay} does not allow the namespace {resource.namespace}"
     allowed = "a Relay of this namespace, or one whose allowedNamespaces includes it"
-    return _lost(resource, "NamespaceNotAllowed", wrong, allowed)
+    return _lost(resource, "NotAllowed", wrong, allowed)
 
 
 def _lost(resource: Identity, reason: Reason, wrong: str, allowed: str) -> Problem:

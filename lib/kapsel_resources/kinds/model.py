@@ -16,6 +16,9 @@ HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 HEADER_VALUE: Final = r"^([!-~]([ -~]*[!-~])?)?$"
 PRINTABLE: Final = r"^[!-~]*$"
 ORIGIN: Final = r"^[!-*,-~]+$"
+IMAGE_TAG: Final = r"^[a-zA-Z0-9_][-._a-zA-Z0-9]*$"
+QUANTITY: Final = r"^[0-9]+([.][0-9]+)?([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+REASON: Final = r"^[A-Za-z][A-Za-z0-9]*$"
 STATUS_CODES: Final = r"^[345]([0-9][0-9]|xx)$"
 # The patterns in words, for messages.
 FORMS: Final = {
@@ -26,6 +29,9 @@ FORMS: Final = {
     HEADER_VALUE: "printable ASCII without blanks at the ends",
     PRINTABLE: "printable ASCII without blanks",
     ORIGIN: "printable ASCII without blanks and plus signs",
+    IMAGE_TAG: "a tag such as 0.1.0: letters, digits, '-', '_' and '.', not beginning with '-' or '.'",
+    QUANTITY: "a quantity such as 500m, 2, 256Mi or 10Gi",
+    REASON: "one word of letters and digits",
     STATUS_CODES: 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
 }
 DEFAULT_NAMESPACE: Final = "default"

@@ -10,8 +10,10 @@ from pydantic import AfterValidator, Field, model_validator
 from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.model import (
     ENTRY,
+    IMAGE_TAG,
     LABEL,
     SUBDOMAIN,
+    LabelKey,
     Labels,
     Model,
     Reference,
@@ -19,6 +21,7 @@ from kapsel_resources.kinds.model import (
     broken,
     exactly_one,
 )
+from kapsel_resources.kinds.workload import Attestor, Quantity, Workload
 from kapsel_store import rows
 
 RETENTION: Final = rows.EndpointRow(
@@ -36,41 +39,9 @@ def _cidr(text: str) -> str:
         broken(f"{text!r} has no prefix length", f"{network} for this address alone")
     if text.partition("/")[0] != str(network.network_address):
         broken(f"{text!r} is not the start of its range", str(network))
+    if text != str(network):
+        broken(f"{text!r} has no prefix length in plain digits", str(network))
     return text
-
-
-class Autoscaling(Model):
-    """How many replicas there may be, and what decides."""
-
-    type: Literal["HPA", "KEDA"] = Field(
-        default="HPA",
-        description="HPA: by CPU. KEDA: by the age of the oldest pending delivery; KEDA must be installed.",
-    )
-    min_replicas: int = Field(default=2, ge=1, le=1000, description="Never fewer.")
-    max_replicas: int = Field(ge=1, le=1000, description="Never more.")
-
-    @model_validator(mode="after")
-    def _min_up_to_max(self) -> "Autoscaling":
-        if self.min_replicas > self.max_replicas:
-            broken("minReplicas is more than maxReplicas", "minReplicas up to maxReplicas", "minReplicas")
-        return self
-
-
-class Workload(Model):
-    """How many pods. Only a cluster reads this."""
-
-    replicas: int | None = Field(
-        default=None, ge=0, le=1000, description="A fixed number. Default: 2, or what autoscaling decides."
-    )
-    autoscaling: Autoscaling | None = Field(
-        default=None, description="A number that follows the load, instead of replicas."
-    )
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "Workload":
-        if self.replicas is not None and self.autoscaling is not None:
-            broken("replicas and autoscaling exclude each other", "one of both", "replicas")
-        return self
 
 
 class DatabaseSecret(Model):
@@ -82,6 +53,18 @@ class DatabaseSecret(Model):
     )
 
 
+class EmbeddedDatabase(Model):
+    """A Postgres of kapsel's own: one pod, one volume, no standby and no backup. For trying kapsel out."""
+
+    size: Quantity = Field(default="10Gi", description="How large the volume is, such as 10Gi.")
+    storage_class_name: str | None = Field(
+        default=None,
+        max_length=253,
+        pattern=SUBDOMAIN,
+        description="StorageClass of the volume. Default: the cluster's.",
+    )
+
+
 class Database(Model):
     """Postgres 16 or newer: exactly one member. Only a cluster reads this; `kapsel up` brings its own."""
 
@@ -90,6 +73,10 @@ class Database(Model):
     )
     cnpg_cluster_ref: Reference | None = Field(
         default=None, description="A CloudNativePG Cluster of the same namespace; its Secret is found by its name."
+    )
+    embedded: EmbeddedDatabase | None = Field(
+        default=None,
+        description="A single Postgres that the operator runs, for trying kapsel out and not for production.",
     )
 
     @model_validator(mode="after")
@@ -127,6 +114,14 @@ class Exposure(Model):
     )
     tls_secret_ref: Reference | None = Field(default=None, description="Ingress: the Secret with the certificate.")
     gateway_ref: GatewayReference | None = Field(default=None, description="HTTPRoute: the Gateway to attach to.")
+    annotations: dict[LabelKey, Annotated[str, Field(max_length=4096)]] = Field(
+        default_factory=dict,
+        max_length=32,
+        description=(
+            "Annotations for the Service, Ingress or HTTPRoute that is made, as load balancers and certificate "
+            "issuers want them."
+        ),
+    )
 
     @model_validator(mode="after")
     def _members_of_its_type(self) -> "Exposure":
@@ -194,9 +189,21 @@ class Egress(Model):
 class RelaySpec(Model):
     """All of it has defaults."""
 
+    version: str | None = Field(
+        default=None,
+        max_length=128,
+        pattern=IMAGE_TAG,
+        description=(
+            "Which version of kapsel the pods run: the tag of the image. Set it, and an upgrade of the operator never "
+            "restarts this Relay. Without it: the operator's own version. Only a cluster reads this."
+        ),
+    )
     receiver: Workload = Field(default=Workload(), description="The pods that take webhooks.")
     deliverer: Workload = Field(default=Workload(), description="The pods that deliver them.")
     console: Workload = Field(default=Workload(), description="The pods that answer the API.")
+    attestor: Attestor = Field(
+        default=Attestor(), description="The attestor, which runs beside the deliverer in each of its pods."
+    )
     database: Database | None = Field(default=None, description="Where everything is kept. A cluster needs it.")
     exposure: Exposure = Field(default=Exposure(), description="How providers outside reach the receivers.")
     retention: Duration = Field(
@@ -208,6 +215,20 @@ class RelaySpec(Model):
     egress: Egress = Field(default=Egress(), description="What deliverers may reach.")
     allowed_namespaces: AllowedNamespaces = Field(
         default=AllowedNamespaces(), description="Which namespaces may have endpoints here."
+    )
+    network_policy: Literal["Enabled", "Disabled"] = Field(
+        default="Enabled",
+        description=(
+            "Enabled: NetworkPolicies let each pod of the Relay talk to what it needs, and to nothing else. Only a "
+            "cluster reads this."
+        ),
+    )
+    deletion_policy: Literal["Retain", "Delete"] = Field(
+        default="Retain",
+        description=(
+            "What becomes of the sealing key and of an embedded database when the Relay is deleted. Retain: they stay, "
+            "and a Relay of the same name goes on with them. Delete: they go with it. Only a cluster reads this."
+        ),
     )
 
 

@@ -1,30 +1,11 @@
 """Replay: a one-shot job, like a Job: deliver a selection of events again."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from kapsel_resources.kinds.model import LABEL, Model, Reference, Resource, broken, unique
-
-_ALLOWED: Final = "a time with its offset, such as 2026-03-01T09:30:00Z"
-
-
-def _time(value: object) -> object:
-    parsed = value
-    if isinstance(value, str) and len(value) <= 64:
-        try:
-            parsed = datetime.fromisoformat(value)
-        except ValueError:
-            broken(f"{value!r} is not a time", _ALLOWED)
-    if not isinstance(parsed, datetime):
-        broken(f"{value!r} is not a time", _ALLOWED)
-    if parsed.tzinfo is None:
-        broken(f"{value!s} has no offset from UTC", _ALLOWED)
-    return parsed.astimezone(UTC)
-
-
-Time = Annotated[datetime, BeforeValidator(_time)]
+from kapsel_resources.times import Time
 
 
 class Selection(Model):
@@ -56,6 +37,26 @@ class ReplaySpec(Model):
         description="To which destinations. Without it: to all.",
     )
     selection: Selection = Field(description="Which deliveries.")
+    rate: int = Field(
+        default=50,
+        ge=1,
+        le=100_000,
+        description="How many deliveries a second are made anew, so that a replay leaves room for what comes in.",
+    )
+    dry_run: bool = Field(
+        default=False, description="true: only count what the selection matches, and deliver nothing again."
+    )
+    suspend: bool = Field(
+        default=False, description="true: make no more deliveries until this is false again. May be changed any time."
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=31_536_000,
+        description=(
+            "How long after its end a cluster deletes the Replay. Without it the Replay stays. May be changed any time."
+        ),
+    )
 
 
 class Replay(Resource):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 from kapsel_resources import schema
@@ -33,6 +33,8 @@ def _unbounded(annotation: Any, limits: dict[str, Any]) -> list[Any]:
     if annotation in (str, bytes) or get_origin(annotation) in (tuple, dict):
         found = [] if "max_length" in limits else [annotation]
         arguments = get_args(annotation)
+        if JsonValue in arguments:  # what an opaque object holds is bounded by the size of a manifest
+            return found
     elif get_origin(annotation) is Literal or annotation is type(None) or isinstance(annotation, type):
         return []
     else:

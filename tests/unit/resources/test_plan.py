@@ -555,7 +555,7 @@ def test_the_relay_decides_which_namespaces_may_use_it(run, endpoint, resource, 
 
     names = [row.name for row in planned.configuration.endpoints]
     assert names == (["own", "orders"] if carried else ["own"])
-    assert _said(planned) == ([] if carried else [("NamespaceNotAllowed", "spec.relayRef")])
+    assert _said(planned) == ([] if carried else [("NotAllowed", "spec.relayRef")])
 
 
 def test_a_permission_that_is_withdrawn_is_not_kept(run, endpoint, resource):
@@ -659,7 +659,7 @@ def test_a_log_of_another_namespace_is_refused_and_does_not_keep_ours_from_openi
     planned = run(relay, stranger)
 
     assert planned.configuration.log.origin == "kapsel.local/infra/main"
-    assert _said(planned) == [("NamespaceNotAllowed", "metadata.namespace")]
+    assert _said(planned) == [("NotAllowed", "metadata.namespace")]
 
 
 def test_a_broken_log_never_opens_another_one(run, resource):

@@ -1,0 +1,91 @@
+"""The pods of a Relay: how many there are, how large they are, and what the owner of a cluster adds to them."""
+
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+
+from kapsel_resources.durations import Duration
+from kapsel_resources.kinds.model import QUANTITY, LabelKey, Model, broken
+
+_RESOURCES_DESCRIPTION: Final = (
+    "What a container asks for and may use at most, as everywhere in Kubernetes. Only a cluster reads this."
+)
+
+
+def _text(value: object) -> object:
+    """A quantity may be a whole number, as `cpu: 2` is."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Quantity = Annotated[str, BeforeValidator(_text), Field(max_length=32, pattern=QUANTITY)]
+ResourceRequirements = dict[Literal["limits", "requests"], Annotated[dict[LabelKey, Quantity], Field(max_length=16)]]
+# Whatever a PodTemplateSpec of any version of Kubernetes may hold: the API server judges it when the pods are made.
+PodTemplate = dict[Literal["metadata", "spec"], Annotated[dict[str, JsonValue], Field(max_length=64)]]
+
+
+class Autoscaling(Model):
+    """How many replicas there may be, and what decides."""
+
+    type: Literal["HPA", "KEDA"] = Field(
+        default="HPA",
+        description="HPA: by CPU. KEDA: by the age of the oldest pending delivery; KEDA must be installed.",
+    )
+    min_replicas: int = Field(default=2, ge=1, le=1000, description="Never fewer.")
+    max_replicas: int = Field(ge=1, le=1000, description="Never more.")
+    target_cpu_utilization: int = Field(
+        default=70,
+        ge=1,
+        le=1000,
+        alias="targetCPUUtilization",
+        description="HPA: how much of the CPU that a pod requests it uses on average, in percent.",
+    )
+    target_age: Duration = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="KEDA: how old the oldest pending delivery may become before there are more pods.",
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Autoscaling":
+        if self.min_replicas > self.max_replicas:
+            broken("minReplicas is more than maxReplicas", "minReplicas up to maxReplicas", "minReplicas")
+        other, name = ("KEDA", "target_age") if self.type == "HPA" else ("HPA", "target_cpu_utilization")
+        if name in self.model_fields_set:
+            alias = type(self).model_fields[name].alias or name
+            broken(f"{alias} has no meaning for the type {self.type}", f"type: {other} beside it", alias)
+        return self
+
+
+class Workload(Model):
+    """How many pods, and what they look like. Only a cluster reads this."""
+
+    replicas: int | None = Field(
+        default=None, ge=0, le=1000, description="A fixed number. Default: 2, or what autoscaling decides."
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="A number that follows the load, instead of replicas."
+    )
+    resources: ResourceRequirements | None = Field(default=None, max_length=2, description=_RESOURCES_DESCRIPTION)
+    pod_template: PodTemplate | None = Field(
+        default=None,
+        max_length=2,
+        description=(
+            "What to add to the pods, in the shape of a PodTemplateSpec: labels and annotations, nodeSelector, "
+            "tolerations, volumes, more containers. Lists with names are merged by name; a container without an image "
+            "gets kapsel's."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Workload":
+        if self.replicas is not None and self.autoscaling is not None:
+            broken("replicas and autoscaling exclude each other", "one of both", "replicas")
+        return self
+
+
+class Attestor(Model):
+    """The container that keeps the log. Only a cluster reads this."""
+
+    resources: ResourceRequirements | None = Field(default=None, max_length=2, description=_RESOURCES_DESCRIPTION)
