@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from kapsel_runtime.settings import ProcessSettings
+from kapsel_runtime.settings import DataPlaneSettings
 
 
-class AttestorSettings(ProcessSettings):
+class AttestorSettings(DataPlaneSettings):
     """What can be set of an attestor; intervals and the key of the log are configuration, not settings."""
 
     attestor_fence_file: Path = Field(

@@ -12,14 +12,16 @@ from typing import Final
 from kapsel_attestor.settings import AttestorSettings
 from kapsel_console.settings import ConsoleSettings
 from kapsel_deliverer.settings import DelivererSettings
+from kapsel_operator.settings import OperatorSettings
 from kapsel_receiver.settings import ReceiverSettings
-from kapsel_runtime.settings import ProcessSettings, reference
+from kapsel_runtime.settings import DataPlaneSettings, ProcessSettings, reference
 
 COMPONENTS: Final[Mapping[str, type[ProcessSettings]]] = {
     "receiver": ReceiverSettings,
     "deliverer": DelivererSettings,
     "attestor": AttestorSettings,
     "console": ConsoleSettings,
+    "operator": OperatorSettings,
 }
 
 _TEMPLATE: Final = Path(__file__).with_name("settings_reference.md")
@@ -29,10 +31,13 @@ _HEAD: Final = "| variable | value | default | meaning |\n|---|---|---|---|\n"
 def render() -> str:
     """Return the whole page."""
     text = _TEMPLATE.read_text(encoding="utf-8")
-    shared = reference(ProcessSettings)
-    text = text.replace("<!-- settings of every process -->\n", _table(shared))
+    every, data_plane = reference(ProcessSettings), reference(DataPlaneSettings)
+    text = text.replace("<!-- settings of every process -->\n", _table(every))
+    text = text.replace(
+        "<!-- settings of the data plane -->\n", _table([setting for setting in data_plane if setting not in every])
+    )
     for component, model in COMPONENTS.items():
-        own = [setting for setting in reference(model) if setting not in shared]
+        own = [setting for setting in reference(model) if setting not in data_plane]
         text = text.replace(f"<!-- settings of {component} -->\n", _table(own))
     return text
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from kapsel_runtime.settings import ProcessSettings
+from kapsel_runtime.settings import DataPlaneSettings
 
 
-class ConsoleSettings(ProcessSettings):
+class ConsoleSettings(DataPlaneSettings):
     """What can be set of a console."""
 
     console_host: str = Field(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from kapsel_runtime.settings import ProcessSettings
+from kapsel_runtime.settings import DataPlaneSettings
 
 
-class DelivererSettings(ProcessSettings):
+class DelivererSettings(DataPlaneSettings):
     """What can be set of a deliverer besides what every process has."""
 
     deliverer_concurrency: int = Field(

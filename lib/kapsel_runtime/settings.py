@@ -1,7 +1,8 @@
 """The settings of a process: a frozen model, filled once from the environment in `__main__`, then passed on.
 
-Nothing else in kapsel reads the environment. Each component subclasses ProcessSettings; the table in
-docs/settings.md comes from `reference`. Starting the process, and what an error does to it, is left to `process`.
+Nothing else in kapsel reads the environment. Each component subclasses ProcessSettings, or DataPlaneSettings if it
+works on one database; the tables in docs/settings.md come from `reference`. Starting the process, and what an error
+does to it, is left to `process`.
 """
 
 import difflib
@@ -53,25 +54,6 @@ class ProcessSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    database_url: SecretStr = Field(
-        description="URL of the Postgres database, with user and password: postgresql://user:password@host:5432/name. "
-        "Required: a guessed database could be somebody else's.",
-    )
-    database_role: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Role that this process takes after it has connected, so that one login serves all components and "
-        "each still has only its own rights. Default: none, the rights of the user in the URL.",
-    )
-    database_schema: str = Field(
-        default="kapsel",
-        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
-        description="Schema of the database that holds all tables. Default kapsel: apart from what else is in there.",
-    )
-    sealing_key_file: Path = Field(
-        description="File of the keys that seal secrets in the database, in hex, one a line; the first seals, all "
-        "open. Required: without it no secret can be read, and it must not lie in the database.",
-    )
     instance: str = Field(
         default_factory=_instance,
         min_length=1,
@@ -102,6 +84,30 @@ class ProcessSettings(BaseModel):
         le=3600,
         description="Seconds from the first SIGTERM or SIGINT until the process exits even if work is still under way. "
         "Default 25: below the 30 after which Kubernetes kills.",
+    )
+
+
+class DataPlaneSettings(ProcessSettings):
+    """What can be set of every process that works on the database of one Relay."""
+
+    database_url: SecretStr = Field(
+        description="URL of the Postgres database, with user and password: postgresql://user:password@host:5432/name. "
+        "Required: a guessed database could be somebody else's.",
+    )
+    database_role: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Role that this process takes after it has connected, so that one login serves all components and "
+        "each still has only its own rights. Default: none, the rights of the user in the URL.",
+    )
+    database_schema: str = Field(
+        default="kapsel",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="Schema of the database that holds all tables. Default kapsel: apart from what else is in there.",
+    )
+    sealing_key_file: Path = Field(
+        description="File of the keys that seal secrets in the database, in hex, one a line; the first seals, all "
+        "open. Required: without it no secret can be read, and it must not lie in the database.",
     )
 
 

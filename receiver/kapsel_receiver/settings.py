@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from kapsel_runtime.settings import ProcessSettings
+from kapsel_runtime.settings import DataPlaneSettings
 
 
-class ReceiverSettings(ProcessSettings):
+class ReceiverSettings(DataPlaneSettings):
     """What differs between receivers; what is the same for all is in their configuration rows."""
 
     receiver_host: str = Field(

@@ -21,14 +21,14 @@ PROGRAM = """
 import asyncio, gc, logging, os, signal, sys, threading, time, warnings
 from kapsel_runtime import process
 from kapsel_runtime.errors import SettingsError
-from kapsel_runtime.settings import ProcessSettings
+from kapsel_runtime.settings import DataPlaneSettings
 
 def ready():
     print("ready", flush=True)
 
 {main}
 
-process.run("example", process.load("example", ProcessSettings), main)
+process.run("example", process.load("example", DataPlaneSettings), main)
 """
 
 WAITS = """

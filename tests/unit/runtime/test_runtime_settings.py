@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from kapsel_runtime.errors import SettingsError
-from kapsel_runtime.settings import ProcessSettings, load, reference
+from kapsel_runtime.settings import DataPlaneSettings, load, reference
 
 REQUIRED = {"KAPSEL_DATABASE_URL": "postgresql://u:hunter2@db/kapsel", "KAPSEL_SEALING_KEY_FILE": "/run/keys"}
 
 
-class ExampleSettings(ProcessSettings):
+class ExampleSettings(DataPlaneSettings):
     example_pause: timedelta = Field(default=timedelta(seconds=1.5), ge=timedelta(seconds=1), description="Seconds.")
     example_token: SecretStr | None = Field(default=None, description="Token.")
     example_eager: bool = Field(default=False, description="Eager.")
@@ -47,7 +47,7 @@ def refusal(**variables: str) -> SettingsError:
 
 
 def test_defaults_hold_for_what_is_not_set() -> None:
-    settings = load(ProcessSettings, REQUIRED | {"PATH": "/bin", "HOME": "/"})
+    settings = load(DataPlaneSettings, REQUIRED | {"PATH": "/bin", "HOME": "/"})
     assert settings.database_url.get_secret_value() == REQUIRED["KAPSEL_DATABASE_URL"]
     assert settings.sealing_key_file == Path("/run/keys")
     assert (settings.health_host, settings.health_port, settings.drain_timeout) == ("127.0.0.1", 0, 25.0)
@@ -82,10 +82,10 @@ def test_values_written_into_the_environment_come_back(
 
 @given(st.from_regex(r"KAPSEL_[A-Z_]{1,30}", fullmatch=True))
 def test_any_variable_that_no_field_reads_is_refused_by_name(variable: str) -> None:
-    known = {row[0] for row in reference(ProcessSettings)} | {"KAPSEL_DATABASE_URL_FILE"}
+    known = {row[0] for row in reference(DataPlaneSettings)} | {"KAPSEL_DATABASE_URL_FILE"}
     if variable not in known:
         with pytest.raises(SettingsError, match=rf"^{variable} is not a setting of this process") as caught:
-            load(ProcessSettings, REQUIRED | {variable: "1"})
+            load(DataPlaneSettings, REQUIRED | {variable: "1"})
         assert caught.value.variable == variable
 
 
@@ -109,7 +109,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
 
 def test_a_missing_setting_is_named_with_what_it_takes() -> None:
     with pytest.raises(SettingsError, match=r"^KAPSEL_SEALING_KEY_FILE is missing: set it to a path\.$"):
-        load(ProcessSettings, {"KAPSEL_DATABASE_URL": "postgresql://db/kapsel"})
+        load(DataPlaneSettings, {"KAPSEL_DATABASE_URL": "postgresql://db/kapsel"})
 
 
 def test_a_wrong_value_is_shown_with_what_is_allowed() -> None:
@@ -165,7 +165,7 @@ def test_secrets_stay_masked_in_the_settings_and_in_refusals() -> None:
 
 
 def test_settings_do_not_change() -> None:
-    settings = load(ProcessSettings, REQUIRED)
+    settings = load(DataPlaneSettings, REQUIRED)
     with pytest.raises(ValidationError):
         settings.health_port = 1  # type: ignore[misc]
 
@@ -190,6 +190,6 @@ def test_each_default_of_the_reference_is_accepted_as_a_value() -> None:
 
 
 def test_each_setting_of_every_process_says_what_it_is_for() -> None:
-    for variable, _, default, description in reference(ProcessSettings):
+    for variable, _, default, description in reference(DataPlaneSettings):
         assert len(description) > 40, variable
         assert ("Required:" if default == "required" else "Default") in description, variable
