@@ -41,8 +41,8 @@ RULES: Final = (
             "webhookendpoints/status",
         ),
         verbs=("get", "patch"),
-        reason="conditions and figures, by server-side apply; the role of an attestor, which the operator writes, may not "
-        "hold more than the operator itself",
+        reason="conditions and figures, by server-side apply; and the role of an attestor, which the operator writes, may "
+        "not hold more than the operator itself",
     ),
     Rule(
         group="kapsel.dev",
@@ -60,14 +60,14 @@ RULES: Final = (
         group="",
         resources=("secrets",),
         verbs=("create", "delete", "get", "patch"),
-        reason="Secrets that resources name are read by name, never listed or watched; sealing keys, generated signing keys,"
-        " the console's token and the password of an embedded database are written, and deleted when nobody needs them",
+        reason="Secrets that resources name are read by name, never listed or watched; sealing keys, generated signing "
+        "keys, the console's token and the password of an embedded database are written, and deleted when not needed",
     ),
     Rule(
         group="",
         resources=("configmaps", "serviceaccounts", "services"),
         verbs=_OWNED,
-        reason="objects of a Relay's pods; those that carry app.kubernetes.io/managed-by=kapsel are watched, so that what "
+        reason="what a Relay's pods need; objects labelled app.kubernetes.io/managed-by=kapsel are watched, so that what "
         "somebody changes or deletes comes back",
     ),
     Rule(
@@ -99,7 +99,7 @@ RULES: Final = (
         group="rbac.authorization.k8s.io",
         resources=("rolebindings", "roles"),
         verbs=_OWNED,
-        reason="the attestor's service account may read and patch the status of its own AttestationLog, and nothing else",
+        reason="an attestor's service account may read and patch the status of its own AttestationLog alone",
     ),
     Rule(
         group="keda.sh",

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from kapsel_runtime.settings import ProcessSettings
 
-_LABELS: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(,[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-_SUBDOMAINS: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?(,[a-z0-9]([-.a-z0-9]*[a-z0-9])?)*$"
+_NAMES: Final = r"^[a-z0-9.-]+(,[a-z0-9.-]+)*$"
 
 
 class OperatorSettings(ProcessSettings):
@@ -18,7 +17,7 @@ class OperatorSettings(ProcessSettings):
     operator_namespace: str = Field(
         min_length=1,
         max_length=63,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        pattern=r"^[a-z0-9-]+$",
         description="Namespace of the Lease by which one of several operators is elected. Required: that of its own "
         "pod, where its service account may write a Lease.",
     )
@@ -31,7 +30,7 @@ class OperatorSettings(ProcessSettings):
     )
     operator_watch_namespaces: str | None = Field(
         default=None,
-        pattern=_LABELS,
+        pattern=_NAMES,
         description="Namespaces to watch, with commas between them. Default: none, which means all of the cluster.",
     )
     operator_image_repository: str = Field(
@@ -47,7 +46,7 @@ class OperatorSettings(ProcessSettings):
     )
     operator_image_pull_secrets: str | None = Field(
         default=None,
-        pattern=_SUBDOMAINS,
+        pattern=_NAMES,
         description="Names of the Secrets, in the namespace of each Relay, with which nodes pull the image, with "
         "commas between them. Default: none.",
     )
