@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from kapsel_cli.arguments import PROGRAM, Reach, worded
 from kapsel_cli.data_dir import Running, read_state
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
 from kapsel_cli.transport import Answer, HttpTransport, Transport
@@ -37,8 +38,13 @@ _NEXT_STEPS: Final[Mapping[str, str]] = {
 class Client:
     """One console."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, namespace: str | None = None) -> None:
         self._transport = transport
+        self.namespace = namespace  # of endpoints that are named without one; None: whichever has that name
+
+    def worded(self, text: str) -> str:
+        """Return a text with its commands as the person types them."""
+        return worded(text, self._transport.program)
 
     @property
     def server(self) -> str:
@@ -87,7 +93,7 @@ class Client:
         except (ValueError, KeyError, TypeError):
             return self._transport.foreign(answer)
         otherwise = f"The console at {self.server} lists what it has at /"
-        step = self._transport.next_steps.get(code) or _NEXT_STEPS.get(code, otherwise)
+        step = self._transport.next_steps.get(code) or self.worded(_NEXT_STEPS.get(code, otherwise))
         return RefusedError(detail, step, code=code, temporary=answer.status == 503)
 
 
@@ -108,6 +114,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         help=f"file with the token that the console wants (default: what {VARIABLE} names, if anything)",
     )
     parser.set_defaults(connect=connect_over_http)
+
+
+OVER_HTTP: Final = Reach(program=PROGRAM, add_options=add_server)
 
 
 def connect(arguments: argparse.Namespace) -> Client:
@@ -171,6 +180,8 @@ def endpoint_name(client: Client, text: str) -> str:
     """Return namespace/name of an endpoint; a name alone is enough if it is the only one."""
     if "/" in text:
         return text
+    if client.namespace is not None:
+        return f"{client.namespace}/{text}"
     found = [f"{one['namespace']}/{one['name']}" for one in client.items("/api/v1/endpoints", PAGE, name=text)]
     if len(found) == 1:
         return found[0]

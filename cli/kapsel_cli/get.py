@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from kapsel_cli.arguments import Subparsers, add_command, add_debug
-from kapsel_cli.client import Client, add_server, connect, endpoint_name, path
+from kapsel_cli.arguments import Reach, Subparsers, add_command, add_debug
+from kapsel_cli.client import OVER_HTTP, Client, connect, endpoint_name, path
 from kapsel_cli.errors import CliError
 from kapsel_cli.following import follow, hint
 
@@ -169,7 +169,7 @@ _FILTERS: Final[Mapping[str, tuple[str, str]]] = {
     "since": ("TIME", "not older than 15m, 1h30m, ... or since 2026-01-31T12:00:00Z"),
 }
 _HINTS: Final[Mapping[str, str]] = {
-    "endpoints": "No endpoint is declared yet. Write a WebhookEndpoint into the directory that `kapsel up` watches.",
+    "endpoints": "No endpoint is declared yet. Write a WebhookEndpoint: for `kapsel up` into its directory, else kubectl apply.",
     "events": "No webhook has been accepted yet. Send one: kapsel send NAMESPACE/NAME FILE --as github ...",
     "deliveries": "Nothing has been delivered yet. Send a webhook: kapsel send NAMESPACE/NAME FILE --as github ...",
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",
@@ -179,39 +179,45 @@ _HINTS: Final[Mapping[str, str]] = {
 }
 
 
-def register(subparsers: Subparsers) -> None:
+def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the command, and under it one for each kind."""
+    text = reach.worded(TEXT)
     kinds = add_command(
-        subparsers, "get", summary="show endpoints, events, deliveries, attempts, the log, keys", text=TEXT
+        subparsers, "get", summary="show endpoints, events, deliveries, attempts, the log, keys", text=text
     )
     below = kinds.add_subparsers(title="kinds", metavar="KIND", required=True)
     for kind in KINDS:
-        parser = below.add_parser(
-            kind.name,
-            aliases=[kind.one],
-            help=kind.summary,
-            description=kind.text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        add_debug(parser)
-        if kind.takes is not None:
-            parser.add_argument("which", nargs="?", metavar=kind.takes, help="show this one alone")
-        for name in kind.filters:
-            metavar, says = _FILTERS[name]
-            parser.add_argument(f"--{name}", metavar=metavar, help=says)
-        parser.add_argument(
-            "--limit",
-            type=_limit,
-            metavar="N",
-            help=f"at most so many, the newest (default: {DEFAULT_LIMIT}; all with -o json and -o yaml)",
-        )
-        parser.add_argument(
-            "-o", "--output", choices=("table", "wide", "json", "yaml"), default="table", help="form (default: table)"
-        )
-        parser.add_argument("-w", "--watch", action="store_true", help="keep looking, and print what changes")
-        add_server(parser)
-        parser.set_defaults(run=run, kind=kind)
+        register_kind(below, kind, reach)
+
+
+def register_kind(subparsers: Subparsers, kind: Kind, reach: Reach) -> None:
+    """Declare the command that shows one kind."""
+    parser = subparsers.add_parser(
+        kind.name,
+        aliases=[kind.one],
+        help=kind.summary,
+        description=reach.worded(kind.text),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_debug(parser)
+    if kind.takes is not None:
+        parser.add_argument("which", nargs="?", metavar=kind.takes, help="show this one alone")
+    for name in kind.filters:
+        metavar, says = _FILTERS[name]
+        parser.add_argument(f"--{name}", metavar=metavar, help=says)
+    parser.add_argument(
+        "--limit",
+        type=_limit,
+        metavar="N",
+        help=f"at most so many, the newest (default: {DEFAULT_LIMIT}; all with -o json and -o yaml)",
+    )
+    parser.add_argument(
+        "-o", "--output", choices=("table", "wide", "json", "yaml"), default="table", help="form (default: table)"
+    )
+    parser.add_argument("-w", "--watch", action="store_true", help="keep looking, and print what changes")
+    reach.add_options(parser)
+    parser.set_defaults(run=run, kind=kind)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -221,16 +227,17 @@ def run(arguments: argparse.Namespace) -> int:
     kind: Kind = arguments.kind
     given = {name: getattr(arguments, name) for name in kind.filters if getattr(arguments, name) is not None}
     out = printer(kind.name, arguments.output)
-    fetch = _fetch(connect(arguments), arguments, given)
+    client = connect(arguments)
+    fetch, nothing = _fetch(client, arguments, given), client.worded(_nothing(kind, given))
     if arguments.watch:
-        return _watch(fetch, arguments.limit or DEFAULT_LIMIT, out, _nothing(kind, given))
+        return _watch(fetch, arguments.limit or DEFAULT_LIMIT, out, nothing)
     if kind.takes is not None and arguments.which is not None:
         (item,) = fetch(1)
         out.single(item)
     elif arguments.output in ("json", "yaml"):
-        _print_all(fetch(arguments.limit), out, _nothing(kind, given))
+        _print_all(fetch(arguments.limit), out, nothing)
     else:
-        _print_table(fetch, arguments.limit or DEFAULT_LIMIT, out, _nothing(kind, given))
+        _print_table(fetch, arguments.limit or DEFAULT_LIMIT, out, nothing)
     return 0
 
 
@@ -287,7 +294,7 @@ def _endpoint(client: Client, named: str) -> list[dict[str, Any]]:
     namespace, _, name = named.partition("/")
     found = list(client.items(path("endpoints"), 1, namespace=namespace, name=name))
     if not found:
-        raise CliError(f"there is no endpoint {named}", "List them with `kapsel get endpoints`")
+        raise CliError(f"there is no endpoint {named}", client.worded("List them with `kapsel get endpoints`"))
     return found
 
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from kapsel_cli.arguments import Subparsers, add_command
-from kapsel_cli.client import Client, add_server, connect, path
+from kapsel_cli.arguments import Reach, Subparsers, add_command
+from kapsel_cli.client import OVER_HTTP, Client, connect, path
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
 
 NOT_YET: Final = 3  # exit code
@@ -27,10 +27,10 @@ exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 not yet
 """
 
 
-def register(subparsers: Subparsers) -> None:
+def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the command."""
-    parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=TEXT)
-    parser.add_argument("attempt", metavar="ATTEMPT_ID", help="id of an attempt: `kapsel get attempts`")
+    parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=reach.worded(TEXT))
+    parser.add_argument("attempt", metavar="ATTEMPT_ID", help=reach.worded("id of an attempt: `kapsel get attempts`"))
     parser.add_argument(
         "--wait",
         nargs="?",
@@ -41,7 +41,7 @@ def register(subparsers: Subparsers) -> None:
         help=f"wait until it can be made, at most so long (default: do not wait; alone: {WAIT:g})",
     )
     parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="write it here instead")
-    add_server(parser)
+    reach.add_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any, Final
 
-from kapsel_cli.arguments import Subparsers, add_command
-from kapsel_cli.client import PAGE, Client, add_server, connect, endpoint_name, path
+from kapsel_cli.arguments import Reach, Subparsers, add_command
+from kapsel_cli.client import OVER_HTTP, PAGE, Client, connect, endpoint_name, path
 from kapsel_cli.errors import CliError
 
 RETRY: Final = """\
@@ -34,17 +34,19 @@ examples:
 """
 
 
-def register(subparsers: Subparsers) -> None:
+def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the three commands."""
-    retry = add_command(subparsers, "retry", summary="deliver again what has ended", text=RETRY)
-    cancel = add_command(subparsers, "cancel", summary="end deliveries that wait", text=CANCEL)
-    resume = add_command(subparsers, "resume", summary="let a stopped destination be tried again", text=RESUME)
+    retry = add_command(subparsers, "retry", summary="deliver again what has ended", text=reach.worded(RETRY))
+    cancel = add_command(subparsers, "cancel", summary="end deliveries that wait", text=reach.worded(CANCEL))
+    resume = add_command(
+        subparsers, "resume", summary="let a stopped destination be tried again", text=reach.worded(RESUME)
+    )
     for parser, run in ((retry, _retry), (cancel, _cancel)):
         parser.add_argument("ids", metavar="ID", nargs="+", help="id of a delivery")
-        add_server(parser)
+        reach.add_options(parser)
         parser.set_defaults(run=run)
     resume.add_argument("destination", metavar="DESTINATION", help="namespace/endpoint/destination, or the id of one")
-    add_server(resume)
+    reach.add_options(resume)
     resume.set_defaults(run=_resume)
 
 

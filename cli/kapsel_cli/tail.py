@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kapsel_cli.arguments import Subparsers, add_command
-from kapsel_cli.client import PAGE, Client, add_server, connect, endpoint_name, path
+from kapsel_cli.arguments import Reach, Subparsers, add_command
+from kapsel_cli.client import OVER_HTTP, PAGE, Client, connect, endpoint_name, path
 from kapsel_cli.following import follow, hint
 
 INTERVAL: Final = 0.5  # seconds between two looks
@@ -26,15 +26,14 @@ all shown; it says so.
 """
 
 
-def register(subparsers: Subparsers) -> None:
+def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the command."""
-    parser = add_command(subparsers, "tail", summary="follow attempts as they happen", text=TEXT)
+    parser = add_command(subparsers, "tail", summary="follow attempts as they happen", text=reach.worded(TEXT))
     parser.add_argument("--endpoint", metavar="NAME", help="of this endpoint: namespace/name, or the name alone")
-    parser.add_argument(
-        "-n", "--last", type=int, default=10, metavar="N", help="begin with the last N (default: %(default)s)"
-    )
+    last = [name for name in ("-n", "--last") if name not in reach.taken]
+    parser.add_argument(*last, type=int, default=10, metavar="N", help="begin with the last N (default: %(default)s)")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form (default: text)")
-    add_server(parser)
+    reach.add_options(parser)
     parser.set_defaults(run=run)
 
 

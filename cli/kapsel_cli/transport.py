@@ -13,6 +13,7 @@ from http.client import HTTPException
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from kapsel_cli.arguments import PROGRAM
 from kapsel_cli.errors import CliError, UnreachableError
 
 TIMEOUT: Final = 15.0  # seconds; the console itself gives up after 10
@@ -41,6 +42,10 @@ class Transport(Protocol):
     """A way to one console."""
 
     @property
+    def program(self) -> str:
+        """Return what a person types before a command."""
+
+    @property
     def server(self) -> str:
         """Return what a person calls the console."""
 
@@ -60,6 +65,7 @@ class Transport(Protocol):
 class HttpTransport:
     """A console at a URL, with a token if it wants one."""
 
+    program = PROGRAM
     next_steps: Final[Mapping[str, str]] = {
         "token_required": "Give the file that holds it with --token-file or KAPSEL_TOKEN_FILE",
         "token_wrong": "Look at the file of --token-file or KAPSEL_TOKEN_FILE",
