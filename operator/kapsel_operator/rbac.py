@@ -41,8 +41,8 @@ RULES: Final = (
             "webhookendpoints/status",
         ),
         verbs=("get", "patch"),
-        reason="conditions and figures, by server-side apply; and the role of an attestor, which the operator writes, may "
-        "not hold more than the operator itself",
+        reason="conditions and figures, by server-side apply; and the role of an attestor, which the operator writes, "
+        "may not hold more than the operator itself",
     ),
     Rule(
         group="kapsel.dev",
@@ -67,8 +67,8 @@ RULES: Final = (
         group="",
         resources=("configmaps", "serviceaccounts", "services"),
         verbs=_OWNED,
-        reason="what a Relay's pods need; objects labelled app.kubernetes.io/managed-by=kapsel are watched, so that what "
-        "somebody changes or deletes comes back",
+        reason="what a Relay's pods need; objects labelled app.kubernetes.io/managed-by=kapsel are watched, so that "
+        "what somebody changes or deletes comes back",
     ),
     Rule(
         group="apps",
