@@ -37,12 +37,15 @@ docs: $(INSTALLED) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # uv resolves for every platform and Python at once, which pip cannot. No header, no index addresses: the lock names
-# versions and hashes alone.
+# versions and hashes alone. The image installs the same versions, and only what it runs.
 lock: $(BIN)/python ## pin the newest versions that pyproject.toml allows
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT \
 	&& $(BIN)/python -m venv "$$tools" && "$$tools/bin/pip" install --quiet --disable-pip-version-check uv \
-	&& "$$tools/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	    --all-extras --group dev pyproject.toml --no-header -o constraints.txt
+	&& compile() { "$$tools/bin/uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-header "$$@"; } \
+	&& compile --upgrade --universal --all-extras --group dev pyproject.toml -o constraints.txt \
+	&& image() { compile --python-platform linux --no-annotate -c constraints.txt "$$@"; } \
+	&& image --extra all pyproject.toml -o deploy/requirements.txt \
+	&& image --group pyproject.toml:build -o deploy/requirements-build.txt
 
 clean: ## remove the environment and what tools leave behind
 	@rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
