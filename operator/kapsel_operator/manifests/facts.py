@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Manifest = dict[str, Any]
 Component = Literal["receiver", "deliverer", "console"]
+# Outdated: a migration Job is wanted. Unknown: the database does not answer, so a Job would only fail.
+Schema = Literal["Current", "Outdated", "Newer", "Unknown"]
 
 
 class Capability(StrEnum):
@@ -60,7 +62,7 @@ class Facts:
     image: Image
     operator_namespace: str
     database: Database | None = None  # None: there is no Secret with a usable URL (yet)
-    schema_current: bool = False  # whether the database has the schema that the image needs
+    schema: Schema = "Unknown"  # of the database, as the image sees it
     sealing_key_digest: str | None = None  # None: the Secret is not there yet
     log: Log | None = None
     capabilities: frozenset[Capability] = frozenset()
@@ -72,4 +74,4 @@ class Facts:
     @property
     def deployable(self) -> bool:
         """Whether pods of the data plane could start: what they mount is there, and the schema is theirs."""
-        return self.database is not None and self.sealing_key_digest is not None and self.schema_current
+        return self.database is not None and self.sealing_key_digest is not None and self.schema == "Current"

@@ -1,0 +1,53 @@
+"""The Job that brings the schema of the database to what the image needs, before the first pod of that image starts."""
+
+from datetime import timedelta
+from typing import Final
+
+from kapsel_operator.manifests import names, pods
+from kapsel_operator.manifests.containers import DATABASE_URL, SECRETS, container, image, secrets_mount, variable
+from kapsel_operator.manifests.facts import Database, Facts, Manifest
+from kapsel_operator.manifests.metadata import metadata
+from kapsel_resources.kinds.relay import Relay
+
+RETRIES: Final = 4
+DEADLINE: Final = timedelta(minutes=30)
+# A Job that failed is tried anew when it is gone, if the schema is still old: a mended database needs nobody's help.
+KEPT: Final = timedelta(minutes=10)
+
+
+def migration_job_name(relay: Relay, facts: Facts, database: Database) -> str:
+    """Return the name of the Job for this image and this database: another of either is another Job."""
+    what = names.digest(f"{image(facts)} {database.digest}")
+    return names.object_name(relay.metadata.name, f"migrate-{what}")
+
+
+def migration_job(relay: Relay, facts: Facts, database: Database) -> Manifest:
+    """Return the Job. Its template can never be changed, so it holds nothing that changes with anything else."""
+    main = container(
+        "migrate",
+        facts,
+        env=[variable("KAPSEL_DATABASE_URL_FILE", f"{SECRETS}/{DATABASE_URL}")],
+        mounts=[secrets_mount()],
+        resources=None,
+    )
+    template = pods.template(
+        relay,
+        facts,
+        "migrate",
+        containers=[main],
+        volumes=[pods.secrets_volume(relay, database, sealing_key=False)],
+        annotations={pods.DATABASE_DIGEST: database.digest},
+        grace=timedelta(seconds=30),
+    )
+    template["spec"]["restartPolicy"] = "Never"  # each try keeps its pod, and so its log
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(relay, facts, "migrate", name=migration_job_name(relay, facts, database)),
+        "spec": {
+            "backoffLimit": RETRIES,
+            "activeDeadlineSeconds": int(DEADLINE.total_seconds()),
+            "ttlSecondsAfterFinished": int(KEPT.total_seconds()),
+            "template": template,
+        },
+    }

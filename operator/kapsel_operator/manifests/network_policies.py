@@ -1,0 +1,143 @@
+"""NetworkPolicies: each component may talk to what it needs, and to nothing else; an annotation says why.
+
+They select by pod, so the strictest rule of a cluster still adds up with them, and people may add policies of their own
+for containers of theirs. The kubelet's probes are always let through.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from kapsel_operator.manifests import names
+from kapsel_operator.manifests.containers import ATTESTOR_HEALTH, HEALTH, HTTP
+from kapsel_operator.manifests.embedded_postgres import PORT_NAME
+from kapsel_operator.manifests.facts import Facts, Manifest
+from kapsel_operator.manifests.generated_secrets import POSTGRES_PORT, postgres_name
+from kapsel_operator.manifests.metadata import metadata
+from kapsel_resources.kinds.relay import Relay
+
+WHY: Final = "kapsel.dev/why"
+# What is not the internet: private networks, carriers', link-local, loopback, documentation, multicast and the rest.
+NOT_PUBLIC_4: Final = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
+)
+NOT_PUBLIC_6: Final = ("::/8", "fc00::/7", "fe80::/10", "ff00::/8")
+# Where the API server of a cluster usually is, if its address is not public; never the metadata service.
+_PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+_CLUSTER: Final[list[Manifest]] = [{"namespaceSelector": {}}]
+
+
+def receiver_policy(relay: Relay, facts: Facts) -> Manifest:
+    """Return the policy of the receivers."""
+    why = "In: webhooks from anywhere, metrics from pods of the cluster. Out: the database, and DNS to find it."
+    rules = [_in(HTTP), _in(HEALTH, peers=_CLUSTER)]
+    return _policy(relay, facts, "receiver", why, rules, [_dns(), *_database(relay, facts)])
+
+
+def console_policy(relay: Relay, facts: Facts) -> Manifest:
+    """Return the policy of the consoles."""
+    why = (
+        "In: requests from anywhere, since those that come through the API server come from addresses nobody can name, "
+        "and each needs the token; metrics from pods of the cluster. Out: the database, and DNS to find it."
+    )
+    rules = [_in(HTTP), _in(HEALTH, peers=_CLUSTER)]
+    return _policy(relay, facts, "console", why, rules, [_dns(), *_database(relay, facts)])
+
+
+def deliverer_policy(relay: Relay, facts: Facts) -> Manifest:
+    """Return the policy of the deliverers and their attestors."""
+    why = (
+        "In: metrics from pods of the cluster. Out: destinations on the internet, and in the ranges that "
+        "spec.egress.allowedCIDRs opens (these may be Services, whose pods have other addresses, so pods of the "
+        "cluster are open with them); the database; DNS; the Kubernetes API for the attestor's fence. Which "
+        "destination may be reached, the deliverer decides address by address."
+    )
+    out = [_dns(), *_database(relay, facts), *_destinations(relay)]
+    if facts.log is not None:
+        out.append(_out(443, 6443, peers=_blocks(_PRIVATE)))
+    rules = [_in(HEALTH, peers=_CLUSTER), _in(ATTESTOR_HEALTH, peers=_CLUSTER)]
+    return _policy(relay, facts, "deliverer", why, rules, out)
+
+
+def migrate_policy(relay: Relay, facts: Facts) -> Manifest:
+    """Return the policy of the migration Job."""
+    why = "In: nothing. Out: the database, and DNS to find it."
+    return _policy(relay, facts, "migrate", why, [], [_dns(), *_database(relay, facts)])
+
+
+def postgres_policy(relay: Relay, facts: Facts) -> Manifest:
+    """Return the policy of the embedded Postgres."""
+    why = "In: the pods of this Relay, and the operator, which writes the configuration. Out: nothing."
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": facts.operator_namespace}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kapsel", "app.kubernetes.io/component": "operator"}},
+    }
+    mine = {key: value for key, value in names.selector(relay, "").items() if value}
+    rules = [_in(PORT_NAME, peers=[{"podSelector": {"matchLabels": mine}}, operator])]
+    policy = _policy(relay, facts, "postgres", why, rules, [])
+    policy["metadata"]["name"] = postgres_name(relay)
+    return policy
+
+
+def _policy(
+    relay: Relay, facts: Facts, component: str, why: str, ingress: Sequence[Manifest], egress: Sequence[Manifest]
+) -> Manifest:
+    """Return a policy that refuses what no rule allows; empty lists stay out, for the server drops them."""
+    spec: Manifest = {
+        "podSelector": {"matchLabels": names.selector(relay, component)},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    if ingress:
+        spec["ingress"] = list(ingress)
+    if egress:
+        spec["egress"] = list(egress)
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(relay, facts, component, annotations={WHY: why}),
+        "spec": spec,
+    }
+
+
+def _in(port: str, *, peers: Sequence[Manifest] = ()) -> Manifest:
+    rule: Manifest = {"ports": [{"port": port, "protocol": "TCP"}]}
+    return {**rule, "from": list(peers)} if peers else rule
+
+
+def _out(*ports: int, peers: Sequence[Manifest] = ()) -> Manifest:
+    rule: Manifest = {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+    return {**rule, "to": list(peers)} if peers else rule
+
+
+def _dns() -> Manifest:
+    return {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+
+
+def _database(relay: Relay, facts: Facts) -> list[Manifest]:
+    """Return the way to the database: to its pods if they are known, or to its port wherever it is."""
+    database = relay.spec.database
+    if database is not None and database.embedded is not None:
+        return [_out(POSTGRES_PORT, peers=[{"podSelector": {"matchLabels": names.selector(relay, "postgres")}}])]
+    if database is not None and database.cnpg_cluster_ref is not None:
+        labels = {"cnpg.io/cluster": database.cnpg_cluster_ref.name}
+        return [_out(POSTGRES_PORT, peers=[{"podSelector": {"matchLabels": labels}}])]
+    return [] if facts.database is None else [_out(facts.database.port)]
+
+
+def _destinations(relay: Relay) -> list[Manifest]:
+    internet = [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(NOT_PUBLIC_4)}},
+        {"ipBlock": {"cidr": "::/0", "except": list(NOT_PUBLIC_6)}},
+    ]
+    allowed = relay.spec.egress.allowed_cidrs
+    return [{"to": internet}, *([{"to": [*_blocks(allowed), *_CLUSTER]}] if allowed else [])]
+
+
+def _blocks(ranges: Sequence[str]) -> list[Manifest]:
+    return [{"ipBlock": {"cidr": one}} for one in ranges]

@@ -1,0 +1,59 @@
+"""Ingress and HTTPRoute: the way in for providers outside of the cluster, to the receivers alone."""
+
+from kapsel_operator.manifests import names
+from kapsel_operator.manifests.containers import HTTP
+from kapsel_operator.manifests.facts import Capability, Facts, Manifest
+from kapsel_operator.manifests.metadata import metadata
+from kapsel_operator.manifests.services import PORT
+from kapsel_resources.kinds.relay import Exposure, GatewayReference, Relay
+
+
+def route(relay: Relay, facts: Facts) -> Manifest | None:
+    """Return the Ingress or HTTPRoute; None if the Relay is exposed otherwise, or the cluster has no Gateway API."""
+    exposure = relay.spec.exposure
+    if exposure.type == "Ingress" and exposure.hostname is not None:
+        return _ingress(relay, facts, exposure, exposure.hostname)
+    if exposure.type != "HTTPRoute" or exposure.hostname is None or exposure.gateway_ref is None:
+        return None
+    if Capability.GATEWAY not in facts.capabilities:
+        return None
+    return _http_route(relay, facts, exposure.hostname, exposure.gateway_ref)
+
+
+def _ingress(relay: Relay, facts: Facts, exposure: Exposure, hostname: str) -> Manifest:
+    service = {"name": names.object_name(relay.metadata.name, "receiver"), "port": {"name": HTTP}}
+    path = {"path": "/", "pathType": "Prefix", "backend": {"service": service}}
+    spec: Manifest = {"rules": [{"host": hostname, "http": {"paths": [path]}}]}
+    if exposure.ingress_class_name is not None:
+        spec["ingressClassName"] = exposure.ingress_class_name
+    if exposure.tls_secret_ref is not None:
+        spec["tls"] = [{"hosts": [hostname], "secretName": exposure.tls_secret_ref.name}]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": metadata(relay, facts, "receiver", annotations=exposure.annotations),
+        "spec": spec,
+    }
+
+
+def _http_route(relay: Relay, facts: Facts, hostname: str, gateway: GatewayReference) -> Manifest:
+    """Return the HTTPRoute with everything that a server would fill in, so that what is applied is what is read."""
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway.name}
+    if gateway.namespace is not None:
+        parent["namespace"] = gateway.namespace
+    if gateway.section_name is not None:
+        parent["sectionName"] = gateway.section_name
+    backend = {
+        "group": "",
+        "kind": "Service",
+        "name": names.object_name(relay.metadata.name, "receiver"),
+        "port": PORT,
+        "weight": 1,
+    }
+    rule = {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": [backend]}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": metadata(relay, facts, "receiver", annotations=relay.spec.exposure.annotations),
+        "spec": {"parentRefs": [parent], "hostnames": [hostname], "rules": [rule]},
+    }
