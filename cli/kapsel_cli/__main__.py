@@ -1,11 +1,11 @@
 """The command `kapsel`: runs one command and turns what it cannot go on from into one sentence and a next step."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from kapsel_cli.errors import CliError, ManifestsError
-from kapsel_cli.parser import build
 
 FAILED = 1
 INTERRUPTED = 130  # as shells report SIGINT
@@ -13,7 +13,13 @@ INTERRUPTED = 130  # as shells report SIGINT
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = build().parse_args(argv)
+    from kapsel_cli.parser import build  # the plugin uses this module, and not that one
+
+    return guarded(build().parse_args(argv), extra="cli")
+
+
+def guarded(arguments: argparse.Namespace, *, extra: str) -> int:
+    """Run the command that was asked for, of the program that the extra `extra` installs, and return its exit code."""
     debug = getattr(arguments, "debug", False)  # argparse leaves the attribute out when the flag is not given
     try:
         return int(arguments.run(arguments))
@@ -32,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"kapsel: {_unexpected(error)}", file=sys.stderr)
+        print(f"kapsel: {_unexpected(error, extra)}", file=sys.stderr)
     return FAILED
 
 
-def _unexpected(error: Exception) -> str:
+def _unexpected(error: Exception, extra: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         # The base install is the verifier, and brings this command along.
-        return f"{error.name} is not installed. Run `pip install 'kapsel[cli]'`"
+        return f"{error.name} is not installed. Run `pip install 'kapsel[{extra}]'`"
     return f"{type(error).__name__}: {error}. Run it again with --debug to see where."
 
 

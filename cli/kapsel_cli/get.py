@@ -169,7 +169,7 @@ _FILTERS: Final[Mapping[str, tuple[str, str]]] = {
     "since": ("TIME", "not older than 15m, 1h30m, ... or since 2026-01-31T12:00:00Z"),
 }
 _HINTS: Final[Mapping[str, str]] = {
-    "endpoints": "No endpoint is declared yet. Write a WebhookEndpoint: for `kapsel up` into its directory, else kubectl apply.",
+    "endpoints": "No endpoint is declared yet. Write a WebhookEndpoint, for `kapsel up DIR` or for a cluster.",
     "events": "No webhook has been accepted yet. Send one: kapsel send NAMESPACE/NAME FILE --as github ...",
     "deliveries": "Nothing has been delivered yet. Send a webhook: kapsel send NAMESPACE/NAME FILE --as github ...",
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",

@@ -34,7 +34,7 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=_seconds,
+        type=seconds,
         const=WAIT,
         default=0.0,
         metavar="SECONDS",
@@ -48,11 +48,9 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the proof, or say why there is none yet."""
     client = connect(arguments)
-    found = _fetch(client, arguments.attempt, time.monotonic() + arguments.wait)
+    found = fetch(client, arguments.attempt, time.monotonic() + arguments.wait)
     if isinstance(found, str):
-        more = "" if arguments.wait else ", or let this command wait: --wait"
-        print(f"kapsel: there is no proof yet: {found}. Try again in a few seconds{more}.", file=sys.stderr)
-        return NOT_YET
+        return wait_in_vain(found, waited=bool(arguments.wait))
     if arguments.file is None:
         sys.stdout.buffer.write(found)
         sys.stdout.buffer.flush()
@@ -64,7 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fetch(client: Client, attempt_id: str, deadline: float) -> bytes | str:
+def wait_in_vain(missing: str, *, waited: bool) -> int:
+    """Say what a proof still waits for, and return the exit code for that."""
+    more = "" if waited else ", or let this command wait: --wait"
+    print(f"kapsel: there is no proof yet: {missing}. Try again in a few seconds{more}.", file=sys.stderr)
+    return NOT_YET
+
+
+def fetch(client: Client, attempt_id: str, deadline: float) -> bytes | str:
     """Return the proof, or what it still waits for at the deadline."""
     while True:
         wait, missing = 1.0, "the console does not answer"
@@ -90,7 +95,8 @@ def _retry_after(text: str | None) -> float:
     return float(text) if text is not None and text.isdecimal() else 1.0
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return a number of seconds as an option has it."""
     try:
         value = float(text)
     except ValueError:

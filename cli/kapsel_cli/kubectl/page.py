@@ -1,0 +1,207 @@
+"""The page that `kubectl kapsel status` shows, made of resources without IO: what is wrong first, each with what to do.
+
+What is fine takes one line for each kind, so that the page of a large installation still fits on a screen.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from kapsel_cli import output
+from kapsel_cli.kubectl.advice import NO_OPERATOR, advice
+from kapsel_cli.kubectl.view import Condition, View, moment
+
+UNSEEN: Final = timedelta(seconds=30)  # an operator that runs has looked at everything by then
+MOST: Final = 20  # troubles of one kind on the page
+# Plural, as the API server has it, and what the page calls it.
+KINDS: Final = {
+    "relays": "Relay",
+    "webhookendpoints": "WebhookEndpoint",
+    "attestationlogs": "AttestationLog",
+    "signingkeys": "SigningKey",
+    "retrypolicies": "RetryPolicy",
+    "replays": "Replay",
+}
+# Conditions that are False when something is wrong, besides Ready, in the order in which they explain each other.
+_GOOD_WHEN_TRUE: Final = (
+    "DatabaseReachable",
+    "SchemaCurrent",
+    "ReceiverAvailable",
+    "DelivererAvailable",
+    "ConsoleAvailable",
+    "Exposed",
+    "Delivering",
+    "LogConsistent",
+    "CheckpointFresh",
+)
+
+
+class Mark(StrEnum):
+    """How bad a line is."""
+
+    FINE = "✓"
+    NOTE = "·"
+    WARNING = "!"
+    BAD = "✗"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the page."""
+
+    mark: Mark | None
+    text: str
+    indent: int = 0
+
+
+def page(resources: Sequence[View], now: datetime) -> list[Line]:
+    """Return the whole page."""
+    lines: list[Line] = []
+    for kind in KINDS.values():
+        of_kind = sorted((one for one in resources if one.kind == kind), key=lambda one: one.place)
+        lines += _relays(of_kind, now) if kind == "Relay" else _others(kind, of_kind, now)
+    return lines
+
+
+def is_well(lines: Iterable[Line]) -> bool:
+    """Whether nothing on the page wants a person."""
+    return not any(line.mark in (Mark.WARNING, Mark.BAD) for line in lines)
+
+
+def troubles(resource: View, now: datetime) -> list[Line]:
+    """Return what is wrong with a resource, the cause before what follows from it."""
+    if not resource.conditions:
+        seconds = (now - resource.created).total_seconds()
+        if now - resource.created < UNSEEN:
+            return [Line(mark=Mark.NOTE, text=f"new, {output.duration(max(seconds, 0.0))} old")]
+        return [
+            Line(mark=Mark.BAD, text=f"no operator has looked at it for {output.duration(seconds)}"),
+            Line(mark=None, text=NO_OPERATOR, indent=1),
+        ]
+    return list(_troubles(resource))
+
+
+def _troubles(resource: View) -> Iterator[Line]:
+    if resource.is_true("Paused"):
+        kind, where = resource.kind.lower(), f"{resource.name} -n {resource.namespace}"
+        yield Line(mark=Mark.WARNING, text="paused: no change of it is carried out")
+        yield _step(f"kubectl annotate {kind} {where} kapsel.dev/reconcile-")
+    elif resource.observed < resource.generation:
+        yield Line(mark=Mark.NOTE, text="its newest change has not been looked at yet")
+    if resource.is_true("Stalled"):
+        yield from _said(resource, resource.conditions["Stalled"], Mark.BAD)
+    elif resource.is_true("Failed"):
+        yield from _said(resource, resource.conditions["Failed"], Mark.WARNING)
+    causes = [one for name in _GOOD_WHEN_TRUE if (one := resource.conditions.get(name)) and _is_bad(one)]
+    ready = resource.conditions.get("Ready")
+    if ready is not None and ready.status != "True" and not causes and not resource.is_true("Stalled"):
+        causes = [ready]
+    for one in causes:
+        yield from _said(resource, one, Mark.WARNING if one.type in ("Delivering", "Ready") else Mark.BAD)
+        if one.type == "Delivering":
+            yield from _destinations(resource)
+
+
+def _is_bad(condition: Condition) -> bool:
+    return condition.status == "False"
+
+
+def _said(resource: View, condition: Condition, mark: Mark) -> Iterator[Line]:
+    message = f": {condition.message}" if condition.message else ""
+    named = condition.type if condition.status == "True" else f"not {condition.type}"
+    yield Line(mark=mark, text=f"{named}: {condition.reason}{message}")
+    what = advice(resource, condition)
+    if what is not None and what not in condition.message:
+        yield _step(what)
+
+
+def _destinations(resource: View) -> Iterator[Line]:
+    for one in resource.status.get("destinations") or ():
+        if one.get("state") in ("CircuitOpen", "Disabled", "Suspended"):
+            last = f", last: {one['lastReason']}" if one.get("lastReason") else ""
+            text = f"{one.get('name')}: {one['state']}, {one.get('pending', 0)} waiting{last}"
+            yield Line(mark=None, text=text, indent=1)
+
+
+def _step(text: str) -> Line:
+    return Line(mark=None, text=f"→ {text}", indent=1)
+
+
+def _relays(relays: Sequence[View], now: datetime) -> Iterator[Line]:
+    for relay in relays:
+        found = troubles(relay, now)
+        mark = _worst(found)
+        yield Line(mark=mark, text=f"Relay {relay.place}{_at(relay)}")
+        yield from (_below(line) for line in (*_figures(relay), *found))
+
+
+def _at(relay: View) -> str:
+    url = (relay.status.get("address") or {}).get("url")
+    return f", {url}" if url else ""
+
+
+def _figures(relay: View) -> Iterator[Line]:
+    status = relay.status
+    versions = [
+        f"{word} {status[name]}"
+        for word, name in (
+            ("version", "version"),
+            ("schema", "schemaVersion"),
+            ("configuration", "configurationGeneration"),
+        )
+        if name in status
+    ]
+    if versions:
+        yield Line(mark=None, text=", ".join(versions))
+    if "endpoints" in status:
+        unwell = status.get("unhealthyEndpoints", 0)
+        text = (
+            f"{status['endpoints']} endpoints, {unwell} of them not well"
+            if unwell
+            else f"{status['endpoints']} endpoints"
+        )
+        waiting = status.get("pending", 0)
+        oldest = f", the oldest for {status['oldestPending']}" if waiting and status.get("oldestPending") else ""
+        yield Line(mark=None, text=f"{text}; {waiting} deliveries wait{oldest}")
+
+
+def _others(kind: str, resources: Sequence[View], now: datetime) -> Iterator[Line]:
+    wrong = [(one, found) for one in resources if (found := troubles(one, now))]
+    for one, found in wrong[:MOST]:
+        yield Line(mark=_worst(found), text=f"{kind} {one.place}{_more(one, now)}")
+        yield from (_below(line) for line in found)
+    if len(wrong) > MOST:
+        yield Line(mark=Mark.BAD, text=f"and {len(wrong) - MOST} more of {kind}: kubectl get {kind.lower()}")
+    fine = [one for one in resources if one not in [other for other, _ in wrong]]
+    if fine:
+        named = f"{kind} {fine[0].place}{_more(fine[0], now)}" if len(fine) == 1 else f"{len(fine)} of {kind}"
+        others = ", the others" if wrong and len(fine) > 1 else ""
+        yield Line(mark=Mark.FINE, text=f"{named}{others}: well" if kind != "Replay" else f"{named}{others}")
+
+
+def _more(resource: View, now: datetime) -> str:
+    """Return what is worth knowing of one resource on its line."""
+    status = resource.status
+    if resource.kind == "WebhookEndpoint" and status.get("pending"):
+        oldest = f", the oldest for {status['oldestPending']}" if status.get("oldestPending") else ""
+        return f" ({status['pending']} wait{oldest})"
+    if resource.kind == "AttestationLog" and (head := status.get("head")):
+        published = moment(head.get("timestamp"))
+        ago = (
+            "" if published is None else f", signed {output.duration(max((now - published).total_seconds(), 0.0))} ago"
+        )
+        return f", {status.get('origin')}: {head.get('treeSize')} leaves{ago}"
+    if resource.kind == "Replay" and "matched" in status:
+        return f": {status.get('enqueued', 0)} of {status['matched']} made anew, {status.get('delivered', 0)} delivered"
+    return ""
+
+
+def _below(line: Line) -> Line:
+    return Line(mark=line.mark, text=line.text, indent=line.indent + 1)
+
+
+def _worst(lines: Iterable[Line]) -> Mark:
+    marks = {line.mark for line in lines}
+    return next((mark for mark in (Mark.BAD, Mark.WARNING, Mark.NOTE) if mark in marks), Mark.FINE)
