@@ -13,6 +13,7 @@ from kapsel_resources.kinds.relay import Relay
 
 LONGEST: Final = 63
 MANAGED_BY: Final = "kapsel"
+MANAGER: Final = "kapsel-operator"  # the field manager of everything that the operator applies
 _SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DIGEST: Final = 8
 

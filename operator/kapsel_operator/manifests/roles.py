@@ -30,7 +30,7 @@ def attestor_role(relay: Relay, facts: Facts, log: Log) -> Manifest:
                 "apiGroups": [_GROUP],
                 "resources": ["attestationlogs/status"],
                 "resourceNames": [log.name],
-                "verbs": ["get", "patch", "update"],
+                "verbs": ["get", "patch"],
             },
         ],
     }
