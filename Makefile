@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench fmt docs lock clean
+.PHONY: help setup demo test check bench fmt crds docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-6s ", $$2; $$1=$$2=""; print}'
@@ -32,6 +32,10 @@ bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each bes
 fmt: $(INSTALLED) ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+crds: $(INSTALLED) ## write crds/ and the configuration reference from the models
+	@$(BIN)/python -m kapsel_resources.crd crds
+	@$(BIN)/python -m kapsel_resources.reference > docs/configuration.md
 
 docs: $(INSTALLED) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

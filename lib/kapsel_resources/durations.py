@@ -23,8 +23,9 @@ _MICROSECONDS: Final[dict[str, Fraction]] = {
     "m": Fraction(60_000_000),
     "h": Fraction(3_600_000_000),
 }
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_PART: Final = re.compile(r"([0-9]+(?:[.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _WHOLE: Final = re.compile(rf"(?:{_PART.pattern})+")
+FORM: Final = f"^(0|({_PART.pattern})+)$"
 _ALLOWED: Final = "a duration such as 500ms, 30s, 15m or 1h30m (units: ms, s, m, h; a day is 24h)"
 
 
@@ -70,5 +71,5 @@ def _validate(value: object) -> object:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_validate),
-    WithJsonSchema({"type": "string", "format": "duration", "maxLength": LONGEST}),
+    WithJsonSchema({"type": "string", "format": "duration", "maxLength": LONGEST, "pattern": FORM}),
 ]

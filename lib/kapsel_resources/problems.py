@@ -84,6 +84,8 @@ def _is_below(path: Path, parent: Path) -> bool:
 def _problem(resource: Identity, model: type[BaseModel], details: ErrorDetails) -> Problem:
     context = details.get("ctx", {})
     path = tuple(details["loc"])
+    if path[-1:] == ("[key]",):  # of a dict, where the path names the key already
+        path = path[:-1]
     if details["type"] == "invalid_key":
         wrong = "a field's name is not a string"
         return Problem(resource=resource, path=path[:-1], reason="InvalidManifest", wrong=wrong, allowed=_QUOTED)
@@ -104,6 +106,8 @@ def _words(details: ErrorDetails, context: dict[str, Any], path: Path, model: ty
             return "the field is missing", _description(model, path)
         case "extra_forbidden":
             return _unknown(str(path[-1]), schema.model_at(model, path[:-1]))
+        case "literal_error" if details["loc"][-1] == "[key]":
+            return f"there is no field {path[-1]} here", str(context["expected"]).replace("'", "")
         case "literal_error":
             return f"{shown} is not one of the choices", str(context["expected"]).replace("'", "")
         case "string_pattern_mismatch":

@@ -3,7 +3,6 @@
 `python -m kapsel_resources.reference > docs/configuration.md`. A test keeps file and models equal.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kapsel_resources import durations, schema
+from kapsel_resources import schema
 from kapsel_resources.kinds.model import Reference
 from kapsel_resources.manifests import KINDS
 from kapsel_resources.reasons import REASONS
@@ -59,8 +58,12 @@ def _type(field: FieldInfo) -> str:
     limits = schema.constraints(field)
     words = _name(field.annotation)
     if "ge" in limits or "gt" in limits:
-        low = f"{_value(limits['ge'])} to" if "ge" in limits else f"more than {_value(limits['gt'])}, up to"
-        words += f", {low} {_value(limits['le'])}"
+        low = (
+            f"{schema.written(limits['ge'])} to"
+            if "ge" in limits
+            else f"more than {schema.written(limits['gt'])}, up to"
+        )
+        words += f", {low} {schema.written(limits['le'])}"
     elif _is_list(field.annotation):
         words += f", up to {limits['max_length']}"
     return words
@@ -103,13 +106,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     value = field.get_default(call_default_factory=True, validated_data={})
-    return "" if value is None or isinstance(value, BaseModel) else f"`{_value(value)}`"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, timedelta):
-        return durations.text(value)
-    return json.dumps(value) if not isinstance(value, str) or not value else value
+    return "" if value is None or isinstance(value, BaseModel) else f"`{schema.written(value)}`"
 
 
 if __name__ == "__main__":

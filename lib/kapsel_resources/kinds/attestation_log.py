@@ -7,6 +7,7 @@ from pydantic import Field
 
 from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.model import ORIGIN, Model, Reference, Resource
+from kapsel_resources.rules import unchanged
 from kapsel_store import rows
 
 _LOG: Final = rows.LogRow(namespace="", name="", origin="", key_name="")
@@ -88,6 +89,19 @@ class AttestationLogSpec(Model):
 
 class AttestationLog(Resource):
     """The log that proves deliveries. A Relay has one; without a manifest it has one with all defaults."""
+
+    RULES = (
+        unchanged(
+            "origin",
+            once="fence",
+            message="signed heads name the origin, and another origin is another log: apply another AttestationLog",
+        ),
+        unchanged(
+            "relayRef",
+            once="fence",
+            message="signed heads commit to what the Relay holds: apply another AttestationLog for another Relay",
+        ),
+    )
 
     api_version: Literal["kapsel.dev/v1alpha1"]
     kind: Literal["AttestationLog"]

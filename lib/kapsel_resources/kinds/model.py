@@ -1,12 +1,14 @@
 """What all kinds share: the base model, metadata, references to other resources, and how a rule is broken in words."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, ClassVar, Final, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
+
+from kapsel_resources.rules import Rule
 
 GROUP_VERSION: Final = "kapsel.dev/v1alpha1"
 LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -42,15 +44,6 @@ def broken(wrong: str, allowed: str, *path: str | int) -> NoReturn:
     raise PydanticCustomError("kapsel", "{wrong}", {"wrong": wrong, "allowed": allowed, "path": path})
 
 
-def exactly_one(model: "Model", what: str) -> None:
-    """Refuse a union that has not exactly one member."""
-    names = [_alias(type(model), name) for name in type(model).model_fields if getattr(model, name) is not None]
-    if len(names) != 1:
-        found = f"{what} has {len(names)} members ({', '.join(names)})" if names else f"{what} has no member"
-        choices = ", ".join(_alias(type(model), name) for name in type(model).model_fields)
-        broken(found, f"exactly one of: {choices}")
-
-
 def unique(values: Iterable[Hashable], what: str, *path: str | int) -> None:
     """Refuse a list in which two items go by one name."""
     seen: set[Hashable] = set()
@@ -58,10 +51,6 @@ def unique(values: Iterable[Hashable], what: str, *path: str | int) -> None:
         if value in seen:
             broken(f"{value} is there twice", f"each {what} once", *path, index)
         seen.add(value)
-
-
-def _alias(model: type[BaseModel], name: str) -> str:
-    return model.model_fields[name].alias or name
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,6 +68,9 @@ class Identity:
 class Model(BaseModel):
     """Base of every part of a manifest: frozen, camelCase, nothing unknown, nothing converted silently."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = ()  # what the validators say, in the words of the API server
+    KEY: ClassVar[str | None] = None  # the field that tells the items of a list of these apart
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -88,10 +80,47 @@ class Model(BaseModel):
         hide_input_in_errors=True,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: object) -> object:
+        """Read a field without a value as one that is not there, as the API server does."""
+        if not isinstance(value, Mapping):
+            return value
+        return {key: inner for key, inner in value.items() if inner is not None or key not in cls.aliases()}
+
+    @classmethod
+    def aliases(cls) -> list[str]:
+        """Return the fields by their names in a manifest."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+class Union(Model):
+    """Base of an object of which exactly one member is set, and whose name says which kind it is."""
+
+    WHAT: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _one_member(self) -> Self:
+        members = [field.alias for name, field in type(self).model_fields.items() if getattr(self, name) is not None]
+        names = [name for name in members if name]
+        if len(names) != 1:
+            found = (
+                f"{self.WHAT} has {len(names)} members ({', '.join(names)})" if names else f"{self.WHAT} has no member"
+            )
+            broken(found, f"exactly one of: {', '.join(self.aliases())}")
+        return self
+
 
 LabelKey = Annotated[str, Field(max_length=317)]
 Labels = dict[LabelKey, Annotated[str, Field(max_length=63)]]
 Annotations = dict[LabelKey, Annotated[str, Field(max_length=262_144)]]
+
+
+class Members:
+    """What the members of a dict are for, whose keys are known but whose values stay plain."""
+
+    def __init__(self, **descriptions: str) -> None:
+        self.descriptions = descriptions
 
 
 class Metadata(Model):

@@ -18,12 +18,14 @@ from kapsel_resources.kinds.model import (
     Model,
     Reference,
     Resource,
+    Union,
     broken,
-    exactly_one,
 )
 from kapsel_resources.kinds.workload import Attestor, Quantity, Workload
+from kapsel_resources.rules import Rule
 from kapsel_store import rows
 
+_TYPE: Final = "(has(self.type) ? self.type : 'ClusterIP')"
 RETENTION: Final = rows.EndpointRow(
     id=UUID(int=0), namespace="", name="", verification=rows.Verification(scheme="none")
 ).retention
@@ -39,8 +41,10 @@ def _cidr(text: str) -> str:
         broken(f"{text!r} has no prefix length", f"{network} for this address alone")
     if text.partition("/")[0] != str(network.network_address):
         broken(f"{text!r} is not the start of its range", str(network))
+    if network.version == 6 and network.network_address.ipv4_mapped is not None:
+        broken(f"{text!r} is a range of IPv4 addresses in the clothes of IPv6", "the range as IPv4 writes it")
     if text != str(network):
-        broken(f"{text!r} has no prefix length in plain digits", str(network))
+        broken(f"{text!r} is not how its range is written", str(network))
     return text
 
 
@@ -56,6 +60,20 @@ class DatabaseSecret(Model):
 class EmbeddedDatabase(Model):
     """A Postgres of kapsel's own: one pod, one volume, no standby and no backup. For trying kapsel out."""
 
+    RULES = (
+        Rule(
+            "(has(self.size) ? string(self.size) : '10Gi') == (has(oldSelf.size) ? string(oldSelf.size) : '10Gi')",
+            "the volume was made with its size and keeps it",
+            "size",
+        ),
+        Rule(
+            "has(self.storageClassName) == has(oldSelf.storageClassName)"
+            " && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+            "the volume was made with its StorageClass and keeps it",
+            "storageClassName",
+        ),
+    )
+
     size: Quantity = Field(default="10Gi", description="How large the volume is, such as 10Gi.")
     storage_class_name: str | None = Field(
         default=None,
@@ -65,8 +83,10 @@ class EmbeddedDatabase(Model):
     )
 
 
-class Database(Model):
+class Database(Union):
     """Postgres 16 or newer: exactly one member. Only a cluster reads this; `kapsel up` brings its own."""
+
+    WHAT = "database"
 
     secret_ref: DatabaseSecret | None = Field(
         default=None, description="A database that others run: the Secret with its URL."
@@ -78,11 +98,6 @@ class Database(Model):
         default=None,
         description="A single Postgres that the operator runs, for trying kapsel out and not for production.",
     )
-
-    @model_validator(mode="after")
-    def _one_member(self) -> "Database":
-        exactly_one(self, "database")
-        return self
 
 
 class GatewayReference(Model):
@@ -99,6 +114,32 @@ class GatewayReference(Model):
 
 class Exposure(Model):
     """How providers outside reach the receivers. Only a cluster reads this."""
+
+    RULES = (
+        Rule(
+            f"has(self.hostname) || !({_TYPE} in ['Ingress', 'HTTPRoute'])",
+            "the type is Ingress or HTTPRoute, and there is no hostname",
+            "hostname",
+        ),
+        Rule(
+            f"has(self.gatewayRef) || {_TYPE} != 'HTTPRoute'",
+            "the type is HTTPRoute, and there is no gatewayRef",
+            "gatewayRef",
+        ),
+        Rule(
+            f"!has(self.gatewayRef) || {_TYPE} == 'HTTPRoute'",
+            "gatewayRef has no meaning for any type but HTTPRoute",
+            "gatewayRef",
+        ),
+        *(
+            Rule(
+                f"!has(self.{name}) || {_TYPE} == 'Ingress'",
+                f"{name} has no meaning for any type but Ingress",
+                name,
+            )
+            for name in ("ingressClassName", "tlsSecretRef")
+        ),
+    )
 
     type: Literal["ClusterIP", "LoadBalancer", "Ingress", "HTTPRoute"] = Field(
         default="ClusterIP", description="ClusterIP: within the cluster alone. The others: from outside, in their way."
@@ -150,6 +191,19 @@ class Selector(Model):
 class AllowedNamespaces(Model):
     """Which namespaces may use the Relay, in the shape of the Gateway API."""
 
+    RULES = (
+        Rule(
+            "has(self.selector) || !has(self.from) || self.from != 'Selector'",
+            "from is Selector, and there is no selector",
+            "selector",
+        ),
+        Rule(
+            "!has(self.selector) || (has(self.from) && self.from == 'Selector')",
+            "selector has no meaning unless from is Selector",
+            "selector",
+        ),
+    )
+
     from_: Literal["Same", "All", "Selector"] = Field(
         default="Same",
         alias="from",
@@ -166,10 +220,19 @@ class AllowedNamespaces(Model):
         return self
 
 
+CIDR = Annotated[
+    str,
+    AfterValidator(_cidr),
+    Field(max_length=64),
+    Rule("isCIDR(self)", "not a range of addresses such as 10.20.0.0/16, 192.0.2.7/32 or fd00::/8"),
+    Rule("!isCIDR(self) || string(cidr(self).masked()) == self", "not the start of its range, written in full"),
+]
+
+
 class Egress(Model):
     """What deliverers may reach. Private, link-local and metadata addresses are refused unless allowed here."""
 
-    allowed_cidrs: tuple[Annotated[str, AfterValidator(_cidr), Field(max_length=64)], ...] = Field(
+    allowed_cidrs: tuple[CIDR, ...] = Field(
         default=(),
         strict=False,
         alias="allowedCIDRs",
@@ -234,6 +297,19 @@ class RelaySpec(Model):
 
 class Relay(Resource):
     """One data plane: receivers, deliverers, attestor, console and their database."""
+
+    RULES = (
+        *(
+            Rule(
+                f"!(has(oldSelf.status) && has(oldSelf.status.schemaVersion) && has(oldSelf.spec)"
+                f" && has(oldSelf.spec.database) && has(oldSelf.spec.database.{member}))"
+                f" || (has(self.spec) && has(self.spec.database) && has(self.spec.database.{member}))",
+                "a Relay stays with the kind of database that holds its data: apply another Relay",
+                "spec.database",
+            )
+            for member in Database.aliases()
+        ),
+    )
 
     api_version: Literal["kapsel.dev/v1alpha1"]
     kind: Literal["Relay"]

@@ -1,15 +1,21 @@
 """Replay: a one-shot job, like a Job: deliver a selection of events again."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from kapsel_resources.kinds.model import LABEL, Model, Reference, Resource, broken, unique
+from kapsel_resources.rules import Rule
 from kapsel_resources.times import Time
+
+_RATE: Final = 50
+_DONE_ONCE: Final = "a Replay is carried out once, as it was applied: apply another one"
 
 
 class Selection(Model):
     """Which deliveries: those of events that came in within [from, to) and that ended so."""
+
+    RULES = (Rule("self.from < self.to", "from is not before to", "from"),)
 
     from_: Time = Field(alias="from", description="The first instant that is in.")
     to: Time = Field(description="The first instant that is out.")
@@ -28,6 +34,22 @@ class Selection(Model):
 class ReplaySpec(Model):
     """What to deliver again. Every delivery of the selection gets a new one; the old one stays as it is."""
 
+    RULES = (
+        *(Rule(f"self.{name} == oldSelf.{name}", _DONE_ONCE, name) for name in ("endpointRef", "selection")),
+        Rule(
+            "has(self.destinations) == has(oldSelf.destinations)"
+            " && (!has(self.destinations) || self.destinations == oldSelf.destinations)",
+            _DONE_ONCE,
+            "destinations",
+        ),
+        Rule(
+            f"(has(self.rate) ? self.rate : {_RATE}) == (has(oldSelf.rate) ? oldSelf.rate : {_RATE})",
+            _DONE_ONCE,
+            "rate",
+        ),
+        Rule("(has(self.dryRun) && self.dryRun) == (has(oldSelf.dryRun) && oldSelf.dryRun)", _DONE_ONCE, "dryRun"),
+    )
+
     endpoint_ref: Reference = Field(description="The WebhookEndpoint whose events are meant.")
     destinations: tuple[Annotated[str, Field(max_length=63, pattern=LABEL)], ...] | None = Field(
         default=None,
@@ -38,7 +60,7 @@ class ReplaySpec(Model):
     )
     selection: Selection = Field(description="Which deliveries.")
     rate: int = Field(
-        default=50,
+        default=_RATE,
         ge=1,
         le=100_000,
         description="How many deliveries a second are made anew, so that a replay leaves room for what comes in.",

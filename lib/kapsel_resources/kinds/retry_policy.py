@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration, text
 from kapsel_resources.kinds.model import STATUS_CODES, Model, Resource, broken
+from kapsel_resources.rules import Rule
 from kapsel_store import rows
 
 # The effective defaults are those of the rows: this kind only says how to write others.
@@ -21,6 +22,33 @@ StatusCodes = Annotated[str, Field(pattern=STATUS_CODES, max_length=3)]
 
 class Backoff(Model):
     """The waits between tries."""
+
+    RULES = (
+        Rule(
+            "has(self.schedule) || !has(self.type) || self.type != 'Schedule'",
+            "the type is Schedule, and there is no schedule",
+            "schedule",
+        ),
+        Rule(
+            "!has(self.schedule) || (has(self.type) && self.type == 'Schedule')",
+            "schedule has no meaning for the type Exponential",
+            "schedule",
+        ),
+        *(
+            Rule(
+                f"!has(self.{name}) || !has(self.type) || self.type != 'Schedule'",
+                f"{name} has no meaning for the type Schedule",
+                name,
+            )
+            for name in ("initial", "factor", "max")
+        ),
+        Rule(
+            f"(has(self.initial) ? self.initial : duration('{text(_POLICY.backoff.initial)}'))"
+            f" <= (has(self.max) ? self.max : duration('{text(_POLICY.backoff.max)}'))",
+            "initial is longer than max",
+            "initial",
+        ),
+    )
 
     type: Literal["Exponential", "Schedule"] = Field(
         default=_POLICY.backoff.type,

@@ -7,10 +7,13 @@ from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration, text
 from kapsel_resources.kinds.model import Model, Resource, SecretReference, broken
+from kapsel_resources.rules import Rule
 
 
 class Rotation(Model):
     """How often a generated key is replaced, and for how long the old and the new one are both live."""
+
+    RULES = (Rule("self.overlap < self.period", "overlap is not shorter than period", "overlap"),)
 
     period: Duration = Field(
         ge=timedelta(hours=1), le=timedelta(hours=87_600), description="How long a version is the newest live one."
@@ -37,6 +40,25 @@ class Rotation(Model):
 
 class SigningKeySpec(Model):
     """Either kapsel makes the key and rotates it, or a Secret holds it and whoever writes the Secret rotates it."""
+
+    RULES = (
+        Rule(
+            "has(self.secretRef) || self.source != 'Secret'",
+            "the source is Secret, and there is no secretRef",
+            "secretRef",
+        ),
+        Rule("!has(self.secretRef) || self.source != 'Generate'", "a generated key has no secretRef", "secretRef"),
+        Rule(
+            "!has(self.rotation) || self.source != 'Secret'",
+            "kapsel cannot rotate a key that a Secret holds",
+            "rotation",
+        ),
+        Rule(
+            "self.algorithm == oldSelf.algorithm",
+            "a key of another algorithm is another key: apply another SigningKey",
+            "algorithm",
+        ),
+    )
 
     algorithm: Literal["HMAC-SHA256", "HMAC-SHA512", "Ed25519"] = Field(
         description=(

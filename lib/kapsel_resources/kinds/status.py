@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field
 
 from kapsel_resources.kinds.model import LABEL, REASON, Model
+from kapsel_resources.rules import Rule
 from kapsel_resources.times import Time
 
 _INT64: Final = 2**63 - 1
@@ -33,6 +34,8 @@ class Part(Model):
 
 class Condition(Part):
     """A fact about a resource that is true, false or unknown, and why."""
+
+    KEY = "type"
 
     type: str = Field(min_length=1, max_length=64, pattern=REASON, description="Which fact, such as Ready.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
@@ -91,6 +94,8 @@ class RelayStatus(Status):
 class DestinationStatus(Part):
     """How a destination is doing."""
 
+    KEY = "name"
+
     name: str = Field(max_length=63, pattern=LABEL, description="Name of the destination.")
     id: Text | None = Field(default=None, description="Its id, as the console and the proofs have it.")
     state: Literal["Delivering", "CircuitOpen", "Disabled", "Suspended", "Idle"] = Field(
@@ -138,6 +143,8 @@ class RetryPolicyStatus(Status):
 class KeyVersion(Part):
     """One version of a key."""
 
+    KEY = "version"
+
     version: int = Field(ge=1, le=_INT64, description="Its number; a higher one is newer.")
     state: Literal["Next", "Live", "Retiring"] = Field(
         description=(
@@ -181,6 +188,15 @@ class Head(Part):
 
 class Fence(Part):
     """The last head that the attestor was going to sign: it never signs what does not follow from this."""
+
+    RULES = (
+        Rule(
+            "self.origin != oldSelf.origin || self.treeSize > oldSelf.treeSize"
+            " || (self.treeSize == oldSelf.treeSize && self.rootHash == oldSelf.rootHash)",
+            "within an origin the tree only grows",
+            "treeSize",
+        ),
+    )
 
     origin: Annotated[str, Field(max_length=200)] = Field(description="The origin of the log.")
     tree_size: Count = Field(description="The size of the tree.")

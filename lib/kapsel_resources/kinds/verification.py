@@ -6,14 +6,15 @@ from typing import Final, cast
 from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import HEADER, PRINTABLE, Model, Reference, SecretReference, broken, exactly_one
+from kapsel_resources.kinds.model import HEADER, PRINTABLE, Model, Reference, SecretReference, Union, broken
+from kapsel_resources.rules import Rule
 from kapsel_store import rows
 
 _ROW: Final = rows.Verification(scheme="none")
 _TOLERANCE_MIN: Final = timedelta(seconds=1)
 _TOLERANCE_MAX: Final = timedelta(hours=24)
 # The schemes whose provider gives each event an id: Provider idempotency needs one.
-_NAMES_EVENTS: Final = frozenset({"github", "stripe", "shopify", "slack", "standardWebhooks"})
+NAMES_EVENTS: Final = ("github", "stripe", "shopify", "slack", "standardWebhooks")
 
 
 class Signed(Model):
@@ -56,6 +57,14 @@ class StandardWebhooks(Model):
 
 class Hmac(Model):
     """Any other caller that sends an HMAC of the body in a header."""
+
+    RULES = (
+        Rule(
+            "!has(self.tolerance) || has(self.timestampHeader)",
+            "tolerance has no meaning without timestampHeader",
+            "tolerance",
+        ),
+    )
 
     signing_key_ref: Reference = Field(
         description="The SigningKey: HMAC-SHA512 for algorithm sha512, HMAC-SHA256 for all others."
@@ -117,8 +126,10 @@ class Unverified(Model):
     """No proof at all: whoever knows the URL may send. Then let the id be the only path."""
 
 
-class Verification(Model):
+class Verification(Union):
     """Exactly one member: the scheme."""
+
+    WHAT = "verification"
 
     github: Signed | None = Field(default=None, description="GitHub: X-Hub-Signature-256.")
     stripe: SignedWithTime | None = Field(default=None, description="Stripe: Stripe-Signature, with its time.")
@@ -135,11 +146,6 @@ class Verification(Model):
     bearer: Bearer | None = Field(default=None, description="A bearer token.")
     none: Unverified | None = Field(default=None, description="No proof: `none: {}`.")
 
-    @model_validator(mode="after")
-    def _one_scheme(self) -> "Verification":
-        exactly_one(self, "verification")
-        return self
-
     @property
     def scheme(self) -> rows.Scheme:
         """The name of the only member."""
@@ -155,4 +161,4 @@ class Verification(Model):
     @property
     def names_events(self) -> bool:
         """Whether the provider gives each event an id."""
-        return self.scheme in _NAMES_EVENTS
+        return self.scheme in NAMES_EVENTS

@@ -20,7 +20,8 @@ from kapsel_resources.kinds.model import (
     broken,
     unique,
 )
-from kapsel_resources.kinds.verification import Verification
+from kapsel_resources.kinds.verification import NAMES_EVENTS, Verification
+from kapsel_resources.rules import Rule, matches, unchanged
 from kapsel_store import rows
 
 # The effective defaults are those of the rows: this kind only says how to write others.
@@ -42,11 +43,26 @@ def _header(name: str) -> str:
     return name
 
 
+_NOT_RESERVED: Final = Rule(
+    f"!(self.lowerAscii() in {sorted(rows.RESERVED_HEADERS)}) && "
+    + " && ".join(f"!self.lowerAscii().startsWith('{prefix}')" for prefix in rows.RESERVED_HEADER_PREFIXES),
+    "the header is set by kapsel itself",
+)
+_URL_FORMS: Final = tuple(matches(form, f"{wrong}; allowed: {urls.ALLOWED}") for form, wrong in urls.FORMS)
 HeaderName = Annotated[str, Field(pattern=HEADER, max_length=128)]
 
 
 class Idempotency(Model):
     """How duplicates are recognised: the second gets the answer of the first and is not delivered again."""
+
+    RULES = (
+        Rule("has(self.header) || self.source != 'Header'", "the source is Header, and no header is named", "header"),
+        Rule(
+            "!has(self.header) || self.source == 'Header'",
+            "header has no meaning for any source but Header",
+            "header",
+        ),
+    )
 
     source: Literal["Header", "Content", "Provider"] = Field(
         description=(
@@ -89,7 +105,9 @@ class RateLimit(Model):
 class Header(Model):
     """A header that is sent with every delivery. Not for secrets: it is stored and shown in the clear."""
 
-    name: Annotated[str, AfterValidator(_header)] = Field(
+    KEY = "name"
+
+    name: Annotated[str, AfterValidator(_header), _NOT_RESERVED] = Field(
         pattern=HEADER, max_length=128, description="Name of the header."
     )
     value: str = Field(
@@ -102,8 +120,18 @@ class Header(Model):
 class Destination(Model):
     """Where each webhook of the endpoint goes."""
 
+    KEY = "name"
+    RULES = (
+        Rule(
+            "!has(self.headers) || self.headers.all(one, self.headers.exists_one(other,"
+            " other.name.lowerAscii() == one.name.lowerAscii()))",
+            "each header once, in whatever case",
+            "headers",
+        ),
+    )
+
     name: str = Field(max_length=63, pattern=LABEL, description="Name of the destination, unique in the endpoint.")
-    url: Annotated[str, AfterValidator(_url)] = Field(
+    url: Annotated[str, AfterValidator(_url), *_URL_FORMS] = Field(
         min_length=1,
         max_length=urls.LONGEST,
         description=(
@@ -146,6 +174,15 @@ class Destination(Model):
 
 class WebhookEndpointSpec(Model):
     """Who may send, what counts as the same, how much is too much, and where it goes."""
+
+    RULES = (
+        Rule(
+            "!has(self.idempotency) || self.idempotency.source != 'Provider' || "
+            + " || ".join(f"has(self.verification.{scheme})" for scheme in NAMES_EVENTS),
+            "webhooks verified in this way carry no provider's id",
+            "idempotency.source",
+        ),
+    )
 
     relay_ref: RelayReference | None = Field(default=None, description=RELAY_REF_DESCRIPTION)
     verification: Verification = Field(
@@ -213,6 +250,14 @@ class WebhookEndpointSpec(Model):
 
 class WebhookEndpoint(Resource):
     """A URL that takes webhooks, and the destinations that each of them is delivered to."""
+
+    RULES = (
+        unchanged(
+            "relayRef",
+            once="id",
+            message="the Relay holds the deliveries of the endpoint: apply another endpoint for another Relay",
+        ),
+    )
 
     api_version: Literal["kapsel.dev/v1alpha1"]
     kind: Literal["WebhookEndpoint"]

@@ -3,11 +3,14 @@
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import QUANTITY, LabelKey, Model, broken
+from kapsel_resources.kinds.model import QUANTITY, LabelKey, Members, Model, broken
+from kapsel_resources.rules import Rule
 
+_MIN_REPLICAS: Final = 2
+_LONGEST: Final = 32  # characters of a quantity
 _RESOURCES_DESCRIPTION: Final = (
     "What a container asks for and may use at most, as everywhere in Kubernetes. Only a cluster reads this."
 )
@@ -18,20 +21,60 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Quantity = Annotated[str, BeforeValidator(_text), Field(max_length=32, pattern=QUANTITY)]
-ResourceRequirements = dict[Literal["limits", "requests"], Annotated[dict[LabelKey, Quantity], Field(max_length=16)]]
+Quantity = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(max_length=_LONGEST, pattern=QUANTITY),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
+            "maxLength": _LONGEST,
+            "pattern": QUANTITY,
+        }
+    ),
+]
+ResourceRequirements = Annotated[
+    dict[Literal["limits", "requests"], Annotated[dict[LabelKey, Quantity], Field(max_length=16)]],
+    Members(
+        limits="How much of each resource a container may use at most, such as memory: 256Mi.",
+        requests="How much of each resource is set aside for a container, such as cpu: 100m.",
+    ),
+]
 # Whatever a PodTemplateSpec of any version of Kubernetes may hold: the API server judges it when the pods are made.
-PodTemplate = dict[Literal["metadata", "spec"], Annotated[dict[str, JsonValue], Field(max_length=64)]]
+PodTemplate = Annotated[
+    dict[Literal["metadata", "spec"], Annotated[dict[str, JsonValue], Field(max_length=64)]],
+    Members(metadata="Labels and annotations of the pods.", spec="What a PodSpec may hold."),
+]
 
 
 class Autoscaling(Model):
     """How many replicas there may be, and what decides."""
 
+    RULES = (
+        Rule(
+            f"(has(self.minReplicas) ? self.minReplicas : {_MIN_REPLICAS}) <= self.maxReplicas",
+            "minReplicas is more than maxReplicas",
+            "minReplicas",
+        ),
+        Rule(
+            "!has(self.targetAge) || (has(self.type) && self.type == 'KEDA')",
+            "targetAge has no meaning for any type but KEDA",
+            "targetAge",
+        ),
+        Rule(
+            "!has(self.targetCPUUtilization) || !has(self.type) || self.type == 'HPA'",
+            "targetCPUUtilization has no meaning for any type but HPA",
+            "targetCPUUtilization",
+        ),
+    )
+
     type: Literal["HPA", "KEDA"] = Field(
         default="HPA",
         description="HPA: by CPU. KEDA: by the age of the oldest pending delivery; KEDA must be installed.",
     )
-    min_replicas: int = Field(default=2, ge=1, le=1000, description="Never fewer.")
+    min_replicas: int = Field(default=_MIN_REPLICAS, ge=1, le=1000, description="Never fewer.")
     max_replicas: int = Field(ge=1, le=1000, description="Never more.")
     target_cpu_utilization: int = Field(
         default=70,
@@ -61,16 +104,21 @@ class Autoscaling(Model):
 class Workload(Model):
     """How many pods, and what they look like. Only a cluster reads this."""
 
+    RULES = (
+        Rule(
+            "!(has(self.replicas) && has(self.autoscaling))", "replicas and autoscaling exclude each other", "replicas"
+        ),
+    )
+
     replicas: int | None = Field(
         default=None, ge=0, le=1000, description="A fixed number. Default: 2, or what autoscaling decides."
     )
     autoscaling: Autoscaling | None = Field(
         default=None, description="A number that follows the load, instead of replicas."
     )
-    resources: ResourceRequirements | None = Field(default=None, max_length=2, description=_RESOURCES_DESCRIPTION)
+    resources: ResourceRequirements | None = Field(default=None, description=_RESOURCES_DESCRIPTION)
     pod_template: PodTemplate | None = Field(
         default=None,
-        max_length=2,
         description=(
             "What to add to the pods, in the shape of a PodTemplateSpec: labels and annotations, nodeSelector, "
             "tolerations, volumes, more containers. Lists with names are merged by name; a container without an image "
@@ -88,4 +136,4 @@ class Workload(Model):
 class Attestor(Model):
     """The container that keeps the log. Only a cluster reads this."""
 
-    resources: ResourceRequirements | None = Field(default=None, max_length=2, description=_RESOURCES_DESCRIPTION)
+    resources: ResourceRequirements | None = Field(default=None, description=_RESOURCES_DESCRIPTION)
