@@ -1,11 +1,14 @@
 """The other side of the demonstration: a service that fails twice for each delivery before it takes it.
 
-Called by `demo`. It listens where examples/quickstart sends to.
+Called by `demo`, and run as a process by `kapsel run destination`. It listens where examples/quickstart sends to.
 """
 
+import argparse
+import signal
+import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -53,3 +56,27 @@ def _handler(tries: Counter[tuple[str, str]]) -> type[BaseHTTPRequestHandler]:
             """Say nothing: the demonstration shows every try itself."""
 
     return Handler
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="kapsel run destination", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--host", default=HOST, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=PORT, help="port to listen on (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    try:
+        server = ThreadingHTTPServer((arguments.host, arguments.port), _handler(Counter()))
+    except (OSError, OverflowError) as error:
+        sys.stderr.write(f"kapsel-destination: cannot listen on {arguments.host}:{arguments.port}: {error}\n")
+        return 1
+    # The first process of a container dies of no signal that it does not handle.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

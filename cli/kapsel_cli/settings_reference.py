@@ -9,19 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from pydantic import BaseModel
+
 from kapsel_attestor.settings import AttestorSettings
+from kapsel_cli.migration import MigrateSettings
+from kapsel_cli.postgres_server import PostgresSettings
 from kapsel_console.settings import ConsoleSettings
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_operator.settings import OperatorSettings
 from kapsel_receiver.settings import ReceiverSettings
 from kapsel_runtime.settings import DataPlaneSettings, ProcessSettings, reference
 
-COMPONENTS: Final[Mapping[str, type[ProcessSettings]]] = {
+COMPONENTS: Final[Mapping[str, type[BaseModel]]] = {
     "receiver": ReceiverSettings,
     "deliverer": DelivererSettings,
     "attestor": AttestorSettings,
     "console": ConsoleSettings,
     "operator": OperatorSettings,
+    "migrate": MigrateSettings,
+    "postgres": PostgresSettings,
 }
 
 _TEMPLATE: Final = Path(__file__).with_name("settings_reference.md")

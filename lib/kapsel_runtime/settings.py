@@ -87,23 +87,30 @@ class ProcessSettings(BaseModel):
     )
 
 
-class DataPlaneSettings(ProcessSettings):
-    """What can be set of every process that works on the database of one Relay."""
+class DatabaseSettings(BaseModel):
+    """Which database."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         description="URL of the Postgres database, with user and password: postgresql://user:password@host:5432/name. "
         "Required: a guessed database could be somebody else's.",
     )
+    database_schema: str = Field(
+        default="kapsel",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="Schema of the database that holds all tables. Default kapsel: apart from what else is in there.",
+    )
+
+
+class DataPlaneSettings(DatabaseSettings, ProcessSettings):
+    """What can be set of every process that works on the database of one Relay."""
+
     database_role: str | None = Field(
         default=None,
         min_length=1,
         description="Role that this process takes after it has connected, so that one login serves all components and "
         "each still has only its own rights. Default: none, the rights of the user in the URL.",
-    )
-    database_schema: str = Field(
-        default="kapsel",
-        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
-        description="Schema of the database that holds all tables. Default kapsel: apart from what else is in there.",
     )
     sealing_key_file: Path = Field(
         description="File of the keys that seal secrets in the database, in hex, one a line; the first seals, all "
