@@ -58,8 +58,7 @@ async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | 
     )
     try:
         if connection.get_server_version().major < OLDEST_SERVER:
-            found = connection.get_server_version().major
-            raise SchemaError(f"kapsel needs Postgres {OLDEST_SERVER} or newer; this server is version {found}")
+            raise SchemaError(_too_old(connection))
         async with connection.transaction():
             await connection.execute(statement("migrate.lock"), schema)
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_identifier(schema)}")
@@ -75,6 +74,22 @@ async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | 
         return Migrated(applied=tuple(migration.name for migration in missing), roles=roles)
     finally:
         await connection.close()
+
+
+async def missing(connection: Connection) -> tuple[Migration, ...]:
+    """Return the migrations that a schema lacks, without applying any; raise SchemaError as `migrate` does."""
+    if connection.get_server_version().major < OLDEST_SERVER:
+        raise SchemaError(_too_old(connection))
+    try:
+        applied = await connection.fetch(statement("migrate.applied"))
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        applied = []  # nothing of kapsel has ever been here
+    return _missing(applied, known())
+
+
+async def has_roles(connection: Connection) -> bool:
+    """Return whether each component has a role of its own on this server."""
+    return bool(await connection.fetchval(statement("migrate.roles_exist")))
 
 
 def _missing(applied: list[asyncpg.Record], migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
@@ -105,6 +120,11 @@ async def _grant(connection: Connection, schema: str) -> bool:
     text = (files("kapsel_store") / "sql" / "roles.sql").read_text(encoding="utf-8")
     await connection.execute(text.replace(":schema", _identifier(schema)))
     return True
+
+
+def _too_old(connection: Connection) -> str:
+    found = connection.get_server_version().major
+    return f"kapsel needs Postgres {OLDEST_SERVER} or newer; this server is version {found}"
 
 
 def _identifier(name: str) -> str:

@@ -51,7 +51,6 @@ DECLARED: Final = (
 NAMESPACE: Final = Api("v1", "Namespace", "namespaces", namespaced=False)
 # Objects of a Relay that every cluster knows: watched by their label.
 OWNED: Final = (
-    Api("v1", "ConfigMap", "configmaps"),
     Api("v1", "Service", "services"),
     Api("v1", "ServiceAccount", "serviceaccounts"),
     Api("apps/v1", "Deployment", "deployments"),
@@ -68,7 +67,6 @@ OWNED: Final = (
 OPTIONAL: Final = (
     Api("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
     Api("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
-    Api("keda.sh/v1alpha1", "TriggerAuthentication", "triggerauthentications"),
 )
 SECRET: Final = Api("v1", "Secret", "secrets")
 GATEWAY: Final = Api("gateway.networking.k8s.io/v1", "Gateway", "gateways")

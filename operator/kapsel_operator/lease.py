@@ -1,8 +1,8 @@
 """One of several operators works: the one that holds the Lease. The others stand by.
 
-A holder renews every 2 s, and gives up after 10 s without success; others may take the Lease when it has not changed for
-15 s. So two never work at once, as long as no clock runs half as fast again as another; times of other machines are not
-compared. Whoever has lost the Lease ends its process, which is the only way to be sure that nothing of it goes on.
+A holder renews every 2 s, and gives up after 10 s without success; others may take the Lease when it has not changed
+for 15 s. So two never work at once, as long as no clock runs half as fast again as another; times of other machines are
+not compared. Whoever has lost the Lease ends its process: nothing of it can go on then.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class Lease:
                         raise LeaseLostError(f"the Lease is held by {self.holder}")
                 renewed = self._now()
             except (ApiError, TimeoutError) as error:
-                logger.warning("the Lease could not be renewed: %s", error or "timed out")
+                logger.warning("the Lease could not be renewed: %s", str(error) or "no answer in time")
                 if self._now() - renewed >= RENEW_DEADLINE:
                     self.held = False
                     raise LeaseLostError(f"the Lease was not renewed for {RENEW_DEADLINE:g} s") from error

@@ -65,7 +65,7 @@ RULES: Final = (
     ),
     Rule(
         group="",
-        resources=("configmaps", "serviceaccounts", "services"),
+        resources=("serviceaccounts", "services"),
         verbs=_OWNED,
         reason="what a Relay's pods need; objects labelled app.kubernetes.io/managed-by=kapsel are watched, so that "
         "what somebody changes or deletes comes back",
@@ -103,7 +103,7 @@ RULES: Final = (
     ),
     Rule(
         group="keda.sh",
-        resources=("scaledobjects", "triggerauthentications"),
+        resources=("scaledobjects",),
         verbs=("create", "delete", "get", "patch"),
         reason="autoscaling of type KEDA, where KEDA is installed",
     ),
