@@ -23,7 +23,7 @@
   verbs: [create, delete, get, patch]
 # What a Relay's pods need; objects labelled app.kubernetes.io/managed-by=kapsel are watched, so that what somebody changes or deletes comes back.
 - apiGroups: [""]
-  resources: [configmaps, serviceaccounts, services]
+  resources: [serviceaccounts, services]
   verbs: [create, delete, get, list, patch, watch]
 # Receivers, deliverers, console and embedded database; their status says whether a Relay is Ready.
 - apiGroups: [apps]
@@ -51,7 +51,7 @@
   verbs: [create, delete, get, list, patch, watch]
 # Autoscaling of type KEDA, where KEDA is installed.
 - apiGroups: [keda.sh]
-  resources: [scaledobjects, triggerauthentications]
+  resources: [scaledobjects]
   verbs: [create, delete, get, patch]
 # Exposure of type HTTPRoute, where the Gateway API is installed.
 - apiGroups: [gateway.networking.k8s.io]
