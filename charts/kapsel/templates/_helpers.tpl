@@ -37,8 +37,9 @@
 {{- printf "%s:%s" .Values.image.repository (include "kapsel.tag" .) -}}
 {{- end -}}
 
+{{/* The name does not follow nameOverride: by it, the policy of an embedded Postgres knows the operator. */}}
 {{- define "kapsel.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "kapsel.name" . }}
+app.kubernetes.io/name: kapsel
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
@@ -46,7 +47,7 @@ app.kubernetes.io/component: operator
 {{/* Labels of every object; the component is the operator unless a template says otherwise. */}}
 {{- define "kapsel.labels" -}}
 {{- $own := dict
-  "app.kubernetes.io/name" (include "kapsel.name" .)
+  "app.kubernetes.io/name" "kapsel"
   "app.kubernetes.io/instance" .Release.Name
   "app.kubernetes.io/component" "operator"
   "app.kubernetes.io/part-of" "kapsel"
@@ -69,13 +70,6 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- define "kapsel.imagePullSecrets" -}}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- end -}}
-
 {{/* The namespace in which the smoke test works: where its Relay is, or where it may make one. */}}
 {{- define "kapsel.smokeNamespace" -}}
 {{- if .Values.smoke.relay -}}
@@ -87,6 +81,7 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
+{{/* Short enough for the longest suffix of a Relay's objects, -console-token. */}}
 {{- define "kapsel.smokeName" -}}
-{{- printf "%s-smoke" (include "kapsel.fullname" .) -}}
+{{- printf "%s-smoke" (include "kapsel.fullname" . | trunc 40 | trimSuffix "-") -}}
 {{- end -}}

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         keys, whose = (
             (pinned, "yours")
             if pinned
-            else _of_log(origin_of(proof), cluster.items(resources("attestationlogs", relay.namespace)))
+            else key_of_log(origin_of(proof), cluster.items(resources("attestationlogs", relay.namespace)))
         )
         said = judge(proof, keys)
     except VerificationError as error:
@@ -101,7 +101,7 @@ def origin_of(proof: bytes) -> str:
     return parse(proof).checkpoint.partition("\n")[0]
 
 
-def _of_log(origin: str, logs: Sequence["Object"]) -> tuple[list["TrustedKey"], str]:
+def key_of_log(origin: str, logs: Sequence["Object"]) -> tuple[list["TrustedKey"], str]:
     """Return the key that the status of the log's AttestationLog names, and whose word that is."""
     from kapsel_verifier.keys import parse_key
 
