@@ -68,13 +68,17 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def of_validation(resource: Identity, model: type[BaseModel], error: ValidationError) -> list[Problem]:
     """Return a problem for each error of pydantic, in the order of the fields."""
     errors = error.errors(include_url=False)
-    # A list whose items were refused is counted without them: its length is then no problem of its own.
-    counted = [
-        one
-        for one in errors
-        if one["type"] == "too_short" and any(_is_below(other["loc"], one["loc"]) for other in errors)
-    ]
-    return [_problem(resource, model, one) for one in errors if one not in counted]
+    # A list whose items were refused is counted without them, and under a key that must not be there nothing is right:
+    # neither is a problem of its own.
+    idle = [one for one in errors if any(_follows(one, other) for other in errors)]
+    return [_problem(resource, model, one) for one in errors if one not in idle]
+
+
+def _follows(one: ErrorDetails, other: ErrorDetails) -> bool:
+    path, cause = one["loc"], other["loc"]
+    if one["type"] == "too_short":
+        return _is_below(cause, path)
+    return cause[-1:] == ("[key]",) and path != cause and path[: len(cause) - 1] == cause[:-1]
 
 
 def _is_below(path: Path, parent: Path) -> bool:

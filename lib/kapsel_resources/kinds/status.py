@@ -12,10 +12,10 @@ from kapsel_resources.kinds.model import LABEL, REASON, Model
 from kapsel_resources.rules import Rule
 from kapsel_resources.times import Time
 
-_INT64: Final = 2**63 - 1
+_LARGEST: Final = 2**53 - 1  # beyond this not every reader of JSON keeps a number as it is
 _URL: Final = 2048
 _HASH: Final = 88  # 32 bytes as hex or as base64, with room for a longer hash
-Count = Annotated[int, Field(ge=0, le=_INT64)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Text = Annotated[str, Field(max_length=64)]
 Hash = Annotated[str, Field(max_length=_HASH)]
 Name = Annotated[str, Field(max_length=253)]
@@ -145,7 +145,7 @@ class KeyVersion(Part):
 
     KEY = "version"
 
-    version: int = Field(ge=1, le=_INT64, description="Its number; a higher one is newer.")
+    version: int = Field(ge=1, le=_LARGEST, description="Its number; a higher one is newer.")
     state: Literal["Next", "Live", "Retiring"] = Field(
         description=(
             "Next: published, and not used yet. Live: signs and verifies. Retiring: does both, until notAfter, beside "

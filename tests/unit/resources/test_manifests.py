@@ -11,17 +11,6 @@ ACCEPTED = yaml.safe_load((HERE / "accepted.yaml").read_text())
 REJECTED = yaml.safe_load((HERE / "rejected.yaml").read_text())
 
 
-def _manifest(case: dict) -> object:
-    if "manifest" in case:
-        return case["manifest"]
-    return {
-        "apiVersion": "kapsel.dev/v1alpha1",
-        "kind": case["kind"],
-        "metadata": {"name": "a", "namespace": "shop"},
-        "spec": case["spec"],
-    }
-
-
 @pytest.mark.parametrize("document", ACCEPTED, ids=[f"{number}-{one['kind']}" for number, one in enumerate(ACCEPTED)])
 def test_a_good_manifest_is_read_as_the_resource_it_names(document):
     resource = parse(document)
@@ -32,7 +21,7 @@ def test_a_good_manifest_is_read_as_the_resource_it_names(document):
 
 @pytest.mark.parametrize("case", REJECTED, ids=[one["why"] for one in REJECTED])
 def test_a_mistake_is_told_with_its_field_and_what_is_allowed(case):
-    problems = parse(_manifest(case))
+    problems = parse(case["manifest"])
 
     assert isinstance(problems, list)
     assert [str(problem) for problem in problems] == case["problems"]
