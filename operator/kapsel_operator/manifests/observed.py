@@ -31,8 +31,12 @@ def workload(relay: Relay, component: Component, deployment: Manifest | None) ->
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     available = status.get("availableReplicas", 0)
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
-        state = "True" if available else "Unknown"
-        return Seen(state, "RollingOut", f"the rollout of the {component} has just begun", settled=False)
+        return Seen(
+            "True" if available else "Unknown",
+            "RollingOut",
+            f"the rollout of the {component} has just begun",
+            settled=False,
+        )
     counted = f"{available} of {wanted} pods are available"
     look = f"look at `{_kubectl(relay, component)}`"
     settled = _is_settled(status, wanted)
