@@ -14,7 +14,7 @@ from typing import Final
 from kapsel_cli import manifests
 from kapsel_cli.manifests import Manifests
 from kapsel_resources.plan import plan
-from kapsel_store import configuration
+from kapsel_store import configuration, replays
 from kapsel_store.database import Connection
 from kapsel_store.rows import Configuration
 from kapsel_store.sealing import SealingKeys
@@ -54,6 +54,14 @@ class Desired:
             complete=read.complete and not vanished,
         )
         generation = await configuration.apply(connection, self.sealing, planned.configuration, actor=self.actor)
+        # A crash here leaves new replays undeclared until the next round, which finds them still missing.
+        await replays.apply(
+            connection,
+            planned.replays.rows,
+            kept=planned.replays.kept,
+            complete=planned.replays.complete,
+            actor=self.actor,
+        )
         after = replace(planned.configuration, generation=generation)
         return Applied(
             configuration=after,

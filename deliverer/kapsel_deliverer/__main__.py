@@ -8,6 +8,7 @@ from kapsel_deliverer.addresses import SystemResolver
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.recorder import WRITERS
+from kapsel_deliverer.replayer import Replayer
 from kapsel_deliverer.rescuer import Rescuer
 from kapsel_deliverer.sender import Sender, trusted
 from kapsel_deliverer.settings import DelivererSettings
@@ -62,6 +63,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
                 heartbeat.run(stopping),
                 checkpoints.run(stopping),
                 rescuer.run(stopping),
+                Replayer(pool, metrics).run(stopping),
                 _share_limits(worker, heartbeat, stopping),
             ):
                 tasks.create_task(work)

@@ -72,6 +72,10 @@ class DelivererMetrics:
         self.dead_tuples = Gauge("delivery_queue_dead_tuples", "Dead rows in the queue's table", registry=registry)
         self.rescued = Counter("delivery_rescued_total", "Leases that ran out", registry=registry)
         self.expired = Counter("delivery_expired_total", "Deliveries that ended by their age", registry=registry)
+        self.replayed = Counter(
+            "replay_deliveries_enqueued_total", "New deliveries that Replays made", registry=registry
+        )
+        self.replays_running = Gauge("replays_running", "Replays that have anything to do", registry=registry)
         self.errors = Counter(
             "deliverer_errors_total", "Failures of our own, by where they were caught", ("where",), registry=registry
         )

@@ -17,13 +17,13 @@ from kapsel_resources.endpoints import EndpointRows, Surroundings, plan_endpoint
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, form
 from kapsel_resources.kinds.model import Identity
-from kapsel_resources.kinds.replay import Replay
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_resources.logs import plan_log
 from kapsel_resources.manifests import Resource
 from kapsel_resources.problems import Problem
 from kapsel_resources.relays import Chosen, allows, carries, choose
+from kapsel_resources.replays import Replays, plan_replays
 from kapsel_resources.statuses import Status, concerned, statuses
 from kapsel_store.rows import Configuration, DestinationRow, LogRow
 
@@ -37,6 +37,7 @@ class Plan:
     configuration: Configuration
     problems: tuple[Problem, ...]
     statuses: tuple[Status, ...]
+    replays: Replays = Replays()
 
 
 def plan(
@@ -67,7 +68,8 @@ def plan(
     problems += more
     wanted = _wanted_keys(chosen, inventory, keys, endpoints, log)
     problems += _key_problems(chosen, inventory, keys)
-    problems += [_never_runs(replay) for replay in inventory.all(Replay)]
+    replays, more = plan_replays(chosen, inventory, endpoints)
+    problems += more
     configuration = Configuration(
         relay=chosen.row(),
         endpoints=tuple(rows.endpoint for rows in endpoints),
@@ -76,8 +78,9 @@ def plan(
         log=log,
     )
     problems = [*inventory.problems, *problems]
-    told = statuses(configuration, inventory, problems, concerned(chosen, inventory))
-    return Plan(configuration=configuration, problems=tuple(problems), statuses=told)
+    fine = [*concerned(chosen, inventory), *(Identity("Replay", row.namespace, row.name) for row in replays.rows)]
+    told = statuses(configuration, inventory, problems, fine)
+    return Plan(configuration=configuration, problems=tuple(problems), statuses=told, replays=replays)
 
 
 def _plan_endpoints(
@@ -169,13 +172,3 @@ def _key_problems(chosen: Chosen, inventory: Inventory, keys: Keys) -> list[Prob
             )
             problems[problem] = None
     return list(problems)
-
-
-def _never_runs(replay: Replay) -> Problem:
-    return Problem(
-        resource=replay.identity,
-        path=("kind",),
-        reason="NotSupported",
-        wrong="nothing carries out a Replay yet",
-        allowed="`kapsel retry ID`, for one delivery at a time",
-    )

@@ -9,7 +9,6 @@ from kapsel_resources.keys import signing_key_of
 from kapsel_resources.kinds.attestation_log import AttestationLog
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.relay import Relay
-from kapsel_resources.kinds.replay import Replay
 from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
@@ -33,13 +32,13 @@ class Status:
 
 
 def concerned(chosen: Chosen, inventory: Inventory) -> Iterator[Identity]:
-    """Yield the resources that this Relay speaks for; others belong to another one."""
+    """Yield the resources that this Relay speaks for, the Replays that it plans aside; others belong to another one."""
     yield from (one.identity for one in inventory.all(Relay) if one.identity == chosen.identity)
     for endpoint in inventory.all(WebhookEndpoint):
         if carries(chosen, inventory, endpoint.identity, endpoint.spec.relay_ref) is True:
             yield endpoint.identity
     yield from (log.identity for log in inventory.all(AttestationLog) if belongs(chosen, inventory, log) is True)
-    others = (*inventory.all(SigningKey), *inventory.all(RetryPolicy), *inventory.all(Replay))
+    others = (*inventory.all(SigningKey), *inventory.all(RetryPolicy))
     yield from (one.identity for one in others if allows(chosen, inventory, one.identity.namespace))
 
 

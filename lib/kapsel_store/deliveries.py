@@ -4,6 +4,7 @@ Every change of state is one statement that names the state it starts from, and 
 holds its lease. Times of the queue are the database's: processes need not agree on a clock.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,8 @@ from kapsel_store.rows import Claimed, Policy, Result
 from kapsel_store.states import FINAL, State
 
 _POLICY = TypeAdapter(Policy)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +66,20 @@ class NotRetried:
 async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timedelta) -> tuple[UUID, list[Claimed]]:
     """Lease due deliveries, at most `wanted[destination]` of each; return the lease id and what was claimed.
 
-    Losing a claim in a crash only ends the lease early, so the connection may have synchronous_commit off.
+    Those whose event is gone with its retention end here instead. Losing a claim in a crash only ends the lease early,
+    so the connection may have synchronous_commit off.
     """
     lease_id = uuid4()
     rows = await connection.fetch(
         statement("deliveries.claim"), list(wanted.keys()), list(wanted.values()), lease_id, lease
     )
-    return lease_id, [Claimed(**row) for row in rows]
+    claimed = [Claimed(**row) for row in rows if row["body"] is not None]
+    if len(claimed) < len(rows):
+        gone = [row["id"] for row in rows if row["body"] is None]
+        # A crash before this commit leaves them leased; they are rescued, claimed again, and end then.
+        await connection.execute(statement("deliveries.end_gone"), gone, lease_id)
+        logger.warning("%d deliveries ended: the retention of their events is over", len(gone))
+    return lease_id, claimed
 
 
 async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]:

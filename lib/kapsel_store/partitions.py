@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from kapsel_store import replays
 from kapsel_store.database import Connection
 from kapsel_store.ids import first_at
 from kapsel_store.queries import statement
@@ -49,6 +50,7 @@ async def maintain(connection: Connection, now: datetime) -> Maintained:
         if status != "DELETE 0":
             logger.warning("%s attempts were dropped that no log had taken", status.rpartition(" ")[2])
     await connection.execute(statement("processes.forget"))
+    await replays.forget(connection, now - longest - _DAY, FORGET_BATCH)
     forgotten = 0
     while True:
         status = await connection.execute(statement("partitions.forget_keys"), FORGET_BATCH)

@@ -190,6 +190,26 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRow:
+    """One Replay as it was declared: which deliveries get a new one, and how fast.
+
+    It is no part of the Configuration: no process has to load it, and what it has done outlives its manifest.
+    """
+
+    id: UUID  # follows from namespace, name and selection: the same again is the same run, another one is another
+    namespace: str
+    name: str
+    endpoint_id: UUID
+    destinations: tuple[UUID, ...] | None  # None: to all of the endpoint
+    received_from: datetime  # the first instant that is in
+    received_to: datetime  # the first instant that is out
+    states: tuple[State, ...]  # final ones
+    dry_run: bool = False
+    rate: int = 50  # new deliveries a second
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
     """One delivery to be made of a new event."""
 

@@ -461,3 +461,19 @@ async def test_finding_an_event_by_its_id_touches_one_partition(queue: Queue) ->
     await partitions.maintain(queue.connection, now)
     plan = await queue.connection.fetch(f"EXPLAIN SELECT body FROM events WHERE id = '{ids.first_at(now)}'")
     assert sum("Scan" in line[0] for line in plan) == 1
+
+
+async def test_a_delivery_whose_event_is_gone_ends_at_the_claim_without_an_attempt(queue: Queue) -> None:
+    gone, erased, there = await queue.put(3)
+    await queue.connection.execute("DELETE FROM events WHERE id = $1", gone.id)
+    await queue.connection.execute("UPDATE events SET body = NULL WHERE id = $1", erased.id)
+
+    _, claimed = await queue.claim()
+
+    assert [row.event_id for row in claimed] == [there.id]
+    for event in (gone, erased):
+        row = await deliveries.get(queue.connection, event.deliveries[0].id)
+        assert row is not None
+        assert (row.state, row.attempts, row.last_reason) == (State.EXHAUSTED, 0, "event_gone")
+    assert await queue.connection.fetchval("SELECT count(*) FROM attempts") == 0
+    assert await queue.connection.fetchval("SELECT count(*) FROM unsequenced") == 0

@@ -105,6 +105,7 @@ REFUSED = {
         "INSERT INTO keys (id) VALUES (gen_random_uuid())",
         "SELECT * FROM leaves",
         "SELECT * FROM audit",
+        "SELECT * FROM replays",
     ],
     "deliverer": [
         "UPDATE events SET body = NULL",
@@ -117,6 +118,12 @@ REFUSED = {
         "UPDATE logs SET tree_size = 0",
         "UPDATE destinations SET name = 'x'",
         "SELECT * FROM idempotency",
+        "INSERT INTO replays (id) VALUES (gen_random_uuid())",
+        "UPDATE replays SET suspend = false",
+        "UPDATE replays SET endpoint_id = gen_random_uuid()",
+        "DELETE FROM replays",
+        "UPDATE replayed SET delivery_id = gen_random_uuid()",
+        "DELETE FROM replayed",
     ],
     "attestor": [
         "SELECT * FROM events",
@@ -129,6 +136,7 @@ REFUSED = {
         "DELETE FROM heads",
         "DELETE FROM tiles",
         "UPDATE keys SET version = 2",
+        "SELECT * FROM replays",
     ],
     "console": [
         "UPDATE events SET body = NULL",
@@ -138,6 +146,8 @@ REFUSED = {
         "UPDATE logs SET tree_size = 0",
         "UPDATE endpoints SET namespace = 'x'",
         "DELETE FROM audit",
+        "UPDATE replays SET suspend = false",
+        "SELECT * FROM replayed",
     ],
 }
 

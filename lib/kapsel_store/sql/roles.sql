@@ -41,6 +41,14 @@ GRANT SELECT (id) ON attempts TO kapsel_deliverer;
 GRANT INSERT ON unsequenced TO kapsel_deliverer;
 GRANT SELECT, INSERT, UPDATE ON circuits TO kapsel_deliverer;
 GRANT SELECT ON logs, heads TO kapsel_deliverer;
+-- It carries out replays, and declares none: what one is stays as it was declared.
+GRANT SELECT ON replays TO kapsel_deliverer;
+GRANT UPDATE (
+    next_at, started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
+    delivered, failed, walked_event, walked_delivery, settled_to
+) ON replays TO kapsel_deliverer;
+GRANT SELECT, INSERT ON replayed TO kapsel_deliverer;
+GRANT UPDATE (outcome) ON replayed TO kapsel_deliverer;
 
 -- attestor: reads attempts, writes the log; sees no event.
 GRANT SELECT ON attempts TO kapsel_attestor;
@@ -49,6 +57,6 @@ GRANT SELECT, INSERT, UPDATE ON logs, tiles, chains TO kapsel_attestor;
 GRANT SELECT, INSERT ON leaves, heads TO kapsel_attestor;
 
 -- console: reads everything, retries by making new deliveries, cancels pending ones, resumes destinations.
-GRANT SELECT ON events, deliveries, deliveries_live, attempts, circuits, processes, unsequenced, logs, leaves, tiles, heads, chains, audit TO kapsel_console;
+GRANT SELECT ON events, deliveries, deliveries_live, attempts, circuits, processes, unsequenced, logs, leaves, tiles, heads, chains, audit, replays TO kapsel_console;
 GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;

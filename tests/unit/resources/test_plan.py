@@ -472,19 +472,6 @@ def test_a_resource_that_is_declared_twice_counts_once(run, endpoint):
     assert _said(planned) == [("DeclaredTwice", "metadata.name")]
 
 
-def test_a_replay_is_not_passed_over_in_silence(run, resource, endpoint):
-    replay = resource(
-        "Replay",
-        "r",
-        {
-            "endpointRef": {"name": "orders"},
-            "selection": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"},
-        },
-    )
-
-    assert _said(run(endpoint(), replay)) == [("NotSupported", "kind")]
-
-
 # Relays
 
 

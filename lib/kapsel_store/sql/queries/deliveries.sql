@@ -18,7 +18,14 @@ WITH claimed AS (
 )
 SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, c.created_at, c.expires_at,
        e.received_at, e.content_type, e.headers, e.body, e.body_hash, e.salt, e.correlation_id
-FROM claimed c JOIN events e ON e.id = c.event_id
+FROM claimed c LEFT JOIN events e ON e.id = c.event_id
+
+-- name: end_gone
+-- Claimed, and its event is gone with its retention: there is nothing to try, and never will be.
+UPDATE deliveries
+SET state = 'exhausted', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
+    last_reason = 'event_gone'
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = $2
 
 -- name: record
 -- Every try that was made is recorded, also when its lease was lost meanwhile; only who still holds the lease moves the

@@ -1,0 +1,121 @@
+"""Replays into rows: each finds its endpoint and destinations, and gets the id that makes it one run and no other.
+
+A Replay belongs to the Relay that carries its endpoint. What cannot be planned keeps the row that it had.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from kapsel_resources.endpoints import EndpointRows
+from kapsel_resources.inventory import Inventory
+from kapsel_resources.kinds.model import Identity
+from kapsel_resources.kinds.replay import Replay
+from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
+from kapsel_resources.problems import Path, Problem, choices
+from kapsel_resources.reasons import Reason
+from kapsel_resources.relays import Chosen, carries
+from kapsel_store.rows import ReplayRow
+from kapsel_store.states import State
+
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replays:
+    """The replays to declare, as kapsel_store.replays.apply takes them."""
+
+    rows: tuple[ReplayRow, ...] = ()
+    kept: frozenset[tuple[str, str]] = frozenset()  # namespace and name of those that stay as they are
+    complete: bool = False  # whether all others are gone
+
+
+def plan_replays(
+    chosen: Chosen, inventory: Inventory, endpoints: Sequence[EndpointRows]
+) -> tuple[Replays, list[Problem]]:
+    """Return the replays of a Relay, and what is wrong with those that cannot be planned."""
+    planned = {(rows.endpoint.namespace, rows.endpoint.name): rows for rows in endpoints}
+    rows: list[ReplayRow] = []
+    kept = {(one.namespace, one.name) for one in inventory.unreadable(Replay)}
+    problems: list[Problem] = []
+    for replay in inventory.all(Replay):
+        namespace, name = replay.metadata.namespace, replay.metadata.name
+        found = planned.get((namespace, replay.spec.endpoint_ref.name))
+        row = _missing(chosen, inventory, replay) if found is None else _row(replay, found)
+        if isinstance(row, ReplayRow):
+            rows.append(row)
+        elif row is not None:
+            problems.append(row)
+            kept.add((namespace, name))
+    return Replays(rows=tuple(rows), kept=frozenset(kept), complete=inventory.complete), problems
+
+
+def _row(replay: Replay, endpoint: EndpointRows) -> ReplayRow | Problem:
+    spec = replay.spec
+    ids = {row.name: row.id for row in endpoint.destinations}
+    for index, name in enumerate(spec.destinations or ()):
+        if name not in ids:
+            wrong = f"WebhookEndpoint {spec.endpoint_ref.name} has no destination {name}"
+            path = ("spec", "destinations", index)
+            return _refused(replay, path, "DestinationNotFound", wrong, choices(name, list(ids)))
+    first = _within(spec.selection.from_)
+    return ReplayRow(
+        id=_id(replay),
+        namespace=replay.metadata.namespace,
+        name=replay.metadata.name,
+        endpoint_id=endpoint.endpoint.id,
+        destinations=None if spec.destinations is None else tuple(ids[name] for name in spec.destinations),
+        received_from=first,
+        received_to=max(_within(spec.selection.to), first + timedelta(milliseconds=1)),
+        states=tuple(State(state) for state in spec.selection.states),
+        dry_run=spec.dry_run,
+        rate=spec.rate,
+        suspend=spec.suspend,
+    )
+
+
+def _within(moment: datetime) -> datetime:
+    """Return the nearest moment at which an event can come in: ids, and the database's times, end somewhere."""
+    return min(max(moment, EARLIEST), LATEST)
+
+
+def _id(replay: Replay) -> UUID:
+    """Return what makes this run itself: what it selects, and not how fast. The same again is never run again."""
+    spec = replay.spec
+    content: Mapping[str, object] = {
+        "namespace": replay.metadata.namespace,
+        "name": replay.metadata.name,
+        "endpoint": spec.endpoint_ref.name,
+        "destinations": None if spec.destinations is None else sorted(spec.destinations),
+        "from": spec.selection.from_.isoformat(),
+        "to": spec.selection.to.isoformat(),
+        "states": sorted(spec.selection.states),
+        "dryRun": spec.dry_run,
+    }
+    return UUID(bytes=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()[:16])
+
+
+def _missing(chosen: Chosen, inventory: Inventory, replay: Replay) -> Problem | None:
+    """Return why there is no endpoint to replay; None if it belongs to another Relay."""
+    namespace, name = replay.metadata.namespace, replay.spec.endpoint_ref.name
+    path = ("spec", "endpointRef")
+    identity = Identity("WebhookEndpoint", namespace, name)
+    endpoint = inventory.find(WebhookEndpoint, namespace, name)
+    if endpoint is None and not inventory.may_exist(identity):
+        if carries(chosen, inventory, replay.identity, None) is False:
+            return None
+        known = choices(name, inventory.names(WebhookEndpoint, namespace)) or "a WebhookEndpoint of that name"
+        return _refused(replay, path, "EndpointNotFound", f"there is no WebhookEndpoint {namespace}/{name}", known)
+    if endpoint is not None and carries(chosen, inventory, identity, endpoint.spec.relay_ref) is False:
+        return None
+    wrong = f"the WebhookEndpoint {namespace}/{name} has a problem of its own"
+    return _refused(replay, path, "EndpointNotReady", wrong, "a WebhookEndpoint without problems")
+
+
+def _refused(replay: Replay, path: Path, reason: Reason, wrong: str, allowed: str) -> Problem:
+    return Problem(resource=replay.identity, path=path, reason=reason, wrong=wrong, allowed=allowed)

@@ -1,0 +1,166 @@
+"""Replays as they are declared and as they are told of: the plan applies them, the operator and the console list them.
+
+How one is carried out is in `replay_runs`. A replay that was carried out is never carried out again, also when its
+manifest goes and comes back: what it selected would be sent twice.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+
+from kapsel_store import audit
+from kapsel_store.database import Connection
+from kapsel_store.queries import statement
+from kapsel_store.rows import ReplayRow
+from kapsel_store.states import State
+
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Phase(StrEnum):
+    """Where a replay is."""
+
+    WAITING = "waiting"
+    COUNTING = "counting"
+    ENQUEUING = "enqueuing"
+    DELIVERING = "delivering"  # every new delivery was made, and some have not ended
+    COMPLETE = "complete"
+    SUSPENDED = "suspended"
+    REMOVED = "removed"  # its manifest was taken away before it was complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayProgress:
+    """One replay and how far it is."""
+
+    id: UUID
+    namespace: str
+    name: str
+    endpoint: str  # the name of the WebhookEndpoint, in the same namespace
+    received_from: datetime
+    received_to: datetime
+    states: tuple[State, ...]
+    dry_run: bool
+    rate: int
+    suspend: bool
+    declared_at: datetime
+    removed_at: datetime | None
+    started_at: datetime | None
+    counted_at: datetime | None  # from then on `matched` is final
+    enqueued_at: datetime | None  # from then on `enqueued` and what was skipped are final
+    completed_at: datetime | None
+    matched: int  # deliveries that the selection meant when the replay began
+    enqueued: int  # new deliveries that were made
+    skipped_events: int  # matched, and the event's retention was over
+    skipped_destinations: int  # matched, and the destination was removed
+    delivered: int  # new deliveries that ended well
+    failed: int  # new deliveries that were given up or cancelled
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is."""
+        if self.completed_at is not None:
+            return Phase.COMPLETE
+        if self.removed_at is not None:
+            return Phase.REMOVED
+        if self.enqueued_at is not None:
+            return Phase.DELIVERING
+        if self.suspend:
+            return Phase.SUSPENDED
+        if self.counted_at is not None:
+            return Phase.ENQUEUING
+        return Phase.WAITING if self.started_at is None else Phase.COUNTING
+
+    @property
+    def message(self) -> str:
+        """One sentence for a person."""
+        if self.started_at is None:
+            return "it has not begun yet"
+        matched = f"{self.matched} matched" + ("" if self.counted_at else " so far")
+        if self.dry_run:
+            return f"{matched}; a dry run delivers nothing"
+        said = [matched, f"{self.enqueued} enqueued", f"{self.delivered} delivered"]
+        if self.failed:
+            said.append(f"{self.failed} failed")
+        if self.skipped_events:
+            said.append(f"{self.skipped_events} skipped because the retention of their event is over")
+        if self.skipped_destinations:
+            said.append(f"{self.skipped_destinations} skipped because their destination was removed")
+        return ", ".join(said)
+
+
+async def apply(
+    connection: Connection,
+    rows: Sequence[ReplayRow],
+    *,
+    kept: Collection[tuple[str, str]] = (),
+    complete: bool = True,
+    actor: str,
+) -> None:
+    """Make `rows` the declared replays, in one transaction; no change, no write.
+
+    Those of the names in `kept` stay as they are, and unless `complete` all others that `rows` has no newer form of.
+    """
+    named = {(row.namespace, row.name) for row in rows}
+    meant = set(kept) - named if complete else named
+    async with connection.transaction():
+        await connection.execute(statement("configuration.lock"))
+        removed = await connection.fetch(
+            statement("replays.remove"),
+            [row.id for row in rows],
+            [namespace for namespace, _ in meant],
+            [name for _, name in meant],
+            not complete,
+        )
+        written = [name for row in rows if (name := await _put(connection, row)) is not None]
+        if removed or written:
+            detail = {"written": written, "removed": [row["name"] for row in removed]}
+            await audit.write(connection, actor=actor, action="replays.apply", subject="replays", detail=detail)
+    # A crash before the commit leaves all as it was; after it, deliverers find what is new by polling.
+
+
+async def _put(connection: Connection, row: ReplayRow) -> str | None:
+    written: str | None = await connection.fetchval(
+        statement("replays.put"),
+        row.id,
+        row.namespace,
+        row.name,
+        row.endpoint_id,
+        row.destinations,
+        row.received_from,
+        row.received_to,
+        row.states,
+        row.dry_run,
+        row.rate,
+        row.suspend,
+    )
+    return written
+
+
+async def progress(connection: Connection) -> list[ReplayProgress]:
+    """Return the replays that are declared now, by name."""
+    return [_progress(row) for row in await connection.fetch(statement("replays.progress"))]
+
+
+async def page(
+    connection: Connection, *, limit: int, after: tuple[str, str, datetime] = ("", "", BEFORE_ALL)
+) -> list[ReplayProgress]:
+    """Return all replays that are remembered, by name and age, those that follow `after`."""
+    return [_progress(row) for row in await connection.fetch(statement("replays.page"), *after, limit)]
+
+
+async def forget(connection: Connection, before: datetime, batch: int) -> None:
+    """Forget replays that were removed before then, and what is not needed of those that are complete."""
+    await connection.execute(statement("replays.forget"), before)
+    while await connection.execute(statement("replays.forget_made"), batch) == f"DELETE {batch}":
+        pass
+
+
+def _progress(row: asyncpg.Record) -> ReplayProgress:
+    fields = dict(row)
+    states = tuple(State(state) for state in fields.pop("states"))
+    return ReplayProgress(states=states, endpoint=fields.pop("endpoint") or "", **fields)

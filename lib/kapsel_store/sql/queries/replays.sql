@@ -1,0 +1,140 @@
+-- name: remove
+-- What is declared no longer stops where it is. With $4 only these names are meant, without it all but these.
+UPDATE replays SET removed_at = now()
+WHERE removed_at IS NULL AND id <> ALL ($1::uuid[])
+  AND $4 = EXISTS (
+      SELECT FROM unnest($2::text[], $3::text[]) AS n (namespace, name)
+      WHERE n.namespace = replays.namespace AND n.name = replays.name
+  )
+RETURNING namespace || '/' || name AS name
+
+-- name: put
+-- Known ones keep what they have done. Their pace may change, and one that comes back goes on where it was.
+INSERT INTO replays (id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (id) DO UPDATE SET rate = excluded.rate, suspend = excluded.suspend, removed_at = NULL, next_at = now()
+WHERE (replays.rate, replays.suspend) IS DISTINCT FROM (excluded.rate, excluded.suspend)
+   OR replays.removed_at IS NOT NULL
+RETURNING namespace || '/' || name AS name
+
+-- name: progress
+SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
+       r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.delivered, r.failed
+FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
+WHERE r.removed_at IS NULL ORDER BY r.namespace, r.name
+
+-- name: page
+SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
+       r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.delivered, r.failed
+FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
+WHERE (r.namespace, r.name, r.declared_at) > ($1, $2, $3) ORDER BY r.namespace, r.name, r.declared_at LIMIT $4
+
+-- name: running
+SELECT count(*) FROM replays
+WHERE completed_at IS NULL AND removed_at IS NULL AND (NOT suspend OR enqueued > delivered + failed)
+
+-- name: take
+-- One that is due, and that nobody else works on at this moment. The lock ends with the transaction, however that ends.
+SELECT id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
+       started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
+       delivered, failed, walked_event, walked_delivery, settled_to, now() AS now
+FROM replays
+WHERE completed_at IS NULL AND removed_at IS NULL AND next_at <= now() AND (NOT suspend OR enqueued > delivered + failed)
+ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- name: save
+UPDATE replays
+SET started_at = $2, counted_at = $3, enqueued_at = $4, completed_at = $5, matched = $6, enqueued = $7,
+    skipped_events = $8, skipped_destinations = $9, delivered = $10, failed = $11, walked_event = $12,
+    walked_delivery = $13, settled_to = $14, next_at = now() + $15
+WHERE id = $1
+
+-- name: put_off
+UPDATE replays SET next_at = now() + $2 WHERE id = $1
+
+-- name: step_of_events
+-- How far one statement may walk: the events of one endpoint, by their index.
+SELECT id FROM events WHERE endpoint_id = $1 AND id >= $2 AND id < $3 ORDER BY id OFFSET $4 LIMIT 1
+
+-- name: step_of_not_delivered
+-- How far one statement may walk: what failed anywhere, which is rare, by an index of its own. It is found by its words.
+SELECT id FROM deliveries
+WHERE state IN ('exhausted', 'cancelled') AND state <> 'delivered' AND id > $1 AND id < $2 ORDER BY id OFFSET $3 LIMIT 1
+
+-- name: matched_of_events
+-- Deliveries of the endpoint's events from one to another, in the order of the events. What was sent again before the
+-- replay began is left out: the newer delivery stands for it. Read at once, since asking for each event alone asks every
+-- partition each time.
+WITH of_events AS MATERIALIZED (
+    SELECT id, event_id, destination_id, state, created_at, finished_at, replay_of FROM deliveries
+    WHERE event_id = ANY (ARRAY(SELECT id FROM events WHERE endpoint_id = $1 AND id BETWEEN $2 AND $3)) AND id >= $9
+)
+SELECT d.id, d.event_id, d.destination_id,
+       (SELECT e.body FROM events e WHERE e.id = d.event_id) IS NULL AS gone,
+       (SELECT t.deleted_at FROM destinations t WHERE t.id = d.destination_id) IS NOT NULL AS removed
+FROM of_events d
+WHERE d.state IN ('delivered', 'exhausted', 'cancelled') AND d.state = ANY ($5::text[])
+  AND (d.event_id, d.id) > ($2, $4) AND d.finished_at <= $6
+  AND ($7::uuid[] IS NULL OR d.destination_id = ANY ($7))
+  AND d.id <> ALL (ARRAY(SELECT replay_of FROM of_events WHERE replay_of IS NOT NULL AND created_at <= $6))
+ORDER BY d.event_id, d.id LIMIT $8
+
+-- name: matched_of_not_delivered
+-- The same for deliveries that failed, found by themselves: looking through all events would cost by what went well.
+SELECT d.id, d.event_id, d.destination_id,
+       (SELECT e.body FROM events e WHERE e.id = d.event_id) IS NULL AS gone,
+       (SELECT t.deleted_at FROM destinations t WHERE t.id = d.destination_id) IS NOT NULL AS removed
+FROM deliveries d
+WHERE d.state IN ('exhausted', 'cancelled') AND d.state <> 'delivered' AND d.state = ANY ($5::text[])
+  AND d.id > $3 AND d.id <= $4 AND d.endpoint_id = $1 AND d.event_id >= $2 AND d.event_id < $9 AND d.finished_at <= $6
+  AND ($7::uuid[] IS NULL OR d.destination_id = ANY ($7))
+  AND (
+      SELECT true FROM deliveries n
+      WHERE n.event_id = d.event_id AND n.replay_of = d.id AND n.created_at <= $6 LIMIT 1
+  ) IS NULL
+ORDER BY d.id LIMIT $8
+
+-- name: enqueue
+-- Exactly one new delivery for each: what the replay has taken before is taken by nobody again.
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[]) AS i (made, delivery_id, event_id, destination_id)
+), taken AS (
+    INSERT INTO replayed (replay_id, delivery_id, made) SELECT $1, delivery_id, made FROM input
+    ON CONFLICT (replay_id, delivery_id) DO NOTHING
+    RETURNING made
+)
+INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of)
+SELECT i.made, i.event_id, $2, i.destination_id, now() + (p.spec ->> 'max_age')::interval, i.delivery_id
+FROM input i JOIN taken USING (made)
+JOIN destinations t ON t.id = i.destination_id JOIN policies p ON p.id = t.policy_id
+RETURNING id
+
+-- name: settle
+-- Which of the new deliveries have ended meanwhile, so many of them at a time. One whose row is gone ended long ago.
+WITH looked AS MATERIALIZED (
+    SELECT ctid AS place, made FROM replayed
+    WHERE replay_id = $1 AND outcome IS NULL AND made > $2 ORDER BY made LIMIT $3
+), found AS MATERIALIZED (
+    SELECT l.place, coalesce((SELECT state FROM deliveries d WHERE d.id = l.made), 'exhausted') AS state FROM looked l
+), ended AS (
+    -- By place, like claims: the statistics of this table are always stale too.
+    UPDATE replayed r SET outcome = f.state FROM found f
+    WHERE r.ctid = f.place AND f.state IN ('delivered', 'exhausted', 'cancelled')
+    RETURNING r.outcome
+)
+SELECT (SELECT count(*) FROM looked) AS looked,
+       (SELECT made FROM looked ORDER BY made DESC LIMIT 1) AS last,
+       (SELECT count(*) FROM ended WHERE outcome = 'delivered') AS delivered,
+       (SELECT count(*) FROM ended WHERE outcome <> 'delivered') AS failed
+
+-- name: forget_made
+-- What a finished replay has made of what is told by the deliveries themselves.
+DELETE FROM replayed WHERE ctid = ANY (ARRAY(
+    SELECT m.ctid FROM replays r JOIN replayed m ON m.replay_id = r.id WHERE r.completed_at IS NOT NULL LIMIT $1
+))
+
+-- name: forget
+-- Whatever a removed replay could have selected is gone with its retention, so it may be forgotten that it ever was.
+DELETE FROM replays WHERE removed_at < $1

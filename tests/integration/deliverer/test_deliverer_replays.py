@@ -1,0 +1,282 @@
+"""Replays carried out by whole deliverers: counted, made anew at their pace, and seen to their end."""
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from kapsel_store import replays
+from kapsel_store.replays import Phase, ReplayProgress
+from kapsel_store.rows import Policy, ReplayRow
+from kapsel_store.states import State
+
+ONCE = Policy(max_attempts=1, circuit_breaker=None)
+
+
+def replay(shop, name: str = "again", **fields: object) -> ReplayRow:
+    made = {
+        "id": uuid4(),
+        "namespace": "shop",
+        "name": name,
+        "endpoint_id": shop.endpoint.id,
+        "destinations": None,
+        "received_from": datetime.now(UTC) - timedelta(hours=1),
+        "received_to": datetime.now(UTC) + timedelta(hours=1),
+        "states": (State.EXHAUSTED,),
+        "rate": 1000,
+    }
+    return ReplayRow(**{**made, **fields})
+
+
+async def declare(shop, *rows: ReplayRow) -> None:
+    async with shop.pool.acquire() as connection:
+        await replays.apply(connection, rows, actor="test")
+
+
+async def known(shop) -> dict[str, ReplayProgress]:
+    async with shop.pool.acquire() as connection:
+        return {one.name: one for one in await replays.progress(connection)}
+
+
+async def reaches(kit, shop, phase: Phase, name: str = "again") -> ReplayProgress:
+    async def reached() -> bool:
+        return (await known(shop))[name].phase is phase
+
+    await kit.eventually(reached, f"a replay that is {phase}")
+    return (await known(shop))[name]
+
+
+async def twins(shop) -> list[tuple[int, int]]:
+    """Return how many deliveries have how many new ones."""
+    rows = await shop.pool.fetch(
+        "SELECT made, count(*) FROM (SELECT count(*) AS made FROM deliveries WHERE replay_of IS NOT NULL "
+        "GROUP BY replay_of) AS m GROUP BY made ORDER BY made"
+    )
+    return [(row["made"], row["count"]) for row in rows]
+
+
+async def test_what_was_given_up_is_delivered_once_more_and_the_replay_completes(kit, shop, start, destination):
+    destination.statuses = [500] * 5
+    await shop.send_to(destination.url, policy=ONCE)
+    running = await start()
+    failed = await shop.put(5)
+    await shop.ends(State.EXHAUSTED, *failed)
+    [fine] = await shop.put(1)
+    await shop.ends(State.DELIVERED, fine)
+
+    await declare(shop, replay(shop))
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    assert (done.matched, done.enqueued, done.delivered, done.failed) == (5, 5, 5, 0)
+    assert done.message == "5 matched, 5 enqueued, 5 delivered"
+    assert await twins(shop) == [(1, 5)]
+    assert len(destination.received) == 11
+    assert {(await shop.delivery(one)).state for one in failed} == {State.EXHAUSTED}
+    assert await running.metric("replay_deliveries_enqueued_total") == 5
+
+
+async def test_a_dry_run_counts_and_delivers_nothing(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(3))
+
+    await declare(shop, replay(shop, states=(State.DELIVERED, State.CANCELLED), dry_run=True))
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    assert (done.matched, done.enqueued) == (3, 0)
+    assert done.message == "3 matched; a dry run delivers nothing"
+    assert len(destination.received) == 3
+
+
+async def test_a_replay_that_is_declared_again_is_not_run_again(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(3))
+    once = replay(shop, states=(State.DELIVERED,))
+    await declare(shop, once)
+    first = await reaches(kit, shop, Phase.COMPLETE)
+
+    await declare(shop)
+    await declare(shop, once)
+    other = replay(shop, "other", states=(State.DELIVERED,))
+    await declare(shop, once, other)
+    await reaches(kit, shop, Phase.COMPLETE, "other")
+
+    assert (await known(shop))["again"] == first
+    assert await twins(shop) == [(1, 6)]
+
+
+async def test_a_delivery_that_was_sent_again_stands_for_the_older_one(kit, shop, start, destination):
+    destination.statuses = [500, 500, 500, 200]
+    await shop.send_to(destination.url, policy=ONCE)
+    await start()
+    await shop.ends(State.EXHAUSTED, *await shop.put(2))
+    await declare(shop, replay(shop))
+    first = await reaches(kit, shop, Phase.COMPLETE)
+
+    await declare(shop, replay(shop), replay(shop, "second"))
+    second = await reaches(kit, shop, Phase.COMPLETE, "second")
+
+    assert (first.delivered, first.failed) == (1, 1)
+    assert (second.matched, second.delivered) == (1, 1)
+
+
+async def test_only_the_selected_destinations_and_times_are_meant(kit, shop, start, destination):
+    billing, audit = [await shop.send_to(destination.url) for _ in range(2)]
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(2))
+    middle = datetime.now(UTC)
+    await asyncio.sleep(0.002)  # ids tell times by the millisecond
+    await shop.ends(State.DELIVERED, *await shop.put(3))
+
+    await declare(
+        shop,
+        replay(shop, "early", received_to=middle, states=(State.DELIVERED,), dry_run=True),
+        replay(shop, "late", received_from=middle, states=(State.DELIVERED,), dry_run=True),
+        replay(shop, "audit", destinations=(audit.id,), states=(State.DELIVERED,), dry_run=True),
+        replay(shop, "failed", destinations=(billing.id,), dry_run=True),
+    )
+    for name in ("early", "late", "audit", "failed"):
+        await reaches(kit, shop, Phase.COMPLETE, name)
+
+    found = await known(shop)
+    assert {name: one.matched for name, one in found.items()} == {"early": 4, "late": 6, "audit": 5, "failed": 0}
+
+
+async def test_a_suspended_replay_waits_and_goes_on(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(3))
+    waiting = replay(shop, states=(State.DELIVERED,), suspend=True)
+    runs = replay(shop, "other", states=(State.DELIVERED,), dry_run=True)
+    await declare(shop, waiting, runs)
+    await reaches(kit, shop, Phase.COMPLETE, "other")
+    assert (await known(shop))["again"].phase is Phase.SUSPENDED
+    assert (await known(shop))["again"].started_at is None
+
+    await declare(shop, replay(shop, id=waiting.id, states=(State.DELIVERED,)), runs)
+
+    assert (await reaches(kit, shop, Phase.COMPLETE)).delivered == 3
+
+
+async def test_removing_the_manifest_stops_it_where_it_is(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(30))
+    slow = replay(shop, states=(State.DELIVERED,), rate=4)
+    await declare(shop, slow)
+
+    async def has_begun() -> bool:
+        return (await known(shop))["again"].enqueued > 0
+
+    await kit.eventually(has_begun)
+    await declare(shop)
+    made = await shop.pool.fetchval("SELECT enqueued FROM replays WHERE id = $1", slow.id)
+    other = replay(shop, "other", states=(State.DELIVERED,), dry_run=True)
+    await declare(shop, other)
+    await reaches(kit, shop, Phase.COMPLETE, "other")
+    assert await shop.pool.fetchval("SELECT enqueued FROM replays WHERE id = $1", slow.id) == made < 30
+
+    await declare(shop, replay(shop, id=slow.id, states=(State.DELIVERED,)))
+    done = await reaches(kit, shop, Phase.COMPLETE)
+    assert (done.matched, done.enqueued, done.delivered) == (30, 30, 30)
+    assert await twins(shop) == [(1, 30)]
+
+
+async def test_what_cannot_be_sent_any_more_is_skipped_and_said(kit, shop, start, destination):
+    destination.statuses = [500] * 8
+    gone = await shop.send_to(destination.url, policy=ONCE)
+    await shop.send_to(destination.url, policy=ONCE)
+    await start()
+    failed = await shop.put(4)
+    await shop.ends(State.EXHAUSTED, *failed)
+    shop.destinations.remove(gone)
+    await shop.apply()
+    lost = (await shop.delivery(failed[1])).event_id
+    await shop.pool.execute("DELETE FROM events WHERE id = $1", lost)
+
+    await declare(shop, replay(shop))
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    assert (done.matched, done.enqueued, done.delivered) == (8, 3, 3)
+    assert (done.skipped_events, done.skipped_destinations) == (2, 3)
+    assert "2 skipped because the retention of their event is over" in done.message
+    assert "3 skipped because their destination was removed" in done.message
+
+
+async def test_no_second_has_more_than_the_rate(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(30))
+    await declare(shop, replay(shop, states=(State.DELIVERED,), rate=10))
+    await reaches(kit, shop, Phase.COMPLETE)
+
+    most = await shop.pool.fetchval(
+        "SELECT max(n) FROM (SELECT count(*) OVER (ORDER BY created_at RANGE BETWEEN CURRENT ROW AND "
+        "'999 milliseconds' FOLLOWING) AS n FROM deliveries WHERE replay_of IS NOT NULL) AS w"
+    )
+    assert most <= 10
+
+
+async def test_several_deliverers_make_each_new_delivery_once(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    for _ in range(3):
+        await start()
+    await shop.ends(State.DELIVERED, *await shop.put(200))
+    await declare(shop, *(replay(shop, f"r{n}", states=(State.DELIVERED,), rate=2000) for n in range(2)))
+    for name in ("r0", "r1"):
+        assert (await reaches(kit, shop, Phase.COMPLETE, name)).delivered == 200
+    assert await shop.pool.fetchval("SELECT count(DISTINCT (replay_id, delivery_id)) FROM replayed") == 400
+    assert await shop.pool.fetchval("SELECT count(*) FROM deliveries WHERE replay_of IS NOT NULL") == 400
+
+
+async def test_a_deliverer_killed_again_and_again_leaves_each_delivery_one_new_one(
+    kit, shop, database, destination, start
+):
+    await shop.send_to(destination.url, policy=Policy(circuit_breaker=None))
+    first = await start()
+    await shop.ends(State.DELIVERED, *await shop.put(300))
+    await first.stop()
+    await declare(shop, replay(shop, states=(State.DELIVERED,), rate=200))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("KAPSEL_")},
+        "KAPSEL_DATABASE_URL": database.url,
+        "KAPSEL_DATABASE_ROLE": "kapsel_deliverer",
+        "KAPSEL_DATABASE_SCHEMA": database.schema,
+        "KAPSEL_SEALING_KEY_FILE": str(database.sealing_key_file),
+        "KAPSEL_DELIVERER_LEASE": "3",
+    }
+    for goal in (30, 120, 220):
+        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "kapsel_deliverer", env=environment)
+
+        async def enough(goal: int = goal) -> bool:
+            return (await known(shop))["again"].enqueued >= goal
+
+        try:
+            await kit.eventually(enough, f"{goal} new deliveries")
+        finally:
+            child.send_signal(signal.SIGKILL)
+            await child.wait()
+    await start(deliverer_lease=timedelta(seconds=3))
+    done = await reaches(kit, shop, Phase.COMPLETE)
+    assert (done.matched, done.enqueued, done.delivered) == (300, 300, 300)
+    assert await twins(shop) == [(1, 300)]
+
+
+async def test_a_replay_that_cannot_go_on_does_not_keep_others_waiting(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    running = await start()
+    await shop.ends(State.DELIVERED, *await shop.put(3))
+    bad = replay(shop, "bad", states=(State.DELIVERED,))
+    await declare(shop, bad)
+    await shop.pool.execute("UPDATE policies SET spec = jsonb_set(spec, '{max_age}', '\"no interval\"')")
+
+    async def noticed() -> bool:
+        return await running.metric("deliverer_errors_total", where="replay") > 0
+
+    await kit.eventually(noticed)
+    await declare(shop, bad, replay(shop, dry_run=True))
+    await reaches(kit, shop, Phase.COMPLETE)
+    assert (await known(shop))["bad"].enqueued == 0
