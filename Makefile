@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench fmt crds docs lock clean
+.PHONY: help setup demo test check bench fmt crds chart docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-6s ", $$2; $$1=$$2=""; print}'
@@ -36,6 +36,9 @@ fmt: $(INSTALLED) ## format and fix what can be fixed
 crds: $(INSTALLED) ## write crds/ and the configuration reference from the models
 	@$(BIN)/python -m kapsel_resources.crd crds
 	@$(BIN)/python -m kapsel_resources.reference > docs/configuration.md
+
+chart: crds ## write what the chart has from elsewhere: definitions, rights, README.md, deploy/kapsel.yaml
+	@$(BIN)/python charts/chart.py
 
 docs: $(INSTALLED) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
