@@ -45,16 +45,15 @@ class _Parts(NamedTuple):
 def deployment(relay: Relay, facts: Facts, component: Component, database: Database) -> Manifest:
     """Return the Deployment of a component."""
     added = workload_of(relay, component).pod_template or {}
-    spec: Manifest = {
+    count = replicas(relay, facts, component)
+    spec: Manifest = {} if count is None else {"replicas": count}
+    spec |= {
         "selector": {"matchLabels": names.selector(relay, component)},
         # A pod more while it lasts, and never one less: webhooks come in during upgrades too.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "revisionHistoryLimit": 5,
         "template": overlay.merge(template(relay, facts, component, database), added).template,
     }
-    count = replicas(relay, facts, component)
-    if count is not None:
-        spec["replicas"] = count
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -60,6 +60,8 @@ def _template(relay: Relay, facts: Facts, database: Database) -> Manifest:
         facts,
         env=[
             variable("KAPSEL_POSTGRES_DATA_DIR", DATA),
+            variable("KAPSEL_POSTGRES_HOST", facts.listen_host),
+            variable("KAPSEL_POSTGRES_PORT", POSTGRES_PORT),
             variable("KAPSEL_POSTGRES_PASSWORD_FILE", f"{SECRETS}/{PASSWORD_ENTRY}"),
         ],
         mounts=[

@@ -4,6 +4,7 @@ They select by pod, so the strictest rule of a cluster still adds up with them, 
 for containers of theirs. The kubelet's probes are always let through.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,13 +31,12 @@ NOT_PUBLIC_4: Final = (
 NOT_PUBLIC_6: Final = ("::/8", "fc00::/7", "fe80::/10", "ff00::/8")
 # Where the API server of a cluster usually is, if its address is not public; never the metadata service.
 _PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-_CLUSTER: Final[list[Manifest]] = [{"namespaceSelector": {}}]
 
 
 def receiver_policy(relay: Relay, facts: Facts) -> Manifest:
     """Return the policy of the receivers."""
     why = "In: webhooks from anywhere, metrics from pods of the cluster. Out: the database, and DNS to find it."
-    rules = [_in(HTTP), _in(HEALTH, peers=_CLUSTER)]
+    rules = [_in(HTTP), _in(HEALTH, peers=_cluster())]
     return _policy(relay, facts, "receiver", why, rules, [_dns(), *_database(relay, facts)])
 
 
@@ -46,7 +46,7 @@ def console_policy(relay: Relay, facts: Facts) -> Manifest:
         "In: requests from anywhere, since those that come through the API server come from addresses nobody can name, "
         "and each needs the token; metrics from pods of the cluster. Out: the database, and DNS to find it."
     )
-    rules = [_in(HTTP), _in(HEALTH, peers=_CLUSTER)]
+    rules = [_in(HTTP), _in(HEALTH, peers=_cluster())]
     return _policy(relay, facts, "console", why, rules, [_dns(), *_database(relay, facts)])
 
 
@@ -61,7 +61,7 @@ def deliverer_policy(relay: Relay, facts: Facts) -> Manifest:
     out = [_dns(), *_database(relay, facts), *_destinations(relay)]
     if facts.log is not None:
         out.append(_out(443, 6443, peers=_blocks(_PRIVATE)))
-    rules = [_in(HEALTH, peers=_CLUSTER), _in(ATTESTOR_HEALTH, peers=_CLUSTER)]
+    rules = [_in(HEALTH, peers=_cluster()), _in(ATTESTOR_HEALTH, peers=_cluster())]
     return _policy(relay, facts, "deliverer", why, rules, out)
 
 
@@ -135,8 +135,13 @@ def _destinations(relay: Relay) -> list[Manifest]:
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(NOT_PUBLIC_4)}},
         {"ipBlock": {"cidr": "::/0", "except": list(NOT_PUBLIC_6)}},
     ]
-    allowed = relay.spec.egress.allowed_cidrs
-    return [{"to": internet}, *([{"to": [*_blocks(allowed), *_CLUSTER]}] if allowed else [])]
+    # What a pod says to itself never leaves it.
+    opened = [one for one in relay.spec.egress.allowed_cidrs if not ipaddress.ip_network(one).is_loopback]
+    return [{"to": internet}, *([{"to": [*_blocks(opened), *_cluster()]}] if opened else [])]
+
+
+def _cluster() -> list[Manifest]:
+    return [{"namespaceSelector": {}}]
 
 
 def _blocks(ranges: Sequence[str]) -> list[Manifest]:
