@@ -18,7 +18,7 @@ from kapsel_resources.rules import Rule, one_of
 
 Schema = dict[str, Any]
 
-_ATOMIC: Final = (Reference, RelayReference)  # whoever applies a reference applies all of it
+_ATOMIC: Final = (Reference, RelayReference, Union)  # whoever applies one of these applies all of it
 _MICROSECOND: Final = Rule("int(self) % 1000 == 0", "a duration finer than a microsecond cannot be kept")
 
 
@@ -31,7 +31,7 @@ def of_model(model: type[Model]) -> Schema:
         "type": "object",
         **({"required": required} if required else {}),
         "properties": {name: of_field(field) for name, field in fields.items()},
-        **({"x-kubernetes-map-type": "atomic"} if model in _ATOMIC else {}),
+        **({"x-kubernetes-map-type": "atomic"} if issubclass(model, _ATOMIC) else {}),
         **_validations(rules),
     }
 
