@@ -94,18 +94,21 @@ def _troubles(resource: View) -> Iterator[Line]:
         yield from _said(resource, resource.conditions["Stalled"], Mark.BAD)
     elif resource.is_true("Failed"):
         yield from _said(resource, resource.conditions["Failed"], Mark.WARNING)
-    causes = [one for name in _GOOD_WHEN_TRUE if (one := resource.conditions.get(name)) and _is_bad(one)]
-    ready = resource.conditions.get("Ready")
-    if ready is not None and ready.status != "True" and not causes and not resource.is_true("Stalled"):
-        causes = [ready]
-    for one in causes:
+    for one in _causes(resource):
         yield from _said(resource, one, Mark.WARNING if one.type in ("Delivering", "Ready") else Mark.BAD)
         if one.type == "Delivering":
             yield from _destinations(resource)
 
 
-def _is_bad(condition: Condition) -> bool:
-    return condition.status == "False"
+def _causes(resource: View) -> list[Condition]:
+    """Return the conditions that are not as they should be, besides Stalled: Ready only if nothing explains it."""
+    stalled = resource.conditions["Stalled"].reason if resource.is_true("Stalled") else None
+    bad = [one for name in _GOOD_WHEN_TRUE if (one := resource.conditions.get(name)) and one.status == "False"]
+    causes = [one for one in bad if one.reason != stalled]
+    ready = resource.conditions.get("Ready")
+    if stalled is None and not causes and ready is not None and ready.status != "True":
+        return [ready]
+    return causes
 
 
 def _said(resource: View, condition: Condition, mark: Mark) -> Iterator[Line]:

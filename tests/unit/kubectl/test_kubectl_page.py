@@ -1,0 +1,155 @@
+"""The page of `kubectl kapsel status`: what is wrong comes with what to do about it, what is well takes one line."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+from kapsel_cli.kubectl.advice import BY_REASON, advice
+from kapsel_cli.kubectl.page import MOST, Line, is_well, page, troubles
+from kapsel_cli.kubectl.view import Condition, View, view
+from kapsel_resources.reasons import Reason
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+FAILS = "It fails, and is tried a little until it works again. See how it fails"
+
+
+def resource(kind: str, name: str = "main", age: timedelta = HOUR, **fields: Any) -> View:
+    """Return a resource with conditions such as Ready="True" or Stalled="True SecretNotFound: there is none"."""
+    conditions = []
+    for type_, text in fields.pop("conditions", {}).items():
+        status, _, rest = text.partition(" ")
+        reason, _, message = rest.partition(": ")
+        conditions.append({"type": type_, "status": status, "reason": reason, "message": message})
+    value = {
+        "metadata": {
+            "namespace": "shop", "name": name, "generation": fields.pop("generation", 1),
+            "creationTimestamp": (NOW - age).isoformat(),
+        },
+        "spec": fields.pop("spec", {}),
+        "status": {"observedGeneration": 1, "conditions": conditions, **fields},
+    }  # fmt: skip
+    return view(kind, value)
+
+
+def printed(lines: list[Line]) -> list[str]:
+    return [f"{'  ' * line.indent}{line.mark or ' '} {line.text}" for line in lines]
+
+
+def test_a_relay_that_is_well_shows_its_figures() -> None:
+    relay = resource(
+        "Relay", conditions={"Ready": "True Accepted"}, address={"url": "https://hooks.example.com"}, version="0.1.0",
+        schemaVersion="0002", configurationGeneration=12, endpoints=4, unhealthyEndpoints=1, pending=8123,
+        oldestPending="3m12s",
+    )  # fmt: skip
+    lines = page([relay], NOW)
+    assert printed(lines) == [
+        "✓ Relay shop/main, https://hooks.example.com",
+        "    version 0.1.0, schema 0002, configuration 12",
+        "    4 endpoints, 1 of them not well; 8123 deliveries wait, the oldest for 3m12s",
+    ]
+    assert is_well(lines)
+
+
+def test_the_cause_is_shown_and_not_what_follows_from_it() -> None:
+    conditions = {
+        "Ready": "False DatabaseUnreachable: the database does not answer",
+        "DatabaseReachable": "False DatabaseUnreachable: db:5432 refuses the connection.",
+        "ReceiverAvailable": "True Available",
+    }
+    lines = page([resource("Relay", conditions=conditions)], NOW)
+    assert printed(lines) == [
+        "✗ Relay shop/main",
+        "  ✗ not DatabaseReachable: DatabaseUnreachable: db:5432 refuses the connection",
+        "      → Callers get 503 and send again later. Bring the database back, or correct its URL",
+    ]
+    assert not is_well(lines)
+
+
+def test_a_destination_in_trouble_is_a_warning_with_its_last_answer() -> None:
+    orders = resource(
+        "WebhookEndpoint", "orders",
+        conditions={"Ready": "True Accepted", "Delivering": "False CircuitOpen: 1 of 2 destinations is cut off"},
+        pending=41, oldestPending="12m",
+        destinations=[
+            {"name": "billing", "state": "CircuitOpen", "pending": 41, "lastReason": "status_503"},
+            {"name": "crm", "state": "Delivering", "pending": 0},
+        ],
+    )  # fmt: skip
+    assert printed(page([orders, resource("WebhookEndpoint", "fine", conditions={"Ready": "True X"})], NOW)) == [
+        "! WebhookEndpoint shop/orders (41 wait, the oldest for 12m)",
+        "  ! not Delivering: CircuitOpen: 1 of 2 destinations is cut off",
+        f"      → {FAILS}: kubectl kapsel attempts -n shop --endpoint orders",
+        "      billing: CircuitOpen, 41 waiting, last: status_503",
+        "✓ WebhookEndpoint shop/fine: well",
+    ]
+
+
+def test_what_only_its_author_can_mend_is_said_once() -> None:
+    why = "SecretNotFound: there is no Secret"
+    conditions = {"Ready": f"False {why}", "DatabaseReachable": f"False {why}", "Stalled": f"True {why}"}
+    key = resource("Relay", conditions=conditions)
+    assert printed(troubles(key, NOW)) == [
+        "✗ Stalled: SecretNotFound: there is no Secret",
+        "    → correct the name, or apply the Secret",
+    ]
+
+
+def test_advice_that_the_message_gives_already_is_not_given_twice() -> None:
+    stalled = "True SecretNotFound: there is none here; correct the name, or apply the Secret"
+    assert len(troubles(resource("SigningKey", conditions={"Stalled": stalled}), NOW)) == 1
+
+
+def test_what_no_operator_has_looked_at_is_told_from_what_is_new() -> None:
+    assert printed(troubles(resource("Relay", age=timedelta(seconds=5)), NOW)) == ["· new, 5s old"]
+    (first, step) = troubles(resource("Relay"), NOW)
+    assert printed([first]) == ["✗ no operator has looked at it for 60m"]
+    assert "component=operator" in step.text
+
+
+def test_a_paused_resource_says_how_it_goes_on() -> None:
+    paused = resource("Relay", generation=2, conditions={"Ready": "True X", "Paused": "True Annotation"})
+    assert printed(troubles(paused, NOW)) == [
+        "! paused: no change of it is carried out",
+        "    → kubectl annotate relay main -n shop kapsel.dev/reconcile-",
+    ]
+
+
+def test_a_change_that_was_just_made_is_no_trouble() -> None:
+    changed = resource("Relay", generation=2, conditions={"Ready": "True X"})
+    lines = page([changed], NOW)
+    assert printed(lines)[1:] == ["  · its newest change has not been looked at yet"]
+    assert is_well(lines)
+
+
+def test_a_log_shows_its_size_and_how_fresh_its_head_is() -> None:
+    head = {"treeSize": 1893771, "timestamp": (NOW - timedelta(seconds=4)).isoformat()}
+    well = resource("AttestationLog", "log", conditions={"Ready": "True X"}, origin="log.example.com/a", head=head)
+    assert printed(page([well], NOW)) == [
+        "✓ AttestationLog shop/log, log.example.com/a: 1893771 leaves, signed 4s ago: well"
+    ]
+    frozen = resource("AttestationLog", "log", conditions={"LogConsistent": "False Older: it is older than the fence"})
+    (first, step) = troubles(frozen, NOW)
+    assert printed([first]) == ["✗ not LogConsistent: Older: it is older than the fence"]
+    assert "nothing is signed until a person has decided" in step.text
+
+
+def test_a_page_of_many_troubles_fits_on_a_screen() -> None:
+    many = [resource("WebhookEndpoint", f"e{n:03}", conditions={"Stalled": "True X: y"}) for n in range(MOST + 5)]
+    lines = page([*many, resource("WebhookEndpoint", "z1", conditions={"Ready": "True X"})], NOW)
+    assert printed(lines)[-2:] == [
+        "✗ and 5 more of WebhookEndpoint: kubectl get webhookendpoint",
+        "✓ WebhookEndpoint shop/z1: well",
+    ]
+
+
+def test_a_status_of_a_newer_operator_is_read_as_far_as_it_is_known() -> None:
+    strange = view("Relay", {"metadata": {"namespace": "shop", "name": "main"}, "status": {"conditions": [{}], "x": 1}})
+    assert troubles(strange, NOW) == []
+    assert troubles(view("Relay", {"metadata": {"namespace": "shop", "name": "main"}}), NOW) != []
+
+
+def test_every_reason_leads_to_advice_without_a_gap() -> None:
+    relay = resource("Relay", spec={"relayRef": {"name": "main"}})
+    for reason in (*get_args(Reason), *BY_REASON):
+        said = advice(relay, Condition(type="Stalled", status="True", reason=reason, message=""))
+        assert said is None or "{" not in said, reason
