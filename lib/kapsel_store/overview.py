@@ -39,6 +39,11 @@ class Generations:
     keys: Mapping[tuple[str, str], int]  # by namespace and name
 
 
+async def has_keys(connection: Connection) -> bool:
+    """Return whether anything is stored that only the sealing key can open."""
+    return bool(await connection.fetchval(statement("overview.has_keys")))
+
+
 async def generations(connection: Connection) -> Generations:
     """Return since when the rows are what they are."""
     endpoints = await connection.fetch(statement("overview.generations"))

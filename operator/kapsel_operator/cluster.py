@@ -5,7 +5,7 @@ Everything that the operator asks or tells the API server goes through here, bes
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -15,9 +15,9 @@ from kubernetes.aio import config as kubernetes_config
 
 from kapsel_operator.apis import BY_KIND, Api
 from kapsel_operator.errors import ApiError
+from kapsel_operator.manifests.names import MANAGER
 from kapsel_operator.metrics import Metrics
 
-MANAGER: Final = "kapsel-operator"
 TIMEOUT: Final = 15.0  # seconds for one request
 PAGE: Final = 500
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -50,9 +50,15 @@ class Cluster:
         """Return an object, None if there is none, or if the cluster does not know its kind."""
         return await self._find("GET", api.path(namespace, name))
 
-    async def serves(self, api_version: str) -> bool:
-        """Return whether the cluster knows the kinds of a group and version."""
-        return await self._find("GET", f"/apis/{api_version}") is not None
+    async def serves(self, group: str) -> bool:
+        """Return whether the cluster knows an API group."""
+        return await self._find("GET", f"/apis/{group}") is not None
+
+    async def knows(self, apis: Iterable[Api]) -> bool:
+        """Return whether the cluster serves all of some kinds of one group and version."""
+        wanted = list(apis)
+        found = await self._find("GET", f"/apis/{wanted[0].api_version}") or {"resources": ()}
+        return {api.plural for api in wanted} <= {one["name"] for one in found["resources"]}
 
     async def list_all(self, api: Api, namespace: str | None = None) -> list[Object]:
         """Return all objects of a kind."""

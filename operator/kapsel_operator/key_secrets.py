@@ -1,7 +1,7 @@
-"""The Secrets in which people find the keys that kapsel has made, and from which a database that was lost has them back.
+"""The Secrets in which people find the keys that kapsel has made, and from which a lost database has them back.
 
-Pure. The rows in Postgres lead; a Secret follows them. Entries: v<N> as whsec_<base64> or whsk_<base64>, and for Ed25519
-v<N>.pub as whpk_<base64>; an annotation says from when and until when each version is live.
+Pure. The rows in Postgres lead; a Secret follows them. Entries: v<N> as whsec_<base64> or whsk_<base64>, and for
+Ed25519 v<N>.pub as whpk_<base64>; an annotation says from when and until when each version is live.
 """
 
 import base64
@@ -24,7 +24,7 @@ _LONGEST: Final = 253
 
 
 def secret_name(kind: str, name: str) -> str:
-    """Return the name of the Secret for a SigningKey, or for a WebhookEndpoint that names no key for its destinations."""
+    """Return the name of the Secret for a SigningKey, or for a WebhookEndpoint whose destinations name no key."""
     suffix = "-key" if kind == "SigningKey" else "-signing"
     return name[: _LONGEST - len(suffix)].rstrip("-.") + suffix
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kapsel_operator.apis import DECLARED_BY_KIND
 from kapsel_operator.manifests.build import Key, key_of
+from kapsel_operator.manifests.names import MANAGER
 from kapsel_resources import manifests
 from kapsel_resources.kinds.core import Namespace
 from kapsel_resources.kinds.model import Identity
@@ -128,6 +129,7 @@ class Store:
 
     def __init__(self) -> None:
         self.revision = 0  # counts changes of what is declared
+        self.told = 0  # counts changes of what statuses say
         self._declared: dict[Identity, Declared] = {}
         self._namespaces: dict[str, Namespace] = {}
         self._owned: dict[Key, Object] = {}
@@ -148,6 +150,10 @@ class Store:
         """Return an object that the operator made."""
         return self._owned.get(key)
 
+    def all_owned(self) -> list[tuple[Key, Object]]:
+        """Return all objects that the operator made."""
+        return list(self._owned.items())
+
     def owned_by(self, uid: str) -> dict[Key, Object]:
         """Return the objects that a Relay owns."""
         return {key: one for key, one in self._owned.items() if uid in owners(one)}
@@ -160,10 +166,13 @@ class Store:
             return self._put_namespace(body)
         key, metadata = key_of(body), body["metadata"]
         before = self._owned.get(key)
-        if before is not None and _is_older(metadata, before["metadata"]):
+        if before is not None and not _is_newer(metadata, before["metadata"]["resourceVersion"]):
             return NONE
-        slim = {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
-        self._owned[key] = slim
+        slim = {name: value for name, value in metadata.items() if name != "managedFields"}
+        if body["kind"] == "Deployment":
+            # Whether the number of replicas is the operator's own decides whether it may be left out.
+            slim["managedFields"] = [one for one in metadata.get("managedFields", ()) if one["manager"] == MANAGER]
+        self._owned[key] = {**body, "metadata": slim}
         return Change(declared=True)
 
     def remove(self, body: Object) -> Change:
@@ -194,15 +203,17 @@ class Store:
             return self.forget(Identity(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]))
         identity = Identity(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
         before = self._declared.get(identity)
-        if before is not None and _is_older(body["metadata"], {"resourceVersion": before.version}):
+        if before is not None and not _is_newer(body["metadata"], before.version):
             return NONE
         new = declared(body)
         if before is not None and before.resource == new.resource:
             new = replace(new, resource=before.resource)  # one copy is enough
         self._declared[identity] = new
         changed = before is None or _essence(before) != _essence(new)
+        retold = before is None or before.told != new.told
         self.revision += changed
-        return Change(declared=changed, told=before is None or before.told != new.told)
+        self.told += retold
+        return Change(declared=changed, told=retold)
 
     def _put_namespace(self, body: Object) -> Change:
         parsed = manifests.parse(body)
@@ -222,7 +233,9 @@ def _essence(one: Declared) -> tuple[object, ...]:
     return (one.uid, one.generation, one.resource, one.problems, one.paused, one.is_default)
 
 
-def _is_older(metadata: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Whether a copy is older than the known one. Versions count up; one that is no number is taken for newer."""
-    new, old = metadata.get("resourceVersion", ""), known.get("resourceVersion", "")
-    return new.isdigit() and old.isdigit() and int(new) < int(old)
+def _is_newer(metadata: Mapping[str, Any], known: str) -> bool:
+    """Whether a copy is newer than the known version. Versions count up; one that is no number is taken for newer."""
+    version = metadata["resourceVersion"]
+    if version.isdigit() and known.isdigit():
+        return int(version) > int(known)
+    return bool(version != known)

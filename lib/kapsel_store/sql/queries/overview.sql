@@ -1,3 +1,6 @@
+-- name: has_keys
+SELECT EXISTS (SELECT FROM keys)
+
 -- name: generations
 -- An endpoint is as new as the newest of its rows.
 SELECT e.id, greatest(e.generation, max(d.generation)) AS generation

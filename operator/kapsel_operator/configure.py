@@ -1,0 +1,197 @@
+"""From resources to the rows of one Relay's database, and the Secrets in which people find generated keys.
+
+Called by `reconcile` when the database can be used. A plan that changes nothing writes nothing.
+"""
+
+import asyncio
+import logging
+import secrets as random
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from kapsel_operator import key_secrets
+from kapsel_operator.apis import SECRET
+from kapsel_operator.apply import Writer, includes
+from kapsel_operator.cluster import Cluster
+from kapsel_operator.databases import Databases, Trouble, trouble
+from kapsel_operator.gather import DEADLINE, Gatherer, Look, Surroundings
+from kapsel_operator.memory import Memory
+from kapsel_operator.planned import Basis, generated, planned
+from kapsel_operator.scopes import Scope
+from kapsel_operator.secret_reader import Absent
+from kapsel_operator.store import Declared, Store, digest
+from kapsel_resources.kinds.core import Secret
+from kapsel_resources.kinds.model import Identity
+from kapsel_resources.kinds.signing_key import SigningKey
+from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
+from kapsel_resources.plan import Plan, plan
+from kapsel_store import configuration, overview, partitions, processes, replays
+from kapsel_store.database import Connection
+from kapsel_store.rows import Configuration, KeyRow
+from kapsel_store.sealing import SealingKeys
+
+LOADING: Final = 2.0  # seconds to wait for running processes to load what is new, so that one status tells all of it
+MAINTENANCE: Final = 3600.0  # seconds
+CHECKED_EVERY: Final = 600.0  # seconds between two looks at a Secret that the operator has written
+CHECKS_A_SECOND: Final = 5  # of such Secrets, however many there are
+
+logger = logging.getLogger(__name__)
+
+
+class Configurer:
+    """Plans and applies for all Relays."""
+
+    def __init__(
+        self, cluster: Cluster, store: Store, databases: Databases, gatherer: Gatherer, writer: Writer, actor: str
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._databases = databases
+        self._gatherer = gatherer
+        self._writer = writer
+        self._actor = actor
+
+    async def configure(
+        self, one: Declared, scope: Scope, around: Surroundings, look: Look, sealing: SealingKeys, memory: Memory
+    ) -> Trouble | None:
+        """Bring the rows and the Secrets of generated keys to what the resources say."""
+        url, known = around.url or "", memory.planned
+        fresh = (
+            known is not None
+            and around.now < known.until
+            and known.basis.holds(scope, around.secrets, url, look.generation)
+        )
+        if fresh and not self._due(memory):
+            return None
+        existing = await self._gatherer.existing(one.uid, url, sealing)
+        if isinstance(existing, Trouble):
+            return existing
+        existing = await self._with_kept_keys(existing, scope, around.now)
+        made = await asyncio.to_thread(_plan, one.identity, scope, around, existing)
+        try:
+            async with asyncio.timeout(DEADLINE), self._databases.connection(one.uid, url) as connection:
+                generation = await self._apply(connection, sealing, made)
+                generations = await overview.generations(connection)
+        except Exception as error:
+            if (found := trouble(error)) is None:
+                raise
+            return found
+        # A crash here leaves rows that running processes load by themselves; the next reconcile finds them as they are.
+        basis = Basis(scope=scope, secrets=around.secrets, url=url, generation=generation)
+        memory.planned = planned(made, basis, generations, around.now)
+        await self._publish(generated(made.configuration), scope, memory)
+        return None
+
+    async def maintain(self, one: Declared, url: str, memory: Memory, now: datetime) -> Trouble | None:
+        """Make and drop partitions, once an hour."""
+        moment = asyncio.get_running_loop().time()
+        if memory.maintained_at is not None and moment - memory.maintained_at < MAINTENANCE:
+            return None
+        try:
+            async with asyncio.timeout(DEADLINE), self._databases.connection(one.uid, url) as connection:
+                done = await partitions.maintain(connection, now)
+        except Exception as error:
+            if (found := trouble(error)) is None:
+                raise
+            return found
+        memory.maintained_at = moment
+        if done.made or done.dropped:
+            logger.info("partitions made: %s; dropped: %s", ", ".join(done.made), ", ".join(done.dropped))
+        return None
+
+    async def _apply(self, connection: Connection, sealing: SealingKeys, made: Plan) -> int:
+        before = await configuration.generation(connection)
+        generation = await configuration.apply(connection, sealing, made.configuration, actor=self._actor)
+        # A crash here leaves Replays undeclared: they are no part of the configuration and come with the next round.
+        rows, kept = made.replays.rows, made.replays.kept
+        await replays.apply(connection, rows, kept=kept, complete=made.replays.complete, actor=self._actor)
+        if generation != before:
+            logger.info("generation %d was applied", generation)
+            await _until_loaded(connection, generation)
+        return generation
+
+    async def _with_kept_keys(self, existing: Configuration, scope: Scope, now: datetime) -> Configuration:
+        """Return the configuration with the generated keys that a Secret still holds and the database has lost."""
+        known = {(row.namespace, row.name) for row in existing.keys}
+        lacking = {
+            identity: name for identity, name in _generated_names(scope) if (identity.namespace, name) not in known
+        }
+        found = await self._gatherer.key_secrets(list(lacking))
+        algorithms = {one.identity: one.spec.algorithm for one in scope.resources if isinstance(one, SigningKey)}
+        kept: list[KeyRow] = []
+        for identity, secret in found.items():
+            algorithm = algorithms.get(identity, "HMAC-SHA256")
+            kept += key_secrets.rows(secret, lacking[identity], algorithm, now, random.token_bytes)
+        if kept:
+            logger.warning("%d versions of keys were read back from Secrets: the database did not have them", len(kept))
+        return replace(existing, keys=(*existing.keys, *kept))
+
+    def _due(self, memory: Memory) -> bool:
+        """Whether a Secret of a generated key has not been looked at for a while."""
+        every = max(CHECKED_EVERY, len(memory.key_secrets) / CHECKS_A_SECOND)
+        now = asyncio.get_running_loop().time()
+        return any(now - checked > every for _, checked in memory.key_secrets.values())
+
+    async def _publish(self, keys: Mapping[Identity, list[KeyRow]], scope: Scope, memory: Memory) -> None:
+        """Write the Secrets of generated keys that are not what they should be."""
+        every = max(CHECKED_EVERY, len(memory.key_secrets) / CHECKS_A_SECOND)
+        now = asyncio.get_running_loop().time()
+        writes = []
+        for identity, versions in keys.items():
+            owner = self._store.find(identity)
+            if owner is None or identity not in scope.speaks_for:
+                continue
+            manifest = key_secrets.manifest(owner, versions)
+            name = (identity.namespace, manifest["metadata"]["name"])
+            wanted = digest(manifest)
+            known = memory.key_secrets.get(name)
+            if known is None or known[0] != wanted or now - known[1] > every:
+                writes.append(self._publish_one(name, manifest, wanted, memory))
+        await self._writer.together(writes)
+
+    async def _publish_one(
+        self, name: tuple[str, str], manifest: dict[str, Any], wanted: bytes, memory: Memory
+    ) -> None:
+        current = await self._cluster.get(SECRET, *name)
+        if current is None or not includes(current, manifest) or set(current.get("data", {})) != set(manifest["data"]):
+            await self._writer.apply(manifest)
+        memory.key_secrets[name] = (wanted, asyncio.get_running_loop().time())
+
+
+def _plan(relay: Identity, scope: Scope, around: Surroundings, existing: Configuration) -> Plan:
+    found = [secret for secret in around.secrets.values() if isinstance(secret, Secret)]
+    unreadable = [Identity("Secret", *name) for name, secret in around.secrets.items() if secret is Absent.UNREADABLE]
+    return plan(
+        (*scope.resources, *found),
+        existing=existing,
+        now=around.now,
+        entropy=random.token_bytes,
+        relay=(relay.namespace, relay.name),
+        broken=(*scope.broken, *unreadable),
+    )
+
+
+def _generated_names(scope: Scope) -> Iterable[tuple[Identity, str]]:
+    """Yield the resources for which kapsel makes a key, with the name of that key in the rows."""
+    for one in scope.resources:
+        if isinstance(one, SigningKey) and one.spec.source == "Generate":
+            yield one.identity, f"generated/{one.metadata.name}"
+        elif isinstance(one, WebhookEndpoint) and one.identity in scope.speaks_for and _signs_with_own_key(one):
+            yield one.identity, f"endpoint/{one.metadata.name}"
+
+
+def _signs_with_own_key(endpoint: WebhookEndpoint) -> bool:
+    return any(destination.signing_key_ref is None for destination in endpoint.spec.destinations)
+
+
+async def _until_loaded(connection: Connection, generation: int) -> None:
+    """Wait a moment for the processes that run to load a generation; they are told at once."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LOADING
+    while loop.time() < deadline:
+        running = [row for row in await processes.list_live(connection) if row.generation > 0]
+        if all(row.generation >= generation for row in running):
+            return
+        await asyncio.sleep(0.1)

@@ -1,0 +1,147 @@
+"""What changes of which resources mean for the work queue, and what a watch may have missed.
+
+A watch that was broken for too long lists anew, and says nothing of what was deleted meanwhile. So the caches are
+compared with the API server once a minute: by number first, and by name only where the numbers differ.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from kapsel_operator.apis import DECLARED, DECLARED_BY_KIND, OWNED, Api
+from kapsel_operator.cluster import Cluster
+from kapsel_operator.errors import ApiError
+from kapsel_operator.handlers import SELECTOR
+from kapsel_operator.reconcile import ORPHANS
+from kapsel_operator.secret_reader import SecretReader
+from kapsel_operator.store import Change, Store
+from kapsel_operator.workqueue import Key, WorkQueue
+from kapsel_resources.kinds.model import GROUP_VERSION, Identity
+from kapsel_resources.kinds.relay import Relay
+from kapsel_runtime.waiting import until
+
+AUDIT_INTERVAL: Final = 60.0
+
+Object = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+class Controller:
+    """Feeds the store and the queue with what the watches see."""
+
+    def __init__(self, store: Store, queue: WorkQueue, cluster: Cluster, namespaces: tuple[str, ...]) -> None:
+        self._store = store
+        self._queue = queue
+        self._cluster = cluster
+        self._namespaces = namespaces
+        self.is_synced = False
+
+    def seen(self, body: Object) -> None:
+        """Take over an object."""
+        self._changed(body, self._store.put(body))
+
+    def gone(self, body: Object) -> None:
+        """Forget an object."""
+        self._changed(body, self._store.remove(body))
+
+    def synced(self) -> None:
+        """Begin to work: before, what is not there may only not have been listed yet."""
+        self.is_synced = True
+        self.add_all()
+
+    def add_all(self) -> None:
+        """Have everything reconciled."""
+        for one in self._store.all("Relay"):
+            self._queue.add(_key(one.identity))
+        self._queue.add(ORPHANS)
+
+    async def resync(self, interval: float, secrets: SecretReader, stopping: asyncio.Event) -> None:
+        """Have everything reconciled now and then, whatever was heard of it."""
+        while not await until(stopping, timeout=interval):
+            secrets.sweep()
+            if self.is_synced:
+                self.add_all()
+
+    async def audit(self, stopping: asyncio.Event) -> None:
+        """Look for what was deleted while nobody watched."""
+        while not await until(stopping, timeout=AUDIT_INTERVAL):
+            if not self.is_synced:
+                continue
+            for api in (*DECLARED, *OWNED):
+                for namespace in self._namespaces or (None,):
+                    try:
+                        await self._compare(api, namespace)
+                    except ApiError as error:
+                        logger.warning("the cache of %s could not be compared: %s", api.plural, error)
+
+    def standings(self) -> Mapping[tuple[str, str], int]:
+        """Return how many resources of each kind have which status of Ready."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for one in list(self._store.all()):
+            said = one.told.conditions.get("Ready")
+            counts[one.identity.kind, said.status if said else "Unknown"] += 1
+        return counts
+
+    async def _compare(self, api: Api, namespace: str | None) -> None:
+        known = set(self._known(api, namespace))
+        if api in DECLARED and await self._cluster.count(api, namespace) == len(known):
+            return
+        listed = await self._cluster.list_metadata(api, namespace, None if api in DECLARED else SELECTOR)
+        there = {one["metadata"]["uid"] for one in listed}
+        for uid, body in self._bodies(api, namespace):
+            # What came while the list was made is not in it, and was not known before either.
+            if uid in known and uid not in there:
+                logger.warning("%s %s is gone, and no watch has said so", api.kind, body["metadata"]["name"])
+                self.gone(body)
+
+    def _known(self, api: Api, namespace: str | None) -> Iterator[str]:
+        return (uid for uid, _ in self._bodies(api, namespace))
+
+    def _bodies(self, api: Api, namespace: str | None) -> list[tuple[str, Object]]:
+        """Return uid and the least of a body of each object of a kind in the caches."""
+        if api in DECLARED:
+            return [
+                (one.uid, _body(api, one.identity, one.uid))
+                for one in self._store.all(api.kind)
+                if namespace in (None, one.identity.namespace)
+            ]
+        return [
+            (body["metadata"]["uid"], body)
+            for key, body in self._store.all_owned()
+            if key.kind == api.kind and namespace in (None, key.namespace)
+        ]
+
+    def _changed(self, body: Object, change: Change) -> None:
+        if not self.is_synced or not (change.declared or change.told):
+            return
+        kind, metadata = body["kind"], body["metadata"]
+        if kind in DECLARED_BY_KIND or kind == "Namespace":
+            namespace = metadata["name"] if kind == "Namespace" else metadata["namespace"]
+            for identity in self._concerned(kind, namespace):
+                self._queue.add(_key(identity))
+            self._queue.add(ORPHANS)
+            if kind == "Relay":  # also one that is gone: what is kept for it is to be forgotten
+                self._queue.add(Key("Relay", namespace, metadata["name"]))
+            return
+        for owner in metadata.get("ownerReferences", ()):
+            if (owner["apiVersion"], owner["kind"]) == (GROUP_VERSION, "Relay"):
+                self._queue.add(Key("Relay", metadata["namespace"], owner["name"]))
+
+    def _concerned(self, kind: str, namespace: str) -> Iterator[Identity]:
+        """Yield the Relays that a change may concern."""
+        for one in self._store.all("Relay"):
+            lets_others_in = isinstance(one.resource, Relay) and one.resource.spec.allowed_namespaces.from_ != "Same"
+            if kind == "Relay" or one.identity.namespace == namespace or lets_others_in:
+                yield one.identity
+
+
+def _key(identity: Identity) -> Key:
+    return Key(identity.kind, identity.namespace, identity.name)
+
+
+def _body(api: Api, identity: Identity, uid: str) -> Object:
+    metadata = {"namespace": identity.namespace, "name": identity.name, "uid": uid}
+    return {"apiVersion": api.api_version, "kind": api.kind, "metadata": metadata}

@@ -1,0 +1,66 @@
+"""The Secrets that a Relay needs before anything else: the console's token, an embedded database's password, the key
+that seals what is secret in the database. Each is made once, when it is missing, and never written again.
+"""
+
+import secrets as random
+from typing import Any
+
+from kapsel_operator.apis import SECRET
+from kapsel_operator.cluster import Cluster
+from kapsel_operator.databases import Trouble
+from kapsel_operator.errors import ApiError
+from kapsel_operator.gather import Look, Surroundings
+from kapsel_operator.manifests import generated_secrets
+from kapsel_operator.manifests.facts import Facts
+from kapsel_operator.secret_reader import Absent, Found
+from kapsel_resources.kinds.core import Secret
+from kapsel_resources.kinds.relay import Relay
+from kapsel_store.errors import SealingError
+from kapsel_store.sealing import SealingKeys
+
+_LOST = (
+    "the database holds secrets that a sealing key has sealed, and the Secret with that key is gone; allowed: restore "
+    "it from a backup, or start with an empty database"
+)
+
+
+def early(relay: Relay, around: Surroundings, facts: Facts) -> list[dict[str, Any]]:
+    """Return the Secrets to make before the database is asked."""
+    made = []
+    if around.console_token is Absent.MISSING:
+        made.append(generated_secrets.console_token(relay, facts, random.token_urlsafe(32)))
+    embedded = relay.spec.database is not None and relay.spec.database.embedded is not None
+    if embedded and around.embedded is Absent.MISSING:
+        made.append(generated_secrets.postgres(relay, facts, random.token_urlsafe(32)))
+    return made
+
+
+def sealing_key(relay: Relay, around: Surroundings, facts: Facts, look: Look) -> dict[str, Any] | Trouble | None:
+    """Return the Secret with the sealing key if it is to be made; it is not if something is sealed with a lost one."""
+    if around.sealing_key is not Absent.MISSING:
+        return None
+    if look.has_keys:
+        return Trouble(reason="SealingKeyNotFound", message=_LOST, stalled=True)
+    return generated_secrets.sealing_key(relay, facts, random.token_bytes(32))
+
+
+def read_sealing_key(found: Found) -> SealingKeys | Trouble:
+    """Return the keys in the Secret."""
+    if not isinstance(found, Secret):
+        wrong = "the Secret with the sealing key cannot be read"
+        return Trouble(reason="SealingKeyNotFound", message=wrong, stalled=True)
+    try:
+        lines = found.entries.get(generated_secrets.SEALING_KEY_ENTRY, b"").decode("ascii").split()
+        return SealingKeys([bytes.fromhex(line) for line in lines])
+    except (ValueError, SealingError):
+        wrong = "the Secret with the sealing key does not hold one; allowed: 64 hexadecimal digits a line"
+        return Trouble(reason="SealingKeyWrong", message=wrong, stalled=True)
+
+
+async def make(cluster: Cluster, manifest: dict[str, Any]) -> None:
+    """Make a Secret; one that somebody has made meanwhile is left alone."""
+    try:
+        await cluster.create(SECRET, manifest["metadata"]["namespace"], manifest)
+    except ApiError as error:
+        if error.status != 409:
+            raise
