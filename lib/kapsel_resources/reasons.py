@@ -82,7 +82,7 @@ REASONS: Final[dict[Reason, str]] = {
     "RetryPolicyNotReadable": "The RetryPolicy has a problem of its own: correct that one.",
     "SchemaNewer": "The database's schema is newer than this version of kapsel: set spec.version to the newer.",
     "SchemaOutdated": "The database's schema is older than this version of kapsel: the migration brings it up to date.",
-    "SealingKeyNotFound": "The database holds sealed secrets and the Secret with their key is gone: restore the Secret.",
+    "SealingKeyNotFound": "The database holds sealed secrets, and the Secret with their key is gone: restore it.",
     "SealingKeyWrong": "The sealing key opens nothing that is in the database: restore the Secret that belongs to it.",
     "SecretEntryNotFound": "The Secret lacks an entry that is named, or has none: add it, or correct keys.",
     "SecretNotFound": "secretRef names no Secret of this namespace: correct the name, or apply the Secret.",

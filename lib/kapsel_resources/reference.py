@@ -12,8 +12,9 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kapsel_resources import schema
-from kapsel_resources.kinds.model import Reference
+from kapsel_resources import crd, schema
+from kapsel_resources.kinds.model import Model, Reference
+from kapsel_resources.kinds.status import STATUSES, Status
 from kapsel_resources.manifests import KINDS
 from kapsel_resources.reasons import REASONS
 
@@ -33,6 +34,7 @@ def render() -> str:
     text = _TEMPLATE.read_text(encoding="utf-8")
     for kind, model in KINDS.items():
         text = text.replace(f"<!-- fields of {kind} -->\n", _table(model))
+        text = text.replace(f"<!-- {kind} in a cluster -->\n", _in_a_cluster(kind))
     reasons = "".join(f"| `{reason}` | {meaning} |\n" for reason, meaning in REASONS.items())
     return text.replace("<!-- reasons -->\n", f"| reason | meaning |\n|---|---|\n{reasons}")
 
@@ -45,13 +47,53 @@ def _table(model: type[BaseModel]) -> str:
 
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for path, field in _fields(model, prefix):
+        yield f"| `{path}` | {_type(field)} | {_default(field)} | {_meaning(field)} |\n"
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield each field with its path, those of what it holds after it."""
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
-        meaning = (field.description or "").replace("|", "\\|").replace("<", "&lt;")
-        yield f"| `{path}` | {_type(field)} | {_default(field)} | {meaning} |\n"
+        yield path, field
         inner = schema.model_of(field.annotation)
         if inner is not None and inner is not Reference:
-            yield from _rows(inner, f"{path}[]." if _is_list(field.annotation) else f"{path}.")
+            yield from _fields(inner, f"{path}[]." if _is_list(field.annotation) else f"{path}.")
+
+
+def _meaning(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _in_a_cluster(kind: str) -> str:
+    """Return what only a cluster has: columns, selectors, what cannot be changed, and the status."""
+    names, status = crd.NAMES[kind], STATUSES[kind]
+    shown = ", ".join(column.name.upper() for column in names.all_columns if not column.wide)
+    wide = " and ".join(column.name.upper() for column in names.all_columns if column.wide)
+    lines = [f"`kubectl get {names.short}` shows {shown}; with `-o wide` {wide} as well."]
+    if names.selectable:
+        paths = ", ".join(f"`{path.removeprefix('.')}`" for path in names.selectable)
+        lines.append(f"`--field-selector` knows {paths}.")
+    common = {path for path, _ in _fields(Status, "")}
+    rows = [
+        f"| `{path}` | {_name(field.annotation)} | {_meaning(field)} |\n"
+        for path, field in _fields(status, "")
+        if path not in common
+    ]
+    table = f"| field of `status` | type | meaning |\n|---|---|---|\n{''.join(rows)}"
+    kept = "".join(f"- `{path}`: {why}.\n" for path, why in _kept(KINDS[kind], ""))
+    kept = f"What stays as it is once something depends on it:\n\n{kept}\n" if kept else ""
+    return f"{' '.join(lines)}\n\n{kept}{' '.join((status.__doc__ or '').split())}\n\n{table}"
+
+
+def _kept(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield each field below a model that a rule keeps as it was, and why."""
+    if issubclass(model, Model):
+        yield from dict.fromkeys((f"{prefix}{rule.field}", rule.message) for rule in model.RULES if rule.is_over_time)
+    for name, field in model.model_fields.items():
+        inner = schema.model_of(field.annotation)
+        if inner is not None:
+            yield from _kept(inner, f"{prefix}{field.alias or name}.")
 
 
 def _type(field: FieldInfo) -> str:

@@ -20,6 +20,11 @@ class Rule:
     message: str
     field: str | None = None  # from where the rule stands; None for that place itself
 
+    @property
+    def is_over_time(self) -> bool:
+        """Whether it compares with the object that was there."""
+        return "oldSelf" in self.expression
+
     def document(self) -> dict[str, Any]:
         """Return the entry of x-kubernetes-validations."""
         entry = {"rule": self.expression, "message": self.message}
