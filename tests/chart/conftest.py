@@ -1,6 +1,5 @@
-"""The programs that judge the chart, built once into the cache of tests/cluster, and what the chart renders."""
+"""What judges the chart, and what it renders."""
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from chart import CHART, KUBERNETES
-from onenode import binaries
+from chart_tools import tool
 
 Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
@@ -22,16 +21,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("chart tests were skipped", sep="!", red=True)
         for reason in sorted({str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}):
             terminalreporter.line(f"{len(skipped)} tests: {reason.removeprefix('Skipped: ')}")
-
-
-def tool(module: str) -> Path:
-    """Return a program, built now if this is CI; skip where it is missing."""
-    if binaries.missing((module,)):
-        if os.environ.get("CI") == "true":
-            binaries.build((module,))
-        else:
-            pytest.skip(f"{module} is not built: run `tests/cluster/cluster build` once (Go, some minutes)")
-    return binaries.program(module)
 
 
 @pytest.fixture(scope="session")
