@@ -14,14 +14,15 @@ NO_OPERATOR: Final = (
     "See whether the operator runs: kubectl get pods -A "
     "-l app.kubernetes.io/name=kapsel,app.kubernetes.io/component=operator"
 )
-PODS: Final = "Look at its pods: kubectl describe pods -n {namespace} -l {selector}"
-ATTESTOR: Final = "Read what the attestor says: kubectl logs -n {namespace} -l {deliverers} -c attestor --tail=20"
+_ATTESTOR: Final = "Read what the attestor says: kubectl logs -n {namespace} -l {deliverers} -c attestor --tail=20"
 
 # By the reason of a condition, where that says more than its type; and what no reason of a manifest covers.
 BY_REASON: Final[Mapping[str, str]] = {
-    "MigrationFailed": "The old version keeps running. Read why: kubectl logs -n {namespace} -l {migration} --tail=20",
+    "MigrationFailed": "The old version keeps running. The migration is tried anew ten minutes after it has failed",
     "SchemaOutdated": "The migration brings it up to date. If it does not end: kubectl get jobs,pods -n {namespace} "
     "-l {migration}",
+    "DeliveriesFailed": "See which: kubectl kapsel deliveries -n {namespace} --endpoint {endpoint} --state exhausted",
+    "Superseded": "Leave it: its status keeps the old log from being forged. It is not in the way",
     "DatabaseUnreachable": "Callers get 503 and send again later. Bring the database back, or correct its URL",
     "CircuitOpen": "It fails, and is tried a little until it works again. See how it fails: {attempts}",
     "Disabled": "It answered 410 Gone, and is not tried again by itself. When it is back: kubectl kapsel resume "
@@ -30,9 +31,9 @@ BY_REASON: Final[Mapping[str, str]] = {
 }
 BY_TYPE: Final[Mapping[str, str]] = {
     "Ready": "It may be a matter of seconds. If it stays, read what the operator says: {operator}",
-    "ReceiverAvailable": "Webhooks are not taken, and their callers send again later. " + PODS,
-    "DelivererAvailable": "Webhooks are taken and wait; none is lost. " + PODS,
-    "ConsoleAvailable": "Webhooks are not affected; commands that ask the console are. " + PODS,
+    "ReceiverAvailable": "Webhooks are not taken, and their callers send again later. {pods}",
+    "DelivererAvailable": "Webhooks are taken and wait; none is lost. {pods}",
+    "ConsoleAvailable": "Webhooks are not affected; commands that ask the console are. {pods}",
     "DatabaseReachable": "Callers get 503 and send again later. Bring the database back, or correct its URL",
     "SchemaCurrent": "The old version keeps running. See the migration: kubectl get jobs,pods -n {namespace} "
     "-l {migration}",
@@ -40,9 +41,8 @@ BY_TYPE: Final[Mapping[str, str]] = {
     "service,ingress -n {namespace} -l {receivers}",
     "Delivering": "See what comes of the tries: {attempts}",
     "LogConsistent": "Deliveries go on, and nothing is signed until a person has decided. Delete neither the "
-    "AttestationLog nor its status; see `Nothing is signed` in the documentation of operations. " + ATTESTOR,
-    "CheckpointFresh": "Deliveries go on, and proofs of new attempts wait. " + ATTESTOR,
-    "Failed": "A Replay cannot be changed: correct what the message says in a new one",
+    "AttestationLog nor its status; see `Nothing is signed` in the documentation of operations. " + _ATTESTOR,
+    "CheckpointFresh": "Deliveries go on, and proofs of new attempts wait. " + _ATTESTOR,
 }
 
 
@@ -54,11 +54,12 @@ def advice(resource: View, condition: Condition) -> str | None:
 
 
 def _filled(text: str, resource: View, condition: Condition) -> str:
-    relay = relay_of(resource)
+    relay, component = relay_of(resource), condition.type.removesuffix("Available").lower()
     return text.format(
         namespace=resource.namespace,
         name=resource.name,
-        selector=_pods(relay, condition.type.removesuffix("Available").lower()),
+        endpoint=(resource.spec.get("endpointRef") or {}).get("name"),
+        pods=f"kubectl describe pods -n {resource.namespace} -l {_pods(relay, component)}",
         receivers=_pods(relay, "receiver"),
         deliverers=_pods(relay, "deliverer"),
         migration=_pods(relay, "migrate"),

@@ -110,7 +110,7 @@ class Cluster:
         if status == 403:
             return ForbiddenError(
                 f"you may not do this: {message}",
-                "Ask whoever gives rights in this cluster for the role kapsel-view, kapsel-edit or kapsel-admin",
+                "Ask whoever gives rights in this namespace for the role view, edit or admin",
             )
         if status == 404 and not _is_about_object(answer):
             return CliError(

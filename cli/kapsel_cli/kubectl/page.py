@@ -37,6 +37,9 @@ _GOOD_WHEN_TRUE: Final = (
     "CheckpointFresh",
 )
 
+# A log that has no attempt yet, and one that another has replaced.
+_HARMLESS: Final = frozenset({"NoHead", "Superseded"})
+
 
 class Mark(StrEnum):
     """How bad a line is."""
@@ -95,7 +98,7 @@ def _troubles(resource: View) -> Iterator[Line]:
     elif resource.is_true("Failed"):
         yield from _said(resource, resource.conditions["Failed"], Mark.WARNING)
     for one in _causes(resource):
-        yield from _said(resource, one, Mark.WARNING if one.type in ("Delivering", "Ready") else Mark.BAD)
+        yield from _said(resource, one, _mark(one))
         if one.type == "Delivering":
             yield from _destinations(resource)
 
@@ -104,11 +107,22 @@ def _causes(resource: View) -> list[Condition]:
     """Return the conditions that are not as they should be, besides Stalled: Ready only if nothing explains it."""
     stalled = resource.conditions["Stalled"].reason if resource.is_true("Stalled") else None
     bad = [one for name in _GOOD_WHEN_TRUE if (one := resource.conditions.get(name)) and one.status == "False"]
-    causes = [one for one in bad if one.reason != stalled]
+    messages = [one.message for one in bad]
+    causes = [
+        one
+        for index, one in enumerate(bad)
+        if one.reason != stalled and (not one.message or one.message not in messages[:index])
+    ]
     ready = resource.conditions.get("Ready")
     if stalled is None and not causes and ready is not None and ready.status != "True":
         return [ready]
     return causes
+
+
+def _mark(condition: Condition) -> Mark:
+    if condition.reason in _HARMLESS:
+        return Mark.NOTE
+    return Mark.WARNING if condition.type in ("Delivering", "Ready") else Mark.BAD
 
 
 def _said(resource: View, condition: Condition, mark: Mark) -> Iterator[Line]:

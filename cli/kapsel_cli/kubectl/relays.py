@@ -88,7 +88,7 @@ class ServiceProxy:
         if status == 403:
             return ForbiddenError(
                 f"you may not reach {self.server}: {message}",
-                "Ask for the role kapsel-view, or kapsel-edit for what changes something, in that namespace",
+                "Ask whoever gives rights in that namespace for the role edit, or one that allows just this",
             )
         if status == 404 and "services" in message:
             return NoConsoleError(

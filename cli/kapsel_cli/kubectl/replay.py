@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INTERVAL: Final = 1.0  # seconds between two looks
 STATES: Final = ("delivered", "exhausted", "cancelled")
-UNFINISHED: Final = 3  # exit code: it has failed, or has not ended in time
+UNFINISHED: Final = 3  # exit code: some of it has failed, or it has not ended in time
 
 TEXT: Final = """\
 Delivers again what came in within a time and ended in a certain way, by making a Replay, which is a job: the operator
@@ -32,7 +32,7 @@ examples:
   kubectl kapsel replay orders -n shop --from 24h --state exhausted,cancelled --destination billing --rate 10
   kubectl kapsel replay --follow orders-20260301-113000 -n shop       wait for one that was made before
 
-exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 the Replay has failed, or --wait is over
+exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 some of it failed, or --wait is over
 """
 
 
@@ -163,7 +163,7 @@ def _follow(cluster: "Cluster", name: str, timeout: float) -> int:
         if found:
             seen = view("Replay", found)
             said = _say(progress(found), said)
-            for condition, code in (("Complete", 0), ("Failed", UNFINISHED), ("Stalled", UNFINISHED)):
+            for condition, code in (("Failed", UNFINISHED), ("Stalled", UNFINISHED), ("Complete", 0)):
                 if seen.is_true(condition):
                     one = seen.conditions[condition]
                     print(f"{condition}: {one.reason}" + (f": {one.message}" if one.message else ""), flush=True)

@@ -113,7 +113,7 @@ def _holder(cluster: "Cluster", endpoint: "Object", of: Mapping[str, Any]) -> Ho
 
     name = _key_name(of)
     if name is None:
-        return Holder(f"{endpoint['metadata']['name']}-signing", ())
+        return Holder(f"{endpoint['metadata']['name'][:245].rstrip('-.')}-signing", ())
     key = cluster.find(resources("signingkeys", cluster.namespace, name))
     if key is None:
         raise CliError(

@@ -108,7 +108,7 @@ async def test_the_least_role_is_enough_to_read_and_not_to_change(exposed, world
     assert change.code == 1
     assert f"kapsel: you may not reach the console of Relay {exposed.namespace}/main: " in change.err
     assert 'cannot create resource "services/proxy"' in change.err
-    assert "Ask for the role kapsel-view, or kapsel-edit" in change.err
+    assert "for the role edit, or one that allows just this" in change.err
 
 
 async def test_who_has_no_right_is_told_which_one(exposed) -> None:
@@ -117,7 +117,7 @@ async def test_who_has_no_right_is_told_which_one(exposed) -> None:
     assert 'cannot list resource "relays"' in refused.err
     refused = await exposed("events", "--relay", "main", "--as", NOBODY)
     assert 'cannot get resource "secrets"' in refused.err
-    assert "Ask whoever gives rights in this cluster" in refused.err
+    assert "Ask whoever gives rights in this namespace for the role view, edit or admin." in refused.err
 
 
 async def test_a_console_without_pods_a_service_or_a_token_is_told_apart(kubectl, relay, address) -> None:
@@ -128,7 +128,8 @@ async def test_a_console_without_pods_a_service_or_a_token_is_told_apart(kubectl
     missing = await kubectl("events")
     assert f"Relay {kubectl.namespace}/main has no console: " in missing.err
     assert f"See why with `kubectl kapsel status -n {kubectl.namespace}`." in missing.err
-    kubectl.apply(kubectl.service())
+    nobody = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "main-console"}}
+    kubectl.apply(kubectl.service(), nobody)
     missing = await kubectl("events")
     assert f"no pod of the console of Relay {kubectl.namespace}/main answers: no endpoints available" in missing.err
     assert "app.kubernetes.io/instance=main,app.kubernetes.io/component=console`." in missing.err

@@ -116,9 +116,14 @@ async def test_a_replay_that_cannot_be_made_says_why(kubectl, arguments: tuple[s
 async def test_a_replay_that_fails_has_an_exit_code_of_its_own(kubectl) -> None:
     kubectl.apply(endpoint("orders"))
     assert (await kubectl("replay", "orders", "--from", "2h", "--name", "again")).code == 0
-    kubectl.report("replay", "again", conditions=[condition("Failed", "True", "EndpointNotFound", "it is gone")])
+    ended = [condition("Complete", "True", "Completed"), condition("Failed", "True", "DeliveriesFailed", "2 failed")]
+    kubectl.report("replay", "again", matched=3, enqueued=3, delivered=1, failed=2, conditions=ended)
     failed = await kubectl("replay", "--follow", "again")
-    assert (failed.code, failed.out.splitlines()[-1]) == (3, "Failed: EndpointNotFound: it is gone")
+    assert failed.code == 3
+    assert failed.out.splitlines() == [
+        "3 deliveries are meant, 3 made anew, 1 delivered, 2 failed",
+        "Failed: DeliveriesFailed: 2 failed",
+    ]
 
 
 async def test_a_kubeconfig_that_cannot_be_used_is_named(kubectl, tmp_path) -> None:

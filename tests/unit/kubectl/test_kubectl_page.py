@@ -133,6 +133,22 @@ def test_a_log_shows_its_size_and_how_fresh_its_head_is() -> None:
     assert "nothing is signed until a person has decided" in step.text
 
 
+def test_a_log_without_attempts_and_one_that_was_replaced_are_no_trouble() -> None:
+    new = resource("AttestationLog", conditions={"Ready": "True X", "CheckpointFresh": "False NoHead: none yet"})
+    old = resource("AttestationLog", "old", conditions={"Ready": "False Superseded: another one was declared"})
+    lines = page([new, old], NOW)
+    assert is_well(lines)
+    assert printed(lines)[1] == "  · not CheckpointFresh: NoHead: none yet"
+
+
+def test_what_follows_from_a_frozen_log_is_not_said_again() -> None:
+    why = "it is older than the fence"
+    log = {"LogConsistent": f"False Frozen: {why}", "CheckpointFresh": f"False NotSigned: {why}"}
+    assert [line.text for line in troubles(resource("AttestationLog", conditions=log), NOW)][0::2] == [
+        f"not LogConsistent: Frozen: {why}"
+    ]
+
+
 def test_a_page_of_many_troubles_fits_on_a_screen() -> None:
     many = [resource("WebhookEndpoint", f"e{n:03}", conditions={"Stalled": "True X: y"}) for n in range(MOST + 5)]
     lines = page([*many, resource("WebhookEndpoint", "z1", conditions={"Ready": "True X"})], NOW)
