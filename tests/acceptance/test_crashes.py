@@ -8,12 +8,14 @@ import asyncio
 import random
 from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 import aiohttp
 import asyncpg
 import psutil
 import pytest
+from traffic.accounts import account, settled
+from traffic.destination import Destination
+from traffic.producer import Producer
 
 from kapsel_verifier import keys, proof, verify
 
@@ -40,20 +42,6 @@ async def kill_at_random(up: Any, rng: random.Random, kills: int, until: asyncio
     return victims
 
 
-async def settled(up: Any) -> None:
-    """Wait until no delivery is under way and every attempt has its leaf, under a head that is published."""
-    connection = await reconnecting(up)
-    try:
-        async with asyncio.timeout(90):
-            while await connection.fetchval(
-                """SELECT EXISTS (SELECT FROM deliveries_live) OR EXISTS (SELECT FROM unsequenced)
-                       OR (SELECT tree_size FROM logs) > coalesce((SELECT max(tree_size) FROM heads), 0)"""
-            ):
-                await asyncio.sleep(0.1)
-    finally:
-        await connection.close()
-
-
 async def reconnecting(up: Any) -> asyncpg.Connection:
     async with asyncio.timeout(30):
         while True:
@@ -62,27 +50,14 @@ async def reconnecting(up: Any) -> asyncpg.Connection:
             await asyncio.sleep(0.05)
 
 
-async def account(up: Any, accepted: dict[str, str], destination: Any) -> None:
-    """Hold what is stored against what was accepted and what the destinations saw."""
-    connection = await up.connection()
+async def settled_account(up: Any, accepted: dict[str, str], destination: Destination) -> None:
+    """Wait until everything has ended, and hold it against what was accepted."""
+    connection = await reconnecting(up)
     try:
-        events = {row["id"] for row in await connection.fetch("SELECT id FROM events")}
-        assert {UUID(event) for event in accepted.values()} <= events
-        assert len(set(accepted.values())) == len(accepted)
-        deliveries = await connection.fetch("SELECT event_id, state FROM deliveries")
-        assert {row["state"] for row in deliveries} == {"delivered"}
-        assert len(deliveries) == 2 * len(events)
-        recorded = await connection.fetch("SELECT event_id, url, outcome, number FROM attempts")
-        assert await connection.fetchval("SELECT count(*) FROM leaves") == len(recorded)
+        await settled(connection)
+        await account(connection, accepted, destination)
     finally:
         await connection.close()
-    for path, seen in destination.seen.items():
-        delivered = {row["event_id"] for row in recorded if row["url"].endswith(path) and row["outcome"] == "delivered"}
-        assert delivered == events
-        assert {UUID(identifier) for identifier in seen} == events
-        tries = [row for row in recorded if row["url"].endswith(path)]
-        answered = [row for row in tries if row["outcome"] in ("delivered", "refused")]
-        assert len(answered) <= seen.total()
 
 
 async def prove_all(up: Any) -> int:
@@ -105,45 +80,42 @@ async def prove_all(up: Any) -> int:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_nothing_is_lost_whatever_is_killed(up: Any, destination: Any, make_producer: Any, seed: int) -> None:
+async def test_nothing_is_lost_whatever_is_killed(up: Any, destination: Destination, seed: int) -> None:
     await up.start("--workers", "1")
-    producer = make_producer(up.state["ingest"])
+    producer = Producer(up.ingest)
     done = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         killing = tasks.create_task(kill_at_random(up, random.Random(seed), 8, done))
-        await producer.run(EVENTS)
+        await producer.run(range(EVENTS))
         done.set()
     assert set(killing.result()) == set(VICTIMS)
     assert len(producer.accepted) == EVENTS
-    await settled(up)
-    await account(up, producer.accepted, destination)
+    await settled_account(up, producer.accepted, destination)
     assert await prove_all(up) >= 2 * EVENTS
     assert await up.stop() == 0
 
 
 async def test_a_killed_supervisor_leaves_nothing_behind_and_the_next_one_goes_on(
-    up: Any, destination: Any, make_producer: Any
+    up: Any, destination: Destination
 ) -> None:
     await up.start()
-    producer = make_producer(up.state["ingest"])
-    await producer.run(100)
+    producer = Producer(up.ingest)
+    await producer.run(range(100))
     await up.kill()
     await up.start()
-    late = make_producer(up.state["ingest"])
-    await late.run(150)
+    late = Producer(up.ingest)
+    await late.run(range(150))
     assert {key: late.accepted[key] for key in producer.accepted} == producer.accepted
-    await settled(up)
-    await account(up, late.accepted, destination)
+    await settled_account(up, late.accepted, destination)
     assert await up.stop() == 0
 
 
-async def test_a_drained_instance_goes_on_where_it_stopped(up: Any, destination: Any, make_producer: Any) -> None:
+async def test_a_drained_instance_goes_on_where_it_stopped(up: Any, destination: Destination) -> None:
     await up.start()
-    producer = make_producer(up.state["ingest"])
-    await producer.run(100)
+    producer = Producer(up.ingest)
+    await producer.run(range(100))
     assert await up.stop() == 0
     await up.start()
-    await settled(up)
-    await account(up, producer.accepted, destination)
+    await settled_account(up, producer.accepted, destination)
     assert await prove_all(up) >= 200
     assert await up.stop() == 0

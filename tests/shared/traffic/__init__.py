@@ -1,0 +1,38 @@
+"""A provider, a destination, and the account between them: for tests that break things while webhooks flow.
+
+Used by tests/acceptance, where all of kapsel runs under `kapsel up`, and by tests/cluster/node, where it runs in pods.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+SECRET: Final = "It's a Secret to Everybody"
+INGEST: Final = "/ingest/{namespace}/in"
+
+
+def manifests(namespace: str, destination: str, relay: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return an endpoint `in` with two destinations below a URL, and all that it needs; `relay` is the Relay's spec."""
+
+    def resource(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": namespace}
+        return {"apiVersion": "kapsel.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": dict(spec)}
+
+    backoff = {"type": "Exponential", "initial": "50ms", "factor": 2, "max": "500ms", "jitter": 0.5}
+    key = {"algorithm": "HMAC-SHA256", "source": "Secret", "secretRef": {"name": "in"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "in", "namespace": namespace}}
+    endpoint = {
+        "verification": {"github": {"signingKeyRef": {"name": "in"}}},
+        "idempotency": {"source": "Provider"},
+        "destinations": [
+            {"name": name, "url": f"{destination}/{name}", "retryPolicyRef": {"name": "quick"}, "timeout": "2s"}
+            for name in ("steady", "shaky")
+        ],
+    }
+    return [
+        {**secret, "stringData": {"github": SECRET}},
+        resource("SigningKey", "in", key),
+        resource("Relay", "main", relay),
+        resource("AttestationLog", "log", {"origin": f"{namespace}.test/log", "publication": {"interval": "1s"}}),
+        resource("RetryPolicy", "quick", {"backoff": backoff, "maxAttempts": 100}),
+        resource("WebhookEndpoint", "in", endpoint),
+    ]
