@@ -69,6 +69,11 @@ class DelivererMetrics:
         self.oldest_pending = Gauge(
             "delivery_oldest_pending_age_seconds", "Age of the oldest delivery that waits", registry=registry
         )
+        self.oldest_due = Gauge(
+            "delivery_oldest_due_age_seconds",
+            "How long the oldest delivery waits that could be tried now: what more deliverers would mend",
+            registry=registry,
+        )
         self.dead_tuples = Gauge("delivery_queue_dead_tuples", "Dead rows in the queue's table", registry=registry)
         self.rescued = Counter("delivery_rescued_total", "Leases that ran out", registry=registry)
         self.expired = Counter("delivery_expired_total", "Deliveries that ended by their age", registry=registry)

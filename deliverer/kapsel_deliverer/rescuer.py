@@ -55,5 +55,6 @@ class Rescuer:
         self._metrics.depth.labels("pending").set(depth.pending)
         self._metrics.depth.labels("sending").set(depth.sending)
         self._metrics.oldest_pending.set(depth.oldest_pending_age.total_seconds())
+        self._metrics.oldest_due.set(depth.oldest_due_age.total_seconds())
         self._metrics.dead_tuples.set(depth.dead_tuples)
         self._metrics.database_up.set(1)

@@ -53,6 +53,7 @@ class Depth:
     pending: int
     sending: int
     oldest_pending_age: timedelta
+    oldest_due_age: timedelta  # of those that one more deliverer could take now
     dead_tuples: int
 
 

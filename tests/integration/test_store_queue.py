@@ -334,6 +334,31 @@ async def test_the_depth_counts_what_waits_and_what_is_being_sent(queue: Queue) 
     assert depth.oldest_pending_age > timedelta()
 
 
+async def test_what_more_deliverers_could_not_take_does_not_count_as_due(queue: Queue) -> None:
+    await queue.put(2)
+    assert (await deliveries.depth(queue.connection)).oldest_due_age > timedelta()
+    lease, [first] = await queue.claim(room=1)
+    await deliveries.record(queue.connection, [result(first, lease, State.PENDING, timedelta(hours=1))])
+    assert (await deliveries.depth(queue.connection)).oldest_due_age > timedelta()
+    lease, [second] = await queue.claim(room=1)
+    await deliveries.record(queue.connection, [result(second, lease, State.PENDING, timedelta(hours=1))])
+    depth = await deliveries.depth(queue.connection)
+    assert (depth.oldest_due_age, depth.pending) == (timedelta(), 2)
+    assert depth.oldest_pending_age > timedelta()
+
+
+async def test_what_waits_for_a_destination_that_takes_nothing_does_not_count_as_due(queue: Queue) -> None:
+    await queue.put()
+    opened = "INSERT INTO circuits (destination_id, state, open_until) SELECT id, 'open', now() FROM destinations"
+    await queue.connection.execute(opened)
+    assert (await deliveries.depth(queue.connection)).oldest_due_age == timedelta()
+    await queue.connection.execute("UPDATE circuits SET state = 'closed', open_until = NULL")
+    assert (await deliveries.depth(queue.connection)).oldest_due_age > timedelta()
+    suspended = "UPDATE destinations SET spec = jsonb_set(spec, '{suspend}', 'true')"
+    await queue.connection.execute(suspended)
+    assert (await deliveries.depth(queue.connection)).oldest_due_age == timedelta()
+
+
 async def put_into(queue: Queue, state: State) -> UUID:
     """Make a delivery that is in `state`, by the ways that lead there."""
     [new] = await queue.put()

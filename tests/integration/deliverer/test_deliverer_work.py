@@ -346,6 +346,7 @@ async def test_the_queue_and_the_work_are_measured(destination, shop, start, kit
 
     await kit.eventually(is_seen, "the depth of the queue")
     assert await deliverer.metric("delivery_oldest_pending_age_seconds") > 0
+    assert await deliverer.metric("delivery_oldest_due_age_seconds") == 0  # suspended: nobody could take it
     assert await deliverer.metric("delivery_queue_depth", state="sending") == 0
     assert await deliverer.metric("delivery_queue_dead_tuples") >= 0
     assert await deliverer.metric("configuration_generation") == 1

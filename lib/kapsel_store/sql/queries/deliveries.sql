@@ -140,9 +140,17 @@ LATERAL (
 ) AS d
 
 -- name: depth
+-- Due is what a deliverer could take at this moment if there were one more: not what waits for its next try, and nothing
+-- of a destination that is suspended, disabled or behind an open circuit.
 SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
        count(*) FILTER (WHERE state = 'sending') AS sending,
        coalesce(now() - min(created_at) FILTER (WHERE state = 'pending'), interval '0') AS oldest_pending_age,
+       coalesce(now() - min(due_at) FILTER (
+           WHERE state = 'pending' AND due_at <= now() AND destination_id NOT IN (
+               SELECT destination_id FROM circuits WHERE state <> 'closed' OR disabled_at IS NOT NULL
+               UNION ALL SELECT id FROM destinations WHERE spec ->> 'suspend' = 'true'
+           )
+       ), interval '0') AS oldest_due_age,
        (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'deliveries_live'::regclass) AS dead_tuples
 FROM deliveries_live
 
