@@ -2,31 +2,28 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kapsel_verifier.note import VerifierKey
 
+DOCS = Path(__file__).parents[3] / "docs"
 READER, NOBODY = "reader@example.com", "nobody@example.com"
 
 
-def rbac(namespace: str, verbs: list[str]) -> list[dict[str, Any]]:
-    """Return the least that a person needs to ask the console of the Relay `main`, as docs/rbac.md has it."""
-    rules = [
-        {"apiGroups": ["kapsel.dev"], "resources": ["relays"], "verbs": ["get", "list"]},
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["main-console-token"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["services/proxy"], "resourceNames": ["http:main-console:http"],
-         "verbs": verbs},
-    ]  # fmt: skip
-    metadata = {"name": "asks-console"}
-    return [
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": dict(metadata), "rules": rules},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": dict(metadata),
-         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "asks-console"},
-         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": READER}]},
-    ]  # fmt: skip
+def rbac(verb: str) -> list[dict[str, Any]]:
+    """Return the role of docs/rbac.md with this verb for the proxy, and its binding to a reader."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "rbac.md").read_text(encoding="utf-8"), re.DOTALL)
+    role = yaml.safe_load(text)
+    role["rules"][-1]["verbs"] = [verb]
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": READER}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]}
+    binding = {"apiVersion": role["apiVersion"], "kind": "RoleBinding", "metadata": {"name": "asks-console"}}
+    return [role, {**binding, "roleRef": reference, "subjects": [subject]}]
 
 
 async def test_lists_and_single_items_come_through_the_service_proxy(exposed, world) -> None:
@@ -99,9 +96,9 @@ async def test_a_proof_is_verified_with_the_key_of_the_log_or_a_pinned_one(expos
     assert refused.err.startswith("kapsel: no trusted key has signed the checkpoint")
 
 
-async def test_the_least_role_is_enough_to_read_and_not_to_change(exposed, world) -> None:
+async def test_the_role_of_the_documentation_is_enough_to_read_and_not_to_change(exposed, world) -> None:
     (event,) = await world.put()
-    exposed.apply(*rbac(exposed.namespace, ["get"]))
+    exposed.apply(*rbac("get"))
     read = await exposed("events", "--as", READER)
     assert (read.code, read.err) == (0, "")
     change = await exposed("cancel", str(event.deliveries[0].id), "--as", READER)
