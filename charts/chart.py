@@ -2,7 +2,7 @@
 
 - files/crds/ from crds/
 - templates/_rules.tpl from the rules of the operator, `kapsel_operator.rbac`
-- README.md: the prose of README.md.in with a table of the values, from the comments in values.yaml
+- README.md: the prose of README.md.in, a table of the values from the comments in values.yaml, one of files/alerts.yaml
 - deploy/kapsel.yaml, the same without Helm: what the chart renders with its defaults
 
 A test compares all of it with what is committed. Only the last one needs Helm; without it, that file is left as it is.
@@ -26,6 +26,7 @@ CACHED_HELM: Final = Path.home() / ".cache/kapsel-cluster/bin/helm"
 KUBERNETES: Final = "1.34.0"  # Helm wants to know for which version it renders; the chart does not ask
 NAMESPACE: Final = "kapsel-system"
 # Who manages an object and by which chart is of no meaning without Helm.
+_LABEL: Final = re.compile(r"\{\{ \$(?:labels[.])?(\w+)[^}]*\}\}")  # what Prometheus puts into an alert
 _HELM_LABELS: Final = re.compile(r"^ +(app\.kubernetes\.io/managed-by: Helm|helm\.sh/chart: .*)\n", re.MULTILINE)
 
 
@@ -51,8 +52,14 @@ def generated() -> dict[Path, str]:
     return {
         **crds,
         CHART / "templates/_rules.tpl": rules(),
-        CHART / "README.md": (CHART / "README.md.in").read_text().replace("<!-- values -->\n", values_table()),
+        CHART / "README.md": readme(),
     }
+
+
+def readme() -> str:
+    """Return the prose with its tables."""
+    text = (CHART / "README.md.in").read_text()
+    return text.replace("<!-- values -->\n", values_table()).replace("<!-- alerts -->\n", alerts_table())
 
 
 def rules() -> str:
@@ -97,6 +104,20 @@ def values() -> Iterator[tuple[str, str, str]]:
                 path = [name for _, name in parents]
                 yield ".".join(path), _flow(_default(defaults, path)), " ".join(comment)
         comment = []
+
+
+def alerts_table() -> str:
+    """Return a table of the alerts."""
+    groups = yaml.safe_load((CHART / "files/alerts.yaml").read_text())["groups"]
+    rows = "".join(
+        f"| `{rule['alert']}` | {rule['labels']['severity']} | {_cell(rule['annotations']['summary'])} "
+        f"| {rule.get('for', 'at once')} |\n"
+        for group in groups
+        for rule in group["rules"]
+    )
+    return "| alert | severity | summary | after |\n|---|---|---|---|\n" + _LABEL.sub(
+        r"*\1*", rows.replace("<namespace>", "*namespace*")
+    )
 
 
 def _default(defaults: object, path: list[str]) -> object:
