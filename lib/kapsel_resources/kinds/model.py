@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -111,6 +111,13 @@ class Union(Model):
         return self
 
 
+def _without_null(value: object) -> object:
+    return {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, Mapping) else value
+
+
+# An entry of a map without a value is no entry, as for the API server. Where entries narrow something down, as labels
+# in a selector, this is not for them: an entry that goes unnoticed would widen it.
+NULL_IS_ABSENT: Final = BeforeValidator(_without_null)
 LabelKey = Annotated[str, Field(max_length=317)]
 Labels = dict[LabelKey, Annotated[str, Field(max_length=63)]]
 Annotations = dict[LabelKey, Annotated[str, Field(max_length=262_144)]]

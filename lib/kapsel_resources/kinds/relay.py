@@ -12,6 +12,7 @@ from kapsel_resources.kinds.model import (
     ENTRY,
     IMAGE_TAG,
     LABEL,
+    NULL_IS_ABSENT,
     SUBDOMAIN,
     LabelKey,
     Labels,
@@ -155,7 +156,7 @@ class Exposure(Model):
     )
     tls_secret_ref: Reference | None = Field(default=None, description="Ingress: the Secret with the certificate.")
     gateway_ref: GatewayReference | None = Field(default=None, description="HTTPRoute: the Gateway to attach to.")
-    annotations: dict[LabelKey, Annotated[str, Field(max_length=4096)]] = Field(
+    annotations: Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], NULL_IS_ABSENT] = Field(
         default_factory=dict,
         max_length=32,
         description=(

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import QUANTITY, LabelKey, Members, Model, broken
+from kapsel_resources.kinds.model import NULL_IS_ABSENT, QUANTITY, LabelKey, Members, Model, broken
 from kapsel_resources.rules import Rule
 
 _MIN_REPLICAS: Final = 2
@@ -36,7 +36,8 @@ Quantity = Annotated[
     ),
 ]
 ResourceRequirements = Annotated[
-    dict[Literal["limits", "requests"], Annotated[dict[LabelKey, Quantity], Field(max_length=16)]],
+    dict[Literal["limits", "requests"], Annotated[dict[LabelKey, Quantity], NULL_IS_ABSENT, Field(max_length=16)]],
+    NULL_IS_ABSENT,
     Members(
         limits="How much of each resource a container may use at most, such as memory: 256Mi.",
         requests="How much of each resource is set aside for a container, such as cpu: 100m.",
@@ -45,6 +46,7 @@ ResourceRequirements = Annotated[
 # Whatever a PodTemplateSpec of any version of Kubernetes may hold: the API server judges it when the pods are made.
 PodTemplate = Annotated[
     dict[Literal["metadata", "spec"], Annotated[dict[str, JsonValue], Field(max_length=64)]],
+    NULL_IS_ABSENT,
     Members(metadata="Labels and annotations of the pods.", spec="What a PodSpec may hold."),
 ]
 
