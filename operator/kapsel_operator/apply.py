@@ -109,7 +109,7 @@ class Writer:
         if current is None:
             current = await self._cluster.get(BY_KIND[key.api_version, key.kind], key.namespace, key.name)
         if current is not None:
-            if not _is_ours(current, uid):
+            if not _is_ours(current, {uid, *owners(manifest)}):
                 wrong = f"{key.kind} {key.namespace}/{key.name} exists, and is not of this Relay; allowed: another name"
                 return Refusal("NameTaken", wrong)
             version = current["metadata"]["resourceVersion"]
@@ -154,11 +154,13 @@ def includes(current: object, wanted: object) -> bool:
     return current == wanted
 
 
-def _is_ours(current: Object, uid: str) -> bool:
-    """Return whether an object may be applied: the Relay owns it, or nobody does and the operator made it."""
-    mine = owners(current)
-    if mine:
-        return uid in mine
+def _is_ours(current: Object, owned_by: set[str]) -> bool:
+    """Return whether an object may be applied: its owner is the right one, or nobody owns it and the operator made it.
+
+    An attestor's Role belongs to the Relay, or, in another namespace, to the log.
+    """
+    if mine := owners(current):
+        return not owned_by.isdisjoint(mine)
     labels: Callable[[str], str | None] = (current["metadata"].get("labels") or {}).get
     return labels(_MANAGED_BY) == MANAGED_BY
 

@@ -8,6 +8,8 @@ OperatorError
 from typing import Final
 
 _AGAIN: Final = frozenset({0, 408, 409, 410, 429})
+# A manifest whose fields fit no type, as podTemplate can make one, is answered with 500 as if the server had trouble.
+_MISFIT: Final = "failed to create typed patch object"
 
 
 class OperatorError(Exception):
@@ -25,7 +27,7 @@ class ApiError(OperatorError):
     @property
     def is_transient(self) -> bool:
         """Whether the same request may pass later."""
-        return self.status in _AGAIN or self.status >= 500
+        return self.status in _AGAIN or (self.status >= 500 and not self.message.startswith(_MISFIT))
 
 
 class LeaseLostError(OperatorError):

@@ -119,7 +119,7 @@ def _summary(one: Declared, seen: RelayView, facts: Iterable[Verdict], generatio
     doomed = _doomed(seen)
     if doomed is not None:
         return stalled(*doomed)
-    wrong = [fact for fact in facts if fact.status != "True"]
+    wrong = [fact for fact in facts if fact.status != "True" and not _is_meant(fact)]
     if not wrong or (wrong and all(fact.type == "Exposed" and fact.status == "Unknown" for fact in wrong)):
         return (_settled(one, seen, generation),)
     first = next((fact for fact in wrong if fact.status == "False"), wrong[0])
@@ -127,6 +127,11 @@ def _summary(one: Declared, seen: RelayView, facts: Iterable[Verdict], generatio
     if seen.keep and said is not None and said.status == "True":
         return (Verdict("Ready", "True", said.reason),)
     return (Verdict("Ready", "Unknown" if said is None else first.status, first.reason, first.message),)
+
+
+def _is_meant(fact: Verdict) -> bool:
+    """Return whether something is missing that the Relay does without: webhooks need no console."""
+    return (fact.type, fact.reason) == ("ConsoleAvailable", "ScaledToZero")
 
 
 def _doomed(seen: RelayView) -> tuple[str, str] | None:
