@@ -1,11 +1,13 @@
 """The pages for clusters name every condition and reason, the defaults as they are, and tests that exist."""
 
+import argparse
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+from kapsel_cli.kubectl.parser import build
 from kapsel_operator.manifests.containers import RESOURCES
 from kapsel_operator.manifests.deployments import REPLICAS
 from kapsel_operator.replay_status import _REASONS as REPLAY_REASONS
@@ -15,6 +17,7 @@ from kapsel_resources.reasons import REASONS
 ROOT = Path(__file__).parents[3]
 OPERATIONS = (ROOT / "docs" / "operations-kubernetes.md").read_text(encoding="utf-8")
 SOURCES = [*sorted((ROOT / "operator").rglob("*.py")), ROOT / "attestor" / "kapsel_attestor" / "status_report.py"]
+PAGES = ("kubernetes.md", "operations-kubernetes.md", "rbac.md", "capabilities.md")
 # Where a reason stands in a call, by the name of what is called.
 PLACES = {"Verdict": 2, "Seen": 1, "stalled": 0}
 
@@ -78,6 +81,33 @@ def test_sizes_are_those_that_pods_get() -> None:
         assert requests in row[0], component
         assert f"| {_spaced(resources['limits']['memory'])} |" in row[0], component
         assert component in ("attestor", "postgres") or f"| {REPLICAS} |" in row[0], component
+
+
+def test_every_claim_names_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (?!claim|-)(.*?) \| (.*?) \|$", _page("capabilities.md"), re.MULTILINE)
+    assert rows
+    for claim, tests in rows:
+        paths = re.findall(r"`(tests/[^`]*)`", tests)
+        assert paths, claim
+        assert [path for path in paths if not (ROOT / path).is_file()] == [], claim
+
+
+def test_pages_name_commands_and_options_of_the_plugin_that_exist() -> None:
+    (commands,) = (action.choices for action in build()._actions if isinstance(action, argparse._SubParsersAction))
+    named = [
+        (name, set(re.findall(r"(?<=[ |])-{1,2}[a-zA-Z][a-z-]*", rest)))
+        for page in PAGES
+        for name, rest in re.findall(r"kubectl kapsel ([a-z]+)([^\n`|&]*)", _page(page))
+    ]
+    assert named
+    for name, options in named:
+        assert name in commands, name
+        known = {option for action in commands[name]._actions for option in action.option_strings}
+        assert options - known == set(), name
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def _spaced(quantity: object) -> str:
