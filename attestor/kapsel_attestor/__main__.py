@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from kapsel_attestor import metrics
 from kapsel_attestor.attestor import Attestor
+from kapsel_attestor.places import place
 from kapsel_attestor.settings import AttestorSettings
 from kapsel_runtime import process
 from kapsel_runtime.health import Health
@@ -28,7 +29,8 @@ async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
     measured = metrics.Metrics(registry := CollectorRegistry())
     async with database.connect(url, role=role, schema=schema, size=CONNECTIONS, component=COMPONENT) as pool:
         source = Source(pool, SealingKeys.from_file(settings.sealing_key_file), listener)
-        attestor = Attestor(pool, source, settings.attestor_fence_file, measured)
+        fences = place(settings)
+        attestor = Attestor(pool, source, fences.open, measured, reporter=fences.reporter)
         health = Health(stopping)
         health.add("configuration", lambda: None if source.loaded else "the configuration has not been loaded yet")
         health.add("database", lambda: None if source.reachable else "the database is away")

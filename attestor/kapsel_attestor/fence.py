@@ -1,9 +1,10 @@
 """The last head that was signed, kept where a restored database cannot take it back.
 
 The publisher compares and swaps it before every signature, so that neither a tree that does not continue the fenced
-one nor two trees at once are ever signed. The file therefore lies next to the data directory and not in it, is replaced
-as a whole and synced with its directory, and is swapped under a lock: of two attestors one passes. Whether the new head
-continues the old one is the publisher's to prove.
+one nor two trees at once are ever signed. Whether the new head continues the old one is the publisher's to prove.
+
+Here as a file, which therefore lies next to the data directory and not in it, is replaced as a whole and synced with
+its directory, and is swapped under a lock: of two attestors one passes. In a cluster it is in `kubernetes_fence`.
 """
 
 import fcntl
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from kapsel_attestor.errors import FenceMovedError, RefusedError
 from kapsel_verifier import strict
@@ -31,6 +32,22 @@ class Fenced:
     tree_size: int
     root: bytes
     timestamp_ms: int
+
+
+class Fence(Protocol):
+    """Where the fence of one log is kept; blocking, so called from a thread. As text it is what messages call it.
+
+    Both raise RefusedError if a person has to act, FenceAwayError if the fence cannot be reached just now.
+    """
+
+    def read(self) -> Fenced | None:
+        """Return the fenced head, None if there is none yet."""
+
+    def swap(self, old: Fenced | None, new: Fenced) -> None:
+        """Replace `old` by `new`, durably; raise FenceMovedError, and change nothing, if another attestor was first."""
+
+    def remedy(self, fenced: Fenced) -> str:
+        """Return what a person does who is sure that this is the newest head."""
 
 
 def text(fenced: Fenced) -> str:
@@ -63,6 +80,13 @@ class FileFence:
         self.path = path
         self._origin = origin
 
+    def __str__(self) -> str:
+        return f"the fence {self.path}"
+
+    def remedy(self, fenced: Fenced) -> str:
+        """Return what a person does who is sure that this is the newest head."""
+        return f"write this line into it: {text(fenced).rstrip()}"
+
     def read(self) -> Fenced | None:
         """Return the fenced head, None if there is no file; raise RefusedError if the file is of no use."""
         try:
@@ -71,17 +95,17 @@ class FileFence:
             self._require_directory()
             return None
         except OSError as error:
-            raise RefusedError(f"the fence {self.path} cannot be read ({error.strerror}): make it readable") from error
+            raise RefusedError(f"{self} cannot be read ({error.strerror}): make it readable") from error
         try:
             fenced = parse(data)
         except ValueError as error:
             raise RefusedError(
-                f"the fence {self.path} is damaged ({error}): put its newest copy back; do not delete it, it is what "
+                f"{self} is damaged ({error}): put its newest copy back; do not delete it, it is what "
                 f"keeps a restored database from being signed"
             ) from error
         if fenced.origin != self._origin:
             raise RefusedError(
-                f"the fence {self.path} belongs to the log {fenced.origin}, not to {self._origin}: give each log a "
+                f"{self} belongs to the log {fenced.origin}, not to {self._origin}: give each log a "
                 f"file of its own, by KAPSEL_ATTESTOR_FENCE_FILE, or move this one away if that log is closed"
             )
         return fenced
@@ -89,17 +113,17 @@ class FileFence:
     def _require_directory(self) -> None:
         if not self.path.parent.is_dir():
             # A volume that was not mounted must not look like a first start.
-            raise RefusedError(f"the directory of the fence {self.path} does not exist: mount it or make it")
+            raise RefusedError(f"the directory of {self} does not exist: mount it or make it")
 
     def swap(self, old: Fenced | None, new: Fenced) -> None:
         """Replace `old` by `new`, durably; raise FenceMovedError, and change nothing, if another attestor was first."""
         try:
             with self._locked():
                 if self.read() != old:
-                    raise FenceMovedError(f"another attestor has passed the fence {self.path}")
+                    raise FenceMovedError(f"another attestor has passed {self}")
                 self._replace(text(new).encode())
         except OSError as error:
-            raise RefusedError(f"the fence {self.path} cannot be written ({error.strerror}): make it so") from error
+            raise RefusedError(f"{self} cannot be written ({error.strerror}): make it so") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -108,7 +132,7 @@ class FileFence:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise FenceMovedError(f"another attestor is passing the fence {self.path}") from None
+                raise FenceMovedError(f"another attestor is passing {self}") from None
             yield
 
     def _replace(self, content: bytes) -> None:

@@ -32,8 +32,17 @@ class Metrics:
         self.frozen = Gauge(
             "attestation_frozen", "1 while nothing is signed until a person acts, else 0", registry=registry
         )
+        self._fence_up = Gauge(
+            "attestation_fence_up", "1 if the fence could be reached last time, else 0: heads wait", registry=registry
+        )
+        self.set_fence_up(True)
         self.generation = Gauge("configuration_generation", "Generation of the configuration in use", registry=registry)
         self.database_up = Gauge("database_up", "1 if the database answered last time, else 0", registry=registry)
+
+    def set_fence_up(self, up: bool) -> None:
+        """Say whether the fence could be reached."""
+        self.fence_is_up = up
+        self._fence_up.set(up)
 
 
 async def follow(metrics: Metrics, pool: Pool, source: Source, stopping: asyncio.Event) -> None:

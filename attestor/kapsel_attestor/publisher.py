@@ -9,9 +9,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-from kapsel_attestor import fence
 from kapsel_attestor.errors import MismatchError, RefusedError
-from kapsel_attestor.fence import Fenced, FileFence
+from kapsel_attestor.fence import Fence, Fenced
 from kapsel_attestor.signers import Signer
 from kapsel_store import tlog
 from kapsel_store.database import Connection
@@ -37,12 +36,12 @@ def due_in(log: LogRow, *, unpublished: int, age: timedelta | None) -> timedelta
 
 
 async def publish(
-    connection: Connection, log: LogState, guard: FileFence, signer: Signer, clock: Callable[[], int]
+    connection: Connection, log: LogState, guard: Fence, signer: Signer, clock: Callable[[], int]
 ) -> HeadRow:
     """Publish a head over the log as it is stored now, dated by `clock` in milliseconds but later than the one before.
 
     Raises MismatchError if that must never be signed, RefusedError if a person has to act first, FenceMovedError if
-    another attestor was faster.
+    another attestor was faster, FenceAwayError if the fence cannot be reached.
     """
     fenced = await inspect(connection, log, guard)
     timestamp_ms = clock() if fenced is None else max(clock(), fenced.timestamp_ms + 1)
@@ -68,7 +67,7 @@ async def publish(
     return head
 
 
-async def inspect(connection: Connection, log: LogState, guard: FileFence) -> Fenced | None:
+async def inspect(connection: Connection, log: LogState, guard: Fence) -> Fenced | None:
     """Return the fenced head after proving that the log holds together and continues it; None for a new log."""
     fenced = await asyncio.to_thread(guard.read)
     head = await tlog.latest_head(connection, log.id)
@@ -81,15 +80,15 @@ async def inspect(connection: Connection, log: LogState, guard: FileFence) -> Fe
     return fenced
 
 
-def _require_fence(fenced: Fenced | None, head: HeadRow, origin: str, guard: FileFence) -> None:
+def _require_fence(fenced: Fenced | None, head: HeadRow, origin: str, guard: Fence) -> None:
     """The fence is moved before a head is published, so it can never be behind one."""
     if fenced is not None and fenced.tree_size >= head.tree_size and fenced.timestamp_ms >= head.timestamp_ms:
         return
     content = Fenced(origin=origin, tree_size=head.tree_size, root=head.root, timestamp_ms=head.timestamp_ms)
     problem = "is missing" if fenced is None else "is older than the last published head"
     raise RefusedError(
-        f"the fence {guard.path} {problem}: put its newest copy back; if there is none and you are sure that no newer "
-        f"database exists than this one, write this line into it: {fence.text(content).rstrip()}"
+        f"{guard} {problem}: put its newest copy back; if there is none and you are sure that no newer database exists "
+        f"than this one, {guard.remedy(content)}"
     )
 
 

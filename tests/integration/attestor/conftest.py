@@ -148,7 +148,8 @@ class World:
         following = asyncio.create_task(source.follow(stopping))
         await eventually(lambda: source.loaded)
         registry = CollectorRegistry()
-        attestor = Attestor(pool, source, self.fence_file, Metrics(registry), clock=clock)
+        fence_file = self.fence_file
+        attestor = Attestor(pool, source, lambda row: FileFence(fence_file, row.origin), Metrics(registry), clock=clock)
 
         async def run() -> None:
             await attestor.run(stopping)

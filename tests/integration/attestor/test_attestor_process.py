@@ -5,6 +5,7 @@ import random
 import signal
 
 import aiohttp
+import pytest
 
 from kapsel_store import processes
 
@@ -111,8 +112,23 @@ async def test_frozen_log_is_told_to_whoever_asks_for_readiness(world, eventuall
     assert "is missing: put its newest copy back" in found["checks"]["log"]
 
 
-async def test_process_without_a_fence_file_is_refused_with_the_name_of_the_setting(world) -> None:
-    child = await world.start_process(KAPSEL_ATTESTOR_FENCE_FILE=None)
+@pytest.mark.parametrize(
+    ("fences", "expected"),
+    [
+        ({"KAPSEL_ATTESTOR_FENCE_FILE": None}, b"is needed, and neither is set"),
+        ({"KAPSEL_ATTESTOR_FENCE_LOG": "shop/log"}, b"is needed, and both are set"),
+        (
+            {"KAPSEL_ATTESTOR_FENCE_FILE": None, "KAPSEL_ATTESTOR_FENCE_LOG": "log"},
+            b"KAPSEL_ATTESTOR_FENCE_LOG is 'log'",
+        ),
+        (
+            {"KAPSEL_ATTESTOR_FENCE_FILE": None, "KAPSEL_ATTESTOR_FENCE_LOG": "shop/log"},
+            b"KAPSEL_ATTESTOR_FENCE_LOG needs a Kubernetes API",
+        ),
+    ],
+)
+async def test_process_without_one_place_for_its_fence_is_refused_with_the_setting(world, fences, expected) -> None:
+    child = await world.start_process(KUBERNETES_SERVICE_HOST=None, **fences)
     _, told = await child.communicate()
     assert child.returncode == 2
-    assert b"KAPSEL_ATTESTOR_FENCE_FILE is missing" in told
+    assert expected in told
