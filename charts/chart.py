@@ -8,6 +8,7 @@
 A test compares all of it with what is committed. Only the last one needs Helm; without it, that file is left as it is.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ from kapsel_operator.rbac import RULES, Rule
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "charts/kapsel"
-CACHED_HELM: Final = Path.home() / ".cache/kapsel-cluster/bin/helm"
+# Where tests/cluster keeps the one that is pinned.
+CACHED_HELM: Final = Path(os.environ.get("KAPSEL_CLUSTER_CACHE", Path.home() / ".cache/kapsel-cluster")) / "bin/helm"
 KUBERNETES: Final = "1.34.0"  # Helm wants to know for which version it renders; the chart does not ask
 NAMESPACE: Final = "kapsel-system"
 # Who manages an object and by which chart is of no meaning without Helm.
