@@ -11,8 +11,7 @@ from kapsel_cli.kubectl.view import Condition, View
 from kapsel_resources.reasons import REASONS
 
 NO_OPERATOR: Final = (
-    "See whether the operator runs: kubectl get pods -A "
-    "-l app.kubernetes.io/name=kapsel,app.kubernetes.io/component=operator"
+    "See whether it runs: kubectl get pods -A -l app.kubernetes.io/name=kapsel,app.kubernetes.io/component=operator"
 )
 _ATTESTOR: Final = "Read what the attestor says: kubectl logs -n {namespace} -l {deliverers} -c attestor --tail=20"
 

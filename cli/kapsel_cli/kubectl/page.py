@@ -61,9 +61,12 @@ class Line:
 
 def page(resources: Sequence[View], now: datetime) -> list[Line]:
     """Return the whole page."""
-    lines: list[Line] = []
+    unseen = [one for one in resources if _is_unseen(one, now)]
+    lines = _unseen(unseen, now)
     for kind in KINDS.values():
-        of_kind = sorted((one for one in resources if one.kind == kind), key=lambda one: one.place)
+        of_kind = sorted(
+            (one for one in resources if one.kind == kind and one not in unseen), key=lambda one: one.place
+        )
         lines += _relays(of_kind, now) if kind == "Relay" else _others(kind, of_kind, now)
     return lines
 
@@ -76,14 +79,25 @@ def is_well(lines: Iterable[Line]) -> bool:
 def troubles(resource: View, now: datetime) -> list[Line]:
     """Return what is wrong with a resource, the cause before what follows from it."""
     if not resource.conditions:
-        seconds = (now - resource.created).total_seconds()
-        if now - resource.created < UNSEEN:
-            return [Line(mark=Mark.NOTE, text=f"new, {output.duration(max(seconds, 0.0))} old")]
         return [
-            Line(mark=Mark.BAD, text=f"no operator has looked at it for {output.duration(seconds)}"),
-            Line(mark=None, text=NO_OPERATOR, indent=1),
+            Line(mark=Mark.NOTE, text=f"new, {output.duration(max((now - resource.created).total_seconds(), 0.0))} old")
         ]
     return list(_troubles(resource))
+
+
+def _is_unseen(resource: View, now: datetime) -> bool:
+    return not resource.conditions and now - resource.created >= UNSEEN
+
+
+def _unseen(resources: Sequence[View], now: datetime) -> list[Line]:
+    """Return what to say of resources that no operator has looked at: once, for they have one cause."""
+    if not resources:
+        return []
+    first, others = resources[0], len(resources) - 1
+    more = f" and {others} more" if others else ""
+    waited = output.duration(max((now - one.created).total_seconds() for one in resources))
+    text = f"no operator has looked at {first.kind} {first.place}{more} for {waited}"
+    return [Line(mark=Mark.BAD, text=text), _step(NO_OPERATOR)]
 
 
 def _troubles(resource: View) -> Iterator[Line]:

@@ -101,9 +101,10 @@ def test_advice_that_the_message_gives_already_is_not_given_twice() -> None:
 
 def test_what_no_operator_has_looked_at_is_told_from_what_is_new() -> None:
     assert printed(troubles(resource("Relay", age=timedelta(seconds=5)), NOW)) == ["· new, 5s old"]
-    (first, step) = troubles(resource("Relay"), NOW)
-    assert printed([first]) == ["✗ no operator has looked at it for 60m"]
-    assert "component=operator" in step.text
+    lines = page([resource("Relay"), resource("WebhookEndpoint", age=2 * HOUR), resource("SigningKey")], NOW)
+    assert printed(lines[:1]) == ["✗ no operator has looked at Relay shop/main and 2 more for 2h"]
+    assert "component=operator" in lines[1].text
+    assert len(lines) == 2
 
 
 def test_a_paused_resource_says_how_it_goes_on() -> None:
@@ -161,7 +162,7 @@ def test_a_page_of_many_troubles_fits_on_a_screen() -> None:
 def test_a_status_of_a_newer_operator_is_read_as_far_as_it_is_known() -> None:
     strange = view("Relay", {"metadata": {"namespace": "shop", "name": "main"}, "status": {"conditions": [{}], "x": 1}})
     assert troubles(strange, NOW) == []
-    assert troubles(view("Relay", {"metadata": {"namespace": "shop", "name": "main"}}), NOW) != []
+    assert page([view("Relay", {"metadata": {"namespace": "shop", "name": "main"}})], NOW) != []
 
 
 def test_every_reason_leads_to_advice_without_a_gap() -> None:
