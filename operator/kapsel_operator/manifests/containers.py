@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from kapsel_operator.manifests import quantities
 from kapsel_operator.manifests.facts import Facts, Manifest
 from kapsel_resources.kinds.workload import ResourceRequirements
 
@@ -51,7 +52,7 @@ def container(
         "imagePullPolicy": facts.image.pull_policy,
         "args": ["run", name],
         "env": env,
-        "resources": RESOURCES[name] if resources is None else resources,
+        "resources": quantities.resources(RESOURCES[name] if resources is None else resources),
         "securityContext": security(),
         # What a process says as it ends in haste is in its log; Kubernetes puts that into the pod's status.
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from kapsel_operator.manifests import names, pods
+from kapsel_operator.manifests import names, pods, quantities
 from kapsel_operator.manifests.containers import SECRETS, SECRETS_VOLUME, container, secrets_mount, variable
 from kapsel_operator.manifests.facts import Capability, Database, Facts, Manifest
 from kapsel_operator.manifests.generated_secrets import PASSWORD_ENTRY, POSTGRES_PORT, postgres_name
@@ -105,7 +105,7 @@ def _claim(relay: Relay, embedded: EmbeddedDatabase) -> Manifest:
     """Return the claim of its volume. It cannot be changed later, so its labels hold no version."""
     spec: Manifest = {
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": embedded.size}},
+        "resources": {"requests": {"storage": quantities.canonical(embedded.size)}},
     }
     if embedded.storage_class_name is not None:
         spec["storageClassName"] = embedded.storage_class_name

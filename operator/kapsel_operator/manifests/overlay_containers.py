@@ -7,6 +7,7 @@ see none of its secrets.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from kapsel_operator.manifests import quantities
 from kapsel_operator.manifests.facts import Manifest
 from kapsel_operator.manifests.refusals import Path, Refusals, deep
 
@@ -54,7 +55,7 @@ def _changed(ours: Manifest, added: Manifest, path: Path, secret: frozenset[str]
         if key == "name" or value is None:
             continue
         if key in _REPLACED:
-            merged[key] = value
+            merged[key] = quantities.resources(value) if key == "resources" else value
         elif key == "env":
             merged[key] = _env(ours["env"], value, where, refusals)
         elif key == "volumeMounts":
@@ -115,6 +116,8 @@ def _another(added: Manifest, model: Manifest, path: Path, secret: frozenset[str
         merged |= {"image": model["image"], "imagePullPolicy": model["imagePullPolicy"]}
     given = refusals.mapping(merged.get("securityContext"), (*path, "securityContext"))
     merged["securityContext"] = deep(security, given)
+    if "resources" in merged:
+        merged["resources"] = quantities.resources(merged["resources"])
     if "volumeMounts" in merged:
         merged["volumeMounts"] = _mounts([], merged["volumeMounts"], (*path, "volumeMounts"), secret, refusals)
     return merged

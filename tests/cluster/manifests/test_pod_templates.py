@@ -71,3 +71,4 @@ async def test_what_a_pod_template_gets_wrong_is_told_by_the_api_server(
         await shop.cluster.apply(deployment)
     assert refused.value.status == status
     assert says in str(refused.value)
+    assert not refused.value.is_transient

@@ -23,7 +23,9 @@ def rules(control_plane: Any, namespace: str, account: str) -> set[Rule]:
         "spec": {"namespace": namespace},
     }
     impersonated = f"--as=system:serviceaccount:{namespace}:{account}"
-    answer = control_plane.kubectl("create", "--validate=false", impersonated, "-o", "json", "-f", "-", input=json.dumps(review))
+    answer = control_plane.kubectl(
+        "create", "--validate=false", impersonated, "-o", "json", "-f", "-", input=json.dumps(review)
+    )
     return {
         (verb, resource, name)
         for rule in json.loads(answer)["status"]["resourceRules"]

@@ -42,7 +42,7 @@ def containers(template: dict[str, Any]) -> dict[str, Any]:
 
 
 @hypothesis.given(metadata=json, spec=json)
-@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.settings(deadline=None, max_examples=150)
 def test_no_pod_template_at_all_takes_away_what_kapsel_needs(relay: Any, facts: Any, metadata: Any, spec: Any) -> None:
     template = {"metadata": metadata, "spec": spec}
     template = {key: value for key, value in template.items() if isinstance(value, dict)}

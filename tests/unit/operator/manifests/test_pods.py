@@ -74,8 +74,12 @@ def test_every_container_is_restricted(every_pod: dict[str, Any]) -> None:
         assert set(one["resources"]) == {"requests", "limits"}
 
 
-def test_every_process_takes_the_settings_that_its_container_gives_it(every_pod: dict[str, Any], tmp_path: Any) -> None:
+def test_every_process_takes_the_settings_that_its_container_gives_it(
+    every_pod: dict[str, Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process refuses a variable that it does not know, and so would every pod of a release."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")  # as every container of a pod has them
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     (tmp_path / "file").write_text("postgresql://user:password@host/name")
     for name, one in containers(every_pod):
         assert one["args"] == ["run", name]
