@@ -72,7 +72,8 @@ class Cluster:
     async def count(self, api: Api, namespace: str | None) -> int:
         """Return how many objects of a kind there are, without reading them."""
         found = await self._request("GET", api.path(namespace), {"limit": "1"}, accept=_METADATA)
-        return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
+        # The API server writes an empty list of metadata as null.
+        return len(found["items"] or ()) + int(found["metadata"].get("remainingItemCount") or 0)
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = MANAGER) -> Object:
         """Make the fields of an object what the manifest says, whoever set them before, and create it if need be."""
@@ -123,7 +124,7 @@ class Cluster:
         while True:
             page = {**query, "limit": str(PAGE), **({"continue": continuation} if continuation else {})}
             found = await self._request("GET", api.path(namespace), page, accept=accept)
-            for item in found["items"]:
+            for item in found["items"] or ():
                 yield item
             continuation = found["metadata"].get("continue", "")
             if not continuation:
