@@ -58,7 +58,7 @@ def _filled(text: str, resource: View, condition: Condition) -> str:
         namespace=resource.namespace,
         name=resource.name,
         endpoint=(resource.spec.get("endpointRef") or {}).get("name"),
-        pods=f"kubectl describe pods -n {resource.namespace} -l {_pods(relay, component)}",
+        pods=f"See its pods: kubectl describe pods -n {resource.namespace} -l {_pods(relay, component)}",
         receivers=_pods(relay, "receiver"),
         deliverers=_pods(relay, "deliverer"),
         migration=_pods(relay, "migrate"),

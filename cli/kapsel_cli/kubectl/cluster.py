@@ -88,7 +88,7 @@ class Cluster:
         query = {"limit": str(PAGE)}
         while True:
             page = self.get(f"{target}?{urlencode(query)}")
-            found += page["items"]
+            found += page["items"] or ()
             query["continue"] = page["metadata"].get("continue") or ""
             if not query["continue"]:
                 return found

@@ -62,12 +62,14 @@ class Line:
 def page(resources: Sequence[View], now: datetime) -> list[Line]:
     """Return the whole page."""
     unseen = [one for one in resources if _is_unseen(one, now)]
-    lines = _unseen(unseen, now)
+    relays = sorted((one for one in resources if one.kind == "Relay" and one not in unseen), key=lambda one: one.place)
+    waiting = [one for one in resources if one.kind != "Relay" and _waits_for(one, relays)]
+    lines = [*_unseen(unseen, now), *_relays(relays, now), *_waiting(waiting)]
+    apart = {(one.kind, one.place) for one in (*unseen, *waiting)}
     for kind in KINDS.values():
-        of_kind = sorted(
-            (one for one in resources if one.kind == kind and one not in unseen), key=lambda one: one.place
-        )
-        lines += _relays(of_kind, now) if kind == "Relay" else _others(kind, of_kind, now)
+        mine = [one for one in resources if one.kind == kind and (kind, one.place) not in apart]
+        if kind != "Relay":
+            lines += _others(kind, sorted(mine, key=lambda one: one.place), now)
     return lines
 
 
@@ -100,6 +102,31 @@ def _unseen(resources: Sequence[View], now: datetime) -> list[Line]:
     return [Line(mark=Mark.BAD, text=text), _step(NO_OPERATOR)]
 
 
+def _waits_for(resource: View, relays: Iterable[View]) -> bool:
+    """Whether all that is wrong with a resource is what is wrong with a Relay."""
+    mine = _causes(resource)
+    if resource.is_true("Stalled") or [one.type for one in mine] != ["Ready"]:
+        return False
+    shared = {
+        (one.reason, one.message) for relay in relays for one in relay.conditions.values() if one.status != "True"
+    }
+    stalled = {
+        (relay.conditions["Stalled"].reason, relay.conditions["Stalled"].message)
+        for relay in relays
+        if relay.is_true("Stalled")
+    }
+    return (mine[0].reason, mine[0].message) in shared | stalled
+
+
+def _waiting(resources: Sequence[View]) -> list[Line]:
+    """Return one line for all that waits for its Relay."""
+    if not resources:
+        return []
+    counts = [(kind, sum(one.kind == kind for one in resources)) for kind in KINDS.values()]
+    text = ", ".join(f"{count} of {kind}" for kind, count in counts if count)
+    return [Line(mark=Mark.NOTE, text=f"waiting for that: {text}")]
+
+
 def _troubles(resource: View) -> Iterator[Line]:
     if resource.is_true("Paused"):
         kind, where = resource.kind.lower(), f"{resource.name} -n {resource.namespace}"
@@ -125,7 +152,10 @@ def _causes(resource: View) -> list[Condition]:
     causes = [
         one
         for index, one in enumerate(bad)
-        if one.reason != stalled and (not one.message or one.message not in messages[:index])
+        if one.reason != stalled
+        and (not one.message or one.message not in messages[:index])
+        # What was never made is not worth a word while something else is the reason for it.
+        and not (one.reason == "NotCreated" and (stalled or bad[0].reason != "NotCreated"))
     ]
     ready = resource.conditions.get("Ready")
     if stalled is None and not causes and ready is not None and ready.status != "True":
@@ -157,7 +187,7 @@ def _destinations(resource: View) -> Iterator[Line]:
 
 
 def _step(text: str) -> Line:
-    return Line(mark=None, text=f"→ {text}", indent=1)
+    return Line(mark=None, text=f"→ {text if text.startswith('kubectl') else text[:1].upper() + text[1:]}", indent=1)
 
 
 def _relays(relays: Sequence[View], now: datetime) -> Iterator[Line]:

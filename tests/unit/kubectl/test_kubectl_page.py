@@ -90,7 +90,25 @@ def test_what_only_its_author_can_mend_is_said_once() -> None:
     key = resource("Relay", conditions=conditions)
     assert printed(troubles(key, NOW)) == [
         "✗ Stalled: SecretNotFound: there is no Secret",
-        "    → correct the name, or apply the Secret",
+        "    → Correct the name, or apply the Secret",
+    ]
+
+
+def test_what_waits_for_its_relay_is_counted() -> None:
+    why = "DatabaseUnreachable: db:5432 refuses the connection"
+    relay = resource("Relay", conditions={"Ready": f"False {why}", "DatabaseReachable": f"False {why}"})
+    waits = [resource("WebhookEndpoint", f"e{n}", conditions={"Ready": f"Unknown {why}"}) for n in range(3)]
+    other = resource("SigningKey", "key", conditions={"Ready": "Unknown Loading: 1 of 4 processes"})
+    lines = page([relay, *waits, other], NOW)
+    assert [line.text for line in lines if line.indent == 0] == [
+        "Relay shop/main", "waiting for that: 3 of WebhookEndpoint", "SigningKey shop/key",
+    ]  # fmt: skip
+
+
+def test_pods_that_were_never_made_are_no_second_trouble() -> None:
+    conditions = {"DatabaseReachable": "False X: y", "ReceiverAvailable": "False NotCreated: there is no Deployment"}
+    assert [line.text for line in troubles(resource("Relay", conditions=conditions), NOW)][0::2] == [
+        "not DatabaseReachable: X: y"
     ]
 
 
