@@ -4,10 +4,11 @@ What comes of it is decided elsewhere, and nothing is written here. Resources co
 """
 
 import asyncio
-import hmac
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -97,7 +98,7 @@ class Gatherer:
         capabilities = await self._capabilities()
         named = _named(scope)
         secrets = await self._secrets.read([*named, sealing, token])
-        url, url_trouble, database = await self._database_url(relay, capabilities, secrets[token])
+        url, url_trouble, database = await self._database_url(relay, capabilities)
         gateway, gateway_exists = await self._gateway(relay, capabilities)
         embedded = (namespace, generated_secrets.postgres_name(relay))
         is_embedded = relay.spec.database is not None and relay.spec.database.embedded is not None
@@ -172,7 +173,7 @@ class Gatherer:
         return {one: secret for one, name in where.items() if isinstance(secret := found[name], Secret)}
 
     async def _database_url(
-        self, relay: Relay, capabilities: frozenset[Capability], token: Found
+        self, relay: Relay, capabilities: frozenset[Capability]
     ) -> tuple[str | None, Trouble | None, DatabaseFacts | None]:
         database, namespace = relay.spec.database, relay.metadata.namespace
         if database is None:
@@ -193,8 +194,7 @@ class Gatherer:
             return None, _no_url(found, namespace, name, key, embedded=database.embedded is not None), None
         if not is_url(url):
             return None, INVALID_URL, None
-        digest = secret_digest(url, token)
-        facts = None if digest is None else DatabaseFacts(secret=name, key=key, digest=digest, port=port(url))
+        facts = DatabaseFacts(secret=name, key=key, digest=secret_digest(url, relay.identity), port=port(url))
         return url, cnpg, facts
 
     async def _cnpg(self, relay: Relay, capabilities: frozenset[Capability]) -> Trouble | None:
@@ -321,10 +321,10 @@ def _no_url(found: Found, namespace: str, name: str, key: str, *, embedded: bool
     return Trouble(reason="DatabaseSecretEntryNotFound", message=wrong, stalled=True)
 
 
-def secret_digest(secret: str, token: Found) -> str | None:
-    """Return what tells two secrets apart and may stand in a pod's annotation; None as long as there is no token.
+@lru_cache(maxsize=1024)
+def secret_digest(secret: str, relay: Identity) -> str:
+    """Return what tells two secrets of a Relay apart and may stand in a pod's annotation.
 
-    Keyed with the token of the console, which is random: so nobody who reads annotations can try passwords.
+    Whoever reads annotations can try passwords against it, so each try costs what a try at a stored password costs.
     """
-    key = _entry(token, generated_secrets.CONSOLE_TOKEN_ENTRY)
-    return None if key is None else hmac.digest(key.encode(), secret.encode(), "sha256").hex()[:16]
+    return hashlib.scrypt(secret.encode(), salt=str(relay).encode(), n=2**14, r=8, p=1, dklen=8).hex()

@@ -51,7 +51,7 @@ def facts(
         operator_namespace=settings.operator_namespace,
         database=database,
         schema=_schema(look, trouble),
-        sealing_key_digest=_sealing_key_digest(around),
+        sealing_key_digest=_sealing_key_digest(relay, around),
         log=log,
         capabilities=around.capabilities,
         cluster_domain=settings.operator_cluster_domain,
@@ -133,11 +133,11 @@ def _schema(look: Look | None, trouble: Trouble | None) -> Schema:
     return "Unknown" if look is None else look.schema
 
 
-def _sealing_key_digest(around: Surroundings) -> str | None:
+def _sealing_key_digest(relay: Relay, around: Surroundings) -> str | None:
     if not isinstance(around.sealing_key, Secret):
         return None
     text = around.sealing_key.entries.get(SEALING_KEY_ENTRY, b"").decode(errors="replace")
-    return secret_digest(text, around.console_token)
+    return secret_digest(text, relay.identity)
 
 
 def _owned_replicas(relay: Relay, store: Store) -> dict[Component, int]:
