@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from kapsel_runtime.settings import DataPlaneSettings
 
-_NAMESPACED = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+_NAMESPACED = r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-.a-z0-9]*$"
 
 
 def _api_server() -> str | None:
