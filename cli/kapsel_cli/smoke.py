@@ -12,6 +12,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -88,7 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
             destination=arguments.destination or here,
             owner=arguments.owner,
         )
-        smoke = Smoke(cluster, scene, RelayName(namespace, name), time.monotonic() + arguments.timeout)
+        smoke = Smoke(
+            cluster,
+            scene,
+            RelayName(namespace, name),
+            own_relay=arguments.relay is None,
+            deadline=time.monotonic() + arguments.timeout,
+        )
         smoke.remove()  # what a test that was killed has left
         try:
             if arguments.relay is None:
@@ -100,8 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.destination is None and body not in received:
                 raise CliError("what was delivered is not what was sent", "Compare the payload in the console")
             smoke.verify(attempt)
-        finally:
-            smoke.remove()
+        except BaseException:
+            with suppress(CliError):  # why the test failed is worth more than why nothing could be removed
+                smoke.remove()
+            raise
+        smoke.remove()
     print("kapsel works: a signed webhook was taken in, delivered and proven.", flush=True)
     return 0
 
@@ -109,17 +119,18 @@ def run(arguments: argparse.Namespace) -> int:
 class Smoke:
     """One test, in the order in which it happens."""
 
-    def __init__(self, cluster: "Cluster", scene: Scene, relay: "RelayName", deadline: float) -> None:
+    def __init__(
+        self, cluster: "Cluster", scene: Scene, relay: "RelayName", *, own_relay: bool, deadline: float
+    ) -> None:
         self._cluster = cluster
         self._scene = scene
         self._relay = relay
         self._deadline = deadline
-        self._own_relay = False
+        self._own_relay = own_relay
         self._secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
     def make_relay(self, address: str, storage_class: str | None) -> None:
         """Make a Relay for this test alone."""
-        self._own_relay = True
         self._make(relay(self._scene, address, storage_class))
         self._await_ready("relays", self._relay.name)
 
@@ -198,7 +209,7 @@ class Smoke:
     def remove(self) -> None:
         """Delete everything that a test makes, whether it is there or not."""
         names = dict.fromkeys(ENTRIES[:3], self._scene.name)
-        if self._relay.name == self._scene.name:
+        if self._own_relay:
             names |= dict.fromkeys(ENTRIES[3:], self._scene.name)
         for plural, name in names.items():
             answer = self._cluster.exchange("DELETE", self._target(plural, name))

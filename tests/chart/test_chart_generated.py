@@ -11,8 +11,12 @@ import chart
 import yaml
 from chart import CHART, ROOT
 
+from kapsel_operator.manifests import names
+from kapsel_operator.manifests.containers import HTTP, PORTS
 from kapsel_operator.rbac import RULES
 from kapsel_operator.settings import OperatorSettings
+from kapsel_resources.kinds.relay import Relay
+from kapsel_resources.manifests import parse
 from kapsel_runtime.settings import reference
 
 Render = Callable[..., list[dict[str, Any]]]
@@ -88,6 +92,18 @@ def test_watched_namespaces_get_the_rules_for_them_and_the_cluster_none_of_those
         assert _sets(role["rules"]) == {_set(rule) for rule in RULES if rule.scope == "watched"}
     role = _one(rendered, "ClusterRole", "kapsel-system-kapsel")
     assert _sets(role["rules"]) == {_set(rule) for rule in RULES if rule.scope == "cluster"}
+
+
+def test_the_pods_of_relays_are_scraped_by_the_ports_and_labels_that_the_operator_gives_them(render: Render) -> None:
+    [monitor] = render("--set", "podMonitor.enabled=true", "--show-only", "templates/podmonitor.yaml")
+    scraped = {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]}
+    assert scraped == {name for ports in PORTS.values() for name in ports} - {HTTP}
+    relay = parse(
+        {"apiVersion": "kapsel.dev/v1alpha1", "kind": "Relay", "metadata": {"name": "main", "namespace": "shop"}}
+    )
+    assert isinstance(relay, Relay)
+    labels = names.labels(relay, "receiver", "0.1.0")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
 def test_each_rule_stands_below_its_reason() -> None:
