@@ -103,12 +103,9 @@ def _build(module: str, names: list[str]) -> None:
     unfinished = CACHE / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    subprocess.run(
-        ["go", "build", "-trimpath", "-tags", TAGS.get(module, ""), "-ldflags", flags, "-o", f"{unfinished}/", *packages],
-        check=True,
-        cwd=TOOLS / module,
-        env=os.environ | {"CGO_ENABLED": "0"},
-    )
+    how = ["-trimpath", "-tags", TAGS.get(module, ""), "-ldflags", flags]
+    command = ["go", "build", *how, "-o", f"{unfinished}/", *packages]
+    subprocess.run(command, check=True, cwd=TOOLS / module, env=os.environ | {"CGO_ENABLED": "0"})
     for made in unfinished.iterdir():
         made.rename(BIN / made.name)
     unfinished.rmdir()

@@ -23,6 +23,7 @@ from onenode.sandbox import PAUSE, pause_image
 from onenode.storage import storage
 
 STATE: Final = Path(os.environ.get("KAPSEL_CLUSTER_STATE", "/var/lib/kapsel-cluster"))
+KUBECONFIG: Final = STATE / "kubeconfig"
 RUN: Final = Path("/run/kapsel-cluster")  # sockets have short paths
 NODE_IP: Final = "10.250.0.1"
 DNS_IP: Final = "10.96.0.10"

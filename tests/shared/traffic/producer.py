@@ -47,26 +47,30 @@ class Producer:
                     self.troubles[type(error).__name__] += 1
                 await asyncio.sleep(0.02)
 
-    async def run(self, numbers: Iterable[int], at_once: int = 16) -> None:
-        """Post these webhooks, so many at once."""
+    async def run(self, numbers: Iterable[int], at_once: int = 16, pause: float = 0) -> None:
+        """Post these webhooks, so many at once, each after a pause."""
         following = iter(numbers)
         timeout = aiohttp.ClientTimeout(total=10)
 
         async def work() -> None:
             for number in following:
                 await self.send(session, number)
+                await asyncio.sleep(pause)
 
         async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as tasks:
             for _ in range(at_once):
                 tasks.create_task(work())
 
     @asynccontextmanager
-    async def under_load(self, at_once: int = 8) -> AsyncIterator[None]:
-        """Post as long as the block lasts, then finish what was begun."""
+    async def under_load(self, at_once: int = 4, pause: float = 0.04) -> AsyncIterator[None]:
+        """Post as long as the block lasts, at most 100 a second, then finish what was begun.
+
+        What is meant to be seen is what becomes of each webhook, and pods that start need the machine as well.
+        """
         done = asyncio.Event()
         first = len(self.accepted)
         numbers = itertools.takewhile(lambda _: not done.is_set(), itertools.count(first))
-        running = asyncio.create_task(self.run(numbers, at_once))
+        running = asyncio.create_task(self.run(numbers, at_once, pause))
         try:
             yield
         finally:
