@@ -21,6 +21,7 @@ ORIGIN: Final = r"^[!-*,-~]+$"
 IMAGE_TAG: Final = r"^[a-zA-Z0-9_][-._a-zA-Z0-9]*$"
 QUANTITY: Final = r"^[0-9]+([.][0-9]+)?([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 REASON: Final = r"^[A-Za-z][A-Za-z0-9]*$"
+SHA256: Final = r"^[0-9a-f]{64}$"
 STATUS_CODES: Final = r"^[345]([0-9][0-9]|xx)$"
 # The patterns in words, for messages.
 FORMS: Final = {
@@ -34,6 +35,7 @@ FORMS: Final = {
     IMAGE_TAG: "a tag such as 0.1.0: letters, digits, '-', '_' and '.', not beginning with '-' or '.'",
     QUANTITY: "a quantity such as 500m, 2, 256Mi or 10Gi",
     REASON: "one word of letters and digits",
+    SHA256: "64 hex digits in lower case",
     STATUS_CODES: 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
 }
 DEFAULT_NAMESPACE: Final = "default"

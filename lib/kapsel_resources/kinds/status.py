@@ -8,16 +8,15 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from kapsel_resources.kinds.model import LABEL, REASON, Model
+from kapsel_resources.kinds.model import LABEL, REASON, SHA256, Model
 from kapsel_resources.rules import Rule
 from kapsel_resources.times import Time
 
 _LARGEST: Final = 2**53 - 1  # beyond this not every reader of JSON keeps a number as it is
 _URL: Final = 2048
-_HASH: Final = 88  # 32 bytes as hex or as base64, with room for a longer hash
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Text = Annotated[str, Field(max_length=64)]
-Hash = Annotated[str, Field(max_length=_HASH)]
+Hash = Annotated[str, Field(max_length=64, pattern=SHA256)]
 Name = Annotated[str, Field(max_length=253)]
 Reason = Annotated[str, Field(min_length=1, max_length=128, pattern=REASON)]
 
@@ -179,7 +178,7 @@ class Head(Part):
     """A signed tree head that was published."""
 
     tree_size: Count = Field(description="How many leaves it covers.")
-    root_hash: Hash = Field(description="The root hash of the tree of that size.")
+    root_hash: Hash = Field(description="The root hash of the tree of that size, in hex.")
     timestamp: Time = Field(description="When it was signed.")
     checkpoint: Annotated[str, Field(max_length=16_384)] = Field(
         description="The head as a signed note (C2SP checkpoint), as auditors read it."
@@ -200,7 +199,7 @@ class Fence(Part):
 
     origin: Annotated[str, Field(max_length=200)] = Field(description="The origin of the log.")
     tree_size: Count = Field(description="The size of the tree.")
-    root_hash: Hash = Field(description="The root hash of the tree of that size.")
+    root_hash: Hash = Field(description="The root hash of the tree of that size, in hex.")
     timestamp_ms: Count = Field(description="The time of the head, in milliseconds since 1970.")
 
 

@@ -21,7 +21,7 @@ from kapsel_resources.kinds.status import (
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ROOT_HASH = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+ROOT_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SPECS: dict[str, dict[str, Any]] = {
     "Relay": {"database": {"secretRef": {"name": "postgres"}}},
     "WebhookEndpoint": {
