@@ -7,10 +7,10 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench fmt crds chart docs lock clean
+.PHONY: help setup demo test check cluster e2e e2e-kind bench fmt crds chart docs lock clean
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-6s ", $$2; $$1=$$2=""; print}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-8s ", $$2; $$1=$$2=""; print}'
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -25,6 +25,16 @@ check: $(INSTALLED) ## lint, formatting, types, and which package may import whi
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+cluster: ## a one-node cluster on this machine with kapsel and examples/quickstart (Linux, root, Go); KUBECONFIG is told
+	@tests/cluster/cluster status >/dev/null 2>&1 || tests/cluster/cluster up
+	@tests/cluster/cluster kapsel
+
+e2e: $(INSTALLED) ## the tests of pods, on a one-node cluster of their own (Linux, root, Go)
+	@KAPSEL_TEST_NODE=1 $(BIN)/python -m pytest tests/cluster/node $(ARGS)
+
+e2e-kind: $(INSTALLED) ## those of them that need no access to the node, on kind (docker, kind, kubectl, helm)
+	@tests/cluster/kind $(BIN)/python $(ARGS)
 
 bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each beside its own limit
 	@$(BIN)/python bench/run.py $(ARGS)
