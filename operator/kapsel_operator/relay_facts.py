@@ -45,6 +45,7 @@ def facts(
         image=Image(
             repository=settings.operator_image_repository,
             version=relay.spec.version or settings.operator_version,
+            operator_version=settings.operator_version,
             pull_policy=settings.operator_image_pull_policy,
             pull_secrets=settings.image_pull_secrets,
         ),

@@ -30,6 +30,7 @@ class Image:
 
     repository: str
     version: str  # the tag: the Relay's version, or the operator's
+    operator_version: str = ""  # the tag of the operator itself, if it is another
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
 

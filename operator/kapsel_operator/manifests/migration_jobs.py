@@ -1,5 +1,11 @@
-"""The Job that brings the schema of the database to what the image needs, before the first pod of that image starts."""
+"""The Job that brings the schema of the database to what is needed, before the first pod that needs it starts.
 
+It runs the operator's version, also for a Relay whose pods stay at an older one: the operator itself writes into the
+database, and knows no schema but its own. Migrations only add at first, so older pods go on beside them; what they do
+not survive is taken away in a later release.
+"""
+
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -17,12 +23,13 @@ KEPT: Final = timedelta(minutes=10)
 
 def migration_job_name(relay: Relay, facts: Facts, database: Database) -> str:
     """Return the name of the Job for this image and this database: another of either is another Job."""
-    what = names.digest(f"{image(facts)} {database.digest}")
+    what = names.digest(f"{image(_as_operator(facts))} {database.digest}")
     return names.object_name(relay.metadata.name, f"migrate-{what}")
 
 
 def migration_job(relay: Relay, facts: Facts, database: Database) -> Manifest:
     """Return the Job. Its template can never be changed, so it holds nothing that changes with anything else."""
+    facts = _as_operator(facts)
     main = container(
         "migrate",
         facts,
@@ -51,3 +58,8 @@ def migration_job(relay: Relay, facts: Facts, database: Database) -> Manifest:
             "template": template,
         },
     }
+
+
+def _as_operator(facts: Facts) -> Facts:
+    version = facts.image.operator_version or facts.image.version
+    return replace(facts, image=replace(facts.image, version=version))

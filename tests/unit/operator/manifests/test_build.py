@@ -166,6 +166,19 @@ def test_another_image_or_another_database_is_another_migration(relay: Any, fact
     assert job() == job(sealing_key_digest="another")
 
 
+def test_the_schema_becomes_the_operators_also_where_the_pods_stay_at_an_older_version(relay: Any, facts: Any) -> None:
+    pinned = Image(repository="localhost/kapsel", version="0.1.0", operator_version="0.2.0")
+    one = relay({"version": "0.1.0", "database": {"secretRef": {"name": "database"}}})
+
+    def images(schema: str) -> set[str]:
+        made = build(one, facts(image=pinned, schema=schema))
+        pods = [manifest["spec"]["template"]["spec"] for manifest in made if "template" in manifest.get("spec", {})]
+        return {container["image"] for spec in pods for container in spec["containers"]}
+
+    assert images("Outdated") == {"localhost/kapsel:0.2.0"}
+    assert images("Current") == {"localhost/kapsel:0.1.0"}
+
+
 def test_without_the_api_of_others_the_rest_is_built_and_the_lack_is_told(relay: Any, facts: Any) -> None:
     spec = {
         "deliverer": {"autoscaling": {"type": "KEDA", "minReplicas": 3, "maxReplicas": 9}},
