@@ -17,6 +17,7 @@ from kapsel_operator.scopes import Scope
 from kapsel_operator.settings import OperatorSettings
 from kapsel_operator.statuses import View
 from kapsel_operator.store import Declared, Store
+from kapsel_operator.upgrades import turn
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.relay import Relay
@@ -44,7 +45,7 @@ def facts(
         owner_uid=one.uid,
         image=Image(
             repository=settings.operator_image_repository,
-            version=relay.spec.version or settings.operator_version,
+            version=turn(one, store.all("Relay"), settings.operator_version).version,
             operator_version=settings.operator_version,
             pull_policy=settings.operator_image_pull_policy,
             pull_secrets=settings.image_pull_secrets,
