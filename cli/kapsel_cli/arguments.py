@@ -22,7 +22,7 @@ class Reach:
 
     program: str  # what a person types before the command
     add_options: Callable[[argparse.ArgumentParser], None]  # which say which console; sets `connect`
-    taken: frozenset[str] = frozenset()  # short options that mean something in all of this program
+    taken: frozenset[str] = frozenset()  # short options and words that mean something else in this program
 
     def worded(self, text: str) -> str:
         """Return a text with its commands as they are typed in this program."""

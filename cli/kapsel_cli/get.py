@@ -30,6 +30,7 @@ Shows what a running kapsel has stored.
   kapsel get attempts       single tries; the id of one is what `kapsel proof` takes
   kapsel get log            the Merkle log that every attempt goes into
   kapsel get keys           signing keys: their versions, who uses them, public halves
+  kapsel get replays        selections that are delivered again, and how far that is
   kapsel get processes      what runs, and with which generation of the configuration
 
 A name or an id behind it shows that one alone; with -o json or -o yaml, whole.
@@ -148,6 +149,20 @@ examples:
 """,
     ),
     Kind(
+        name="replays",
+        one="replay",
+        summary="selections that are delivered again",
+        text="""\
+Replays by name. PHASE: waiting, counting (MATCHED grows), enqueuing (new deliveries are made, at the rate that is
+declared), delivering (all are made, and some have not ended), complete, suspended, or removed with its manifest.
+FAILED: new deliveries that were given up or cancelled.
+
+examples:
+  kapsel get replays --watch
+  kapsel get replays -o wide                                        with what was skipped, and why
+""",
+    ),
+    Kind(
         name="processes",
         one="process",
         summary="what runs, and with which generation",
@@ -175,6 +190,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",
     "log": "There is no log yet. The attestor opens it when it first runs: kapsel get processes",
     "keys": "Nothing needs a key yet. Declare an endpoint with a destination, and kapsel makes one for it.",
+    "replays": "No Replay is declared. Write one into the directory that `kapsel up` watches.",
     "processes": "No process is alive. Start kapsel: kapsel up DIR",
 }
 
@@ -194,7 +210,7 @@ def register_kind(subparsers: Subparsers, kind: Kind, reach: Reach) -> None:
     """Declare the command that shows one kind."""
     parser = subparsers.add_parser(
         kind.name,
-        aliases=[kind.one],
+        aliases=[] if kind.one in reach.taken else [kind.one],
         help=kind.summary,
         description=reach.worded(kind.text),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -54,4 +54,4 @@ def connect_through_cluster(arguments: argparse.Namespace) -> Client:
     return open_console(cluster, find_relay(cluster, arguments.relay))
 
 
-THROUGH_CLUSTER: Final = Reach(program=PROGRAM, add_options=add_relay, taken=frozenset({"-n"}))
+THROUGH_CLUSTER: Final = Reach(program=PROGRAM, add_options=add_relay, taken=frozenset({"-n", "replay"}))

@@ -124,7 +124,7 @@ def _waiting(resources: Sequence[View]) -> list[Line]:
         return []
     counts = [(kind, sum(one.kind == kind for one in resources)) for kind in KINDS.values()]
     text = ", ".join(f"{count} of {kind}" for kind, count in counts if count)
-    return [Line(mark=Mark.NOTE, text=f"waiting for that: {text}")]
+    return [Line(mark=Mark.NOTE, text=f"waiting for their Relay: {text}")]
 
 
 def _troubles(resource: View) -> Iterator[Line]:
@@ -216,16 +216,15 @@ def _figures(relay: View) -> Iterator[Line]:
     ]
     if versions:
         yield Line(mark=None, text=", ".join(versions))
+    counts = []
     if "endpoints" in status:
         unwell = status.get("unhealthyEndpoints", 0)
-        text = (
-            f"{status['endpoints']} endpoints, {unwell} of them not well"
-            if unwell
-            else f"{status['endpoints']} endpoints"
-        )
-        waiting = status.get("pending", 0)
-        oldest = f", the oldest for {status['oldestPending']}" if waiting and status.get("oldestPending") else ""
-        yield Line(mark=None, text=f"{text}; {waiting} deliveries wait{oldest}")
+        counts.append(f"{status['endpoints']} endpoints" + (f", {unwell} of them not well" if unwell else ""))
+    if "pending" in status:  # it is not, as long as nobody could ask the database
+        oldest = f", the oldest for {status['oldestPending']}" if status.get("oldestPending") else ""
+        counts.append(f"{status['pending']} deliveries wait{oldest}")
+    if counts:
+        yield Line(mark=None, text="; ".join(counts))
 
 
 def _others(kind: str, resources: Sequence[View], now: datetime) -> Iterator[Line]:

@@ -101,7 +101,7 @@ def test_what_waits_for_its_relay_is_counted() -> None:
     other = resource("SigningKey", "key", conditions={"Ready": "Unknown Loading: 1 of 4 processes"})
     lines = page([relay, *waits, other], NOW)
     assert [line.text for line in lines if line.indent == 0] == [
-        "Relay shop/main", "waiting for that: 3 of WebhookEndpoint", "SigningKey shop/key",
+        "Relay shop/main", "waiting for their Relay: 3 of WebhookEndpoint", "SigningKey shop/key",
     ]  # fmt: skip
 
 
