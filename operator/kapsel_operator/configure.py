@@ -75,7 +75,7 @@ class Configurer:
                 generation = await self._apply(connection, sealing, made)
                 generations = await overview.generations(connection)
         except Exception as error:
-            if (found := trouble(error)) is None:
+            if (found := trouble(error, url)) is None:
                 raise
             return found
         # A crash here leaves rows that running processes load by themselves; the next reconcile finds them as they are.
@@ -93,7 +93,7 @@ class Configurer:
             async with asyncio.timeout(DEADLINE), self._databases.connection(one.uid, url) as connection:
                 done = await partitions.maintain(connection, now)
         except Exception as error:
-            if (found := trouble(error)) is None:
+            if (found := trouble(error, url)) is None:
                 raise
             return found
         memory.maintained_at = moment

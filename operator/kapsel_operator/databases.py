@@ -46,8 +46,8 @@ INVALID_URL: Final = Trouble(
 )
 
 
-def trouble(error: Exception) -> Trouble | None:
-    """Return what an error says about the database; None if it is a bug and none of the database's doing."""
+def trouble(error: Exception, url: str) -> Trouble | None:
+    """Return what an error says about the database at a URL; None if it is a bug and none of the database's doing."""
     if isinstance(error, _INVALID):
         return INVALID_URL
     if isinstance(error, _REFUSED):
@@ -57,8 +57,21 @@ def trouble(error: Exception) -> Trouble | None:
     if isinstance(error, SealingError):
         return Trouble(reason="SealingKeyWrong", message=str(error), stalled=True)
     if database.is_away(error):
-        return Trouble(reason="DatabaseUnreachable", message=str(error) or f"no answer: {type(error).__name__}")
+        return Trouble(reason="DatabaseUnreachable", message=f"{place(url)}: {_why(error)}")
     return None
+
+
+def place(text: str) -> str:
+    """Return host and port of a URL, which may be shown: what else is in it may not."""
+    parts = urlsplit(text)
+    host = parts.hostname or (parse_qs(parts.query).get("host") or ["the database"])[0]
+    return f"{host}:{port(text)}"
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or "no answer in time"
 
 
 def is_url(text: str) -> bool:

@@ -124,7 +124,7 @@ class Gatherer:
             async with asyncio.timeout(DEADLINE), self._databases.connection(uid, url) as connection:
                 return await _look(connection)
         except Exception as error:
-            if (found := trouble(error)) is None:
+            if (found := trouble(error, url)) is None:
                 raise
             return found
 
@@ -134,7 +134,7 @@ class Gatherer:
             async with asyncio.timeout(DEADLINE), self._databases.connection(uid, url) as connection:
                 return await configuration.load(connection, sealing)
         except Exception as error:
-            if (found := trouble(error)) is None:
+            if (found := trouble(error, url)) is None:
                 raise
             return found
 
@@ -144,7 +144,7 @@ class Gatherer:
             async with asyncio.timeout(DEADLINE), self._databases.connection(uid, url) as connection:
                 return await overview.generations(connection)
         except Exception as error:
-            if (found := trouble(error)) is None:
+            if (found := trouble(error, url)) is None:
                 raise
             return found
 
@@ -162,7 +162,7 @@ class Gatherer:
                     replays={Identity("Replay", row.namespace, row.name): row for row in rows},
                 )
         except Exception as error:
-            if (found := trouble(error)) is None:
+            if (found := trouble(error, url)) is None:
                 raise
             return found
 
@@ -203,7 +203,7 @@ class Gatherer:
         if reference is None:
             return None
         if Capability.CNPG not in capabilities:
-            wrong = "this cluster does not know the kind Cluster of CloudNativePG; allowed: install it"
+            wrong = "this cluster does not know the kind Cluster of CloudNativePG"
             return Trouble(reason="CnpgNotInstalled", message=wrong, stalled=True)
         found = await self._cluster.get(CNPG_CLUSTER, relay.metadata.namespace, reference.name)
         what = f"Cluster {relay.metadata.namespace}/{reference.name}"

@@ -94,7 +94,8 @@ def _database(one: Declared, seen: RelayView) -> Verdict:
         return Verdict("DatabaseReachable", "True", "Connected")
     said = one.told.conditions.get("DatabaseReachable")
     if seen.keep and said is not None:
-        return Verdict("DatabaseReachable", _truth(said.status), said.reason)
+        message = "" if said.status == "True" else seen.trouble.message
+        return Verdict("DatabaseReachable", _truth(said.status), said.reason, message)
     return Verdict("DatabaseReachable", "False", seen.trouble.reason, seen.trouble.message)
 
 

@@ -25,9 +25,17 @@ def replay(one: Declared, told: Status | None, progress: ReplayProgress | None, 
     """Return the status of a Replay."""
     if progress is None:
         if told is not None and told.stalled:
-            verdicts: tuple[Verdict, ...] = stalled(told.reason, told.message)
+            # Its columns are those of Complete.
+            verdicts: tuple[Verdict, ...] = (
+                *stalled(told.reason, told.message),
+                Verdict("Complete", "False", told.reason, told.message),
+            )
         else:
-            verdicts = (Verdict("Ready", "Unknown", "Loading", "it is about to be handed to the deliverers"),)
+            message = "it is about to be handed to the deliverers"
+            verdicts = (
+                Verdict("Ready", "Unknown", "Loading", message),
+                Verdict("Complete", "False", "Loading", message),
+            )
         return _document(one, verdicts, now)
     return _document(
         one,
