@@ -30,6 +30,7 @@ from kapsel_cli.database_lock import DatabaseLock
 from kapsel_cli.errors import CliError
 from kapsel_cli.ports import LOCAL
 from kapsel_cli.postgres import EmbeddedPostgres
+from kapsel_cli.replay_news import ReplayNews
 from kapsel_cli.terminal import Terminal
 from kapsel_cli.up import Options, Place
 from kapsel_store import partitions
@@ -40,6 +41,7 @@ from kapsel_store.sealing import SealingKeys
 
 SCHEMA: Final = "kapsel"
 MAINTAIN_SECONDS: Final = 3600.0
+NEWS_SECONDS: Final = 2.0
 PLAN_SECONDS: Final = 60  # keys rotate with time, and some file systems tell nobody of changes
 SETTLE_MILLISECONDS: Final = 300  # an editor or a checkout writes several files, each in several steps
 AWAY_SECONDS: Final = 1.0
@@ -137,6 +139,7 @@ class Supervisor:
             announce.ready(self._terminal, applied.configuration, self._running(), time.monotonic() - self._place.began)
             duties.create_task(self._follow(pool, desired))
             duties.create_task(self._maintain(pool))
+            duties.create_task(self._tell_of_replays(pool))
 
     async def _start_postgres(self, tasks: asyncio.TaskGroup, postgres: EmbeddedPostgres) -> str:
         await self._start(tasks, [postgres_plan(postgres)])
@@ -218,6 +221,18 @@ class Supervisor:
             await asyncio.sleep(wait)
             done = await self._when_there(self._maintain_once(pool), "maintain the partitions")
             wait = MAINTAIN_SECONDS if done else AWAY_SECONDS
+
+    async def _tell_of_replays(self, pool: Pool) -> None:
+        news = ReplayNews()
+        while True:
+            try:
+                async with pool.acquire() as connection:
+                    for line in await news.look(connection):
+                        self._terminal.done(line)
+            except Exception as error:
+                if not is_away(error):  # that is told by whoever needs the database more
+                    raise
+            await asyncio.sleep(NEWS_SECONDS)
 
     async def _maintain_once(self, pool: Pool) -> None:
         async with pool.acquire() as connection:

@@ -17,6 +17,7 @@ from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.endpoints import MOST_COUNTED, ListedDestination, ListedEndpoint
 from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
+from kapsel_store.replays import ReplayProgress
 from kapsel_store.rows import KeyRow, RateLimit
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
@@ -194,6 +195,36 @@ def process(row: ProcessRow) -> Document:
         "generation": row.generation,
         "started_at": _time(row.started_at),
         "seen_at": _time(row.seen_at),
+    }
+
+
+def replay(one: ReplayProgress) -> Document:
+    """Return a Replay and how far it is."""
+    return {
+        "id": str(one.id),
+        "namespace": one.namespace,
+        "name": one.name,
+        "endpoint": f"{one.namespace}/{one.endpoint}",
+        "phase": one.phase,
+        "message": one.message,
+        "received_from": _time(one.received_from),
+        "received_to": _time(one.received_to),
+        "states": list(one.states),
+        "dry_run": one.dry_run,
+        "rate": one.rate,
+        "suspend": one.suspend,
+        "matched": one.matched,
+        "enqueued": one.enqueued,
+        "delivered": one.delivered,
+        "failed": one.failed,
+        "skipped_events": one.skipped_events,
+        "skipped_destinations": one.skipped_destinations,
+        "declared_at": _time(one.declared_at),
+        "started_at": _time(one.started_at),
+        "counted_at": _time(one.counted_at),
+        "enqueued_at": _time(one.enqueued_at),
+        "completed_at": _time(one.completed_at),
+        "removed_at": _time(one.removed_at),
     }
 
 

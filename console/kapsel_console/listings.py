@@ -1,4 +1,4 @@
-"""Lists and single items: endpoints, events, deliveries, attempts, processes. Nothing here changes anything."""
+"""Lists and single items: endpoints, events, deliveries, attempts, replays, processes. All of it only looks."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -8,8 +8,8 @@ from aiohttp import web
 from kapsel_console import documents
 from kapsel_console.context import CONTEXT, Route, answer, listing
 from kapsel_console.errors import ProblemError
-from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id
-from kapsel_store import attempts, deliveries, endpoints, events, processes
+from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id, replay_cursor
+from kapsel_store import attempts, deliveries, endpoints, events, processes, replays
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
 
@@ -118,6 +118,19 @@ async def get_attempt(request: web.Request) -> web.Response:
     return answer(documents.whole_attempt(row))
 
 
+async def list_replays(request: web.Request) -> web.Response:
+    """Answer with Replays by name, those whose manifest is gone included."""
+    asked = Parameters(request.query, "limit", "cursor")
+    limit, after = asked.limit(), asked.replay_cursor()
+    async with request.app[CONTEXT].storage.connection() as connection:
+        found = await replays.page(connection, limit=limit + 1, after=after)
+    last = found[limit - 1] if len(found) > limit else None
+    return listing(
+        [documents.replay(one) for one in found[:limit]],
+        None if last is None else replay_cursor(last.namespace, last.name, last.declared_at),
+    )
+
+
 async def list_processes(request: web.Request) -> web.Response:
     """Answer with the processes that are alive."""
     Parameters(request.query)
@@ -162,5 +175,6 @@ ROUTES: Final = (
         says="attempts, newest first (endpoint or event or delivery, since)",
     ),
     Route(path="/api/v1/attempts/{id}", handler=get_attempt, says="one attempt with the response it got"),
+    Route(path="/api/v1/replays", handler=list_replays, says="replays and how far they are"),
     Route(path="/api/v1/processes", handler=list_processes, says="processes that are alive, and their generation"),
 )

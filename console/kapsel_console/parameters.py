@@ -8,7 +8,7 @@ import binascii
 import difflib
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from kapsel_store.states import State
 DEFAULT_LIMIT: Final = 50
 MOST: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _WHOLE: Final = re.compile(r"0|[1-9]\d{0,15}", re.ASCII)
 
@@ -84,6 +85,11 @@ class Parameters:
         """Return namespace, name and version of the key that a page begins after."""
         return self._read("cursor", lambda text: _key(_unarmoured(text).decode()), _CURSOR) or ("", "", 0)
 
+    def replay_cursor(self) -> tuple[str, str, datetime]:
+        """Return namespace, name and time of the replay that a page begins after."""
+        found = self._read("cursor", lambda text: _key(_unarmoured(text).decode()), _CURSOR)
+        return ("", "", _EPOCH) if found is None else (*found[:2], _EPOCH + found[2] * _MICROSECOND)
+
     def _read(self, name: str, parse: Callable[[str], T], allowed: str) -> T | None:
         text = self._query.get(name)
         if text is None:
@@ -119,6 +125,11 @@ def name_cursor(namespace: str, name: str) -> str:
 def key_cursor(namespace: str, name: str, version: int) -> str:
     """Return the cursor of the page after a version of a key, whose name has slashes of its own."""
     return _armoured(f"{namespace}/{name}/{version}".encode())
+
+
+def replay_cursor(namespace: str, name: str, declared_at: datetime) -> str:
+    """Return the cursor of the page after a replay, of which there may be several by one name."""
+    return key_cursor(namespace, name, (declared_at - _EPOCH) // _MICROSECOND)
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
