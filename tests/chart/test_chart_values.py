@@ -54,7 +54,7 @@ def test_values_without_a_meaning_are_refused_in_words_that_name_them(render: Re
 def test_a_kubernetes_without_native_sidecars_is_refused(helm: Path) -> None:
     command = [helm, "template", "kapsel", CHART, "--kube-version", "1.28.9"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert "chart requires kubeVersion: >= 1.29.0-0 which is incompatible with Kubernetes v1.28.9" in done.stderr
+    assert "chart requires kubeVersion: >= 1.31.0-0 which is incompatible with Kubernetes v1.28.9" in done.stderr
 
 
 def test_no_object_of_the_chart_has_a_finalizer_or_a_hook_that_deletes(render: Render) -> None:
