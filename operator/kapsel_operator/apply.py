@@ -76,6 +76,11 @@ class Writer:
         ]
         await self.together(self._status(one, status) for one, status in changed)
 
+    async def conditions(self, wanted: Iterable[tuple[Declared, Object]]) -> None:
+        """Write the conditions alone that are not what they should be, and leave the rest of each status as it is."""
+        changed = [(one, status) for one, status in wanted if not _says(one, status)]
+        await self.together(self._conditions(one, status) for one, status in changed)
+
     async def together(self, writes: Iterable[Awaitable[None]]) -> None:
         """Do several writes, a few at once; the first error ends those that follow."""
         pending = list(writes)
@@ -101,6 +106,12 @@ class Writer:
         if written is not None:
             self._store.put(written)
             await self._recorder.transitions(one, status)
+
+    async def _conditions(self, one: Declared, status: Object) -> None:
+        identity = one.identity
+        found = await self._cluster.get(DECLARED_BY_KIND[identity.kind], identity.namespace, identity.name)
+        if found is not None:
+            await self._status(one, {**own_part(identity.kind, found.get("status") or {}), **status})
 
     async def _object(self, uid: str, manifest: Object, optional: Mapping[Key, Object]) -> Refusal | None:
         key = key_of(manifest)
@@ -152,6 +163,13 @@ def includes(current: object, wanted: object) -> bool:
             and all(includes(mine, its) for mine, its in zip(current, wanted, strict=True))
         )
     return current == wanted
+
+
+def _says(one: Declared, status: Object) -> bool:
+    """Return whether the conditions of a resource are these, their words aside."""
+    wanted = {said["type"]: (said["status"], said["reason"]) for said in status["conditions"]}
+    told = {kind: (said.status, said.reason) for kind, said in one.told.conditions.items()}
+    return one.told.observed == one.generation and wanted == told
 
 
 def _is_ours(current: Object, owned_by: set[str]) -> bool:

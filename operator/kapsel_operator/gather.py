@@ -118,6 +118,10 @@ class Gatherer:
             optional=await self._optional(relay, capabilities),
         )
 
+    async def reread(self, name: Name) -> None:
+        """Read a Secret anew that the operator has just written."""
+        await self._secrets.fresh(name)
+
     async def look(self, uid: str, url: str) -> Look | Trouble:
         """Have a first look at a database: whether it can be reached, and which schema it has."""
         try:

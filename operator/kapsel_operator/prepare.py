@@ -1,5 +1,5 @@
 """The Secrets that a Relay needs before anything else: the console's token, an embedded database's password, the key
-that seals what is secret in the database. Each is made once, when it is missing, and never written again.
+that seals what is secret in the database. Each is made once, when it is missing, and its value is never written again.
 """
 
 import secrets as random
@@ -12,6 +12,7 @@ from kapsel_operator.errors import ApiError
 from kapsel_operator.gather import Look, Surroundings
 from kapsel_operator.manifests import generated_secrets
 from kapsel_operator.manifests.facts import Facts
+from kapsel_operator.manifests.names import MANAGED_BY, MANAGED_BY_LABEL
 from kapsel_operator.secret_reader import Absent, Found
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.relay import Relay
@@ -19,8 +20,8 @@ from kapsel_store.errors import SealingError
 from kapsel_store.sealing import SealingKeys
 
 _LOST = (
-    "the database holds secrets that a sealing key has sealed, and the Secret with that key is gone; allowed: restore "
-    "it from a backup, or start with an empty database"
+    "the database holds secrets that a sealing key has sealed, and there is no Secret with that key; allowed: restore it "
+    "from a backup, or a database of this Relay's own"
 )
 
 
@@ -42,6 +43,24 @@ def sealing_key(relay: Relay, around: Surroundings, facts: Facts, look: Look) ->
     if look.has_keys:
         return Trouble(reason="SealingKeyNotFound", message=_LOST, stalled=True)
     return generated_secrets.sealing_key(relay, facts, random.token_bytes(32))
+
+
+def untied(relay: Relay, around: Surroundings, facts: Facts) -> list[str]:
+    """Return the names of the Secrets whose fate is not the one that the Relay's deletionPolicy says."""
+    made = (one for one in (around.sealing_key, around.embedded) if isinstance(one, Secret))
+    return [
+        one.metadata.name
+        for one in made
+        if one.metadata.labels.get(MANAGED_BY_LABEL) == MANAGED_BY  # others make their own, and keep them
+        and one.metadata.annotations.get(generated_secrets.GOES_WITH, "") != generated_secrets.goes_with(relay, facts)
+    ]
+
+
+async def tie(cluster: Cluster, relay: Relay, facts: Facts, name: str) -> None:
+    """Make a Secret go with the Relay, or outlive it; one that is gone meanwhile stays gone."""
+    found = await cluster.get(SECRET, relay.metadata.namespace, name)
+    if found is not None:
+        await cluster.apply(generated_secrets.tie(relay, facts, name, found["metadata"]["uid"]))
 
 
 def read_sealing_key(found: Found) -> SealingKeys | Trouble:

@@ -129,6 +129,10 @@ class Reconciler:
                 await prepare.make(self._cluster, manifest)
             # A crash here leaves Secrets that the next reconcile finds and uses.
             around = await self._gatherer.surroundings(relay, scope)
+        tied = self._facts(one, relay, around, scope, memory)
+        for name in prepare.untied(relay, around, tied):
+            await prepare.tie(self._cluster, relay, tied, name)
+            await self._gatherer.reread((relay.metadata.namespace, name))
         if scope.needs_log:
             await self._make_log(relay)
             return Again(after=2.0, patient=True)  # or as soon as the watch has seen it
@@ -236,7 +240,11 @@ class Reconciler:
         if shown is not None and shown.revision == self._store.told and _same(shown.basis, basis):
             return shown.told
         wanted = list(self._statuses(scope, view, running))
-        await self._writer.statuses(wanted)
+        if view.planned is None:
+            # Nothing is known of them but that the database is away: what was known before stays.
+            await self._writer.conditions(wanted)
+        else:
+            await self._writer.statuses(wanted)
         told = _told(wanted)
         # Our own writes count as changes too: the next reconcile compares once more, and then nothing has changed.
         memory.shown = Shown(self._store.told, basis, told)

@@ -82,15 +82,17 @@ def endpoint(one: Declared, view: View) -> dict[str, Any]:
 
 def retry_policy(one: Declared, resource: RetryPolicy, view: View) -> dict[str, Any]:
     """Return the status of a RetryPolicy: it is in force as soon as the destinations are that name it."""
-    users = view.planned.users.get(one.identity, ()) if view.planned else ()
-    known = view.planned.generations.endpoints if view.planned else {}
+    if view.planned is None:
+        return _document(RetryPolicyStatus, one, view.now, _verdicts(one, view, None))
+    users = view.planned.users.get(one.identity, ())
+    known = view.planned.generations.endpoints
     generation = max((known.get(user, 0) for user in users), default=0)
     policy = resource.spec.policy()
     return _document(
         RetryPolicyStatus,
         one,
         view.now,
-        _verdicts(one, view, generation if view.planned else None),
+        _verdicts(one, view, generation),
         type=policy.backoff.type,
         max_attempts=policy.max_attempts,
         max_age=durations.text(policy.max_age),
@@ -101,10 +103,11 @@ def retry_policy(one: Declared, resource: RetryPolicy, view: View) -> dict[str, 
 
 def signing_key(one: Declared, resource: SigningKey, view: View) -> dict[str, Any]:
     """Return the status of a SigningKey."""
-    versions = versions_of(view.planned, one.identity) if view.planned else ()
-    generation = None
-    if view.planned is not None:  # a key of a Secret that nobody uses is in no row, and there is nothing to load
-        generation = key_generation(view.planned, one.identity) or 0
+    if view.planned is None:
+        return _document(SigningKeyStatus, one, view.now, _verdicts(one, view, None))
+    versions = versions_of(view.planned, one.identity)
+    # A key of a Secret that nobody uses is in no row, and there is nothing to load.
+    generation = key_generation(view.planned, one.identity) or 0
     live = newest_live(versions, view.now)
     newest = next((row for row in versions if row.version == live), None)
     upcoming = min((row.not_before for row in versions if row.not_before > view.now), default=None)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,16 @@ from typing import Any
 
 import asyncpg
 import pytest
+from kubernetes.aio import client as kubernetes_api
 from onenode.control_plane import Cluster
+from prometheus_client import CollectorRegistry
 
 from kapsel_cli.postgres import EmbeddedPostgres
+from kapsel_operator.apis import BY_KIND, DECLARED_BY_KIND, Api
+from kapsel_operator.cluster import Cluster as OperatorsCluster
+from kapsel_operator.errors import ApiError
+from kapsel_operator.metrics import Metrics
+from kapsel_resources.kinds.model import GROUP_VERSION
 from kapsel_store import configuration, processes
 from kapsel_store import database as store_database
 from kapsel_store.migrate import migrate
@@ -26,15 +33,36 @@ from kapsel_store.migrate import migrate
 SCHEMA = "kapsel"
 
 
-async def until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.1) -> Any:
-    """Wait until a condition holds and return what it returned; fail after a deadline."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not (found := condition()):
-                await asyncio.sleep(every)
-            return found
-    except TimeoutError:
-        raise AssertionError(f"not within {seconds:g} s") from None
+DEADLINE = 90.0  # seconds: far more than anything here takes on a machine that has time
+POD = Api("v1", "Pod", "pods")
+KINDS = {api.kind: api for api in (*BY_KIND.values(), POD)}
+
+
+class Client(OperatorsCluster):
+    """The operator's own client, and what only people and kubelets do."""
+
+    async def declare(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Apply a manifest as a person does."""
+        return await self.apply(manifest, manager="a-person")
+
+    async def merge(self, api: Api, namespace: str, name: str, body: dict[str, Any]) -> None:
+        """Change some fields of an object."""
+        await self._request("PATCH", api.path(namespace, name), body=body, content_type="application/merge-patch+json")
+
+    async def patch_status(self, api: Api, namespace: str, name: str, status: dict[str, Any]) -> None:
+        """Write a status as whoever owns it."""
+        path = api.path(namespace, name, "status")
+        await self._request("PATCH", path, body={"status": status}, content_type="application/merge-patch+json")
+
+    async def finish(self, api: Api, namespace: str, name: str) -> None:
+        """Delete an object for good, as a kubelet does with a pod that has ended."""
+        await self._request("DELETE", api.path(namespace, name), body={"gracePeriodSeconds": 0})
+
+
+@pytest.fixture
+async def client(api: kubernetes_api.ApiClient) -> Client:
+    """A client that may do everything."""
+    return Client(api, Metrics(CollectorRegistry()))
 
 
 @dataclass
@@ -99,6 +127,7 @@ class Operator:
             "operator_watch_namespaces": self.namespace if watch is None else watch,
             "operator_status_interval": 1,
             "operator_secrets_interval": 1,
+            "drain_timeout": 60,
             "health_port": port,
             "instance": f"operator-{port}",
             **settings,
@@ -126,6 +155,8 @@ class Operator:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for log in self.logs.glob("operator-*.log"):
+            print(f"{log.name}:\n{log.read_text()[-20000:]}")
 
 
 @dataclass
@@ -146,8 +177,10 @@ class Process:
 
 
 @pytest.fixture
-def operator(control_plane: Cluster, crds: None, namespace: str, tmp_path: Path) -> Iterator[Operator]:
-    """Operators that watch the namespace of the test."""
+def operator(
+    control_plane: Cluster, crds: None, namespace: str, tmp_path: Path, make_database: Callable[[], Any]
+) -> Iterator[Operator]:
+    """Operators that watch the namespace of the test; they end before the databases do."""
     made = Operator(control_plane.kubeconfig, namespace, tmp_path)
     yield made
     made.stop()
@@ -186,9 +219,9 @@ class DataPlane:
 
 @dataclass
 class Kubelet:
-    """Makes pods Ready that nobody runs, and does the work of migration Jobs."""
+    """Makes pods Ready that nobody runs, ends those that are deleted, and does the work of migration Jobs."""
 
-    cluster: Cluster
+    client: Client
     namespace: str
     databases: list[Database] = field(default_factory=list)
     paused: bool = False
@@ -197,45 +230,28 @@ class Kubelet:
         """Look for new pods all the time."""
         while True:
             if not self.paused:
-                await asyncio.to_thread(self._look)
-                for pod in self._migrating:
-                    for database in self.databases:
-                        await database.migrate()
-                    await asyncio.to_thread(self._status, pod, {"phase": "Succeeded"})
-            await asyncio.sleep(0.2)
+                for pod in await self.client.list_all(POD, self.namespace):
+                    with suppress(ApiError):  # it may have gone meanwhile
+                        await self._care(pod)
+            await asyncio.sleep(0.3)
 
-    _migrating: list[str] = field(default_factory=list)
-
-    def _look(self) -> None:
-        found: Any = self.cluster.get("pods", "-n", self.namespace)
-        self._migrating = []
-        for pod in found["items"]:
-            phase, name = pod["status"].get("phase"), pod["metadata"]["name"]
-            if phase != "Pending" or pod["metadata"].get("deletionTimestamp"):
-                if pod["metadata"].get("deletionTimestamp"):
-                    self.cluster.kubectl(
-                        "delete", "pod", name, "-n", self.namespace, "--force", "--grace-period=0", check=False
-                    )
-                continue
-            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == "migrate":
-                self._migrating.append(name)
-                continue
-            ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady", "Initialized")]
-            self._status(name, {"phase": "Running", "conditions": ready})
-
-    def _status(self, pod: str, status: dict[str, Any]) -> None:
-        self.cluster.kubectl(
-            "patch", "pod", pod, "-n", self.namespace, "--subresource=status", "--type=merge", "-p",
-            json.dumps({"status": status}), check=False,
-        )  # fmt: skip
+    async def _care(self, pod: dict[str, Any]) -> None:
+        metadata = pod["metadata"]
+        if metadata.get("deletionTimestamp"):
+            await self.client.finish(POD, self.namespace, metadata["name"])
+        elif pod["status"].get("phase") == "Pending":
+            status: dict[str, Any] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            if metadata["labels"].get("app.kubernetes.io/component") == "migrate":
+                for database in self.databases:
+                    await database.migrate()
+                status = {"phase": "Succeeded"}
+            await self.client.patch_status(POD, self.namespace, metadata["name"], status)
 
 
 @pytest.fixture
-async def around(
-    control_plane: Cluster, namespace: str, database: Database
-) -> AsyncIterator[tuple[Kubelet, DataPlane]]:
+async def around(client: Client, namespace: str, database: Database) -> AsyncIterator[tuple[Kubelet, DataPlane]]:
     """A stand-in of a kubelet and one of the data plane of the database."""
-    kubelet, plane = Kubelet(control_plane, namespace, [database]), DataPlane(database.url)
+    kubelet, plane = Kubelet(client, namespace, [database]), DataPlane(database.url)
     tasks = [asyncio.create_task(kubelet.run()), asyncio.create_task(plane.run())]
     yield kubelet, plane
     for task in tasks:
@@ -253,64 +269,73 @@ def _free_port() -> int:
 class Resources:
     """What a test declares, and what the cluster says of it."""
 
-    cluster: Cluster
+    client: Client
     namespace: str
 
-    def apply(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> None:
-        self.cluster.apply(
-            {
-                "apiVersion": "kapsel.dev/v1alpha1",
-                "kind": kind,
-                "metadata": {"name": name, "namespace": self.namespace, **metadata},
-                "spec": spec,
-            }
-        )
+    async def apply(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> None:
+        named = {"name": name, "namespace": self.namespace, **metadata}
+        await self.client.declare({"apiVersion": GROUP_VERSION, "kind": kind, "metadata": named, "spec": spec})
 
-    def secret(self, name: str, **entries: str) -> None:
-        self.cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": name, "namespace": self.namespace},
-                "stringData": entries,
-            }
-        )
+    async def secret(self, name: str, **entries: str) -> None:
+        named = {"name": name, "namespace": self.namespace}
+        await self.client.declare({"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": entries})
 
-    def relay(self, database: Database, name: str = "main", **spec: Any) -> None:
+    async def relay(self, database: Database, name: str = "main", **spec: Any) -> None:
         """Declare a Relay on a database, with the Secret of its URL."""
-        self.secret(f"{name}-database", uri=database.url)
-        self.apply("Relay", name, {"database": {"secretRef": {"name": f"{name}-database"}}, **spec})
+        await self.secret(f"{name}-database", uri=database.url)
+        await self.apply("Relay", name, {"database": {"secretRef": {"name": f"{name}-database"}}, **spec})
 
-    def endpoint(self, name: str, **spec: Any) -> None:
+    async def endpoint(self, name: str, **spec: Any) -> None:
         destinations = [{"name": "one", "url": f"https://{name}.example.com/hooks"}]
-        self.apply("WebhookEndpoint", name, {"verification": {"none": {}}, "destinations": destinations, **spec})
+        written = {"verification": {"none": {}}, "destinations": destinations, **spec}
+        await self.apply("WebhookEndpoint", name, written)
 
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        found: Any = self.cluster.get(kind, name, "-n", self.namespace)
+    async def annotate(self, kind: str, name: str, value: str | None) -> None:
+        body = {"metadata": {"annotations": {"kapsel.dev/reconcile": value}}}
+        await self.client.merge(DECLARED_BY_KIND[kind], self.namespace, name, body)
+
+    async def find(self, kind: str, name: str) -> dict[str, Any] | None:
+        return await self.client.get(KINDS[kind], self.namespace, name)
+
+    async def get(self, kind: str, name: str) -> dict[str, Any]:
+        found = await self.find(kind, name)
+        assert found is not None, f"there is no {kind} {name}"
         return found
 
-    def condition(self, kind: str, name: str, which: str = "Ready") -> dict[str, Any]:
+    async def delete(self, kind: str, name: str) -> None:
+        await self.client.delete(KINDS[kind], self.namespace, name)
+
+    async def condition(self, kind: str, name: str, which: str = "Ready") -> dict[str, Any]:
         """Return a condition, empty if there is none."""
-        conditions = self.get(kind, name).get("status", {}).get("conditions", [])
+        conditions = (await self.find(kind, name) or {}).get("status", {}).get("conditions", [])
         return next((one for one in conditions if one["type"] == which), {})
 
-    async def told(self, kind: str, name: str, which: str, status: str, reason: str, seconds: float = 60) -> dict[str, Any]:
+    async def told(
+        self, kind: str, name: str, which: str, status: str, reason: str, seconds: float = DEADLINE
+    ) -> dict[str, Any]:
         """Wait until a condition says so, and return it."""
         last: dict[str, Any] = {}
         try:
             async with asyncio.timeout(seconds):
                 while (last.get("status"), last.get("reason")) != (status, reason):
                     await asyncio.sleep(0.2)
-                    last = await asyncio.to_thread(self.condition, kind, name, which)
+                    last = await self.condition(kind, name, which)
         except TimeoutError:
             raise AssertionError(f"{kind} {name}: {which} is {last}") from None
         return last
 
-    async def ready(self, kind: str, name: str, seconds: float = 60) -> dict[str, Any]:
-        return await self.told(kind, name, "Ready", "True", "Available" if kind == "relay" else "Accepted", seconds)
+    async def ready(self, kind: str, name: str) -> dict[str, Any]:
+        return await self.told(kind, name, "Ready", "True", "Available" if kind == "Relay" else "Accepted")
+
+    async def until(self, condition: Callable[[], Awaitable[Any]], seconds: float = DEADLINE) -> Any:
+        """Wait until a condition holds and return what it returned."""
+        async with asyncio.timeout(seconds):
+            while not (found := await condition()):
+                await asyncio.sleep(0.2)
+            return found
 
 
 @pytest.fixture
-def resources(control_plane: Cluster, namespace: str) -> Resources:
+def resources(client: Client, crds: None, namespace: str) -> Resources:
     """The namespace of the test."""
-    return Resources(control_plane, namespace)
+    return Resources(client, namespace)
