@@ -75,7 +75,11 @@ def carries(
     if reference is not None:
         target = Identity("Relay", reference.namespace or namespace, reference.name)
         if target not in known:
-            return _lost(resource, "RelayNotFound", f"there is no {target}", _names(known))
+            # Relays that do not let this namespace in are nothing that its people need to know of.
+            open_ones = {one for one, spec in relays.items() if allows(Chosen(one, spec), inventory, namespace)}
+            usable = open_ones | {one for one in known if one.namespace == namespace}
+            wanted = _names(usable) or "a Relay of this namespace, or one whose allowedNamespaces includes it"
+            return _lost(resource, "RelayNotFound", f"there is no {target}", wanted)
         if target == chosen.identity and not allows(chosen, inventory, namespace):
             return _not_allowed(resource, target)
         return target == chosen.identity

@@ -515,6 +515,17 @@ def test_a_relay_that_is_not_there_is_a_problem(run, resource):
     assert [problem.reason for problem in planned.problems] == ["RelayNotFound"]
 
 
+def test_who_names_no_relay_is_told_of_those_that_are_open_to_it_and_of_no_others(run, endpoint, resource):
+    relays = [
+        resource("Relay", "main", {"allowedNamespaces": {"from": "All"}}, namespace="infra"),
+        resource("Relay", "closed", namespace="secret"),
+    ]
+
+    planned = run(*relays, endpoint("lost", relayRef={"name": "nope"}), relay=("infra", "main"))
+
+    assert [problem.allowed for problem in planned.problems] == ["infra/main"]
+
+
 def test_a_broken_relay_changes_nothing(run, endpoint, resource):
     relay = resource("Relay", "main", {"egress": {"allowHTTP": True}})
     good = run(relay, endpoint()).configuration
