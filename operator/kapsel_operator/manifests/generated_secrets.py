@@ -1,6 +1,7 @@
 """The Secrets that the operator makes once, with values that are given here: drawing them is left to the caller.
 
-They are made if they are missing and never written again; nothing here is part of `build`.
+They are made if they are missing, and their values are never written again; nothing here is part of `build`. Those that
+open the data belong to the Relay only as long as its deletionPolicy is Delete, which people change late: `tie` follows.
 """
 
 import urllib.parse
@@ -9,13 +10,14 @@ from typing import Final
 
 from kapsel_operator.manifests import names
 from kapsel_operator.manifests.facts import Facts, Manifest
-from kapsel_operator.manifests.metadata import metadata
+from kapsel_operator.manifests.metadata import metadata, owner
 from kapsel_resources.kinds.relay import Relay
 
 SEALING_KEY_ENTRY: Final = "sealing.key"
 CONSOLE_TOKEN_ENTRY: Final = "token"  # noqa: S105 - the name of an entry
 PASSWORD_ENTRY: Final = "password"  # noqa: S105 - the name of an entry
 URL_ENTRY: Final = "uri"
+GOES_WITH: Final = "kapsel.dev/goes-with"  # annotation: uid of the Relay that takes the Secret with it
 POSTGRES_USER: Final = "postgres"
 POSTGRES_DATABASE: Final = "kapsel"
 POSTGRES_PORT: Final = 5432
@@ -26,7 +28,7 @@ def sealing_key(relay: Relay, facts: Facts, key: bytes) -> Manifest:
 
     Without it, nothing that is sealed in the database can ever be read again.
     """
-    return _secret(relay, facts, "sealing-key", {SEALING_KEY_ENTRY: key.hex() + "\n"}, owned=_goes(relay))
+    return _secret(relay, facts, "sealing-key", {SEALING_KEY_ENTRY: key.hex() + "\n"}, owned=False)
 
 
 def console_token(relay: Relay, facts: Facts, token: str) -> Manifest:
@@ -37,7 +39,7 @@ def console_token(relay: Relay, facts: Facts, token: str) -> Manifest:
 def postgres(relay: Relay, facts: Facts, password: str) -> Manifest:
     """Return the Secret of the embedded Postgres, which stays as long as its volume does."""
     entries = {PASSWORD_ENTRY: password, URL_ENTRY: postgres_url(relay, facts, password)}
-    return _secret(relay, facts, "postgres", entries, owned=_goes(relay))
+    return _secret(relay, facts, "postgres", entries, owned=False)
 
 
 def postgres_url(relay: Relay, facts: Facts, password: str) -> str:
@@ -55,8 +57,20 @@ def postgres_name(relay: Relay) -> str:
     return names.object_name(relay.metadata.name, "postgres", longest=52)
 
 
-def _goes(relay: Relay) -> bool:
-    return relay.spec.deletion_policy == "Delete"
+def goes_with(relay: Relay, facts: Facts) -> str:
+    """Return what GOES_WITH of a Secret that opens the data should say: nothing if it is to outlive the Relay."""
+    return facts.owner_uid if relay.spec.deletion_policy == "Delete" else ""
+
+
+def tie(relay: Relay, facts: Facts, name: str, uid: str) -> Manifest:
+    """Return what makes such a Secret belong to the Relay, or no more: applied, it takes back what it said before.
+
+    With the uid of the Secret, so that it can never make an empty one.
+    """
+    described: Manifest = {"name": name, "namespace": relay.metadata.namespace, "uid": uid}
+    if owner_uid := goes_with(relay, facts):
+        described |= {"annotations": {GOES_WITH: owner_uid}, "ownerReferences": [owner(relay, facts)]}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": described}
 
 
 def _secret(relay: Relay, facts: Facts, suffix: str, entries: Mapping[str, str], *, owned: bool) -> Manifest:

@@ -13,6 +13,7 @@ from kapsel_resources.kinds.relay import Relay
 
 LONGEST: Final = 63
 MANAGED_BY: Final = "kapsel"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "kapsel-operator"  # the field manager of everything that the operator applies
 _SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DIGEST: Final = 8
@@ -56,6 +57,6 @@ def labels(relay: Relay, component: str, version: str) -> dict[str, str]:
     return {
         **selector(relay, component),
         "app.kubernetes.io/part-of": "kapsel",
-        "app.kubernetes.io/managed-by": MANAGED_BY,
+        MANAGED_BY_LABEL: MANAGED_BY,
         "app.kubernetes.io/version": label_value(version),
     }

@@ -9,14 +9,25 @@ from kapsel_operator.manifests import generated_secrets
 from kapsel_store.sealing import SealingKeys
 
 
-@pytest.mark.parametrize(("policy", "owned"), [("Retain", False), ("Delete", True)])
-def test_what_opens_the_data_stays_as_long_as_the_data(relay: Any, facts: Any, policy: str, owned: bool) -> None:
-    one = relay({"database": {"embedded": {}}, "deletionPolicy": policy})
+def test_what_opens_the_data_belongs_to_nobody_when_it_is_made(relay: Any, facts: Any) -> None:
+    """Only what an apply has said can an apply take back."""
+    one = relay({"database": {"embedded": {}}, "deletionPolicy": "Delete"})
     for secret in (
         generated_secrets.sealing_key(one, facts(), bytes(32)),
         generated_secrets.postgres(one, facts(), "password"),
     ):
-        assert ("ownerReferences" in secret["metadata"]) is owned
+        assert "ownerReferences" not in secret["metadata"]
+
+
+@pytest.mark.parametrize(("policy", "owned"), [("Retain", False), ("Delete", True)])
+def test_it_is_tied_to_the_relay_that_takes_it_along_and_to_no_other(
+    relay: Any, facts: Any, policy: str, owned: bool
+) -> None:
+    one = relay({"deletionPolicy": policy})
+    metadata = generated_secrets.tie(one, facts(), "main-sealing-key", "its-uid")["metadata"]
+    assert metadata["uid"] == "its-uid"
+    assert ("ownerReferences" in metadata) is owned
+    assert (metadata.get("annotations") == {"kapsel.dev/goes-with": facts().owner_uid}) is owned
 
 
 def test_the_token_of_the_console_goes_with_the_relay(relay: Any, facts: Any) -> None:
