@@ -17,7 +17,7 @@ from kapsel_operator.scopes import Scope
 from kapsel_operator.settings import OperatorSettings
 from kapsel_operator.statuses import View
 from kapsel_operator.store import Declared, Store
-from kapsel_operator.upgrades import turn
+from kapsel_operator.upgrades import Turn, turn
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.relay import Relay
@@ -123,10 +123,16 @@ def relay_view(
         ),
         problems=build.problems(relay, facts),
         refused=tuple(refused),
-        version=facts.image.version,
+        turn=_turn(relay, facts, store),
         endpoints=endpoints,
         unhealthy=unhealthy,
     )
+
+
+def _turn(relay: Relay, facts: Facts, store: Store) -> Turn:
+    one = store.find(relay.identity)
+    after = turn(one, store.all("Relay"), facts.image.operator_version).after if one else None
+    return Turn(facts.image.version, after)
 
 
 def _schema(look: Look | None, trouble: Trouble | None) -> Schema:

@@ -14,6 +14,7 @@ from kapsel_operator.manifests.facts import Component
 from kapsel_operator.manifests.observed import Seen
 from kapsel_operator.statuses import View, age, rounded
 from kapsel_operator.store import Declared
+from kapsel_operator.upgrades import Turn
 from kapsel_resources.kinds.status import Address, RelayStatus
 from kapsel_resources.problems import Problem
 
@@ -35,7 +36,7 @@ class RelayView:
     exposed: Seen
     problems: tuple[Problem, ...]  # what it asks for and cannot have
     refused: tuple[Refusal, ...]  # objects that the API server did not take
-    version: str  # that its pods are to run
+    turn: Turn  # which version its pods are to run
     endpoints: int
     unhealthy: int
 
@@ -155,14 +156,15 @@ def _settled(one: Declared, seen: RelayView, generation: int | None) -> Verdict:
             return Verdict("Ready", "Unknown", found.reason, found.message)
     found_ready = readiness.ready(one, generation, seen.view.plane)
     if found_ready.status == "True":
-        return Verdict("Ready", "True", "Available")
+        waits = f"the pods stay at version {seen.turn.version} until {seen.turn.after} has the operator's version"
+        return Verdict("Ready", "True", "Available", waits if seen.turn.after else "")
     return found_ready
 
 
 def _version(one: Declared, seen: RelayView) -> str | None:
     """Return the version that all pods run: the wanted one only when every rollout is over."""
     if all(seen.workloads[component].settled for component in _WORKLOADS):
-        return seen.version
+        return seen.turn.version
     return one.status.get("version")
 
 
