@@ -32,9 +32,9 @@ class Releases:
             raise ClusterError(f"helm {' '.join(map(str, arguments))}: {done.stderr.strip()}")
         return done.stdout
 
-    def install(self, namespace: str, *arguments: object) -> None:
+    def install(self, namespace: str, *arguments: object, chart: Path = CHART) -> None:
         """Install or upgrade the release `kapsel`; no kubelet runs, so there is nothing to wait for."""
-        self.run("upgrade", "--install", "kapsel", CHART, "--namespace", namespace, *arguments)
+        self.run("upgrade", "--install", "kapsel", chart, "--namespace", namespace, *arguments)
 
     def may(self, account: str, verb: str, what: str, namespace: str, name: str = "") -> bool:
         """Whether a service account or a user may do something."""

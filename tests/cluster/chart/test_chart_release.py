@@ -1,12 +1,14 @@
 """The life of a release on a real API server: installed twice, upgraded, rolled back, uninstalled, and what stays."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from chart import ROOT
+from chart import CHART, ROOT
 from onenode.errors import ClusterError
 
 from .conftest import Releases
@@ -72,6 +74,7 @@ def test_a_release_lives_and_dies_without_taking_what_people_declared(
     wait_until(
         lambda: not {"shop", "kapsel-system"} & releases.names("namespaces"),
         "namespaces go after the operator, for nothing has a finalizer",
+        seconds=120,
     )
 
 
@@ -82,6 +85,29 @@ def test_definitions_go_with_the_release_when_that_is_asked_for(
     releases.install("kapsel-system", "--set", "crds.keep=false")
     releases.run("uninstall", "kapsel", "--namespace", "kapsel-system", "--wait")
     wait_until(lambda: not KINDS & releases.names("crd"), "the definitions are gone")
+
+
+def test_an_upgrade_brings_the_definitions_up_to_date_and_a_rollback_brings_them_back(
+    releases: Releases, namespaces: Callable[..., None], tmp_path: Path
+) -> None:
+    """Helm's own directory crds/ would have left them as they were."""
+    newer = tmp_path / "kapsel"
+    shutil.copytree(CHART, newer)
+    definition = newer / "files/crds/retrypolicies.yaml"
+    definition.write_text(definition.read_text().replace("    categories:\n", "    categories:\n    - newer\n"))
+
+    def categories() -> list[str]:
+        crd: Any = releases.cluster.get("crd", "retrypolicies.kapsel.dev")
+        return list(crd["spec"]["names"]["categories"])
+
+    namespaces("kapsel-system")
+    releases.install("kapsel-system", "--set", "crds.keep=false")
+    assert categories() == ["kapsel"]
+    releases.install("kapsel-system", "--set", "crds.keep=false", chart=newer)
+    assert categories() == ["newer", "kapsel"]
+    releases.run("rollback", "kapsel", "--namespace", "kapsel-system")
+    assert categories() == ["kapsel"]
+    releases.run("uninstall", "kapsel", "--namespace", "kapsel-system", "--wait")
 
 
 def test_a_second_release_leaves_the_definitions_to_the_first(
@@ -131,7 +157,7 @@ def test_the_test_of_the_release_may_touch_its_own_objects_and_no_secret_of_othe
     releases: Releases, namespaces: Callable[..., None]
 ) -> None:
     namespaces("kapsel-system", "shop")
-    command = ("template", "kapsel", ROOT / "charts/kapsel", "--namespace", "kapsel-system", "--kube-version", "1.34.0")
+    command = ("template", "kapsel", CHART, "--namespace", "kapsel-system", "--kube-version", "1.34.0")
     rendered = releases.run(*command, "--show-only", "templates/tests/smoke.yaml")
     releases.cluster.kubectl("apply", "-f", "-", input=rendered)
     account = "system:serviceaccount:kapsel-system:kapsel-smoke"
