@@ -57,6 +57,8 @@ def facts(
         log=log,
         capabilities=around.capabilities,
         cluster_domain=settings.operator_cluster_domain,
+        # Pods have addresses of one kind, those of the operator and those of a Relay.
+        listen_host="::" if ":" in settings.health_host else "0.0.0.0",  # noqa: S104 - pods are reached from outside
         replicas=_owned_replicas(relay, store),
     )
 
