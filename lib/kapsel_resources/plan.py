@@ -8,7 +8,7 @@ The same resources, time and entropy give the same plan, and planning again on i
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -37,7 +37,7 @@ class Plan:
     configuration: Configuration
     problems: tuple[Problem, ...]
     statuses: tuple[Status, ...]
-    replays: Replays = Replays()
+    replays: Replays = field(default_factory=Replays)
 
 
 def plan(

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from kapsel_operator.manifests import names
 from kapsel_operator.manifests.facts import Facts, Manifest
-from kapsel_resources.kinds.relay import Exposure, Relay
+from kapsel_resources.kinds.exposure import Exposure
+from kapsel_resources.kinds.relay import Relay
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

@@ -11,7 +11,8 @@ from kapsel_operator.manifests import names
 from kapsel_operator.manifests.address import balancer_hosts
 from kapsel_operator.manifests.facts import Capability, Component, Facts, Manifest
 from kapsel_operator.manifests.names import MANAGER
-from kapsel_resources.kinds.relay import Exposure, Relay
+from kapsel_resources.kinds.exposure import Exposure
+from kapsel_resources.kinds.relay import Relay
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from kapsel_operator.manifests.containers import HTTP
 from kapsel_operator.manifests.facts import Capability, Facts, Manifest
 from kapsel_operator.manifests.metadata import metadata
 from kapsel_operator.manifests.services import PORT
-from kapsel_resources.kinds.relay import Exposure, GatewayReference, Relay
+from kapsel_resources.kinds.exposure import Exposure, GatewayReference
+from kapsel_resources.kinds.relay import Relay
 
 
 def route(relay: Relay, facts: Facts) -> Manifest | None:
