@@ -10,9 +10,8 @@ from typing import Final
 from kapsel_cli.kubectl.view import Condition, View
 from kapsel_resources.reasons import REASONS
 
-NO_OPERATOR: Final = (
-    "See whether it runs: kubectl get pods -A -l app.kubernetes.io/name=kapsel,app.kubernetes.io/component=operator"
-)
+OPERATOR: Final = "kubectl get pods -A -l app.kubernetes.io/name=kapsel,app.kubernetes.io/component=operator"
+NO_OPERATOR: Final = f"See whether it runs: {OPERATOR}"
 _ATTESTOR: Final = "Read what the attestor says: kubectl logs -n {namespace} -l {deliverers} -c attestor --tail=20"
 
 # By the reason of a condition, where that says more than its type; and what no reason of a manifest covers.
@@ -20,6 +19,8 @@ BY_REASON: Final[Mapping[str, str]] = {
     "MigrationFailed": "The old version keeps running. The migration is tried anew ten minutes after it has failed",
     "SchemaOutdated": "The migration brings it up to date. If it does not end: kubectl get jobs,pods -n {namespace} "
     "-l {migration}",
+    "Loading": "It may be a matter of seconds. If it stays, see which process hangs: kubectl kapsel processes "
+    "-n {namespace}",
     "DeliveriesFailed": "See which: kubectl kapsel deliveries -n {namespace} --endpoint {endpoint} --state exhausted",
     "Superseded": "Leave it: its status keeps the old log from being forged. It is not in the way",
     "DatabaseUnreachable": "Callers get 503 and send again later. Bring the database back, or correct its URL",
@@ -29,7 +30,7 @@ BY_REASON: Final[Mapping[str, str]] = {
     "Suspended": "Its manifest says suspend: true. Deliveries wait, and end when they are too old",
 }
 BY_TYPE: Final[Mapping[str, str]] = {
-    "Ready": "It may be a matter of seconds. If it stays, read what the operator says: {operator}",
+    "Ready": "It may be a matter of seconds. If it stays, see the operator: {operator}",
     "ReceiverAvailable": "Webhooks are not taken, and their callers send again later. {pods}",
     "DelivererAvailable": "Webhooks are taken and wait; none is lost. {pods}",
     "ConsoleAvailable": "Webhooks are not affected; commands that ask the console are. {pods}",
@@ -63,7 +64,7 @@ def _filled(text: str, resource: View, condition: Condition) -> str:
         deliverers=_pods(relay, "deliverer"),
         migration=_pods(relay, "migrate"),
         attempts=f"kubectl kapsel attempts -n {resource.namespace} --endpoint {resource.name}",
-        operator="kubectl logs -A -l app.kubernetes.io/name=kapsel,app.kubernetes.io/component=operator --tail=20",
+        operator=OPERATOR,
     )
 
 

@@ -103,19 +103,18 @@ def _unseen(resources: Sequence[View], now: datetime) -> list[Line]:
 
 
 def _waits_for(resource: View, relays: Iterable[View]) -> bool:
-    """Whether all that is wrong with a resource is what is wrong with a Relay."""
+    """Whether all that is wrong with a resource is what is wrong with a Relay, or follows from it."""
     mine = _causes(resource)
     if resource.is_true("Stalled") or [one.type for one in mine] != ["Ready"]:
         return False
-    shared = {
-        (one.reason, one.message) for relay in relays for one in relay.conditions.values() if one.status != "True"
-    }
-    stalled = {
-        (relay.conditions["Stalled"].reason, relay.conditions["Stalled"].message)
-        for relay in relays
-        if relay.is_true("Stalled")
-    }
-    return (mine[0].reason, mine[0].message) in shared | stalled
+    for relay in relays:
+        stalled = [relay.conditions["Stalled"]] if relay.is_true("Stalled") else []
+        wrong = [*_causes(relay), *stalled]
+        if (mine[0].reason, mine[0].message) in {(one.reason, one.message) for one in wrong}:
+            return True
+        if wrong and mine[0].reason == "Loading" and relay.namespace == resource.namespace:
+            return True
+    return False
 
 
 def _waiting(resources: Sequence[View]) -> list[Line]:
@@ -228,12 +227,16 @@ def _figures(relay: View) -> Iterator[Line]:
 
 
 def _others(kind: str, resources: Sequence[View], now: datetime) -> Iterator[Line]:
-    wrong = [(one, found) for one in resources if (found := troubles(one, now))]
-    for one, found in wrong[:MOST]:
-        yield Line(mark=_worst(found), text=f"{kind} {one.place}{_more(one, now)}")
+    wrong = [(one, lines) for one in resources if (lines := troubles(one, now))]
+    alike: dict[tuple[Line, ...], list[View]] = {}
+    for one, lines in wrong:
+        alike.setdefault(tuple(lines), []).append(one)
+    for found, (first, *more) in list(alike.items())[:MOST]:
+        named = f"{first.place} and {len(more)} more" if more else f"{first.place}{_more(first, now)}"
+        yield Line(mark=_worst(found), text=f"{kind} {named}")
         yield from (_below(line) for line in found)
-    if len(wrong) > MOST:
-        yield Line(mark=Mark.BAD, text=f"and {len(wrong) - MOST} more of {kind}: kubectl get {kind.lower()}")
+    if len(alike) > MOST:
+        yield Line(mark=Mark.BAD, text=f"and {len(alike) - MOST} more of {kind}: kubectl get {kind.lower()}")
     fine = [one for one in resources if one not in [other for other, _ in wrong]]
     if fine:
         named = f"{kind} {fine[0].place}{_more(fine[0], now)}" if len(fine) == 1 else f"{len(fine)} of {kind}"

@@ -98,11 +98,18 @@ def test_what_waits_for_its_relay_is_counted() -> None:
     why = "DatabaseUnreachable: db:5432 refuses the connection"
     relay = resource("Relay", conditions={"Ready": f"False {why}", "DatabaseReachable": f"False {why}"})
     waits = [resource("WebhookEndpoint", f"e{n}", conditions={"Ready": f"Unknown {why}"}) for n in range(3)]
-    other = resource("SigningKey", "key", conditions={"Ready": "Unknown Loading: 1 of 4 processes"})
-    lines = page([relay, *waits, other], NOW)
+    loads = resource("SigningKey", "key", conditions={"Ready": "Unknown Loading: it is about to be written"})
+    lines = page([relay, *waits, loads], NOW)
     assert [line.text for line in lines if line.indent == 0] == [
-        "Relay shop/main", "waiting for their Relay: 3 of WebhookEndpoint", "SigningKey shop/key",
+        "Relay shop/main", "waiting for their Relay: 3 of WebhookEndpoint, 1 of SigningKey",
     ]  # fmt: skip
+
+
+def test_what_is_wrong_with_several_in_the_same_way_is_said_once() -> None:
+    why = "Unknown Loading: 1 of 4 processes have not loaded generation 7"
+    lines = page([resource("WebhookEndpoint", f"e{n}", conditions={"Ready": why}) for n in range(3)], NOW)
+    assert [line.text for line in lines if line.indent == 0] == ["WebhookEndpoint shop/e0 and 2 more"]
+    assert len(lines) == 3
 
 
 def test_pods_that_were_never_made_are_no_second_trouble() -> None:
@@ -169,7 +176,7 @@ def test_what_follows_from_a_frozen_log_is_not_said_again() -> None:
 
 
 def test_a_page_of_many_troubles_fits_on_a_screen() -> None:
-    many = [resource("WebhookEndpoint", f"e{n:03}", conditions={"Stalled": "True X: y"}) for n in range(MOST + 5)]
+    many = [resource("WebhookEndpoint", f"e{n:03}", conditions={"Stalled": f"True X: {n}"}) for n in range(MOST + 5)]
     lines = page([*many, resource("WebhookEndpoint", "z1", conditions={"Ready": "True X"})], NOW)
     assert printed(lines)[-2:] == [
         "✗ and 5 more of WebhookEndpoint: kubectl get webhookendpoint",
