@@ -99,7 +99,9 @@ class ServiceProxy:
             selector = f"app.kubernetes.io/instance={relay.name},app.kubernetes.io/component=console"
             return NoConsoleError(
                 f"no pod of {self.server} answers: {message}",
-                f"Look at them with `kubectl get pods -n {relay.namespace} -l {selector}`",
+                # They are not ready while the database is away, which the status tells.
+                f"See why with `{PROGRAM} status -n {relay.namespace}`, "
+                f"and look at them with `kubectl get pods -n {relay.namespace} -l {selector}`",
             )
         return NoConsoleError(
             f"{self.server} cannot be asked: HTTP status {status}, {message[:200]}",
