@@ -5,6 +5,8 @@ Exit codes as in kapsel_runtime.process; a lost Lease ends the process with 1, a
 
 import asyncio
 import logging
+import sys
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +26,8 @@ from kapsel_operator.store import Store
 from kapsel_operator.workqueue import WorkQueue
 from kapsel_runtime import process
 from kapsel_runtime.health import Health
+
+DEEPEST: Final = 50_000
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +93,8 @@ async def _work(
 
 def main() -> None:
     """Run one operator with the settings of the environment."""
+    # The API server takes objects nested 10,000 levels deep. One must be a problem of its author, not of all others.
+    sys.setrecursionlimit(DEEPEST)
     settings = process.load("operator", OperatorSettings)
     process.run("operator", settings, lambda stopping: serve(settings, stopping))
 

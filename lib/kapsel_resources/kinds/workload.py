@@ -1,5 +1,6 @@
 """The pods of a Relay: how many there are, how large they are, and what the owner of a cluster adds to them."""
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
@@ -11,6 +12,7 @@ from kapsel_resources.rules import Rule
 
 _MIN_REPLICAS: Final = 2
 _LONGEST: Final = 32  # characters of a quantity
+_DEEPEST: Final = 32  # levels of a pod template; real ones have about 12, and no schema can bound what is opaque
 _RESOURCES_DESCRIPTION: Final = (
     "What a container asks for and may use at most, as everywhere in Kubernetes. Only a cluster reads this."
 )
@@ -19,6 +21,20 @@ _RESOURCES_DESCRIPTION: Final = (
 def _text(value: object) -> object:
     """A quantity may be a whole number, as `cpu: 2` is."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _shallow(value: object) -> object:
+    """Refuse what is nested deeper than any pod, level by level: those who pass it on may recurse."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in _inside(one)]
+    if level:
+        broken(f"it is nested more than {_DEEPEST} levels deep", "what a PodTemplateSpec can hold")
+    return value
+
+
+def _inside(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
 
 
 Quantity = Annotated[
@@ -47,6 +63,7 @@ ResourceRequirements = Annotated[
 PodTemplate = Annotated[
     dict[Literal["metadata", "spec"], Annotated[dict[str, JsonValue], Field(max_length=64)]],
     NULL_IS_ABSENT,
+    BeforeValidator(_shallow),
     Members(metadata="Labels and annotations of the pods.", spec="What a PodSpec may hold."),
 ]
 

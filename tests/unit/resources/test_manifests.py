@@ -89,3 +89,16 @@ def test_manifests_of_other_kinds_are_told_from_mistakes_in_ours(version, kind, 
 
 def test_a_document_that_is_no_mapping_is_a_mistake_and_not_foreign():
     assert not is_foreign(["a"])
+
+
+def test_a_pod_template_nested_deeper_than_any_pod_is_a_problem_of_that_field():
+    value: object = "x"
+    for _ in range(9_000):  # an API server takes 10,000 levels, so this may come from one
+        value = {"a": value}
+    relay = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "Relay", "metadata": {"name": "deep"}}
+
+    (problem,) = parse({**relay, "spec": {"receiver": {"podTemplate": {"spec": {"x": value}}}}})
+
+    assert str(problem) == (
+        "spec.receiver.podTemplate: it is nested more than 32 levels deep; allowed: what a PodTemplateSpec can hold"
+    )
