@@ -21,6 +21,7 @@ from kapsel_operator.store import Declared, Store, digest, own_part, owners
 
 APPLIED: Final = "kapsel.dev/applied"  # annotation: digest of the manifest
 AT_ONCE: Final = 8  # writes under way
+_OF_READINESS: Final = frozenset({"Ready", "Stalled", "Paused"})
 _MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
 Object = dict[str, Any]
@@ -111,7 +112,10 @@ class Writer:
         identity = one.identity
         found = await self._cluster.get(DECLARED_BY_KIND[identity.kind], identity.namespace, identity.name)
         if found is not None:
-            await self._status(one, {**own_part(identity.kind, found.get("status") or {}), **status})
+            known = own_part(identity.kind, found.get("status") or {})
+            kept = [said for said in known.get("conditions", ()) if said["type"] not in _OF_READINESS]
+            conditions = sorted([*kept, *status["conditions"]], key=lambda said: said["type"])
+            await self._status(one, {**known, **status, "conditions": conditions})
 
     async def _object(self, uid: str, manifest: Object, optional: Mapping[Key, Object]) -> Refusal | None:
         key = key_of(manifest)
@@ -168,7 +172,8 @@ def includes(current: object, wanted: object) -> bool:
 def _says(one: Declared, status: Object) -> bool:
     """Return whether the conditions of a resource are these, their words aside."""
     wanted = {said["type"]: (said["status"], said["reason"]) for said in status["conditions"]}
-    told = {kind: (said.status, said.reason) for kind, said in one.told.conditions.items()}
+    known = one.told.conditions.items()
+    told = {kind: (said.status, said.reason) for kind, said in known if kind in _OF_READINESS}
     return one.told.observed == one.generation and wanted == told
 
 

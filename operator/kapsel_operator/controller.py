@@ -1,14 +1,14 @@
 """What changes of which resources mean for the work queue, and what a watch may have missed.
 
 A watch that was broken for too long lists anew, and says nothing of what was deleted meanwhile. So the caches are
-compared with the API server once a minute: by number first, and by name only where the numbers differ.
+compared with the API server now and then: by number first, and by name only where the numbers differ.
 """
 
 import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from kapsel_operator.apis import DECLARED, DECLARED_BY_KIND, OWNED, Api
 from kapsel_operator.cluster import Cluster
@@ -21,8 +21,6 @@ from kapsel_operator.workqueue import Key, WorkQueue
 from kapsel_resources.kinds.model import GROUP_VERSION, Identity
 from kapsel_resources.kinds.relay import Relay
 from kapsel_runtime.waiting import until
-
-AUDIT_INTERVAL: Final = 60.0
 
 Object = dict[str, Any]
 
@@ -65,9 +63,9 @@ class Controller:
             if self.is_synced:
                 self.add_all()
 
-    async def audit(self, stopping: asyncio.Event) -> None:
+    async def audit(self, interval: float, stopping: asyncio.Event) -> None:
         """Look for what was deleted while nobody watched."""
-        while not await until(stopping, timeout=AUDIT_INTERVAL):
+        while not await until(stopping, timeout=interval):
             if not self.is_synced:
                 continue
             for api in (*DECLARED, *OWNED):

@@ -20,8 +20,8 @@ from kapsel_store.errors import SealingError
 from kapsel_store.sealing import SealingKeys
 
 _LOST = (
-    "the database holds secrets that a sealing key has sealed, and there is no Secret with that key; allowed: restore it "
-    "from a backup, or a database of this Relay's own"
+    "the database holds secrets that a sealing key has sealed, and there is no Secret with that key; allowed: restore "
+    "it from a backup, or a database of this Relay's own"
 )
 
 

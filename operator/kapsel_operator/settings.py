@@ -84,6 +84,13 @@ class OperatorSettings(ProcessSettings):
         description="Seconds between two looks at what waits and what fails, and so between two writes of such figures "
         "into a status. Default 30.",
     )
+    operator_audit_interval: timedelta = Field(
+        default=timedelta(seconds=60),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="Seconds between two comparisons of what the watches have told with what is there. Default 60: a "
+        "watch that was broken tells nothing of what was deleted meanwhile.",
+    )
     operator_cluster_domain: str = Field(
         default="cluster.local",
         min_length=1,

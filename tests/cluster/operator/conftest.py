@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import asyncpg
 import pytest
+from faulty_proxy import FaultyProxy
 from kubernetes.aio import client as kubernetes_api
 from onenode.control_plane import Cluster
 from prometheus_client import CollectorRegistry
@@ -170,6 +172,19 @@ class Process:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    async def metrics(self) -> dict[str, float]:
+        """Return its metrics, by name and labels; none as long as it does not answer."""
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
+            ):
+                text = await answer.text()
+        except aiohttp.ClientError:
+            return {}
+        split = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in split}
 
     def lines(self, level: str | None = None) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -339,3 +354,10 @@ class Resources:
 def resources(client: Client, crds: None, namespace: str) -> Resources:
     """The namespace of the test."""
     return Resources(client, namespace)
+
+
+@pytest.fixture
+async def proxy(control_plane: Cluster, tmp_path: Path) -> AsyncIterator[FaultyProxy]:
+    """What stands between an operator and the API server, for tests that want it to fail."""
+    async with FaultyProxy(control_plane.kubeconfig, tmp_path) as made:
+        yield made

@@ -3,12 +3,17 @@
 import asyncio
 from typing import Any
 
+from aiohttp import web
+from faulty_proxy import FaultyProxy, Passed, matching, refusal
+
 from kapsel_operator.apis import EVENT, NAMESPACE
 
 
 async def test_each_fault_of_a_relay_has_its_own_reason(
-    operator: Any, resources: Any, database: Any, make_database: Any
+    operator: Any, resources: Any, database: Any, make_database: Any, proxy: FaultyProxy
 ) -> None:
+    # Tests beside this one may have installed what this cluster is to lack.
+    proxy.fault = matching(r"GET /apis/(keda[.]sh|gateway[.]networking[.]k8s[.]io|postgresql[.]cnpg[.]io)$", not_found)
     await database.migrate()
     newer = "INSERT INTO migrations (number, name, checksum) VALUES (9999, '9999_later.sql', '\\x00')"
     good = database.url
@@ -30,14 +35,18 @@ async def test_each_fault_of_a_relay_has_its_own_reason(
     await relay("catalog", "catalog")
     await relay("user", "user")
     await relay("cnpg", database={"cnpgClusterRef": {"name": "pg"}})
+    for name in ("ingress", "gateway", "keda"):  # each on a database of its own
+        other = await make_database()
+        await other.migrate()
+        await resources.secret(name, uri=other.url)
     await relay(
-        "ingress", "good", exposure={"type": "Ingress", "hostname": "a.example.com", "ingressClassName": "absent"}
+        "ingress", "ingress", exposure={"type": "Ingress", "hostname": "a.example.com", "ingressClassName": "absent"}
     )
     await relay(
-        "gateway", "good", exposure={"type": "HTTPRoute", "hostname": "a.example.com", "gatewayRef": {"name": "g"}}
+        "gateway", "gateway", exposure={"type": "HTTPRoute", "hostname": "a.example.com", "gatewayRef": {"name": "g"}}
     )
     await relay("keda", "keda", deliverer={"autoscaling": {"type": "KEDA", "maxReplicas": 4}})
-    operator.start()
+    operator.start(kubeconfig=proxy.kubeconfig)
     expected = {
         "no-database": "DatabaseMissing",
         "no-secret": "DatabaseSecretNotFound",
@@ -66,6 +75,31 @@ async def test_each_fault_of_a_relay_has_its_own_reason(
     await database.fetch(newer)
     await resources.told("Relay", "no-secret", "SchemaCurrent", "False", "SchemaNewer")
     await resources.told("Relay", "no-secret", "Stalled", "True", "SchemaNewer")
+
+
+async def test_a_cluster_of_cloudnativepg_says_why_it_cannot_be_used(
+    operator: Any, resources: Any, database: Any, around: Any, proxy: FaultyProxy
+) -> None:
+    found: dict[str, Any] | None = None
+
+    def cloudnativepg(passed: Passed) -> Any:
+        if passed.path == "/apis/postgresql.cnpg.io":
+            return web.json_response({"kind": "APIGroup"})
+        if passed.path.startswith("/apis/postgresql.cnpg.io/v1/"):
+            return not_found() if found is None else web.json_response(found)
+        return None
+
+    proxy.fault = cloudnativepg
+    await resources.apply("Relay", "main", {"database": {"cnpgClusterRef": {"name": "pg"}}})
+    operator.start(kubeconfig=proxy.kubeconfig)
+    await resources.told("Relay", "main", "Stalled", "True", "CnpgClusterNotFound")
+    found = {"kind": "Cluster", "status": {"phase": "Setting up primary"}}
+    told = await resources.told("Relay", "main", "DatabaseReachable", "False", "CnpgClusterNotReady")
+    assert "Setting up primary" in told["message"]
+    assert await resources.condition("Relay", "main", "Stalled") == {}
+    await resources.secret("pg-app", uri=database.url)
+    found = {"kind": "Cluster", "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    await resources.ready("Relay", "main")
 
 
 async def test_each_fault_of_a_resource_has_its_own_reason(
@@ -129,3 +163,7 @@ async def test_only_a_namespace_that_the_relay_allows_may_use_it(
         return not await database.fetch("SELECT FROM endpoints WHERE deleted_at IS NULL")
 
     await resources.until(removed)
+
+
+def not_found() -> web.Response:
+    return refusal(404)
