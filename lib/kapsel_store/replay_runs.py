@@ -99,6 +99,7 @@ async def take(connection: Connection) -> Run | None:
     if row is None:
         return None
     fields = dict(row)
+    del fields["bounded"]
     destinations = fields.pop("destinations")
     return Run(
         destinations=None if destinations is None else tuple(destinations),

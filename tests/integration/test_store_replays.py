@@ -165,9 +165,12 @@ async def test_what_may_still_exist_is_not_removed(owner) -> None:
 async def test_a_replay_is_taken_by_one_at_a_time(database, owner) -> None:
     await replays.apply(owner, [AGAIN], actor="test")
     one, other = [await database.connection("deliverer") for _ in range(2)]
+    usual = await other.fetchval("SHOW idle_in_transaction_session_timeout")
     async with one.transaction():
         assert await replay_runs.take(one) is not None
         assert await replay_runs.take(other) is None
+        assert await one.fetchval("SHOW idle_in_transaction_session_timeout") == "30s"
+    assert await one.fetchval("SHOW idle_in_transaction_session_timeout") == usual
     assert await replay_runs.take(other) is not None
     await one.close()
     await other.close()
