@@ -41,7 +41,7 @@ class Producer:
                         if answer.status == 202:
                             self.accepted[guid] = (await answer.json())["id"]
                             return
-                        assert answer.status in (429, 503), await answer.text()
+                        assert answer.status in (429, 503), f"{answer.status} {await answer.text()}"
                         self.troubles[str(answer.status)] += 1
                 except (aiohttp.ClientError, TimeoutError) as error:
                     self.troubles[type(error).__name__] += 1
