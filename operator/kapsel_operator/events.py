@@ -14,6 +14,10 @@ from kapsel_operator.store import Declared, Said
 CONTROLLER: Final = "kapsel.dev/operator"
 _LONGEST_NOTE: Final = 1024  # what the API server takes
 _TOLD: Final = ("Ready", "Delivering")
+# What a Relay says on its way up. None of it is a warning unless it was Ready before.
+_UNDER_WAY: Final = frozenset(
+    {"Loading", "NotCreated", "SchemaOutdated", "Migrating", "PodsNotReady", "RollingOut", "LoadBalancerPending"}
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ def turned(
         if condition["status"] == "False" and (
             was is None or (was.status, was.reason) != ("False", condition["reason"])
         ):
-            yield "Warning", condition
+            harmless = condition["reason"] in _UNDER_WAY and (was is None or was.status != "True")
+            yield "Normal" if harmless else "Warning", condition
         elif condition["status"] == "True" and was is not None and was.status == "False":
             yield "Normal", condition
