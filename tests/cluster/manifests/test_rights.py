@@ -60,7 +60,7 @@ async def test_the_attestor_writes_the_status_of_its_log_and_of_no_other(make_sh
     other = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "AttestationLog", "spec": {}}
     await shop.cluster.apply({**other, "metadata": {"name": "other", "namespace": shop.namespace}})
     account = f"--as=system:serviceaccount:{shop.namespace}:main-deliverer"
-    fence = '{"status":{"fence":{"origin":"o","treeSize":1,"rootHash":"AA==","timestampMs":1}}}'
+    fence = json.dumps({"status": {"fence": {"origin": "o", "treeSize": 1, "rootHash": "ab" * 32, "timestampMs": 1}}})
     patch = ("patch", "attestationlog", "-n", shop.namespace, account, "--type=merge", "-p")
     control_plane.kubectl(*patch, fence, "--subresource=status", "main")
     for refused in ((fence, "--subresource=status", "other"), ('{"metadata":{"labels":{"a":"b"}}}', "main")):
