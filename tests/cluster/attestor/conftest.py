@@ -264,6 +264,23 @@ class World:
         self.running.append(started)
         return started
 
+    async def start_process(self) -> asyncio.subprocess.Process:
+        """Start an attestor as its container does, with what Kubernetes puts into the environment."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("KAPSEL_")}
+        environment |= {
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": self.line.url.rpartition(":")[2],
+            "KAPSEL_DATABASE_URL": self.database.url,
+            "KAPSEL_DATABASE_ROLE": "kapsel_attestor",
+            "KAPSEL_DATABASE_SCHEMA": self.database.schema,
+            "KAPSEL_SEALING_KEY_FILE": str(self.database.sealing_key_file),
+            "KAPSEL_ATTESTOR_FENCE_LOG": f"{self.namespace}/log",
+            "KAPSEL_ATTESTOR_SERVICE_ACCOUNT": str(self.account),
+        }
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "kapsel_attestor", env=environment, stderr=asyncio.subprocess.DEVNULL
+        )
+
     async def log(self) -> LogState:
         found = await tlog.state(self.connection, self.row.origin)
         assert found is not None

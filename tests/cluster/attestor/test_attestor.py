@@ -3,8 +3,12 @@
 import asyncio
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 from kapsel_attestor.sequencer import Sequencer
+from kapsel_store import tlog
+from kapsel_tlog import prover
+from kapsel_verifier.merkle import verify_consistency
 
 
 async def test_a_head_is_fenced_and_told(world, kit) -> None:
@@ -207,6 +211,29 @@ async def test_at_rest_nothing_is_written(world, kit) -> None:
     await again.stop()
     after = world.cluster.get("attestationlog", "log", "-n", world.namespace)
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_processes_killed_while_they_sign_leave_one_history(world, kit) -> None:
+    size = 0
+    for _ in range(3):
+        child = await world.start_process()
+        try:
+            for _ in range(3):
+                await world.record(7)
+                size += 7
+                await world.head_over(size - 7)
+        finally:
+            child.kill()
+            await child.wait()
+    await world.start()
+    await world.head_over(size)
+    log = await world.log()
+    heads = (await tlog.heads(world.connection, log.id, 1000))[::-1]
+    for old, new in pairwise(heads):
+        path = await prover.consistency(world.connection, log.id, old.tree_size, new.tree_size)
+        verify_consistency(old.tree_size, new.tree_size, path, old.root, new.root)
+        assert old.timestamp_ms < new.timestamp_ms
+    assert (await world.status())["fence"]["treeSize"] == heads[-1].tree_size == log.tree_size == size
 
 
 async def test_a_renewed_token_is_used_at_once(world) -> None:
