@@ -31,7 +31,7 @@ CONSOLE_TOKEN: Final = "console-token"  # noqa: S105 - the name of a file
 # Until endpoints that left the Service are left alone by everybody who still knows them.
 ENDPOINT_REMOVAL: Final = timedelta(seconds=5)
 
-# Requests are what an idle process and some load take; no CPU limit, for throttling costs latency and saves nothing.
+# An idle process takes 60 MiB, and the rest is for load. No CPU limit: throttling costs latency and saves nothing.
 RESOURCES: Final[Mapping[str, ResourceRequirements]] = {
     "receiver": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
     "deliverer": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
@@ -114,7 +114,9 @@ def probes() -> Manifest:
     it has no database or no configuration, so it is asked often.
     """
     return {
-        "startupProbe": _probe("/health/live", periodSeconds=1, timeoutSeconds=2, failureThreshold=60),
+        "startupProbe": _probe(
+            "/health/live", initialDelaySeconds=1, periodSeconds=1, timeoutSeconds=2, failureThreshold=60
+        ),
         "livenessProbe": _probe("/health/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
         "readinessProbe": _probe("/health/ready", periodSeconds=2, timeoutSeconds=2, failureThreshold=2),
     }

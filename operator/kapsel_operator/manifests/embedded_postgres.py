@@ -75,7 +75,7 @@ def _template(relay: Relay, facts: Facts, database: Database) -> Manifest:
     main |= {
         "ports": [{"name": PORT_NAME, "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
         # After a crash it replays its log first, which takes as long as it takes.
-        "startupProbe": _probe(periodSeconds=1, failureThreshold=600),
+        "startupProbe": _probe(initialDelaySeconds=2, periodSeconds=1, failureThreshold=600),
         "livenessProbe": _probe(periodSeconds=20, failureThreshold=6),
         "readinessProbe": _probe(periodSeconds=5, failureThreshold=2),
     }
