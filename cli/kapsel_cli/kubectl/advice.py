@@ -22,6 +22,7 @@ BY_REASON: Final[Mapping[str, str]] = {
     "Loading": "It may be a matter of seconds. If it stays, see which process hangs: kubectl kapsel processes "
     "-n {namespace}",
     "DeliveriesFailed": "See which: kubectl kapsel deliveries -n {namespace} --endpoint {endpoint} --state exhausted",
+    "NameTaken": "Rename or delete the Secret that is in the way, if it is nobody's",
     "Superseded": "Leave it: its status keeps the old log from being forged. It is not in the way",
     "DatabaseUnreachable": "Callers get 503 and send again later. Bring the database back, or correct its URL",
     "CircuitOpen": "It fails, and is tried a little until it works again. See how it fails: {attempts}",
