@@ -16,7 +16,7 @@ LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 relay_names = st.from_regex(
-    r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?){0,3}", fullmatch=True
+    r"[a-z0-9]([-a-z0-9]{0,80}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,80}[a-z0-9])?){0,2}", fullmatch=True
 )
 tags = st.from_regex(r"[a-zA-Z0-9_][-._a-zA-Z0-9]{0,127}", fullmatch=True)
 workloads = st.one_of(
@@ -97,6 +97,16 @@ def test_a_workload_never_vanishes_because_something_is_missing(
 
 
 DATABASE = Database(secret="database", key="uri", digest="d1")
+
+
+@pytest.mark.parametrize("name", ["a" * 253, "a-" * 100 + "a", "4-shops", "shop.eu.example", "a" * 53 + "-b"])
+def test_a_name_that_no_service_could_have_is_shortened_and_stays_readable(name: str) -> None:
+    for suffix, longest in (("receiver", 63), ("migrate-01234567", 63), ("postgres", 52)):
+        made = object_name(name, suffix, longest)
+        assert len(made) <= longest
+        assert SERVICE_NAME.fullmatch(made)
+        assert made.endswith(suffix)
+        assert made.removeprefix("r").startswith(name[:4].partition(".")[0])
 
 
 @hypothesis.given(first=relay_names, second=relay_names)
