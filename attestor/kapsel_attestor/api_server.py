@@ -1,8 +1,8 @@
 """The Kubernetes API as a pod sees it: one request at a time with the token of its service account.
 
 Called from threads by the fence and by what reports to the status. The standard library's client, which is loaded
-anyway: an attestor needs three sorts of request and is a sidecar in every deliverer, where the package `kubernetes` adds
-12 MB to its 58. A connection serves one request, so a token or an authority that was renewed is used by the next one.
+anyway: an attestor needs three sorts of request and is a sidecar in every deliverer, where the package `kubernetes`
+adds 12 MB to its 58. A connection serves one request, so a token or an authority that was renewed is used by the next.
 """
 
 import http.client
