@@ -91,7 +91,9 @@ class Autoscaling(Model):
 
     type: Literal["HPA", "KEDA"] = Field(
         default="HPA",
-        description="HPA: by CPU. KEDA: by the age of the oldest pending delivery; KEDA must be installed.",
+        description=(
+            "HPA: by CPU. KEDA: by how long the oldest delivery waits that could be tried now; KEDA must be installed."
+        ),
     )
     min_replicas: int = Field(default=_MIN_REPLICAS, ge=1, le=1000, description="Never fewer.")
     max_replicas: int = Field(ge=1, le=1000, description="Never more.")
@@ -106,7 +108,7 @@ class Autoscaling(Model):
         default=timedelta(seconds=10),
         ge=timedelta(seconds=1),
         le=timedelta(hours=1),
-        description="KEDA: how old the oldest pending delivery may become before there are more pods.",
+        description="KEDA: how long a delivery that could be tried may wait before there are more pods.",
     )
 
     @model_validator(mode="after")
