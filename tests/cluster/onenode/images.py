@@ -32,7 +32,8 @@ def build(name: str, containerfile: Path, context: Path) -> None:
     binaries.install(binaries.IMAGE_PACKAGES)
     _base_images()
     volumes = [f"--volume={path}:{path}:ro" for path in HOST if Path(path).exists()]
-    how = ["--quiet", "--pull-never", "--layers", "--isolation", "chroot", *volumes]
+    # Files bear no time of their own, so that the same sources make the same layers.
+    how = ["--quiet", "--pull-never", "--layers", "--timestamp", "0", "--isolation", "chroot", *volumes]
     _buildah("build", *how, "--tag", name, "--file", str(containerfile), str(context))
 
 
