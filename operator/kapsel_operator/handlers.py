@@ -131,14 +131,17 @@ class _Handing:
 
 
 async def _operate(handing: _Handing, stop: threading.Event, namespaces: tuple[str, ...]) -> None:
-    await kopf.operator(
-        registry=_registry(handing),
-        settings=_settings(),
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        stop_flag=stop,
-    )
+    try:
+        await kopf.operator(
+            registry=_registry(handing),
+            settings=_settings(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=stop,
+        )
+    finally:
+        stop.set()  # a thread of kopf's waits for it, and this loop for that thread
 
 
 def _registry(handing: _Handing) -> kopf.OperatorRegistry:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from aiohttp import web
 from faulty_proxy import FaultyProxy, Passed, matching, refusal
 
 CONVERGED = 6.0  # seconds without a write
@@ -47,7 +48,7 @@ async def test_what_happens_while_the_watches_tell_nothing_is_found_afterwards(
     await resources.endpoint("comes")
     await asyncio.sleep(1.0)
     proxy.blind = False
-    proxy.fault = matching(r"watch=true", lambda: refusal(410), times=40)
+    proxy.fault = matching(r"watch=true", _gone, times=20)
     proxy.drop_watches()
     await resources.ready("WebhookEndpoint", "comes")
 
@@ -83,6 +84,12 @@ async def test_an_operator_that_is_killed_after_any_write_leaves_what_the_next_o
     assert len(await database.fetch("SELECT FROM keys WHERE name = 'generated/out'")) == 1
     assert len(await database.fetch("SELECT FROM endpoints")) == 1
     assert key is None or (await resources.get("Secret", "out-key"))["data"] == key["data"]
+
+
+def _gone() -> web.Response:
+    """Return a watch as it begins when what it would tell is forgotten."""
+    status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+    return web.json_response({"type": "ERROR", "object": status})
 
 
 def _killer(process: Any, after: int) -> Callable[[Passed], None]:
