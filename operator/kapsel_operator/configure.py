@@ -17,7 +17,7 @@ from kapsel_operator.apply import Writer, includes
 from kapsel_operator.cluster import Cluster
 from kapsel_operator.databases import Databases, Trouble, trouble
 from kapsel_operator.gather import DEADLINE, Gatherer, Look, Surroundings
-from kapsel_operator.memory import Memory
+from kapsel_operator.memory import NOT_OURS, Memory
 from kapsel_operator.planned import Basis, generated, planned
 from kapsel_operator.scopes import Scope
 from kapsel_operator.secret_reader import Absent
@@ -34,8 +34,6 @@ from kapsel_store.sealing import SealingKeys
 
 LOADING: Final = 2.0  # seconds to wait for running processes to load what is new, so that one status tells all of it
 MAINTENANCE: Final = 3600.0  # seconds
-CHECKED_EVERY: Final = 600.0  # seconds between two looks at a Secret that the operator has written
-CHECKS_A_SECOND: Final = 5  # of such Secrets, however many there are
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +61,7 @@ class Configurer:
             and around.now < known.until
             and known.basis.holds(scope, around.secrets, url, look.generation)
         )
-        if fresh and not self._due(memory):
+        if fresh and not memory.is_key_due(asyncio.get_running_loop().time()):
             return None
         existing = await self._gatherer.existing(one.uid, url, sealing)
         if isinstance(existing, Trouble):
@@ -128,36 +126,34 @@ class Configurer:
             logger.warning("%d versions of keys were read back from Secrets: the database did not have them", len(kept))
         return replace(existing, keys=(*existing.keys, *kept))
 
-    def _due(self, memory: Memory) -> bool:
-        """Whether a Secret of a generated key has not been looked at for a while."""
-        every = max(CHECKED_EVERY, len(memory.key_secrets) / CHECKS_A_SECOND)
-        now = asyncio.get_running_loop().time()
-        return any(now - checked > every for _, checked in memory.key_secrets.values())
-
     async def _publish(self, keys: Mapping[Identity, list[KeyRow]], scope: Scope, memory: Memory) -> None:
         """Write the Secrets of generated keys that are not what they should be."""
-        every = max(CHECKED_EVERY, len(memory.key_secrets) / CHECKS_A_SECOND)
         now = asyncio.get_running_loop().time()
+        owners = {
+            identity: owner
+            for identity in keys
+            if identity in scope.speaks_for and (owner := self._store.find(identity)) is not None
+        }
+        memory.forget_keys_but(owners)
         writes = []
-        for identity, versions in keys.items():
-            owner = self._store.find(identity)
-            if owner is None or identity not in scope.speaks_for:
-                continue
-            manifest = key_secrets.manifest(owner, versions)
-            name = (identity.namespace, manifest["metadata"]["name"])
+        for identity, owner in owners.items():
+            manifest = key_secrets.manifest(owner, keys[identity])
             wanted = digest(manifest)
-            known = memory.key_secrets.get(name)
-            if known is None or known[0] != wanted or now - known[1] > every:
-                writes.append(self._publish_one(name, manifest, wanted, memory))
+            if memory.is_key_to_check(identity, wanted, now):
+                writes.append(self._publish_one(identity, manifest, wanted, memory))
         await self._writer.together(writes)
 
-    async def _publish_one(
-        self, name: tuple[str, str], manifest: dict[str, Any], wanted: bytes, memory: Memory
-    ) -> None:
-        current = await self._cluster.get(SECRET, *name)
-        if current is None or not includes(current, manifest) or set(current.get("data", {})) != set(manifest["data"]):
+    async def _publish_one(self, identity: Identity, manifest: dict[str, Any], wanted: bytes, memory: Memory) -> None:
+        current = await self._cluster.get(SECRET, identity.namespace, manifest["metadata"]["name"])
+        if current is not None and not key_secrets.is_of(current, identity):
+            wanted = NOT_OURS
+        elif (
+            current is None
+            or not includes(current, manifest)
+            or current.get("data", {}).keys() != manifest["data"].keys()
+        ):
             await self._writer.apply(manifest)
-        memory.key_secrets[name] = (wanted, asyncio.get_running_loop().time())
+        memory.key_secrets[identity] = (wanted, asyncio.get_running_loop().time())
 
 
 def _plan(relay: Identity, scope: Scope, around: Surroundings, existing: Configuration) -> Plan:

@@ -15,12 +15,18 @@ from kapsel_resources import key_values
 from kapsel_resources.key_values import KeyValueError
 from kapsel_resources.keys import Entropy, new_id
 from kapsel_resources.kinds.core import Secret
-from kapsel_resources.kinds.model import GROUP_VERSION
+from kapsel_resources.kinds.model import GROUP_VERSION, Identity
 from kapsel_resources.rotation import BACKDATE
 from kapsel_store.rows import Algorithm, KeyRow
 
 VERSIONS: Final = "kapsel.dev/versions"
 _LONGEST: Final = 253
+_LABELS: Final = {
+    "app.kubernetes.io/name": "kapsel",
+    "app.kubernetes.io/component": "signing-key",
+    "app.kubernetes.io/part-of": "kapsel",
+    "app.kubernetes.io/managed-by": "kapsel",
+}
 
 
 def secret_name(kind: str, name: str) -> str:
@@ -44,12 +50,7 @@ def manifest(owner: Declared, versions: Iterable[KeyRow]) -> dict[str, Any]:
         "metadata": {
             "name": secret_name(identity.kind, identity.name),
             "namespace": identity.namespace,
-            "labels": {
-                "app.kubernetes.io/name": "kapsel",
-                "app.kubernetes.io/component": "signing-key",
-                "app.kubernetes.io/part-of": "kapsel",
-                "app.kubernetes.io/managed-by": "kapsel",
-            },
+            "labels": dict(_LABELS),
             "annotations": {VERSIONS: json.dumps(times, separators=(",", ":"))},
             "ownerReferences": [
                 {
@@ -64,6 +65,18 @@ def manifest(owner: Declared, versions: Iterable[KeyRow]) -> dict[str, Any]:
         "type": "Opaque",
         "data": data,
     }
+
+
+def is_of(found: Mapping[str, Any], identity: Identity) -> bool:
+    """Return whether a Secret is the one of a resource, and not one that somebody else calls so.
+
+    The sealing key of the Relay `main` has the name that the Secret of a SigningKey `main-sealing` would have.
+    """
+    metadata = found["metadata"]
+    owners = [(one["kind"], one["name"]) for one in metadata.get("ownerReferences", ())]
+    if owners:  # by name, for whoever was deleted and declared again has another uid
+        return (identity.kind, identity.name) in owners
+    return bool((metadata.get("labels") or {}).items() >= _LABELS.items())
 
 
 def rows(secret: Secret, key_name: str, algorithm: Algorithm, now: datetime, entropy: Entropy) -> tuple[KeyRow, ...]:

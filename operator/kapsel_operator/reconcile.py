@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kapsel_operator import prepare, readiness, relay_facts, relay_status, statuses
 from kapsel_operator.apis import DECLARED_BY_KIND
-from kapsel_operator.apply import Writer
+from kapsel_operator.apply import Refusal, Writer
 from kapsel_operator.cluster import Cluster
 from kapsel_operator.conditions import Verdict
 from kapsel_operator.configure import Configurer
@@ -119,6 +119,7 @@ class Reconciler:
             return None
         memory = self._memories.get(identity)
         if memory is None or memory.uid != one.uid:
+            await self._forget(identity)  # one of that name that was deleted and declared again
             memory = self._memories[identity] = Memory(uid=one.uid)
         return await self._reconcile(one, one.resource, self.scopes().relays[identity], memory)
 
@@ -133,8 +134,8 @@ class Reconciler:
         for name in prepare.untied(relay, around, tied):
             await prepare.tie(self._cluster, relay, tied, name)
             await self._gatherer.reread((relay.metadata.namespace, name))
-        if scope.needs_log:
-            await self._make_log(relay)
+        no_log = await self._make_log(relay) if scope.needs_log else None
+        if scope.needs_log and no_log is None:
             return Again(after=2.0, patient=True)  # or as soon as the watch has seen it
         memory.about(around.url)
         trouble, around = await self._configure(one, relay, scope, around, memory)
@@ -145,6 +146,8 @@ class Reconciler:
         facts = self._facts(one, relay, around, scope, memory, trouble)
         manifests, held = build.build(relay, facts), build.held(relay, facts)
         refused = await self._writer.objects(one.uid, manifests, held, around.optional)
+        if no_log is not None:
+            refused.append(no_log)
         plane = _plane(running, memory, trouble)
         view = View(
             now=around.now,
@@ -152,6 +155,7 @@ class Reconciler:
             plane=plane,
             doing=memory.doing,
             url=relay_facts.url(relay, facts, around, self._store),
+            nameless=memory.nameless(),
         )
         told = await self._tell(scope, view, running, memory)
         seen = relay_facts.relay_view(
@@ -169,7 +173,9 @@ class Reconciler:
         )
         status = relay_status.status(one, seen)
         await self._writer.statuses([(one, status)])
-        return self._again(status, settled=told.settled, until=memory.planned.until if memory.planned else None)
+        await self._end_replays(scope, running, view.now)
+        planned_until = None if memory.planned is None else memory.planned.until
+        return again(status, settled=told.settled, until=planned_until, now=datetime.now(UTC), interval=self._interval)
 
     def _facts(
         self,
@@ -235,7 +241,7 @@ class Reconciler:
 
     async def _tell(self, scope: Scope, view: View, running: Running, memory: Memory) -> Told:
         """Write the statuses of everything that the Relay speaks for."""
-        basis = (view.planned, view.plane, view.doing, view.url, running.replays, scope.speaks_for)
+        basis = (view.planned, view.plane, view.doing, view.url, view.nameless, running.replays, scope.speaks_for)
         shown = memory.shown
         if shown is not None and shown.revision == self._store.told and _same(shown.basis, basis):
             return shown.told
@@ -248,7 +254,6 @@ class Reconciler:
         told = _told(wanted)
         # Our own writes count as changes too: the next reconcile compares once more, and then nothing has changed.
         memory.shown = Shown(self._store.told, basis, told)
-        await self._end_replays(scope, running, view.now)
         return told
 
     def _statuses(self, scope: Scope, view: View, running: Running) -> Iterator[tuple[Declared, dict[str, Any]]]:
@@ -279,33 +284,52 @@ class Reconciler:
                 api = DECLARED_BY_KIND["Replay"]
                 await self._cluster.delete(api, identity.namespace, identity.name, one.uid)
 
-    async def _make_log(self, relay: Relay) -> None:
-        """Make the AttestationLog of a Relay that has none. Nothing owns it: its fence must outlive the Relay."""
-        await self._writer.apply(
-            {
-                "apiVersion": GROUP_VERSION,
-                "kind": "AttestationLog",
-                "metadata": {
-                    "name": relay.metadata.name,
-                    "namespace": relay.metadata.namespace,
-                    "annotations": {DEFAULT: "true"},
-                },
-                "spec": {"relayRef": {"name": relay.metadata.name}},
-            }
-        )
+    async def _make_log(self, relay: Relay) -> Refusal | None:
+        """Make the AttestationLog of a Relay that has none; return what stands in the way.
 
-    def _again(self, status: dict[str, Any], *, settled: bool, until: datetime | None) -> Again:
-        ready = next(one for one in status["conditions"] if one["type"] == "Ready")
-        stalled = any(one["type"] == "Stalled" for one in status["conditions"])
-        if not stalled and (ready["status"] != "True" or not settled):
-            return Again(after=self._interval, patient=True)
-        due = self._interval if until is None else (until - datetime.now(UTC)).total_seconds()
-        return Again(after=min(max(due, 0.1), self._interval))
+        Nothing owns it: its fence must outlive the Relay. One of that name that is another Relay's is never taken: its
+        fence is that of another log.
+        """
+        api, reference = DECLARED_BY_KIND["AttestationLog"], {"name": relay.metadata.name}
+        named = {"name": relay.metadata.name, "namespace": relay.metadata.namespace}
+        manifest = {
+            "apiVersion": GROUP_VERSION,
+            "kind": api.kind,
+            "metadata": {**named, "annotations": {DEFAULT: "true"}},
+            "spec": {"relayRef": reference},
+        }
+        try:
+            await self._cluster.create(api, relay.metadata.namespace, manifest)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        else:
+            return None
+        found = await self._cluster.get(api, relay.metadata.namespace, relay.metadata.name)
+        if found is None:
+            return None
+        is_meant = (found["spec"].get("relayRef") or {}).get("name") == relay.metadata.name
+        if is_meant and "deletionTimestamp" not in found["metadata"]:
+            return None  # the watch has not shown it yet
+        what = f"AttestationLog {relay.metadata.namespace}/{relay.metadata.name}"
+        wrong = f"{what}, as the one of this Relay would be called, is being deleted or does not name this Relay"
+        return Refusal("NameTaken", f"{wrong}; allowed: an AttestationLog whose spec.relayRef names this Relay")
 
     async def _forget(self, identity: Identity) -> None:
         memory = self._memories.pop(identity, None)
         if memory is not None:
             await self._databases.forget(memory.uid)
+
+
+def again(status: dict[str, Any], *, settled: bool, until: datetime | None, now: datetime, interval: float) -> Again:
+    """Return when a Relay is due again; `until` is when its plan has to be made anew."""
+    ready = next(one for one in status["conditions"] if one["type"] == "Ready")
+    stalled = any(one["type"] == "Stalled" for one in status["conditions"])
+    if not stalled and (ready["status"] != "True" or not settled):
+        return Again(after=interval, patient=True)
+    if until is None or until <= now:  # a plan that is overdue could not be made: the database is away
+        return Again(after=interval)
+    return Again(after=min(max((until - now).total_seconds(), 0.1), interval))
 
 
 def _told(wanted: list[tuple[Declared, dict[str, Any]]]) -> Told:
@@ -316,7 +340,7 @@ def _told(wanted: list[tuple[Declared, dict[str, Any]]]) -> Told:
         if one.identity.kind == "WebhookEndpoint":
             endpoints += 1
             delivering = said.get("Delivering")
-            fails = delivering is not None and delivering["reason"] in ("CircuitOpen", "Disabled")
+            fails = delivering is not None and delivering["reason"] in ("CircuitOpen", "Disabled", "Failing")
             unhealthy += fails or said["Ready"]["status"] == "False"
         settled = settled and said["Ready"]["status"] != "Unknown" and said.get("Complete", _DONE)["status"] == "True"
     return Told(endpoints=endpoints, unhealthy=unhealthy, settled=settled)
@@ -327,6 +351,9 @@ def _plane(running: Running, memory: Memory, trouble: Trouble | None) -> Plane:
     away = None
     if trouble is not None:
         away = Verdict("Ready", "False", trouble.reason, trouble.message)
+    elif memory.look is not None and memory.look.schema == "Outdated":
+        message = "the database waits for a migration; see the condition SchemaCurrent of the Relay"
+        away = Verdict("Ready", "False", "SchemaOutdated", message)
     found = readiness.plane(running.processes, away=away)
     lacking = trouble is None and found.lacking() is not None
     memory.lacking_since = _since(memory.lacking_since, lacking)

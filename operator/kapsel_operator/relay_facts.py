@@ -73,7 +73,8 @@ def log_of(scope: Scope, planned: Planned | None, store: Store) -> Log | None:
             one for one in scope.speaks_for if one.kind == "AttestationLog" and one not in scope.superseded
         )
     found = store.find(identities[0]) if identities else None
-    if found is None:
+    # One that merely has the name of the planned one is the fence of another log.
+    if found is None or (found.resource is not None and found.identity not in scope.speaks_for):
         return None
     return Log(namespace=found.identity.namespace, name=found.identity.name, uid=found.uid)
 

@@ -75,9 +75,9 @@ def paused(one: Declared, now: datetime) -> dict[str, Any]:
     message = "the annotation kapsel.dev/reconcile is disabled: nothing of the Relay is changed"
     verdicts = [*said, Verdict("Paused", "True", "Disabled", message)]
     kept = {name: value for name, value in one.status.items() if name not in ("conditions", "observedGeneration")}
-    written = document(
-        RelayStatus(observed_generation=one.generation, conditions=conditions(verdicts, one.told, one.generation, now))
-    )
+    # What has been declared since is not in force, and nothing here may speak of it.
+    seen = one.told.observed or one.generation
+    written = document(RelayStatus(observed_generation=seen, conditions=conditions(verdicts, one.told, seen, now)))
     return {**kept, **written}
 
 

@@ -21,6 +21,7 @@ from kapsel_operator.planned import (
 from kapsel_operator.readiness import Plane
 from kapsel_operator.store import Declared
 from kapsel_resources import durations, key_values
+from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.status import (
@@ -38,8 +39,11 @@ from kapsel_verifier.note import VerifierKey
 
 _NOTHING: Final = Doing()
 _SHOWN_WAITS: Final = 6
-DestinationState = Literal["Delivering", "CircuitOpen", "Disabled", "Suspended", "Idle"]
-_WORST: Final[tuple[DestinationState, ...]] = ("Disabled", "CircuitOpen", "Suspended", "Delivering", "Idle")
+_SHOWN_VERSIONS: Final = 32  # as many as a status takes; a Secret may hold more
+DestinationState = Literal["Delivering", "Failing", "CircuitOpen", "Disabled", "Suspended", "Idle"]
+_WORST: Final[tuple[DestinationState, ...]] = (
+    "Disabled", "CircuitOpen", "Failing", "Suspended", "Delivering", "Idle",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class View:
     plane: Plane
     doing: Mapping[UUID, Doing]
     url: str | None  # where the receivers are reached
+    nameless: frozenset[Identity] = frozenset()  # somebody else has a Secret of the name that theirs would have
 
 
 def endpoint(one: Declared, view: View) -> dict[str, Any]:
@@ -121,7 +126,9 @@ def signing_key(one: Declared, resource: SigningKey, view: View) -> dict[str, An
         public_key=key_values.public_text(newest.public) if newest and newest.public else None,
         next_rotation=_second(upcoming) if upcoming else None,
         secret_name=reference.name if reference else secret_name("SigningKey", one.identity.name) if versions else None,
-        versions=tuple(_version(row, view.now, live or 0) for row in versions if row.state(view.now, live or 0)),
+        versions=tuple(_version(row, view.now, live or 0) for row in versions if row.state(view.now, live or 0))[
+            -_SHOWN_VERSIONS:
+        ],
     )
 
 
@@ -166,6 +173,8 @@ def delivering(doings: Sequence[tuple[DestinationView, Doing]]) -> Verdict:
             return Verdict("Delivering", "False", worst, f"suspended by the manifest: {named}")
         case "Disabled":
             return Verdict("Delivering", "False", worst, f"answered 410 Gone, and is tried no more: {named}")
+        case "Failing":
+            return Verdict("Delivering", "False", worst, f"every recent try failed: {named}")
     return Verdict("Delivering", "False", worst, f"only failed lately, and is left in peace for a while: {named}")
 
 
@@ -177,6 +186,8 @@ def state(row: DestinationView, doing: Doing) -> DestinationState:
         return "Suspended"
     if doing.circuit_open:
         return "CircuitOpen"
+    if doing.attempts and not doing.delivered:
+        return "Failing"  # too few tries to open the circuit, and not one that went well
     return "Delivering" if doing.attempts or doing.pending else "Idle"
 
 
@@ -229,7 +240,17 @@ def _verdicts(
     told = view.planned.told.get(one.identity) if view.planned else None
     if told is not None and told.stalled and not one.paused:
         return stalled(told.reason, told.message)
+    if one.identity in view.nameless and not one.paused:
+        return stalled("NameTaken", _name_taken(one.identity))
     return (readiness.ready(one, generation, view.plane, needed=needed),)
+
+
+def _name_taken(identity: Identity) -> str:
+    name = f"{identity.namespace}/{secret_name(identity.kind, identity.name)}"
+    return (
+        f"its key is in force, but not in the Secret {name}, which is somebody else's and is left as it is; "
+        "allowed: another name for one of the two"
+    )
 
 
 def _document(
@@ -239,10 +260,12 @@ def _document(
     verdicts: Iterable[Verdict],
     **fields: Any,
 ) -> dict[str, Any]:
+    # What was declared since an endpoint was paused is not in force, and its status does not speak of it.
+    generation = one.told.observed or one.generation if one.paused else one.generation
     return document(
         model(
-            observed_generation=one.generation,
-            conditions=conditions(verdicts, one.told, one.generation, now),
+            observed_generation=generation,
+            conditions=conditions(verdicts, one.told, generation, now),
             **fields,
         )
     )
