@@ -25,6 +25,7 @@ BY_REASON: Final[Mapping[str, str]] = {
     "NameTaken": "Rename or delete the Secret that is in the way, if it is nobody's",
     "Superseded": "Leave it: its status keeps the old log from being forged. It is not in the way",
     "DatabaseUnreachable": "Callers get 503 and send again later. Bring the database back, or correct its URL",
+    "Failing": "Every recent try failed. See how: {attempts}",
     "CircuitOpen": "It fails, and is tried a little until it works again. See how it fails: {attempts}",
     "Disabled": "It answered 410 Gone, and is not tried again by itself. When it is back: kubectl kapsel resume "
     "-n {namespace} {name}/DESTINATION",

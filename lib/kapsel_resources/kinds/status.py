@@ -97,10 +97,11 @@ class DestinationStatus(Part):
 
     name: str = Field(max_length=63, pattern=LABEL, description="Name of the destination.")
     id: Text | None = Field(default=None, description="Its id, as the console and the proofs have it.")
-    state: Literal["Delivering", "CircuitOpen", "Disabled", "Suspended", "Idle"] = Field(
+    state: Literal["Delivering", "Failing", "CircuitOpen", "Disabled", "Suspended", "Idle"] = Field(
         description=(
-            "Delivering: the last tries succeeded. CircuitOpen: it only failed, and is left in peace for a while. "
-            "Disabled: it answered 410 Gone. Suspended: by its manifest. Idle: nothing was tried lately."
+            "Delivering: recent tries succeeded, some of them at least. Failing: none did. CircuitOpen: they failed "
+            "so often that it is left in peace for a while. Disabled: it answered 410 Gone. Suspended: by its "
+            "manifest. Idle: nothing was tried lately."
         )
     )
     pending: Count | None = Field(default=None, description="How many deliveries to it wait, rounded.")
