@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from kapsel_runtime.waiting import until
 from kapsel_store import audit, hints
 from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away
-from kapsel_store.errors import SealingError
+from kapsel_store.errors import SealingError, StaleConfigurationError
 from kapsel_store.queries import statement
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, LogRow, Policy, RelayRow
 from kapsel_store.sealing import SealingKeys
@@ -65,15 +65,24 @@ def _key(row: asyncpg.Record, sealing: SealingKeys) -> KeyRow:
     return KeyRow(secret=sealing.open(fields.pop("sealed")), **fields)
 
 
-async def apply(connection: Connection, sealing: SealingKeys, desired: Configuration, *, actor: str) -> int:
-    """Make the rows equal to `desired` in one transaction and return the generation; no change, no write."""
+async def apply(
+    connection: Connection, sealing: SealingKeys, desired: Configuration, *, actor: str, expected: int | None = None
+) -> int:
+    """Make the rows equal to `desired` in one transaction and return the generation; no change, no write.
+
+    `expected` is the generation that was planned on: raise StaleConfigurationError if it runs no more, for keys that
+    another writer has made since would be lost.
+    """
     digest = _digest(desired, sealing)
     async with connection.transaction():
         await connection.execute(statement("configuration.lock"))
         current = await connection.fetchrow(statement("configuration.current"))
         if current is not None and current["digest"] == digest:
             return int(current["generation"])
-        new = 1 if current is None else current["generation"] + 1
+        running = 0 if current is None else current["generation"]
+        if expected is not None and expected != running:
+            raise StaleConfigurationError(expected, running)
+        new = running + 1
         changed = await _write(connection, sealing, desired, new)
         await connection.execute(
             statement("configuration.put_configuration"),

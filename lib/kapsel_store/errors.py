@@ -4,6 +4,7 @@ StoreError
 ├── ImpossibleTransitionError   an event that the state table does not allow
 ├── SchemaError                 the database's schema is not the one this code needs
 ├── SealingError                a sealed secret cannot be opened with the keys at hand
+├── StaleConfigurationError     another writer has applied a configuration meanwhile
 ├── StaleTreeError              another sequencer moved the tree
 └── DatabaseURLError            the database URL cannot be used
 """
@@ -28,6 +29,15 @@ class SchemaError(StoreError):
 
 class SealingError(StoreError):
     """A sealed secret cannot be opened: its key is absent, or its bytes were changed."""
+
+
+class StaleConfigurationError(StoreError):
+    """The configuration has another generation than the one that was planned on: another writer is at work."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"the configuration was planned on generation {expected}, and {found} runs")
+        self.expected = expected
+        self.found = found
 
 
 class StaleTreeError(StoreError):

@@ -66,11 +66,12 @@ class Configurer:
         existing = await self._gatherer.existing(one.uid, url, sealing)
         if isinstance(existing, Trouble):
             return existing
+        planned_on = existing.generation
         existing = await self._with_kept_keys(existing, scope, around.now)
         made = await asyncio.to_thread(_plan, one.identity, scope, around, existing)
         try:
             async with asyncio.timeout(DEADLINE), self._databases.connection(one.uid, url) as connection:
-                generation = await self._apply(connection, sealing, made)
+                generation = await self._apply(connection, sealing, made, planned_on)
                 generations = await overview.generations(connection)
         except Exception as error:
             if (found := trouble(error, url)) is None:
@@ -99,13 +100,15 @@ class Configurer:
             logger.info("partitions made: %s; dropped: %s", ", ".join(done.made), ", ".join(done.dropped))
         return None
 
-    async def _apply(self, connection: Connection, sealing: SealingKeys, made: Plan) -> int:
-        before = await configuration.generation(connection)
-        generation = await configuration.apply(connection, sealing, made.configuration, actor=self._actor)
+    async def _apply(self, connection: Connection, sealing: SealingKeys, made: Plan, planned_on: int) -> int:
+        # An operator that lost its Lease while it could not run must not undo what its successor has written since.
+        generation = await configuration.apply(
+            connection, sealing, made.configuration, actor=self._actor, expected=planned_on
+        )
         # A crash here leaves Replays undeclared: they are no part of the configuration and come with the next round.
         rows, kept = made.replays.rows, made.replays.kept
         await replays.apply(connection, rows, kept=kept, complete=made.replays.complete, actor=self._actor)
-        if generation != before:
+        if generation != planned_on:
             logger.info("generation %d was applied", generation)
             await _until_loaded(connection, generation)
         return generation

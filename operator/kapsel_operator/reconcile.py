@@ -40,6 +40,7 @@ from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_runtime import logs
+from kapsel_store.errors import StaleConfigurationError
 
 ORPHANS: Final = Key("orphans")
 LONGEST_BACKOFF: Final = 300.0  # seconds
@@ -85,6 +86,9 @@ class Reconciler:
             except ApiError as error:
                 logger.warning("the API server refused something: %s", error)
                 again, result = Again(after=LONGEST_BACKOFF, patient=True), "away" if error.is_transient else "failed"
+            except StaleConfigurationError as error:
+                logger.warning("another writer was faster: %s", error)
+                again, result = Again(after=LONGEST_BACKOFF, patient=True), "away"
             except Exception:
                 logger.exception("a reconcile failed, which is a bug")
                 again, result = Again(after=LONGEST_BACKOFF, patient=True), "failed"

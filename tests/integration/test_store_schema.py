@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from kapsel_store import audit, configuration, database, processes, tlog
-from kapsel_store.errors import SchemaError, SealingError, StaleTreeError
+from kapsel_store.errors import SchemaError, SealingError, StaleConfigurationError, StaleTreeError
 from kapsel_store.migrate import Migration, known, migrate
 from kapsel_store.rows import (
     Backoff,
@@ -182,6 +182,18 @@ async def test_only_what_changed_gets_the_new_generation(database, owner: asyncp
     assert await configuration.apply(owner, database.sealing, changed, actor="test") == 2
     rows = await owner.fetch("SELECT name, generation FROM endpoints ORDER BY name")
     assert [tuple(row) for row in rows] == [("orders", 1), ("other", 2)]
+
+
+async def test_what_was_planned_on_a_generation_that_runs_no_more_is_not_applied(
+    database, owner: asyncpg.Connection
+) -> None:
+    assert await configuration.apply(owner, database.sealing, FULL, actor="test", expected=0) == 1
+    late = replace(FULL, endpoints=(replace(ORDERS, suspend=True),))
+    with pytest.raises(StaleConfigurationError):
+        await configuration.apply(owner, database.sealing, late, actor="test", expected=0)
+    assert await configuration.load(owner, database.sealing) == replace(FULL, generation=1)
+    assert await configuration.apply(owner, database.sealing, FULL, actor="test", expected=0) == 1  # says the same
+    assert await configuration.apply(owner, database.sealing, late, actor="test", expected=1) == 2
 
 
 async def test_secrets_lie_sealed_in_the_database(database, owner: asyncpg.Connection) -> None:
