@@ -191,7 +191,7 @@ class Reporter:
         """Post an Event, if the account may: the condition says the same."""
         event = alarm(found, message, datetime.now(UTC))
         try:
-            self._api.request("POST", f"/api/v1/namespaces/{self._namespace}/events", event)
+            self._api.request("POST", f"/apis/events.k8s.io/v1/namespaces/{self._namespace}/events", event)
         except RefusedError:
             logger.debug("no Event was posted", exc_info=True)
 
@@ -206,24 +206,23 @@ def alarm(found: Document, message: str, now: datetime) -> dict[str, Any]:
     """Return the Event that says that a log is frozen."""
     metadata = found["metadata"]
     return {
-        "apiVersion": "v1",
+        "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"namespace": metadata["namespace"], "generateName": f"{metadata['name']}-frozen-"},
-        "involvedObject": {
+        "metadata": {"namespace": metadata["namespace"], "generateName": f"{metadata['name'][:200]}-frozen-"},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": "kapsel.dev/attestor",
+        "reportingInstance": MANAGER,
+        "action": "LogConsistent",
+        "reason": "Frozen",
+        "regarding": {
             "apiVersion": API_VERSION,
             "kind": "AttestationLog",
             "namespace": metadata["namespace"],
             "name": metadata["name"],
             "uid": metadata["uid"],
         },
+        "note": message[:1024],
         "type": "Warning",
-        "reason": "Frozen",
-        "message": message[:1024],
-        "count": 1,
-        "firstTimestamp": _text(now),
-        "lastTimestamp": _text(now),
-        "source": {"component": MANAGER},
-        "reportingComponent": MANAGER,
     }
 
 

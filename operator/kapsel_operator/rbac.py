@@ -99,7 +99,7 @@ RULES: Final = (
         group="rbac.authorization.k8s.io",
         resources=("rolebindings", "roles"),
         verbs=_OWNED,
-        reason="an attestor's service account may read and patch the status of its own AttestationLog alone",
+        reason="an attestor's service account may read and patch the status of its own AttestationLog, and post an Event",
     ),
     Rule(
         group="keda.sh",

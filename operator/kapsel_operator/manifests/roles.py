@@ -1,4 +1,4 @@
-"""The one right that pods of a Relay have: to keep the fence in the status of their own AttestationLog.
+"""The rights that pods of a Relay have: to keep the fence in the status of their own AttestationLog, and to cry out.
 
 The Role lies where the log lies. In another namespace it cannot be owned by the Relay (the garbage collector would
 delete it at once), so there it is owned by the log.
@@ -14,7 +14,7 @@ _GROUP = GROUP_VERSION.partition("/")[0]
 
 
 def attestor_role(relay: Relay, facts: Facts, log: Log) -> Manifest:
-    """Return the Role: read this log, write its status, and nothing else."""
+    """Return the Role: read and write the status of this log, post an Event when it is frozen, and nothing else."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -22,16 +22,11 @@ def attestor_role(relay: Relay, facts: Facts, log: Log) -> Manifest:
         "rules": [
             {
                 "apiGroups": [_GROUP],
-                "resources": ["attestationlogs"],
-                "resourceNames": [log.name],
-                "verbs": ["get"],
-            },
-            {
-                "apiGroups": [_GROUP],
                 "resources": ["attestationlogs/status"],
                 "resourceNames": [log.name],
                 "verbs": ["get", "patch"],
             },
+            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
         ],
     }
 

@@ -41,9 +41,9 @@ async def test_the_account_of_the_attestor_may_keep_its_fence_and_nothing_else(
     shop = await make_shop(SPEC)
     await shop.apply()
     assert allowed(control_plane, shop.namespace, "main-deliverer") == {
-        ("get", "attestationlogs", "main"),
         ("get", "attestationlogs/status", "main"),
         ("patch", "attestationlogs/status", "main"),
+        ("create", "events", "*"),
     }
 
 

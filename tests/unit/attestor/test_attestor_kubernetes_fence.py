@@ -133,5 +133,5 @@ def test_an_alarm_is_raised_when_a_log_freezes_and_not_again() -> None:
     assert not newly_frozen(found(*told), frozen)
     assert not newly_frozen(found(), conditions(Standing(head=HEAD, due=DUE), NOW))
     event = alarm(found(), "torn", NOW)
-    assert (event["type"], event["reason"], event["message"]) == ("Warning", "Frozen", "torn")
-    assert event["involvedObject"]["name"] == "log"
+    assert (event["type"], event["reason"], event["note"]) == ("Warning", "Frozen", "torn")
+    assert event["regarding"]["name"] == "log"

@@ -47,9 +47,13 @@ def test_the_right_of_an_attestor_is_the_one_on_the_page() -> None:
     facts = Facts(owner_uid="u", image=Image(repository="r", version="v"), operator_namespace="o")
     role = attestor_role(relay, facts, Log(namespace="shop", name="log", uid="u"))
     rights = {(tuple(rule["resources"]), tuple(rule["verbs"])) for rule in role["rules"]}
-    assert rights == {(("attestationlogs",), ("get",)), (("attestationlogs/status",), ("get", "patch"))}
-    assert all(rule["resourceNames"] == ["log"] for rule in role["rules"])
-    assert "`get` on the one AttestationLog, `get` and `patch` on its `attestationlogs/status`" in PAGE
+    assert rights == {
+        (("attestationlogs/status",), ("get", "patch")),
+        (("events",), ("create",)),
+    }
+    assert [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule] == [["log"]]
+    assert "`get` and `patch` on the `attestationlogs/status` of the one AttestationLog" in PAGE
+    assert "It posts an Event when the log is frozen: `create` on `events`" in PAGE
 
 
 def test_what_people_get_is_what_the_chart_adds_to_their_roles() -> None:
