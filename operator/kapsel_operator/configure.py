@@ -173,9 +173,12 @@ def _plan(relay: Identity, scope: Scope, around: Surroundings, existing: Configu
 
 
 def _generated_names(scope: Scope) -> Iterable[tuple[Identity, str]]:
-    """Yield the resources for which kapsel makes a key, with the name of that key in the rows."""
+    """Yield the resources for which kapsel makes a key that is the Relay's to know, with its name in the rows."""
+    homes = {one.namespace for one in scope.speaks_for if one.kind in ("Relay", "WebhookEndpoint")}
     for one in scope.resources:
         if isinstance(one, SigningKey) and one.spec.source == "Generate":
+            if one.metadata.namespace not in homes and one.identity not in scope.speaks_for:
+                continue
             yield one.identity, f"generated/{one.metadata.name}"
         elif isinstance(one, WebhookEndpoint) and one.identity in scope.speaks_for and _signs_with_own_key(one):
             yield one.identity, f"endpoint/{one.metadata.name}"

@@ -139,7 +139,10 @@ def _speakers(scopes: Mapping[Identity, Scope], whole: Inventory) -> dict[Identi
     """Return the Relay that speaks for each resource; those that none speaks for are absent."""
     found: dict[Identity, Identity] = {}
     for relay in sorted(scopes):
+        guests = {one.namespace for one in scopes[relay].speaks_for if one.kind == "WebhookEndpoint"}
         for one in scopes[relay].speaks_for:
+            if one.kind == "SigningKey" and not _is_trusted(relay, guests, one, whole):
+                continue
             current = found.get(one)
             if current is None or (relay.namespace == one.namespace != current.namespace):
                 found[one] = relay
@@ -148,6 +151,17 @@ def _speakers(scopes: Mapping[Identity, Scope], whole: Inventory) -> dict[Identi
         if speaker is not None:
             found[replay.identity] = speaker
     return found
+
+
+def _is_trusted(relay: Identity, guests: Iterable[str], key: Identity, whole: Inventory) -> bool:
+    """Return whether a Relay may learn a key: that it lets a namespace in does not mean that anybody there goes there.
+
+    Whoever speaks for a key that kapsel makes reads its Secret into a database of their own.
+    """
+    if key.namespace == relay.namespace or key.namespace in guests:
+        return True
+    chosen = next(Chosen(one.identity, one.spec) for one in whole.all(Relay) if one.identity == relay)
+    return carries(chosen, whole, key, None) is True
 
 
 def _speaker_of_replay(

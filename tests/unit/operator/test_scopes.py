@@ -66,6 +66,22 @@ def test_a_key_that_two_relays_could_speak_for_is_spoken_for_by_one() -> None:
     assert [key.identity in scope.speaks_for for _, scope in sorted(scopes.relays.items())] == [True, False]
 
 
+def test_a_key_is_none_of_a_relays_business_that_lets_everybody_in_and_that_nobody_there_uses() -> None:
+    everybody = {"allowedNamespaces": {"from": "All"}}
+    nosy, main = one("Relay", "main", everybody, "aaa"), one("Relay", "main", everybody, "platform")
+    key = one("SigningKey", "out", {"algorithm": "Ed25519", "source": "Generate"})
+    orders = one("WebhookEndpoint", "orders", {**ENDPOINT, "relayRef": {"name": "main", "namespace": "platform"}})
+
+    def speakers(*resources: Declared) -> list[str]:
+        scopes = divide(resources, [])
+        return [relay.namespace for relay, scope in scopes.relays.items() if key.identity in scope.speaks_for]
+
+    assert speakers(nosy, main, key, orders) == ["platform"]
+    assert speakers(main, key) == ["platform"]  # there is no other that could be meant
+    assert speakers(nosy, main, key) == []
+    assert reasons(divide([nosy, main, key], [])) == {"out": "RelayAmbiguous"}
+
+
 def test_a_paused_endpoint_is_spoken_for_and_keeps_its_rows() -> None:
     paused = one("WebhookEndpoint", "orders", ENDPOINT, reconcile="disabled")
     scope = divide([one("Relay", "main", {}), paused], []).relays[MAIN]
