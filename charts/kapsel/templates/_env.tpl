@@ -12,6 +12,7 @@
   "KAPSEL_OPERATOR_VERSION" (include "kapsel.tag" .)
   "KAPSEL_OPERATOR_WORKERS" .Values.operator.workers
   "KAPSEL_OPERATOR_RESYNC_INTERVAL" .Values.operator.resyncInterval
+  "KAPSEL_OPERATOR_AUDIT_INTERVAL" .Values.operator.auditInterval
   "KAPSEL_OPERATOR_SECRETS_INTERVAL" .Values.operator.secretsInterval
   "KAPSEL_OPERATOR_STATUS_INTERVAL" .Values.operator.statusInterval
   "KAPSEL_OPERATOR_CLUSTER_DOMAIN" .Values.operator.clusterDomain -}}

@@ -45,7 +45,7 @@
 - apiGroups: [networking.k8s.io]
   resources: [ingresses, networkpolicies]
   verbs: [create, delete, get, list, patch, watch]
-# An attestor's service account may read and patch the status of its own AttestationLog, and post an Event.
+# An attestor's service account may read and patch the status of its own AttestationLog, and post Events.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [rolebindings, roles]
   verbs: [create, delete, get, list, patch, watch]

@@ -68,7 +68,8 @@ async def test_what_the_operator_tells_and_what_the_attestor_tells_stay_beside_e
 
 
 async def test_a_restored_older_database_is_frozen_said_and_never_signed(world, kit) -> None:
-    world.cluster.apply(*world.account_with({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]}))
+    events_rule = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]}
+    world.cluster.apply(*world.account_with(events_rule))
     await world.published(5)
     await world.back_up()
     await world.published(5)
