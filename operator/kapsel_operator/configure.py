@@ -6,7 +6,7 @@ Called by `reconcile` when the database can be used. A plan that changes nothing
 import asyncio
 import logging
 import secrets as random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -22,11 +22,15 @@ from kapsel_operator.planned import Basis, generated, planned
 from kapsel_operator.scopes import Scope
 from kapsel_operator.secret_reader import Absent
 from kapsel_operator.store import Declared, Store, digest
+from kapsel_resources.inventory import Inventory
+from kapsel_resources.keys import signing_key_of
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import Identity
+from kapsel_resources.kinds.relay import Relay
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_resources.plan import Plan, plan
+from kapsel_resources.relays import Chosen, allows
 from kapsel_store import configuration, overview, partitions, processes, replays
 from kapsel_store.database import Connection
 from kapsel_store.rows import Configuration, KeyRow
@@ -42,7 +46,15 @@ class Configurer:
     """Plans and applies for all Relays."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, databases: Databases, gatherer: Gatherer, writer: Writer, actor: str
+        self,
+        cluster: Cluster,
+        store: Store,
+        databases: Databases,
+        gatherer: Gatherer,
+        writer: Writer,
+        *,
+        actor: str,
+        namespaces: tuple[str, ...],
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -50,6 +62,7 @@ class Configurer:
         self._gatherer = gatherer
         self._writer = writer
         self._actor = actor
+        self._namespaces = namespaces  # that are watched; none means all
 
     async def configure(
         self, one: Declared, scope: Scope, around: Surroundings, look: Look, sealing: SealingKeys, memory: Memory
@@ -68,7 +81,8 @@ class Configurer:
             return existing
         planned_on = existing.generation
         existing = await self._with_kept_keys(existing, scope, around.now)
-        made = await asyncio.to_thread(_plan, one.identity, scope, around, existing)
+        unseen = unwatched(existing, one.identity, scope, self._namespaces)
+        made = await asyncio.to_thread(_plan, one.identity, scope, around, existing, unseen)
         try:
             async with asyncio.timeout(DEADLINE), self._databases.connection(one.uid, url) as connection:
                 generation = await self._apply(connection, sealing, made, planned_on)
@@ -159,7 +173,30 @@ class Configurer:
         memory.key_secrets[identity] = (wanted, asyncio.get_running_loop().time())
 
 
-def _plan(relay: Identity, scope: Scope, around: Surroundings, existing: Configuration) -> Plan:
+def unwatched(
+    existing: Configuration, relay: Identity, scope: Scope, namespaces: Collection[str]
+) -> frozenset[Identity]:
+    """Return what has rows and lies in namespaces that are not watched, as far as the Relay still lets them in.
+
+    Nobody knows that it is gone. `namespaces` are those that are watched; none means all.
+    """
+    if not namespaces:
+        return frozenset()
+    endpoints = {Identity("WebhookEndpoint", row.namespace, row.name) for row in existing.endpoints}
+    keys = {Identity("SigningKey", row.namespace, signing_key_of(row.name) or "") for row in existing.keys}
+    hidden = frozenset(one for one in endpoints | keys if one.namespace not in namespaces and one.name)
+    inventory = Inventory(scope.resources, (), complete=True)
+    return frozenset(
+        one
+        for one in hidden
+        for known in inventory.all(Relay)
+        if known.identity == relay and allows(Chosen(relay, known.spec), inventory, one.namespace)
+    )
+
+
+def _plan(
+    relay: Identity, scope: Scope, around: Surroundings, existing: Configuration, unseen: Iterable[Identity]
+) -> Plan:
     found = [secret for secret in around.secrets.values() if isinstance(secret, Secret)]
     unreadable = [Identity("Secret", *name) for name, secret in around.secrets.items() if secret is Absent.UNREADABLE]
     return plan(
@@ -168,7 +205,7 @@ def _plan(relay: Identity, scope: Scope, around: Surroundings, existing: Configu
         now=around.now,
         entropy=random.token_bytes,
         relay=(relay.namespace, relay.name),
-        broken=(*scope.broken, *unreadable),
+        broken=(*scope.broken, *unreadable, *unseen),
     )
 
 

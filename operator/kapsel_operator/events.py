@@ -12,7 +12,7 @@ from kapsel_operator.errors import ApiError
 from kapsel_operator.store import Declared, Said
 
 CONTROLLER: Final = "kapsel.dev/operator"
-_LONGEST_NOTE: Final = 1024  # what the API server takes
+_LONGEST_NOTE: Final = 1024  # bytes: what the API server takes
 _TOLD: Final = ("Ready", "Delivering")
 # What a Relay says on its way up. None of it is a warning unless it was Ready before.
 _UNDER_WAY: Final = frozenset(
@@ -41,7 +41,7 @@ class Recorder:
     def _event(self, one: Declared, kind: Literal["Normal", "Warning"], condition: Mapping[str, Any]) -> dict[str, Any]:
         identity = one.identity
         what = f"{one.uid} {condition['type']} {condition['reason']} {condition['lastTransitionTime']}"
-        name = f"{identity.name[:230]}.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+        name = f"{identity.name[:230].rstrip('-.')}.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
@@ -58,9 +58,14 @@ class Recorder:
                 "namespace": identity.namespace,
                 "uid": one.uid,
             },
-            "note": (condition["message"] or f"{condition['type']} is {condition['status']}")[:_LONGEST_NOTE],
+            "note": note(condition["message"] or f"{condition['type']} is {condition['status']}"),
             "type": kind,
         }
+
+
+def note(message: str) -> str:
+    """Return as much of a message as an Event takes, which counts bytes."""
+    return message.encode()[:_LONGEST_NOTE].decode(errors="ignore")
 
 
 def turned(

@@ -70,7 +70,15 @@ class Reconciler:
         self._databases = databases
         self._gatherer = gatherer
         self._writer = writer
-        self._configurer = Configurer(cluster, store, databases, gatherer, writer, f"operator/{settings.instance}")
+        self._configurer = Configurer(
+            cluster,
+            store,
+            databases,
+            gatherer,
+            writer,
+            actor=f"operator/{settings.instance}",
+            namespaces=settings.watch_namespaces,
+        )
         self._memories: dict[Identity, Memory] = {}
         self._scopes: tuple[int, Scopes] | None = None
         self._interval = settings.operator_status_interval.total_seconds()
@@ -118,6 +126,8 @@ class Reconciler:
             return None
         if not isinstance(one.resource, Relay):
             return None  # its manifest has a problem, which the key of orphans tells
+        if self._store.is_ending(identity.namespace):
+            return None  # its endpoints go before it does, and the database is to stay as it is
         if one.paused:
             await self._writer.statuses([(one, relay_status.paused(one, datetime.now(UTC)))])
             return None

@@ -132,6 +132,7 @@ class Store:
         self.told = 0  # counts changes of what statuses say
         self._declared: dict[Identity, Declared] = {}
         self._namespaces: dict[str, Namespace] = {}
+        self._ending: set[str] = set()  # namespaces that are being deleted, with all that is in them
         self._owned: dict[Key, Object] = {}
 
     def find(self, identity: Identity) -> Declared | None:
@@ -145,6 +146,10 @@ class Store:
     def namespaces(self) -> Iterator[Namespace]:
         """Yield the namespaces with their labels."""
         yield from self._namespaces.values()
+
+    def is_ending(self, namespace: str) -> bool:
+        """Return whether a namespace is being deleted: what goes from it now was not taken back by anybody."""
+        return namespace in self._ending
 
     def owned(self, key: Key) -> Object | None:
         """Return an object that the operator made."""
@@ -183,6 +188,7 @@ class Store:
             return self.forget(found.identity) if found and found.uid == metadata["uid"] else NONE
         if body["kind"] == "Namespace":
             self.revision += 1
+            self._ending.discard(metadata["name"])
             return Change(declared=self._namespaces.pop(metadata["name"], None) is not None)
         known = self._owned.get(key_of(body))
         if known is None or known["metadata"].get("uid") != metadata.get("uid"):
@@ -216,6 +222,8 @@ class Store:
         return Change(declared=changed, told=retold)
 
     def _put_namespace(self, body: Object) -> Change:
+        ending = body["metadata"].get("deletionTimestamp") is not None
+        (self._ending.add if ending else self._ending.discard)(body["metadata"]["name"])
         parsed = manifests.parse(body)
         if not isinstance(parsed, Namespace) or self._namespaces.get(parsed.metadata.name) == parsed:
             return NONE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kapsel_operator.events import turned
+from kapsel_operator.events import note, turned
 from kapsel_operator.store import Said
 
 
@@ -39,3 +39,10 @@ def test_a_turn_for_the_worse_is_a_warning_unless_it_is_on_the_way_up(
 def test_conditions_besides_ready_and_delivering_are_not_told() -> None:
     assert told(None, "False", "PodsNotReady", kind="ReceiverAvailable") == []
     assert told(said("True", "Delivering"), "False", "CircuitOpen", kind="Delivering") == ["Warning"]
+
+
+def test_an_event_takes_so_many_bytes_and_no_half_characters() -> None:
+    assert note("short") == "short"
+    assert note("e" * 1025) == "e" * 1024
+    assert note("\u00e9" * 1000) == "\u00e9" * 512
+    assert note("x" + "\u00e9" * 1000) == "x" + "\u00e9" * 511
