@@ -93,6 +93,8 @@ class Reconciler:
                 result = "waiting" if again is not None and again.patient else "ok"
             except ApiError as error:
                 logger.warning("the API server refused something: %s", error)
+                if not error.is_transient:
+                    await self._tell_refusal(Identity(key.kind, key.namespace, key.name), error)
                 again, result = Again(after=LONGEST_BACKOFF, patient=True), "away" if error.is_transient else "failed"
             except StaleConfigurationError as error:
                 logger.warning("another writer was faster: %s", error)
@@ -102,6 +104,16 @@ class Reconciler:
                 again, result = Again(after=LONGEST_BACKOFF, patient=True), "failed"
         self._metrics.reconciles.labels(key.kind, result).inc()
         return again
+
+    async def _tell_refusal(self, identity: Identity, error: ApiError) -> None:
+        """Have a Relay say what keeps it from being reconciled: a quota, a webhook, a right that the operator lacks."""
+        one = self._store.find(identity)
+        if one is None:
+            return
+        try:
+            await self._writer.statuses([(one, relay_status.refused(one, str(error), datetime.now(UTC)))])
+        except ApiError as another:
+            logger.warning("nor could the Relay be told so: %s", another)
 
     def scopes(self) -> Scopes:
         """Return who speaks for what, as the caches have it now."""

@@ -67,18 +67,32 @@ def status(one: Declared, seen: RelayView) -> dict[str, Any]:
 
 def paused(one: Declared, now: datetime) -> dict[str, Any]:
     """Return the status of a Relay that is left as it is: what it said, and that it is paused."""
-    said = [
-        Verdict(was["type"], was["status"], was["reason"], was["message"])
-        for was in one.status.get("conditions", ())
-        if was["type"] != "Paused"
-    ] or [Verdict("Ready", "Unknown", "Paused")]
+    said = _said(one, but=("Paused",)) or [Verdict("Ready", "Unknown", "Paused")]
     message = "the annotation kapsel.dev/reconcile is disabled: nothing of the Relay is changed"
-    verdicts = [*said, Verdict("Paused", "True", "Disabled", message)]
-    kept = {name: value for name, value in one.status.items() if name not in ("conditions", "observedGeneration")}
     # What has been declared since is not in force, and nothing here may speak of it.
     seen = one.told.observed or one.generation
-    written = document(RelayStatus(observed_generation=seen, conditions=conditions(verdicts, one.told, seen, now)))
-    return {**kept, **written}
+    return _as_it_was(one, [*said, Verdict("Paused", "True", "Disabled", message)], seen, now)
+
+
+def refused(one: Declared, why: str, now: datetime) -> dict[str, Any]:
+    """Return the status of a Relay that cannot be reconciled, since the API server refuses what that takes."""
+    said = _said(one, but=("Ready", "Stalled", "Paused"))
+    message = f"the API server refuses what the operator has to do for the Relay: {why}"
+    return _as_it_was(one, [*said, *stalled("RequestRefused", message)], one.generation, now)
+
+
+def _said(one: Declared, *, but: tuple[str, ...]) -> list[Verdict]:
+    return [
+        Verdict(was["type"], was["status"], was["reason"], was["message"])
+        for was in one.status.get("conditions", ())
+        if was["type"] not in but
+    ]
+
+
+def _as_it_was(one: Declared, verdicts: list[Verdict], generation: int, now: datetime) -> dict[str, Any]:
+    kept = {name: value for name, value in one.status.items() if name not in ("conditions", "observedGeneration")}
+    written = conditions(verdicts, one.told, generation, now)
+    return {**kept, **document(RelayStatus(observed_generation=generation, conditions=written))}
 
 
 def _facts(one: Declared, seen: RelayView) -> Iterable[Verdict]:

@@ -165,5 +165,18 @@ async def test_only_a_namespace_that_the_relay_allows_may_use_it(
     await resources.until(removed)
 
 
+async def test_a_relay_for_which_the_api_server_takes_nothing_says_why(
+    operator: Any, resources: Any, database: Any, around: Any, proxy: FaultyProxy
+) -> None:
+    proxy.fault = matching(r"POST .*/secrets$", lambda: refusal(403))
+    await resources.relay(database)
+    operator.start(kubeconfig=proxy.kubeconfig)
+    told = await resources.told("Relay", "main", "Stalled", "True", "RequestRefused")
+    assert f"POST /api/v1/namespaces/{resources.namespace}/secrets: 403" in told["message"]
+    proxy.fault = lambda _: None
+    await resources.ready("Relay", "main")
+    assert await resources.condition("Relay", "main", "Stalled") == {}
+
+
 def not_found() -> web.Response:
     return refusal(404)
