@@ -85,8 +85,9 @@ def test_webhooks_are_answered_delivered_and_proven_to_somebody_outside(
 
 
 def test_the_status_of_every_resource_says_what_runs(quickstart: Cluster) -> None:
-    told = ask(quickstart, "status")
-    assert told.returncode == 0, told.stdout + told.stderr
+    told = ask(quickstart, "status").stdout
+    assert "✓ Relay shop/main" in told
+    assert "✓ 4 of SigningKey: well" in told
     relay = quickstart.get("relay", "main", "-n", "shop")
     status: Any = relay["status"]
     assert status["version"] == installation.version()
