@@ -141,13 +141,20 @@ class Reconciler:
         if self._store.is_ending(identity.namespace):
             return None  # its endpoints go before it does, and the database is to stay as it is
         if one.paused:
-            await self._writer.statuses([(one, relay_status.paused(one, datetime.now(UTC)))])
+            await self._writer.statuses([(one, relay_status.paused(one, datetime.now(UTC))), *self._waiting(identity)])
             return None
         memory = self._memories.get(identity)
         if memory is None or memory.uid != one.uid:
             await self._forget(identity)  # one of that name that was deleted and declared again
             memory = self._memories[identity] = Memory(uid=one.uid)
         return await self._reconcile(one, one.resource, self.scopes().relays[identity], memory)
+
+    def _waiting(self, relay: Identity) -> Iterator[tuple[Declared, dict[str, Any]]]:
+        """Yield what came while its Relay was paused: what has no status at all would pass for Ready."""
+        for identity in sorted(self.scopes().relays[relay].speaks_for - {relay}):
+            one = self._store.find(identity)
+            if one is not None and one.told.observed == 0:
+                yield one, statuses.waiting(one, datetime.now(UTC))
 
     async def _reconcile(self, one: Declared, relay: Relay, scope: Scope, memory: Memory) -> Again:
         around = await self._gatherer.surroundings(relay, scope)

@@ -157,6 +157,12 @@ def orphan(one: Declared, reason: str, message: str, now: datetime) -> dict[str,
     return _document(Status, one, now, stalled(reason, message))
 
 
+def waiting(one: Declared, now: datetime) -> dict[str, Any]:
+    """Return the status of a resource that came while its Relay was paused."""
+    message = "the Relay is paused by its annotation kapsel.dev/reconcile, and takes nothing over until that is gone"
+    return _document(Status, one, now, (Verdict("Ready", "Unknown", "Paused", message),))
+
+
 def delivering(doings: Sequence[tuple[DestinationView, Doing]]) -> Verdict:
     """Return whether the other side answers: as the destination says that is worst off."""
     states = {row.name: state(row, doing) for row, doing in doings}

@@ -206,7 +206,7 @@ class Store:
     def _put_declared(self, body: Object) -> Change:
         if body["metadata"].get("deletionTimestamp"):
             # Somebody else's finalizer holds it; to kapsel it is gone.
-            return self.forget(Identity(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]))
+            return self.remove(body)
         identity = Identity(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
         before = self._declared.get(identity)
         if before is not None and not _is_newer(body["metadata"], before.version):

@@ -31,8 +31,13 @@ def turn(one: Declared, relays: Iterable[Declared], operator: str) -> Turn:
 
 
 def _waits(one: Declared, operator: str) -> bool:
-    """Return whether a Relay runs another version than it should; one that is stuck anyway waits for nobody."""
+    """Return whether a Relay runs another version than it should.
+
+    One that is stuck anyway keeps nobody waiting, nor does one whose database is away: that may be for good.
+    """
     if not isinstance(one.resource, Relay) or one.paused or one.resource.spec.version is not None:
         return False
-    stalled = one.told.conditions.get("Stalled")
-    return one.status.get("version") not in (None, operator) and not (stalled and stalled.status == "True")
+    said = {kind: condition.status for kind, condition in one.told.conditions.items()}
+    if said.get("Stalled") == "True" or said.get("DatabaseReachable") == "False":
+        return False
+    return one.status.get("version") not in (None, operator)

@@ -52,11 +52,16 @@ async def test_a_paused_endpoint_keeps_its_rows_and_a_paused_relay_everything(
     await resources.annotate("Relay", "main", "disabled")
     await resources.told("Relay", "main", "Paused", "True", "Disabled")
     assert (await resources.condition("Relay", "main"))["status"] == "True"
+    await resources.endpoint("late")
+    await resources.told("WebhookEndpoint", "late", "Ready", "Unknown", "Paused")
     await resources.delete("Service", "main-console")
     await resources.annotate("Relay", "main", None)
     await resources.until(lambda: resources.find("Service", "main-console"))
     await resources.ready("Relay", "main")
     assert await resources.condition("Relay", "main", "Paused") == {}
+    await resources.ready("WebhookEndpoint", "late")
+    await resources.delete("WebhookEndpoint", "late")
+    await resources.until(lambda: _is(names(database), ["orders"]))
     query = "SELECT name FROM destinations WHERE deleted_at IS NULL"
     assert [row["name"] for row in await database.fetch(query)] == ["one"]
     await resources.annotate("WebhookEndpoint", "orders", None)

@@ -15,6 +15,9 @@ def relay(name: str, version: str | None, *, own: str | None = None, **more: Any
     if more.get("stalled"):
         condition = {"type": "Stalled", "status": "True", "reason": "DatabaseMissing", "lastTransitionTime": ""}
         status["conditions"] = [condition]
+    if more.get("away"):
+        condition = {"type": "DatabaseReachable", "status": "False", "reason": "X", "lastTransitionTime": ""}
+        status["conditions"] = [condition]
     if more.get("paused"):
         metadata["annotations"] = {"kapsel.dev/reconcile": "disabled"}
     spec = {} if own is None else {"version": own}
@@ -50,6 +53,7 @@ def test_a_new_relay_starts_with_the_newest_version() -> None:
     assert turn(b, [a, b], NEW) == Turn(NEW)
 
 
-def test_a_relay_that_is_stuck_or_paused_keeps_nobody_waiting() -> None:
+def test_a_relay_that_is_stuck_or_paused_or_without_its_database_keeps_nobody_waiting() -> None:
     stuck, paused, c = relay("a", "0.1.0", stalled=True), relay("b", "0.1.0", paused=True), relay("c", "0.1.0")
-    assert turn(c, [stuck, paused, c], NEW) == Turn(NEW)
+    away = relay("aa", "0.1.0", away=True)
+    assert turn(c, [stuck, paused, away, c], NEW) == Turn(NEW)
