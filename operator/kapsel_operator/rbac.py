@@ -47,7 +47,7 @@ RULES: Final = (
     Rule(
         group="kapsel.dev",
         resources=("attestationlogs",),
-        verbs=("create", "patch"),
+        verbs=("create",),
         reason="a Relay without an AttestationLog gets one of its own, whose status is the fence of its log",
     ),
     Rule(

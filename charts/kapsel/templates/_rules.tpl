@@ -12,7 +12,7 @@
 # A Relay without an AttestationLog gets one of its own, whose status is the fence of its log.
 - apiGroups: [kapsel.dev]
   resources: [attestationlogs]
-  verbs: [create, patch]
+  verbs: [create]
 # A finished Replay is deleted when its ttlSecondsAfterFinished has passed.
 - apiGroups: [kapsel.dev]
   resources: [replays]
