@@ -128,8 +128,12 @@ async def test_each_fault_of_a_resource_has_its_own_reason(
     await asyncio.gather(
         *(resources.told(kind, name, "Stalled", "True", reason) for (kind, name), reason in expected.items())
     )
-    events = await client.list_all(EVENT, resources.namespace)
-    assert {one["reason"] for one in events if one["type"] == "Warning"} >= set(expected.values())
+
+    async def warned() -> bool:  # an Event follows the condition that it tells of
+        events = await client.list_all(EVENT, resources.namespace)
+        return {one["reason"] for one in events if one["type"] == "Warning"} >= set(expected.values())
+
+    await resources.until(warned)
     # Each is mended by what its message asks for, and nobody touches the resource itself.
     await resources.apply("RetryPolicy", "absent", {})
     await resources.apply("SigningKey", "absent", {"algorithm": "HMAC-SHA256", "source": "Generate"})

@@ -23,7 +23,7 @@ RELAY = Key("Relay", "shop", "main")
 
 
 def namespace(**more: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", **more}}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "n", **more}}
 
 
 @pytest.fixture
