@@ -99,8 +99,7 @@ RULES: Final = (
         group="rbac.authorization.k8s.io",
         resources=("rolebindings", "roles"),
         verbs=_OWNED,
-        reason="an attestor's service account may read and patch the status of its own AttestationLog, and post "
-        "Events",
+        reason="an attestor's service account may read and patch the status of its own AttestationLog, and post Events",
     ),
     Rule(
         group="keda.sh",
