@@ -82,6 +82,7 @@ async def _work(
     try:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watches.run(stopping))
+            tasks.create_task(controller.sync(lambda: watches.running, stopping))
             tasks.create_task(controller.audit(settings.operator_audit_interval.total_seconds(), stopping))
             resync = settings.operator_resync_interval.total_seconds()
             tasks.create_task(controller.resync(resync, secrets, stopping))

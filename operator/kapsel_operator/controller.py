@@ -7,10 +7,11 @@ compared with the API server now and then: by number first, and by name only whe
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-from kapsel_operator.apis import DECLARED, DECLARED_BY_KIND, OWNED, Api
+from kapsel_operator.apis import DECLARED, DECLARED_BY_KIND, NAMESPACE, OWNED, Api
 from kapsel_operator.cluster import Cluster
 from kapsel_operator.errors import ApiError
 from kapsel_operator.handlers import SELECTOR
@@ -22,9 +23,20 @@ from kapsel_resources.kinds.model import GROUP_VERSION, Identity
 from kapsel_resources.kinds.relay import Relay
 from kapsel_runtime.waiting import until
 
+LISTING: Final = 0.3  # seconds between two looks at whether everything has come
+LISTED_AGAIN: Final = 15.0  # seconds after which what does not come may have been deleted
+
 Object = dict[str, Any]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What of a kind the watches have not shown yet."""
+
+    unseen: set[str] | None = None  # uids; None: it is not known what there is
+    listed_at: float = 0.0
 
 
 class Controller:
@@ -45,10 +57,21 @@ class Controller:
         """Forget an object."""
         self._changed(body, self._store.remove(body))
 
-    def synced(self) -> None:
-        """Begin to work: before, what is not there may only not have been listed yet."""
-        self.is_synced = True
-        self.add_all()
+    async def sync(self, is_watching: Callable[[], bool], stopping: asyncio.Event) -> None:
+        """Begin to work when everything that there is was seen: before, what is missing may only not have come yet."""
+        waiting = {
+            (api, where): _Waiting()
+            for api in (*DECLARED, NAMESPACE, *OWNED)
+            for where in (self._namespaces if api.namespaced and self._namespaces else (None,))
+        }
+        while waiting and not await until(stopping, timeout=LISTING):
+            if is_watching():
+                for (api, where), one in list(waiting.items()):
+                    if await self._has_come(api, where, one):
+                        del waiting[api, where]
+        if not waiting:
+            self.is_synced = True
+            self.add_all()
 
     def add_all(self) -> None:
         """Have everything reconciled."""
@@ -84,7 +107,7 @@ class Controller:
         return counts
 
     async def _compare(self, api: Api, namespace: str | None) -> None:
-        known = set(self._known(api, namespace))
+        known = self._uids(api, namespace)
         if api in DECLARED and await self._cluster.count(api, namespace) == len(known):
             return
         listed = await self._cluster.list_metadata(api, namespace, None if api in DECLARED else SELECTOR)
@@ -95,11 +118,29 @@ class Controller:
                 logger.warning("%s %s is gone, and no watch has said so", api.kind, body["metadata"]["name"])
                 self.gone(body)
 
-    def _known(self, api: Api, namespace: str | None) -> Iterator[str]:
-        return (uid for uid, _ in self._bodies(api, namespace))
+    async def _has_come(self, api: Api, namespace: str | None, one: "_Waiting") -> bool:
+        """Return whether all objects of a kind were seen; those that do not come are asked for again."""
+        now = asyncio.get_running_loop().time()
+        if one.unseen is None or now - one.listed_at > LISTED_AGAIN:
+            if one.unseen:
+                logger.info("%d %s are there, and no watch has shown them yet", len(one.unseen), api.plural)
+            try:
+                listed = await self._cluster.list_metadata(api, namespace, SELECTOR if api in OWNED else None)
+            except ApiError as error:
+                logger.warning("%s cannot be listed: %s", api.plural, error)
+                return False
+            one.unseen = {each["metadata"]["uid"] for each in listed if "deletionTimestamp" not in each["metadata"]}
+            one.listed_at = now
+        one.unseen -= self._uids(api, namespace)
+        return not one.unseen
+
+    def _uids(self, api: Api, namespace: str | None) -> set[str]:
+        return {uid for uid, _ in self._bodies(api, namespace)}
 
     def _bodies(self, api: Api, namespace: str | None) -> list[tuple[str, Object]]:
         """Return uid and the least of a body of each object of a kind in the caches."""
+        if api == NAMESPACE:
+            return [(uid, {}) for uid in self._store.namespace_uids()]
         if api in DECLARED:
             return [
                 (one.uid, _body(api, one.identity, one.uid))

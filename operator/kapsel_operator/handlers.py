@@ -39,9 +39,6 @@ class Feed(Protocol):
     def gone(self, body: Object) -> None:
         """An object was deleted."""
 
-    def synced(self) -> None:
-        """Everything that is watched has been listed once."""
-
 
 class Watches:
     """Watches all kinds until it is told to stop."""
@@ -115,19 +112,10 @@ class _Handing:
         self._loop = loop
         self._feed = feed
         self._metrics = metrics
-        self._synced = False
-
-    def index(self, body: Object) -> None:
-        self._loop.call_soon_threadsafe(self._feed.seen, body)
 
     def event(self, kind: str, what: str | None, body: Object) -> None:
         self._metrics.events.labels(kind).inc()
-        if not self._synced:
-            # kopf calls no handler before every kind was listed and indexed, which is what indexing is used for here.
-            self._synced = True
-            self._loop.call_soon_threadsafe(self._feed.synced)
-        if what == "DELETED":
-            self._loop.call_soon_threadsafe(self._feed.gone, body)
+        self._loop.call_soon_threadsafe(self._feed.gone if what == "DELETED" else self._feed.seen, body)
 
 
 async def _operate(handing: _Handing, stop: threading.Event, namespaces: tuple[str, ...]) -> None:
@@ -157,16 +145,11 @@ def _registry(handing: _Handing) -> kopf.OperatorRegistry:
 
 
 def _watch(registry: kopf.OperatorRegistry, api: Api, handing: _Handing) -> None:
-    name = api.plural.replace("-", "_")
-
-    async def index(body: kopf.Body, **_: Any) -> None:
-        handing.index(dict(body))
-
+    # No indexes, which kopf would wait for: for that it keeps a lock an object, and looks at all of them for each.
     async def event(event: kopf.RawEvent, **_: Any) -> None:
         handing.event(api.kind, event["type"], dict(event["object"]))
 
-    kopf.index(api.group, api.version, api.plural, id=f"index_{name}", registry=registry)(index)
-    kopf.on.event(api.group, api.version, api.plural, id=f"event_{name}", registry=registry)(event)
+    kopf.on.event(api.group, api.version, api.plural, id=f"event_{api.plural}", registry=registry)(event)
 
 
 def _settings() -> kopf.OperatorSettings:

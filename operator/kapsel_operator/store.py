@@ -132,6 +132,7 @@ class Store:
         self.told = 0  # counts changes of what statuses say
         self._declared: dict[Identity, Declared] = {}
         self._namespaces: dict[str, Namespace] = {}
+        self._namespace_uids: dict[str, str] = {}
         self._ending: set[str] = set()  # namespaces that are being deleted, with all that is in them
         self._owned: dict[Key, Object] = {}
 
@@ -150,6 +151,10 @@ class Store:
     def is_ending(self, namespace: str) -> bool:
         """Return whether a namespace is being deleted: what goes from it now was not taken back by anybody."""
         return namespace in self._ending
+
+    def namespace_uids(self) -> set[str]:
+        """Return the uids of the namespaces."""
+        return set(self._namespace_uids.values())
 
     def owned(self, key: Key) -> Object | None:
         """Return an object that the operator made."""
@@ -187,8 +192,11 @@ class Store:
             found = self._declared.get(Identity(body["kind"], metadata["namespace"], metadata["name"]))
             return self.forget(found.identity) if found and found.uid == metadata["uid"] else NONE
         if body["kind"] == "Namespace":
+            if self._namespace_uids.get(metadata["name"], metadata["uid"]) != metadata["uid"]:
+                return NONE  # it was made anew meanwhile
             self.revision += 1
             self._ending.discard(metadata["name"])
+            self._namespace_uids.pop(metadata["name"], None)
             return Change(declared=self._namespaces.pop(metadata["name"], None) is not None)
         known = self._owned.get(key_of(body))
         if known is None or known["metadata"].get("uid") != metadata.get("uid"):
@@ -225,6 +233,7 @@ class Store:
         ending = body["metadata"].get("deletionTimestamp") is not None
         (self._ending.add if ending else self._ending.discard)(body["metadata"]["name"])
         parsed = manifests.parse(body)
+        self._namespace_uids[body["metadata"]["name"]] = body["metadata"]["uid"]
         if not isinstance(parsed, Namespace) or self._namespaces.get(parsed.metadata.name) == parsed:
             return NONE
         self._namespaces[parsed.metadata.name] = parsed
