@@ -62,3 +62,9 @@ async def test_a_relay_is_left_alone_while_its_namespace_is_being_deleted(store:
     store.remove(namespace(deletionTimestamp="2026-01-01T00:00:00Z"))
     store.put(namespace())
     assert await reconciler.work(RELAY) is not None
+
+
+def test_a_namespace_that_was_made_anew_survives_the_end_of_its_predecessor(store: Store) -> None:
+    store.put(namespace(uid="n2", resourceVersion="9"))
+    store.remove(namespace())
+    assert [one.metadata.name for one in store.namespaces()] == ["shop"]
