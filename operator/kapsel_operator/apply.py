@@ -7,8 +7,10 @@ nothing is written at rest, and nothing after a restart.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from kapsel_operator.apis import BY_KIND, DECLARED_BY_KIND
@@ -21,6 +23,7 @@ from kapsel_operator.store import Declared, Store, digest, own_part, owners
 
 APPLIED: Final = "kapsel.dev/applied"  # annotation: digest of the manifest
 AT_ONCE: Final = 8  # writes under way
+BATCH: Final = 100
 _OF_READINESS: Final = frozenset({"Ready", "Stalled", "Paused"})
 _MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
@@ -44,7 +47,6 @@ class Writer:
         self._cluster = cluster
         self._store = store
         self._recorder = recorder
-        self._slots = asyncio.Semaphore(AT_ONCE)
         # Applies that changed nothing: the server writes some values in another way than manifests do.
         self._equal: dict[Key, tuple[str, str]] = {}
 
@@ -72,31 +74,31 @@ class Writer:
 
     async def statuses(self, wanted: Iterable[tuple[Declared, Object]]) -> None:
         """Write the statuses that say something else than they should, and an Event for each transition."""
-        changed = [
-            (one, status) for one, status in wanted if digest(own_part(one.identity.kind, status)) != one.told.digest
-        ]
-        await self.together(self._status(one, status) for one, status in changed)
+        for some in _batches(wanted):
+            changed = [(one, status) for one, status in some if not _is_told(one, status)]
+            await self.together(partial(self._status, one, status) for one, status in changed)
+            await asyncio.sleep(0)  # to let others work, too
 
     async def conditions(self, wanted: Iterable[tuple[Declared, Object]]) -> None:
         """Write the conditions alone that are not what they should be, and leave the rest of each status as it is."""
-        changed = [(one, status) for one, status in wanted if not _says(one, status)]
-        await self.together(self._conditions(one, status) for one, status in changed)
+        for some in _batches(wanted):
+            changed = [(one, status) for one, status in some if not _says(one, status)]
+            await self.together(partial(self._conditions, one, status) for one, status in changed)
 
-    async def together(self, writes: Iterable[Awaitable[None]]) -> None:
+    async def together(self, writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
         """Do several writes, a few at once; the first error ends those that follow."""
-        pending = list(writes)
-        if not pending:
-            return
+        left = iter(writes)
+
+        async def work() -> None:
+            for write in left:
+                await write()
+
         try:
             async with asyncio.TaskGroup() as tasks:
-                for write in pending:
-                    tasks.create_task(self._in_slot(write))
+                for _ in range(AT_ONCE):
+                    tasks.create_task(work())
         except* ApiError as errors:
             raise _first(errors) from errors
-
-    async def _in_slot(self, write: Awaitable[None]) -> None:
-        async with self._slots:
-            await write
 
     async def _status(self, one: Declared, status: Object) -> None:
         identity = one.identity
@@ -167,6 +169,17 @@ def includes(current: object, wanted: object) -> bool:
             and all(includes(mine, its) for mine, its in zip(current, wanted, strict=True))
         )
     return current == wanted
+
+
+def _batches(wanted: Iterable[tuple[Declared, Object]]) -> Iterator[list[tuple[Declared, Object]]]:
+    """Make thousands of statuses a few at a time: the loop renews a Lease, too."""
+    left = iter(wanted)
+    while some := list(islice(left, BATCH)):
+        yield some
+
+
+def _is_told(one: Declared, status: Object) -> bool:
+    return digest(own_part(one.identity.kind, status)) == one.told.digest
 
 
 def _says(one: Declared, status: Object) -> bool:

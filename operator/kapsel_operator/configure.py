@@ -9,6 +9,7 @@ import secrets as random
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from kapsel_operator import key_secrets
@@ -93,7 +94,7 @@ class Configurer:
             return found
         # A crash here leaves rows that running processes load by themselves; the next reconcile finds them as they are.
         basis = Basis(scope=scope, secrets=around.secrets, url=url, generation=generation)
-        memory.planned = planned(made, basis, generations, around.now)
+        memory.planned = await asyncio.to_thread(planned, made, basis, generations, around.now)
         await self._publish(generated(made.configuration), scope, memory)
         return None
 
@@ -157,7 +158,7 @@ class Configurer:
             manifest = key_secrets.manifest(owner, keys[identity])
             wanted = digest(manifest)
             if memory.is_key_to_check(identity, wanted, now):
-                writes.append(self._publish_one(identity, manifest, wanted, memory))
+                writes.append(partial(self._publish_one, identity, manifest, wanted, memory))
         await self._writer.together(writes)
 
     async def _publish_one(self, identity: Identity, manifest: dict[str, Any], wanted: bytes, memory: Memory) -> None:

@@ -7,7 +7,7 @@ not be lost: what a crash leaves undone is found undone by the next reconcile.
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -81,6 +81,7 @@ class Reconciler:
         )
         self._memories: dict[Identity, Memory] = {}
         self._scopes: tuple[int, Scopes] | None = None
+        self._dividing = asyncio.Lock()
         self._interval = settings.operator_status_interval.total_seconds()
 
     async def work(self, key: Key) -> Again | None:
@@ -115,43 +116,50 @@ class Reconciler:
         except ApiError as another:
             logger.warning("nor could the Relay be told so: %s", another)
 
-    def scopes(self) -> Scopes:
+    async def scopes(self) -> Scopes:
         """Return who speaks for what, as the caches have it now."""
-        if self._scopes is None or self._scopes[0] != self._store.revision:
-            self._scopes = (self._store.revision, divide(self._store.all(), self._store.namespaces()))
-        return self._scopes[1]
+        async with self._dividing:
+            revision = self._store.revision
+            if self._scopes is None or self._scopes[0] != revision:
+                declared, namespaces = list(self._store.all()), list(self._store.namespaces())
+                # In a thread, as all that takes long with thousands of resources: the loop renews the Lease meanwhile.
+                self._scopes = (revision, await asyncio.to_thread(divide, declared, namespaces))
+            return self._scopes[1]
 
     async def _orphans(self) -> Again:
         now = datetime.now(UTC)
         told = [
             (one, statuses.orphan(one, orphan.reason, orphan.message, now))
-            for orphan in self.scopes().orphans
+            for orphan in (await self.scopes()).orphans
             if (one := self._store.find(orphan.identity)) is not None
         ]
         await self._writer.statuses(told)
         return Again(after=self._settings.operator_resync_interval.total_seconds())
 
     async def _relay(self, identity: Identity) -> Again | None:
+        scope = (await self.scopes()).relays.get(identity)
         one = self._store.find(identity)
         if one is None:
             await self._forget(identity)
             return None
-        if not isinstance(one.resource, Relay):
+        if not isinstance(one.resource, Relay) or scope is None:
             return None  # its manifest has a problem, which the key of orphans tells
         if self._store.is_ending(identity.namespace):
             return None  # its endpoints go before it does, and the database is to stay as it is
         if one.paused:
-            await self._writer.statuses([(one, relay_status.paused(one, datetime.now(UTC))), *self._waiting(identity)])
+            await self._writer.statuses(
+                [(one, relay_status.paused(one, datetime.now(UTC))), *self._waiting(identity, scope)]
+            )
             return None
         memory = self._memories.get(identity)
         if memory is None or memory.uid != one.uid:
             await self._forget(identity)  # one of that name that was deleted and declared again
             memory = self._memories[identity] = Memory(uid=one.uid)
-        return await self._reconcile(one, one.resource, self.scopes().relays[identity], memory)
+        return await self._reconcile(one, one.resource, scope, memory)
 
-    def _waiting(self, relay: Identity) -> Iterator[tuple[Declared, dict[str, Any]]]:
+    def _waiting(self, relay: Identity, scope: Scope) -> Iterator[tuple[Declared, dict[str, Any]]]:
         """Yield what came while its Relay was paused: what has no status at all would pass for Ready."""
-        for identity in sorted(self.scopes().relays[relay].speaks_for - {relay}):
+        for identity in sorted(scope.speaks_for - {relay}):
             one = self._store.find(identity)
             if one is not None and one.told.observed == 0:
                 yield one, statuses.waiting(one, datetime.now(UTC))
@@ -278,13 +286,14 @@ class Reconciler:
         shown = memory.shown
         if shown is not None and shown.revision == self._store.told and _same(shown.basis, basis):
             return shown.told
-        wanted = list(self._statuses(scope, view, running))
+        counts = _Counts()
+        wanted = counts.over(self._statuses(scope, view, running))
         if view.planned is None:
             # Nothing is known of them but that the database is away: what was known before stays.
             await self._writer.conditions(wanted)
         else:
             await self._writer.statuses(wanted)
-        told = _told(wanted)
+        told = counts.told()
         # Our own writes count as changes too: the next reconcile compares once more, and then nothing has changed.
         memory.shown = Shown(self._store.told, basis, told)
         return told
@@ -365,18 +374,32 @@ def again(status: dict[str, Any], *, settled: bool, until: datetime | None, now:
     return Again(after=min(max((until - now).total_seconds(), 0.1), interval))
 
 
-def _told(wanted: list[tuple[Declared, dict[str, Any]]]) -> Told:
-    endpoints = unhealthy = 0
-    settled = True
-    for one, status in wanted:
-        said = {condition["type"]: condition for condition in status.get("conditions", ())}
+class _Counts:
+    """Counts statuses as they go by."""
+
+    def __init__(self) -> None:
+        self._endpoints = 0
+        self._unhealthy = 0
+        self._settled = True
+
+    def over(self, wanted: Iterable[tuple[Declared, dict[str, Any]]]) -> Iterator[tuple[Declared, dict[str, Any]]]:
+        """Pass statuses on."""
+        for one, status in wanted:
+            self._count(one, {said["type"]: said for said in status.get("conditions", ())})
+            yield one, status
+
+    def told(self) -> Told:
+        """Return what they came to."""
+        return Told(endpoints=self._endpoints, unhealthy=self._unhealthy, settled=self._settled)
+
+    def _count(self, one: Declared, said: dict[str, Any]) -> None:
         if one.identity.kind == "WebhookEndpoint":
-            endpoints += 1
+            self._endpoints += 1
             delivering = said.get("Delivering")
             fails = delivering is not None and delivering["reason"] in ("CircuitOpen", "Disabled", "Failing")
-            unhealthy += fails or said["Ready"]["status"] == "False"
-        settled = settled and said["Ready"]["status"] != "Unknown" and said.get("Complete", _DONE)["status"] == "True"
-    return Told(endpoints=endpoints, unhealthy=unhealthy, settled=settled)
+            self._unhealthy += fails or said["Ready"]["status"] == "False"
+        under_way = said["Ready"]["status"] == "Unknown" or said.get("Complete", _DONE)["status"] != "True"
+        self._settled = self._settled and not under_way
 
 
 def _plane(running: Running, memory: Memory, trouble: Trouble | None) -> Plane:
