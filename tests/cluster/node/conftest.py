@@ -34,7 +34,7 @@ def node() -> Iterator[Cluster]:
     if given:
         yield Cluster(kubeconfig=Path(given).resolve(), kubectl_path=binaries.program("kubectl"))
         return
-    if "1" not in os.environ.get(WANTED, "") and os.environ.get("CI") != "true":
+    if os.environ.get(WANTED) != "1" and os.environ.get("CI") != "true":
         pytest.skip(f"a node needs root and changes the network of this machine: run `make e2e`, or set {GIVEN}")
     started = machine.Node(bound=True)
     started.start()
