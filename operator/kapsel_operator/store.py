@@ -141,8 +141,8 @@ class Store:
         return self._declared.get(identity)
 
     def all(self, kind: str | None = None) -> Iterator[Declared]:
-        """Yield all resources, or those of a kind."""
-        yield from (one for one in self._declared.values() if kind in (None, one.identity.kind))
+        """Yield all resources, or those of a kind, as they are now: metrics are collected in another thread."""
+        yield from (one for one in tuple(self._declared.values()) if kind in (None, one.identity.kind))
 
     def namespaces(self) -> Iterator[Namespace]:
         """Yield the namespaces with their labels."""
