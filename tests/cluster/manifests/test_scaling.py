@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kapsel_operator.errors import ApiError
 from kapsel_operator.manifests.observed import owned_replicas
 
 DATABASE = {"secretRef": {"name": "main-database"}}
@@ -10,10 +11,17 @@ SCALED = {"database": DATABASE, "receiver": {"autoscaling": {"maxReplicas": 9}}}
 
 
 async def scale(shop: Any, replicas: int) -> None:
-    """Set the number as an autoscaler does: an update of the scale."""
+    """Set the number as an autoscaler does: an update of the scale, again if the Deployment's controller was faster."""
     path = f"/apis/apps/v1/namespaces/{shop.namespace}/deployments/main-receiver/scale"
-    current = await shop.cluster._request("GET", path)
-    await shop.cluster._request("PUT", path, body={**current, "spec": {"replicas": replicas}})
+    for remaining in reversed(range(20)):
+        current = await shop.cluster._request("GET", path)
+        try:
+            await shop.cluster._request("PUT", path, body={**current, "spec": {"replicas": replicas}})
+        except ApiError as error:
+            if error.status != 409 or not remaining:
+                raise
+        else:
+            return
 
 
 async def reconciled(shop: Any) -> Any:
