@@ -26,7 +26,7 @@ async def test_errors_of_the_api_server_are_waited_out(
         matching(r"GET .*/secrets/main-database", lambda: refusal(504), times=1),
     ]
     proxy.fault = lambda passed: next((found for fault in faults if (found := fault(passed)) is not None), None)
-    process = operator.start(kubeconfig=proxy.kubeconfig)
+    process = operator.start(kubeconfig=proxy.kubeconfig, operator_audit_interval=2)
     await resources.ready("Relay", "main")
     await resources.ready("WebhookEndpoint", "orders")
     assert not [line for line in process.lines("error") if "which is a bug" in line["message"]]

@@ -50,7 +50,7 @@ from kapsel_verifier.note import VerifierKey
 
 ORIGIN = "kapsel.example/test"
 LEASE = timedelta(seconds=30)
-DEADLINE = 20.0
+DEADLINE = 60.0
 SEED = SigningKey(bytes(range(32)))
 
 
