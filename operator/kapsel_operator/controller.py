@@ -107,9 +107,9 @@ class Controller:
         return counts
 
     async def _compare(self, api: Api, namespace: str | None) -> None:
-        known = self._uids(api, namespace)
-        if api in DECLARED and await self._cluster.count(api, namespace) == len(known):
+        if api in DECLARED and await self._cluster.count(api, namespace) == self._store.count(api.kind, namespace):
             return
+        known = self._uids(api, namespace)
         listed = await self._cluster.list_metadata(api, namespace, None if api in DECLARED else SELECTOR)
         there = {one["metadata"]["uid"] for one in listed}
         for uid, body in self._bodies(api, namespace):

@@ -86,13 +86,15 @@ class Watches:
         failing = handing.failing
 
         def run() -> None:
+            runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
             try:
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    runner.run(_operate(handing, stop, self._namespaces))
+                runner.run(_operate(handing, stop, self._namespaces))
             except Exception:
                 logger.exception("the watches have failed; they are started anew")
             finally:
+                # Before what is left of kopf is cleared away: nobody should have to wait for that.
                 loop.call_soon_threadsafe(ended.set)
+            runner.close()
 
         # A daemon: a process that has lost its Lease ends at once, whatever kopf still waits for.
         threading.Thread(target=run, name="kopf", daemon=True).start()
@@ -135,17 +137,29 @@ class _Handing:
 
 
 async def _operate(handing: _Handing, stop: threading.Event, namespaces: tuple[str, ...]) -> None:
+    """Run kopf until it is told to stop or one of its tasks ends; raise what that one raised.
+
+    kopf's own end is not waited for: after a failure its watches can wait for credentials that nobody brings any more.
+    """
+    tasks = await kopf.spawn_tasks(
+        registry=_registry(handing),
+        settings=_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+    )
     try:
-        await kopf.operator(
-            registry=_registry(handing),
-            settings=_settings(),
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=stop,
-        )
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.set()  # a thread of kopf's waits for it, and this loop for that thread
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=STOP_SECONDS)
+    for task in done:
+        await task
 
 
 def _registry(handing: _Handing) -> kopf.OperatorRegistry:

@@ -55,6 +55,7 @@ class Lease:
         self._name = name
         self._identity = identity
         self._observed = _UNSEEN
+        self._written: dict[str, Any] | None = None  # as this operator wrote it last, as long as nobody else did
         self.held = False
 
     @property
@@ -81,10 +82,11 @@ class Lease:
             await until(stopping, timeout=RETRY_PERIOD)
             try:
                 async with asyncio.timeout_at(renewed + RENEW_DEADLINE):
-                    if not await self._take():
-                        self.held = False
-                        raise LeaseLostError(f"the Lease is held by {self.holder}")
-                renewed = self._now()
+                    taken = await self._take()
+                if not taken and self.holder != self._identity:
+                    self.held = False
+                    raise LeaseLostError(f"the Lease is held by {self.holder}")
+                renewed = self._now() if taken else renewed
             except (ApiError, TimeoutError) as error:
                 logger.warning("the Lease could not be renewed: %s", str(error) or "no answer in time")
                 if self._now() - renewed >= RENEW_DEADLINE:
@@ -105,7 +107,8 @@ class Lease:
 
     async def _take(self) -> bool:
         """Take or renew the Lease; False if somebody else holds it."""
-        found = await self._cluster.get(LEASE, self._namespace, self._name)
+        # Who holds it knows it as it was written last: one request renews it, unless somebody else has touched it.
+        found = self._written or await self._cluster.get(LEASE, self._namespace, self._name)
         if found is None:
             metadata = {"name": self._name, "namespace": self._namespace}
             found = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": {}}
@@ -117,6 +120,7 @@ class Lease:
         try:
             await self._write(found, holder=self._identity, duration=int(DURATION))
         except ApiError as error:
+            self._written = None
             if error.status == 409:  # somebody was faster; who it was shows at the next look
                 return False
             raise
@@ -132,7 +136,7 @@ class Lease:
             "leaseTransitions": 0,
         }
         created = await self._cluster.create(LEASE, self._namespace, {**lease, "spec": spec})
-        self._observed = _UNSEEN.next(created, self._now())
+        self._observed, self._written = _UNSEEN.next(created, self._now()), created
 
     async def _write(self, found: dict[str, Any], *, holder: str, duration: int) -> None:
         spec = found["spec"]
@@ -146,7 +150,7 @@ class Lease:
             "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (1 if changes and holder else 0),
         }
         written = await self._cluster.replace(LEASE, self._namespace, self._name, {**found, "spec": new})
-        self._observed = self._observed.next(written, self._now())
+        self._observed, self._written = self._observed.next(written, self._now()), written
 
     @staticmethod
     def _now() -> float:

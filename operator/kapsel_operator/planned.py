@@ -75,9 +75,7 @@ class Basis:
         return (
             self.generation == generation
             and self.url == url
-            and _same(self.scope.resources, scope.resources)
-            and self.scope.broken == scope.broken
-            and self.scope.speaks_for == scope.speaks_for
+            and (self.scope is scope or _is_same(self.scope, scope))
             and self.secrets == secrets
         )
 
@@ -195,5 +193,10 @@ def _users(scope: Scope, views: Mapping[Identity, EndpointView]) -> dict[Identit
     return {policy: tuple(users) for policy, users in found.items()}
 
 
-def _same(old: Sequence[object], new: Sequence[object]) -> bool:
-    return len(old) == len(new) and all(map(operator.is_, old, new))
+def _is_same(old: Scope, new: Scope) -> bool:
+    return (
+        len(old.resources) == len(new.resources)
+        and all(map(operator.is_, old.resources, new.resources))
+        and old.broken == new.broken
+        and old.speaks_for == new.speaks_for
+    )

@@ -144,6 +144,10 @@ class Store:
         """Yield all resources, or those of a kind, as they are now: metrics are collected in another thread."""
         yield from (one for one in tuple(self._declared.values()) if kind in (None, one.identity.kind))
 
+    def count(self, kind: str, namespace: str | None) -> int:
+        """Return how many resources of a kind there are, in a namespace or in all of them."""
+        return sum(one.kind == kind and namespace in (None, one.namespace) for one in self._declared)
+
     def namespaces(self) -> Iterator[Namespace]:
         """Yield the namespaces with their labels."""
         yield from self._namespaces.values()
