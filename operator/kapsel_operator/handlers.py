@@ -83,7 +83,6 @@ class Watches:
     async def _run_once(self, stopping: asyncio.Event) -> None:
         loop, ended, stop = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
         handing = _Handing(loop, self._feed, self._metrics)
-        failing = handing.failing
 
         def run() -> None:
             runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -100,14 +99,12 @@ class Watches:
         threading.Thread(target=run, name="kopf", daemon=True).start()
         self.running = True
         try:
-            while not await until(stopping, ended, failing, timeout=60.0):
+            while not await until(stopping, ended, timeout=60.0):
                 pass
         finally:
             self.running = False
             stop.set()
-        # A kopf that fails waits for all of its watches, and some of those wait for ever.
-        if not await until(ended, timeout=STOP_SECONDS) and not stopping.is_set():
-            logger.warning("watches that have failed do not end; they are left alone, and others started")
+        await until(ended, timeout=STOP_SECONDS)
         handing.close()
 
 
@@ -119,11 +116,6 @@ class _Handing:
         self._feed = feed
         self._metrics = metrics
         self._closed = False
-        self.failing = asyncio.Event()
-
-    def fail(self) -> None:
-        """Say that kopf has begun to end."""
-        self._loop.call_soon_threadsafe(self.failing.set)
 
     def close(self) -> None:
         """Hand over nothing any more."""
@@ -168,10 +160,6 @@ def _registry(handing: _Handing) -> kopf.OperatorRegistry:
     @kopf.on.login(registry=registry)
     async def login(**details: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**details) or kopf.login_with_kubeconfig(**details)
-
-    @kopf.on.cleanup(registry=registry)
-    async def cleanup(**_: Any) -> None:
-        handing.fail()
 
     for api in (*DECLARED, NAMESPACE, *OWNED):
         _watch(registry, api, handing)
