@@ -51,6 +51,8 @@ class Processes:
                 env=os.environ | {"PATH": PATH},
                 pass_fds=self._held.get(name, ()),
             )
+        if self._bound:
+            _await_program(child)
         self._children[name] = child
         (self._records / name).write_text(f"{child.pid} {_birth(child.pid)}")
 
@@ -101,6 +103,14 @@ class Processes:
             return int(pid) if _birth(int(pid)) == birth else None
         except (OSError, ValueError):
             return None
+
+
+def _await_program(child: subprocess.Popen[bytes]) -> None:
+    """Wait until setpriv has given way to the program: only then is the child bound to us."""
+    comm = Path(f"/proc/{child.pid}/comm")
+    deadline = time.monotonic() + STOP_SECONDS
+    while child.poll() is None and comm.read_text() == "setpriv\n" and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _birth(pid: int) -> str:
