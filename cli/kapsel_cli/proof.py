@@ -31,6 +31,14 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=reach.worded(TEXT))
     parser.add_argument("attempt", metavar="ATTEMPT_ID", help=reach.worded("id of an attempt: `kapsel get attempts`"))
+    add_wait(parser, "it")
+    parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="write it here instead")
+    reach.add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_wait(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare how long a command waits for a proof that cannot be made yet; `what` is the proof in its help."""
     parser.add_argument(
         "--wait",
         nargs="?",
@@ -38,11 +46,8 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
         const=WAIT,
         default=0.0,
         metavar="SECONDS",
-        help=f"wait until it can be made, at most so long (default: do not wait; alone: {WAIT:g})",
+        help=f"wait until {what} can be made, at most so long (default: do not wait; alone: {WAIT:g})",
     )
-    parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="write it here instead")
-    reach.add_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
