@@ -71,7 +71,7 @@ def make_leaf(sequence: int, previous: bytes | None) -> Leaf:
         endpoint="shop/orders",
         endpoint_id=uuid("endpoint"),
         endpoint_sequence=sequence,
-        endpoint_url="https://billing.example.com/hooks?from=kapsel",
+        endpoint_url="https://billing.example.com/hooks?to=billing",
         event_id=uuid(f"event {sequence // 3}"),
         outcome="delivered" if delivered else "refused",
         payload_commitment=hmac_digest(EVENT_SALT, BODY, "sha256") if sequence != 1 else None,

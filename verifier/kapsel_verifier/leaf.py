@@ -9,10 +9,13 @@ What the members promise, and what they do not, is in docs/proof-format.md.
 import json
 import re
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedLeafError, TooLargeError
+
+if TYPE_CHECKING:
+    from kapsel_verifier.statements import Statement
 
 LEAF_TYPE: Final = "kapsel.delivery-attempt"
 LEAF_VERSION: Final = 1
@@ -22,6 +25,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 _ENDPOINT: Final = re.compile(r"[!-.0-~]{1,253}/[!-.0-~]{1,253}").fullmatch
 _MAX_TEXT: Final = 253
 _MAX_URL: Final = 8192
+MAX_ACKNOWLEDGEMENT_BASE: Final = 8192  # bytes
 
 
 class Leaf(NamedTuple):
@@ -49,6 +53,10 @@ class Leaf(NamedTuple):
     salt: bytes  # random, so that the hash of this leaf cannot be guessed from a neighbour's proof
     signature_digest: bytes | None  # SHA-256 of the signature headers as sent; None if it was sent unsigned
     timestamp: int  # milliseconds since 1970-01-01 UTC: when the try began, by the deliverer's clock
+    # What the destination signed when it answered, all three or none; whether it holds is `acknowledgement.check`'s.
+    acknowledgement_base: bytes | None = None  # the signature base (RFC 9421), 1 to 8,192 bytes
+    acknowledgement_key: bytes | None = None  # the Ed25519 key that the signature is said to be by, 32 bytes
+    acknowledgement_signature: bytes | None = None  # 64 bytes
 
     def encode(self) -> bytes:
         """Return the canonical bytes: the data that `merkle.leaf_hash` takes.
@@ -59,9 +67,13 @@ class Leaf(NamedTuple):
         self._check_texts()
         self._check_hashes()
         self._check_numbers()
+        self._check_acknowledgement()
         # Written out by hand: the sequencer encodes tens of thousands a second, and the order is fixed anyway.
         return (
-            f'{{"attempt":{self.attempt}'
+            f'{{"acknowledgement_base":{_base64_or_null(self.acknowledgement_base)}'
+            f',"acknowledgement_key":{_hex_or_null(self.acknowledgement_key)}'
+            f',"acknowledgement_signature":{_hex_or_null(self.acknowledgement_signature)}'
+            f',"attempt":{self.attempt}'
             f',"delivery_attempt_id":"{self.delivery_attempt_id}"'
             f',"delivery_id":"{self.delivery_id}"'
             f',"destination":{encode_basestring_ascii(self.destination)}'
@@ -145,14 +157,48 @@ class Leaf(NamedTuple):
         if self.response_status is not None and not 0 <= self.response_status <= 999:
             raise MalformedLeafError("the leaf's response status is not from 0 to 999")
 
+    def _check_acknowledgement(self) -> None:
+        base, key, signature = self.acknowledgement_base, self.acknowledgement_key, self.acknowledgement_signature
+        if base is None and key is None and signature is None:
+            return
+        if base is None or key is None or signature is None:
+            raise MalformedLeafError("the leaf has a part of an acknowledgement without the others")
+        if not 0 < len(base) <= MAX_ACKNOWLEDGEMENT_BASE:
+            raise MalformedLeafError("the leaf's acknowledgement_base does not have 1 to 8,192 bytes")
+        if len(key) != 32 or len(signature) != 64:
+            raise MalformedLeafError("the leaf's acknowledgement does not have a key of 32 and a signature of 64 bytes")
+
+
+def parse_any(data: bytes) -> "Leaf | Statement":
+    """Read a leaf of whatever type: an attempt, or what a log says about itself (`statements`).
+
+    Raises MalformedLeafError, also for a type that is not known, or TooLargeError.
+    """
+    # In canonical form a quote within a text is escaped, so these bytes are nothing but the member.
+    if f'"type":"{LEAF_TYPE}"'.encode() in data:
+        return Leaf.parse(data)
+    from kapsel_verifier import statements  # most programs never meet one, and the command line is in a hurry
+
+    return statements.parse(data)
+
 
 _INTEGERS: Final = frozenset({"attempt", "endpoint_sequence", "response_status", "timestamp"})
-_HASHES: Final = frozenset(
-    {"payload_commitment", "payload_hash", "previous_leaf_hash", "response_digest", "salt", "signature_digest"}
-)
+_SIZES: Final = {
+    "acknowledgement_key": 32,
+    "acknowledgement_signature": 64,
+    "payload_commitment": 32,
+    "payload_hash": 32,
+    "previous_leaf_hash": 32,
+    "response_digest": 32,
+    "salt": 32,
+    "signature_digest": 32,
+}
 _NULLABLE: Final = frozenset(
-    {"payload_commitment", "previous_leaf_hash", "response_digest", "response_status", "signature_digest"}
-)
+    {
+        "acknowledgement_base", "acknowledgement_key", "acknowledgement_signature", "payload_commitment",
+        "previous_leaf_hash", "response_digest", "response_status", "signature_digest",
+    }
+)  # fmt: skip
 _MEMBERS: Final = (*Leaf._fields, "type", "v")
 
 
@@ -162,10 +208,15 @@ def _read(name: str, value: object) -> Any:
         return None
     if name in _INTEGERS:
         return strict.integer(value, what, MalformedLeafError)
-    if name in _HASHES:
-        return strict.hexadecimal(value, 32, what, MalformedLeafError)
-    return strict.string(value, what, MalformedLeafError)
+    if name in _SIZES:
+        return strict.hexadecimal(value, _SIZES[name], what, MalformedLeafError)
+    text = strict.string(value, what, MalformedLeafError)
+    return strict.base64(text, what, MalformedLeafError) if name == "acknowledgement_base" else text
 
 
 def _hex_or_null(value: bytes | None) -> str:
     return "null" if value is None else f'"{value.hex()}"'
+
+
+def _base64_or_null(value: bytes | None) -> str:
+    return "null" if value is None else f'"{strict.to_base64(value)}"'
