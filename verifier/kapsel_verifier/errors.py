@@ -8,13 +8,18 @@
     ├── MalformedNoteError         13   the signed note or the checkpoint in it is not well-formed
     ├── MalformedKeyError          14   a key, or the set of keys, that the verifier was given is not usable
     ├── TooLargeError              16   an input is larger than its limit
+    ├── MalformedTimestampError    18   the OpenTimestamps file is not well-formed
+    ├── MalformedPolicyError       17   the trust policy that the verifier was given is not usable
     ├── UntrustedKeyError          20   no key that you trust has signed the head
     ├── SignatureError             21   a signature that claims to be by a trusted key is wrong
     ├── KeyValidityError           22   the head is dated outside the time in which its key was valid
     ├── FutureHeadError            23   the head is dated in the future
+    ├── QuorumError                24   too few of the witnesses that the policy demands have cosigned the head
+    ├── AcknowledgementError       25   the destination has not signed, or has signed something else
     ├── HeadMismatchError          30   two places that must say the same of the head do not
     ├── InclusionError             31   the path does not lead from the leaf to the signed root
     ├── ConsistencyError           32   the newer tree is not an extension of the older one
+    ├── AnchorError                33   the timestamp does not lead from the checkpoint to the block
     ├── PayloadMismatchError       40   the body is not the one that the leaf commits to
     └── ExpectationError           41   the leaf is about something else than you asked
 
@@ -89,6 +94,20 @@ class TooLargeError(VerificationError):
         self.limit = limit
 
 
+class MalformedPolicyError(VerificationError):
+    """The trust policy that the verifier was given is not usable."""
+
+    exit_code = 17
+    meaning = "nothing was checked, the policy must be corrected first"
+
+
+class MalformedTimestampError(VerificationError):
+    """The OpenTimestamps file is not well-formed, or is not written in its one spelling."""
+
+    exit_code = 18
+    meaning = "the timestamp is damaged or is none, and dates nothing"
+
+
 class UntrustedKeyError(VerificationError):
     """No trusted key has signed the head, or it is the head of another log."""
 
@@ -117,6 +136,27 @@ class FutureHeadError(VerificationError):
     meaning = "the log or this machine has a wrong clock, or the date is forged"
 
 
+class QuorumError(VerificationError):
+    """Too few of the witnesses that the policy demands have cosigned the head."""
+
+    exit_code = 24
+    meaning = "the log may be showing this head to you alone"
+
+    def __init__(self, quorum: str, signed: tuple[str, ...], missing: tuple[str, ...]) -> None:
+        names = ", ".join(ascii(name)[1:-1] for name in missing[:10]) + (", ..." if len(missing) > 10 else "")
+        super().__init__(f"the head is not cosigned by the quorum of the policy; there is no cosignature by {names}")
+        self.quorum = quorum  # its name in the policy
+        self.signed = signed  # names in the policy of the witnesses that cosigned
+        self.missing = missing  # and of those that did not
+
+
+class AcknowledgementError(VerificationError):
+    """The destination has not signed what it got, or has signed something else, or another key was used."""
+
+    exit_code = 25
+    meaning = "that the destination got this delivery is not proven"
+
+
 class HeadMismatchError(VerificationError):
     """Two forms of the head, or the proof and its head, do not say the same."""
 
@@ -136,6 +176,13 @@ class ConsistencyError(VerificationError):
 
     exit_code = 32
     meaning = "the log was rewritten, or these heads are of different logs"
+
+
+class AnchorError(VerificationError):
+    """The timestamp does not lead from this checkpoint to a block of Bitcoin that can be what it says."""
+
+    exit_code = 33
+    meaning = "nothing but the log's own word says when this head existed"
 
 
 class PayloadMismatchError(VerificationError):
