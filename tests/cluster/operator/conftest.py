@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,8 +121,15 @@ class Operator:
     logs: Path
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, *, kubeconfig: Path | None = None, watch: str | None = None, **settings: object) -> "Process":
-        """Start one more operator."""
+    def start(
+        self,
+        *,
+        kubeconfig: Path | None = None,
+        watch: str | None = None,
+        program: Sequence[object] = ("-m", "kapsel_operator"),
+        **settings: object,
+    ) -> "Process":
+        """Start one more operator, or a program that is one in its own way."""
         port = _free_port()
         chosen = {
             "operator_namespace": self.namespace,
@@ -142,7 +149,7 @@ class Operator:
         log = self.logs / f"operator-{port}.log"
         with log.open("ab") as lines:
             process = subprocess.Popen(
-                [sys.executable, "-m", "kapsel_operator"], env=environment, stderr=lines, stdout=subprocess.DEVNULL
+                [sys.executable, *map(str, program)], env=environment, stderr=lines, stdout=subprocess.DEVNULL
             )
         self.running.append(process)
         return Process(process, log, port)

@@ -3,12 +3,14 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from faulty_proxy import FaultyProxy, Passed, matching, refusal
 
 CONVERGED = 6.0  # seconds without a write
+MORTAL = 600.0  # seconds: an operator that dies some sixty times before it comes to rest
 
 
 async def test_errors_of_the_api_server_are_waited_out(
@@ -86,6 +88,28 @@ async def test_an_operator_that_is_killed_after_any_write_leaves_what_the_next_o
     assert key is None or (await resources.get("Secret", "out-key"))["data"] == key["data"]
 
 
+async def test_an_operator_that_is_killed_at_any_await_leaves_what_the_next_one_finishes(
+    operator: Any, resources: Any, database: Any, around: Any, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    """One life after the other, each killed in another place, until a reconcile waits nowhere that has not killed."""
+    await resources.relay(database)
+    await resources.apply("SigningKey", "out", {"algorithm": "Ed25519", "source": "Generate"})
+    await resources.endpoint("orders")
+    places = tmp_path / "places"
+    process = operator.start(
+        kubeconfig=proxy.kubeconfig, program=(Path(__file__).with_name("mortal.py"), places), drain_timeout=5
+    )
+    key = await resources.until(lambda: resources.find("Secret", "out-key"), MORTAL)
+    await resources.until(lambda: _has_come_to_rest(process), MORTAL)
+    await resources.ready("Relay", "main")
+    await resources.ready("WebhookEndpoint", "orders")
+    deaths = [place.split()[-1].partition(":")[0] for place in places.read_text().splitlines()]
+    assert set(deaths) >= {"cluster.py", "configure.py", "gather.py", "secret_reader.py"}, deaths
+    assert len(await database.fetch("SELECT FROM keys WHERE name = 'generated/out'")) == 1
+    assert len(await database.fetch("SELECT FROM endpoints")) == 1
+    assert (await resources.get("Secret", "out-key"))["data"] == key["data"]
+
+
 def _gone() -> web.Response:
     """Return a watch as it begins when what it would tell is forgotten."""
     status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
@@ -103,6 +127,12 @@ def _killer(process: Any, after: int) -> Callable[[Passed], None]:
     return kill
 
 
+async def _has_come_to_rest(process: Any) -> bool:
+    """Whether the life that goes on has reconciled some times."""
+    metrics = await process.metrics()
+    return any(name.startswith("operator_reconciles_total{") and value > 3 for name, value in metrics.items())
+
+
 async def _rests(process: Any, proxy: FaultyProxy) -> bool:
     """Wait until a process has died, or has written nothing for a while."""
     loop = asyncio.get_running_loop()
@@ -111,7 +141,6 @@ async def _rests(process: Any, proxy: FaultyProxy) -> bool:
         await asyncio.sleep(0.1)
         if len(proxy.writes) != seen:
             seen, since = len(proxy.writes), loop.time()
-        metrics = await process.metrics() if loop.time() - since > CONVERGED else {}
-        if any(name.startswith("operator_reconciles_total{") and value > 3 for name, value in metrics.items()):
+        if loop.time() - since > CONVERGED and await _has_come_to_rest(process):
             return True
     return False
