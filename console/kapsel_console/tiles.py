@@ -14,10 +14,11 @@ from kapsel_console.errors import ProblemError
 from kapsel_console.parameters import Parameters
 from kapsel_store import tlog
 from kapsel_store.tlog import HeadRow
-from kapsel_tlog import tiles
-from kapsel_tlog.errors import DamagedTreeError, TilePathError
-from kapsel_tlog.tiles import WIDTH, Tile
+from kapsel_tlog.errors import DamagedTreeError
+from kapsel_verifier import tiles
+from kapsel_verifier.errors import MalformedTileError
 from kapsel_verifier.merkle import HASH_SIZE
+from kapsel_verifier.tiles import WIDTH, Tile
 
 CHECKPOINT_CACHE: Final = "public, max-age=1, must-revalidate"
 TILE_CACHE: Final = "public, max-age=31536000, immutable"
@@ -38,7 +39,10 @@ async def checkpoint(request: web.Request) -> web.Response:
 async def tile(request: web.Request) -> web.Response:
     """Answer with the hashes of a tile."""
     Parameters(request.query)
-    asked, count = _asked(request, f"tile/{request.match_info['path']}")
+    try:
+        asked, count = tiles.parse_path(request.path.removeprefix("/"))
+    except MalformedTileError:
+        raise _unknown(request) from None
     async with request.app[CONTEXT].storage.connection() as connection:
         head = await newest_head(connection)
         _require_published(head, asked, count)
@@ -52,14 +56,17 @@ async def tile(request: web.Request) -> web.Response:
 async def entries(request: web.Request) -> web.Response:
     """Answer with the leaves below a tile of level 0, each behind its length in two bytes."""
     Parameters(request.query)
-    asked, count = _asked(request, f"tile/0/{request.match_info['path']}")
+    try:
+        number, count = tiles.parse_entries_path(request.path.removeprefix("/"))
+    except MalformedTileError:
+        raise _unknown(request) from None
     async with request.app[CONTEXT].storage.connection() as connection:
         head = await newest_head(connection)
-        _require_published(head, asked, count)
-        rows = await tlog.leaves(connection, head.log_id, asked.number * WIDTH, count)
+        _require_published(head, Tile(0, number), count)
+        rows = await tlog.leaves(connection, head.log_id, number * WIDTH, count)
     if len(rows) < count:
-        raise damaged(DamagedTreeError(f"leaves from {asked.number * WIDTH} on are missing"))
-    leaves = []
+        raise damaged(DamagedTreeError(f"leaves from {number * WIDTH} on are missing"))
+    leaves = list[bytes]()
     for row in rows:
         if row.leaf is None:
             raise ProblemError(
@@ -67,17 +74,14 @@ async def entries(request: web.Request) -> web.Response:
                 f"what leaf {row.leaf_index} said was erased, so its bundle cannot be given; its hash is in the tile",
                 members={"erased": True, "leaf_index": row.leaf_index},
             )
-        leaves.append(len(row.leaf).to_bytes(2, "big") + row.leaf)
-    return _octets(b"".join(leaves), BUNDLE_CACHE)
+        leaves.append(row.leaf)
+    return _octets(tiles.encode_bundle(leaves), BUNDLE_CACHE)
 
 
-def _asked(request: web.Request, path: str) -> tuple[Tile, int]:
-    try:
-        return tiles.parse(path)
-    except TilePathError:
-        raise ProblemError(
-            "unknown_tile", f"{request.path[:200]!r} is not a path such as /tile/0/x001/067 or /tile/entries/000.p/5"
-        ) from None
+def _unknown(request: web.Request) -> ProblemError:
+    return ProblemError(
+        "unknown_tile", f"{request.path[:200]!r} is not a path such as /tile/0/x001/067 or /tile/entries/000.p/5"
+    )
 
 
 def _require_published(head: HeadRow, asked: Tile, count: int) -> None:

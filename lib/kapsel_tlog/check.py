@@ -9,11 +9,11 @@ from typing import Final
 
 from kapsel_store import tlog
 from kapsel_store.database import Connection
-from kapsel_tlog import tiles
 from kapsel_tlog.errors import DamagedTreeError
-from kapsel_tlog.tiles import WIDTH, Tile
 from kapsel_tlog.tree import Tree, append
+from kapsel_verifier import tiles
 from kapsel_verifier.merkle import HASH_SIZE, leaf_hash
+from kapsel_verifier.tiles import WIDTH, Tile
 
 RUN: Final = 16 * WIDTH  # leaves in one query: 128 KiB of hashes, and about 5 ms of hashing
 

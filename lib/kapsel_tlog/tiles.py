@@ -1,31 +1,16 @@
-"""Where the hashes of a log live: C2SP tlog-tiles, height 8.
+"""Where the hashes of a log live: which tiles hold the nodes that a root or a proof is folded from.
 
-`tree` writes tiles, `prover` and `check` read them, the console serves them by path. This module is the arithmetic
-between the three ways to name a hash (node of the tree, place in a tile, path) and touches no storage. Tile `number`
-of row `level` holds the nodes of tree level 8 * level from number * 256 on, 32 bytes each; rows above are the roots of
-the full tiles below, so no node is stored twice and the levels between are folded when they are needed.
+`tree` writes tiles, `prover` and `check` read them. What a tile is, and its path, is the verifier's `tiles`; this
+module is the arithmetic between a node of the tree and its place in a tile, and touches no storage. No node is stored
+twice: the levels between the rows of tiles are folded when they are needed.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from kapsel_tlog.errors import DamagedTreeError, TilePathError
+from kapsel_tlog.errors import DamagedTreeError
 from kapsel_verifier.merkle import HASH_SIZE, root_from_leaves
-
-HEIGHT: Final = 8
-WIDTH: Final = 1 << HEIGHT
-TILE_BYTES: Final = WIDTH * HASH_SIZE
-
-_PATH: Final = re.compile(r"tile/(\d{1,2})/((?:x\d{3}/)*\d{3})(?:\.p/(\d{1,3}))?", re.ASCII)
-
-
-class Tile(NamedTuple):
-    """Which tile; as a plain tuple it is the key that the store takes."""
-
-    level: int
-    number: int
-
+from kapsel_verifier.tiles import HEIGHT, WIDTH, Tile, path, split, width
 
 Stored = Mapping[tuple[int, int], bytes]  # the hashes of tiles, as the store gives them
 
@@ -44,38 +29,11 @@ class Span(NamedTuple):
     end: int
 
 
-def width(tile: Tile, size: int) -> int:
-    """Return how many hashes the tile has in a tree of `size` leaves: 0 if it is not there yet, 256 if it is full."""
-    return min(max((size >> (HEIGHT * tile.level)) - (tile.number << HEIGHT), 0), WIDTH)
-
-
 def edge(size: int) -> list[Tile]:
     """Return the unfinished tiles of a tree, the lowest level first: all that is needed for its root."""
     levels = range((size.bit_length() + HEIGHT - 1) // HEIGHT)
     tiles = (Tile(level, size >> (HEIGHT * (level + 1))) for level in levels)
     return [tile for tile in tiles if width(tile, size)]
-
-
-def path(tile: Tile, hashes: int = WIDTH) -> str:
-    """Return the path of the tile with so many hashes, as the read API of tlog-tiles spells it."""
-    digits = str(tile.number)
-    digits = digits.zfill(-(-len(digits) // 3) * 3)
-    groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
-    number = "/".join([f"x{group}" for group in groups[:-1]] + groups[-1:])
-    return f"tile/{tile.level}/{number}" + (f".p/{hashes}" if hashes < WIDTH else "")
-
-
-def parse(text: str) -> tuple[Tile, int]:
-    """Return the tile and the number of hashes that a path asks for; raise TilePathError unless it is canonical."""
-    match = _PATH.fullmatch(text)
-    if match is None:
-        raise TilePathError(text)
-    tile = Tile(int(match[1]), int(re.sub("[x/]", "", match[2])))
-    hashes = int(match[3]) if match[3] else WIDTH
-    # One spelling for each tile: no leading zeros or groups, no partial tile of 0 or 256 hashes, levels up to 63.
-    if tile.level > 63 or not 0 < hashes <= WIDTH or path(tile, hashes) != text:
-        raise TilePathError(text)
-    return tile, hashes
 
 
 def nodes(span: Span) -> Iterator[Node]:
@@ -108,8 +66,3 @@ def root_of_node(node: Node, tiles: Stored) -> bytes:
     if len(stored) < end:
         raise DamagedTreeError(f"tile {path(tile)} has {len(stored)} bytes where at least {end} are needed")
     return root_from_leaves(split(stored[first * HASH_SIZE : end]))
-
-
-def split(hashes: bytes) -> list[bytes]:
-    """Return the single hashes of a tile."""
-    return [hashes[i : i + HASH_SIZE] for i in range(0, len(hashes), HASH_SIZE)]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from kapsel_tlog import tiles
 from kapsel_tlog.errors import DamagedTreeError
-from kapsel_tlog.tiles import HEIGHT, TILE_BYTES, Span, Stored, Tile
+from kapsel_tlog.tiles import Span, Stored
 from kapsel_verifier.merkle import EMPTY_ROOT, HASH_SIZE, node_hash, root_from_leaves
+from kapsel_verifier.tiles import HEIGHT, TILE_BYTES, Tile, path, split, width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,10 @@ def load(size: int, stored: Stored) -> Tree:
     """Return the tree of `size` leaves from the stored tiles of its edge, which may have grown since."""
     edge = [b""] * ((size.bit_length() + HEIGHT - 1) // HEIGHT)
     for tile in tiles.edge(size):
-        length = tiles.width(tile, size) * HASH_SIZE
+        length = width(tile, size) * HASH_SIZE
         edge[tile.level] = stored.get(tile, b"")[:length]
         if len(edge[tile.level]) < length:
-            raise DamagedTreeError(f"tile {tiles.path(tile)} is shorter than a tree of {size} leaves needs")
+            raise DamagedTreeError(f"tile {path(tile)} is shorter than a tree of {size} leaves needs")
     return Tree(size=size, edge=tuple(edge))
 
 
@@ -59,7 +60,7 @@ def append(tree: Tree, leaf_hashes: Sequence[bytes]) -> Grown:
             first = tree.size >> (HEIGHT * (level + 1))
             changed.update((Tile(level, first + n), chunk) for n, chunk in enumerate(chunks))
         edge.append(chunks.pop() if len(hashes) % TILE_BYTES else b"")
-        arrived = b"".join(root_from_leaves(tiles.split(chunk)) for chunk in chunks)
+        arrived = b"".join(root_from_leaves(split(chunk)) for chunk in chunks)
     return Grown(tree=Tree(size=tree.size + len(leaf_hashes), edge=tuple(edge)), tiles=changed)
 
 

@@ -10,6 +10,7 @@
     ├── TooLargeError              16   an input is larger than its limit
     ├── MalformedTimestampError    18   the OpenTimestamps file is not well-formed
     ├── MalformedPolicyError       17   the trust policy that the verifier was given is not usable
+    ├── MalformedTileError         19   a tile, an entry bundle, or the path of one is not well-formed
     ├── UntrustedKeyError          20   no key that you trust has signed the head
     ├── SignatureError             21   a signature that claims to be by a trusted key is wrong
     ├── KeyValidityError           22   the head is dated outside the time in which its key was valid
@@ -106,6 +107,13 @@ class MalformedTimestampError(VerificationError):
 
     exit_code = 18
     meaning = "the timestamp is damaged or is none, and dates nothing"
+
+
+class MalformedTileError(VerificationError):
+    """A tile, an entry bundle, or the path of one is not well-formed."""
+
+    exit_code = 19
+    meaning = "the log does not serve what it must, and nothing was learnt from it"
 
 
 class UntrustedKeyError(VerificationError):

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from kapsel_tlog import prover, tiles, tree
 from kapsel_tlog.errors import DamagedTreeError
-from kapsel_tlog.tiles import Span, Tile
+from kapsel_tlog.tiles import Span
 from kapsel_tlog.tree import Tree
 from kapsel_verifier.merkle import leaf_hash, node_hash, verify_consistency, verify_inclusion
+from kapsel_verifier.tiles import Tile
 
 LARGEST = 300
 LEAVES = [leaf_hash(i.to_bytes(4)) for i in range(LARGEST)]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from kapsel_tlog import tiles, tree
 from kapsel_tlog.errors import DamagedTreeError
-from kapsel_tlog.tiles import Tile
 from kapsel_tlog.tree import Tree
 from kapsel_verifier.merkle import leaf_hash, root_from_leaves
+from kapsel_verifier.tiles import Tile, width
 
 LEAVES = [leaf_hash(i.to_bytes(4)) for i in range(70_000)]
 
@@ -58,7 +58,7 @@ def test_append_names_only_tiles_that_changed() -> None:
 
 def test_tiles_are_as_wide_as_the_size_says() -> None:
     grown, stored = grow([1, 300, 65_600, 70_000])
-    assert all(len(hashes) == 32 * tiles.width(tile, grown.size) for tile, hashes in stored.items())
+    assert all(len(hashes) == 32 * width(tile, grown.size) for tile, hashes in stored.items())
     assert len(stored) == 274 + 2 + 1
 
 
