@@ -17,7 +17,7 @@ from kapsel_store.processes import Heartbeat
 from kapsel_store.sealing import SealingKeys
 
 COMPONENT: Final = "attestor"
-CONNECTIONS: Final = 4  # the log's own, configuration, heartbeat and gauges, reading a log back
+CONNECTIONS: Final = 6  # leaves, heads, configuration, heartbeat and gauges, reading a log back, what runs beside
 
 
 async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:

@@ -32,6 +32,18 @@ class Metrics:
         self.frozen = Gauge(
             "attestation_frozen", "1 while nothing is signed until a person acts, else 0", registry=registry
         )
+        self.late_heads = Counter(
+            "attestation_late_heads_total",
+            "Tries to publish a head that failed, by what it waits for: fence, signer, key, witnesses",
+            ["waits_for"],
+            registry=registry,
+        )
+        self.side_failures = Counter(
+            "attestation_side_failures_total",
+            "Failures of what runs beside the log, by task; each is started anew",
+            ["task"],
+            registry=registry,
+        )
         self._fence_up = Gauge(
             "attestation_fence_up", "1 if the fence could be reached last time, else 0: heads wait", registry=registry
         )

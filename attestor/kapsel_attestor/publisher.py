@@ -6,10 +6,11 @@ fence, the log and its tiles are read anew.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import Protocol
 
-from kapsel_attestor.errors import MismatchError, RefusedError
+from kapsel_attestor.errors import MismatchError, RefusedError, SigningError
 from kapsel_attestor.fence import Fence, Fenced
 from kapsel_attestor.signers import Signer
 from kapsel_store import tlog
@@ -25,6 +26,19 @@ from kapsel_verifier.sth import sign_head
 
 MINIMUM = timedelta(seconds=1)  # witnesses and readers give a log a budget of heads
 
+Prove = Callable[[int], Awaitable[list[bytes]]]  # the consistency proof from an older size to that of the head
+Cosign = Callable[[str, Prove], Awaitable[Sequence[str]]]
+
+
+class Cosigner(Protocol):
+    """Those who put their names under a head before it is published."""
+
+    async def cosign(self, row: LogRow, checkpoint: str, prove: Prove) -> Sequence[str]:
+        """Return more signature lines for a signed note, each with its newline, within a deadline of its own.
+
+        Raises UncosignedError if the log demands more of them than there are: then the head is not published.
+        """
+
 
 def due_in(log: LogRow, *, unpublished: int, age: timedelta | None) -> timedelta:
     """Return how long a head can wait, given the leaves it would add and the age of the last one, if there is one."""
@@ -36,12 +50,17 @@ def due_in(log: LogRow, *, unpublished: int, age: timedelta | None) -> timedelta
 
 
 async def publish(
-    connection: Connection, log: LogState, guard: Fence, signer: Signer, clock: Callable[[], int]
+    connection: Connection,
+    log: LogState,
+    guard: Fence,
+    signer: Signer,
+    clock: Callable[[], int],
+    cosign: Cosign | None = None,
 ) -> HeadRow:
     """Publish a head over the log as it is stored now, dated by `clock` in milliseconds but later than the one before.
 
     Raises MismatchError if that must never be signed, RefusedError if a person has to act first, FenceMovedError if
-    another attestor was faster, FenceAwayError if the fence cannot be reached.
+    another attestor was faster, LateError if the fence, the signer or the witnesses do not do their part now.
     """
     fenced = await inspect(connection, log, guard)
     timestamp_ms = clock() if fenced is None else max(clock(), fenced.timestamp_ms + 1)
@@ -50,21 +69,32 @@ async def publish(
     # A crash here leaves the fence before the heads, by one that nobody has seen. The next head continues it.
     checkpoint = Checkpoint(origin=log.origin, tree_size=log.tree_size, root_hash=log.root)
     try:
-        signed = sign_head(checkpoint, timestamp_ms, signer.key, signer.sign)
+        signed = await asyncio.to_thread(sign_head, checkpoint, timestamp_ms, signer.key, signer.sign)
     except VerificationError as error:
-        raise RefusedError(f"the signer of {log.origin} does not sign as {signer.key.encode()}: {error}") from error
+        raise SigningError(f"the signer of {log.origin} does not sign as {signer.key.encode()}: {error}") from error
+    lines = [] if cosign is None else await cosign(signed.checkpoint, _prover(connection, log))
     head = HeadRow(
         log_id=log.id,
         timestamp_ms=timestamp_ms,
         tree_size=log.tree_size,
         root=log.root,
-        checkpoint=signed.checkpoint,
+        checkpoint=signed.checkpoint + "".join(lines),
         sth_signature=signed.sth.signature,
         public_key=signer.key.public_key,
     )
-    # A crash here loses a signature that nobody has seen, over a tree that every later one continues.
+    # A crash here loses a signature that witnesses at most have seen, over a tree that every later one continues.
     await tlog.publish(connection, head)
     return head
+
+
+def _prover(connection: Connection, log: LogState) -> Prove:
+    asked = asyncio.Lock()  # witnesses are asked side by side, and a connection takes one question at a time
+
+    async def prove(old: int) -> list[bytes]:
+        async with asked:
+            return await prover.consistency(connection, log.id, old, log.tree_size)
+
+    return prove
 
 
 async def inspect(connection: Connection, log: LogState, guard: Fence) -> Fenced | None:

@@ -34,6 +34,7 @@ class Standing:
     due: timedelta  # how old a head may become before the next
     frozen: str | None = None  # why the log must not be signed any more
     trouble: str | None = None  # why nothing is signed until a person acts
+    late: str | None = None  # why the newest try to publish a head failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +65,11 @@ def _fresh(standing: Standing, now: datetime) -> Condition:
     if trouble is not None:
         return Condition(type="CheckpointFresh", status="False", reason="NotSigned", message=trouble)
     if standing.head is None:
-        return Condition(type="CheckpointFresh", status="False", reason="NoHead", message="no head was published yet")
+        message = "no head was published yet" + (f": {standing.late}" if standing.late else "")
+        return Condition(type="CheckpointFresh", status="False", reason="NoHead", message=message)
     if now - _time(standing.head) > standing.due + GRACE:
-        since = _text(_time(standing.head))
-        return Condition(type="CheckpointFresh", status="False", reason="Stale", message=f"the last head is of {since}")
+        message = f"the last head is of {_text(_time(standing.head))}" + (f": {standing.late}" if standing.late else "")
+        return Condition(type="CheckpointFresh", status="False", reason="Stale", message=message)
     return Condition(type="CheckpointFresh", status="True", reason="Fresh", message="heads are published in time")
 
 
@@ -115,6 +117,7 @@ class Reporter:
         self._namespace = namespace
         self._name = name
         self._standing: Standing | None = None
+        self._said: dict[str, Condition] = {}
         self._changed = asyncio.Event()
         self._conditions: Sequence[Condition] = ()  # as written last
         self._head: HeadRow | None = None
@@ -124,7 +127,13 @@ class Reporter:
         """Have this written; None: another attestor leads the log, and tells of it."""
         if standing is None:
             self._conditions, self._head = (), None
+            self._said.clear()
         self._standing = standing
+        self._changed.set()
+
+    def say(self, condition: Condition) -> None:
+        """Have a condition of what runs beside the log written, too, for as long as this attestor leads it."""
+        self._said[condition.type] = condition
         self._changed.set()
 
     async def run(self, ended: asyncio.Event) -> None:
@@ -146,16 +155,19 @@ class Reporter:
         standing = self._standing
         if standing is None:
             return False
-        turned = [(one.type, one.status, one.message) for one in conditions(standing, datetime.now(UTC))]
+        turned = [(one.type, one.status, one.message) for one in self._wanted(standing)]
         if turned != [(one.type, one.status, one.message) for one in self._conditions]:
             return True
         return with_head and standing.head != self._head
+
+    def _wanted(self, standing: Standing) -> tuple[Condition, ...]:
+        return *conditions(standing, datetime.now(UTC)), *self._said.values()
 
     async def _write(self) -> bool:
         standing = self._standing
         if standing is None:
             return True
-        wanted = conditions(standing, datetime.now(UTC))
+        wanted = self._wanted(standing)
         try:
             await asyncio.to_thread(self._apply, wanted, standing.head)
         except (FenceAwayError, RefusedError) as error:
