@@ -3,6 +3,9 @@
 StoreError
 ├── ImpossibleTransitionError   an event that the state table does not allow
 ├── SchemaError                 the database's schema is not the one this code needs
+│   ├── NewerSchemaError        a newer version has migrated it
+│   ├── EditedMigrationError    a migration has other content than when it was applied
+│   └── OldServerError          the server is too old for it
 ├── SealingError                a sealed secret cannot be opened with the keys at hand
 ├── StaleConfigurationError     another writer has applied a configuration meanwhile
 ├── StaleTreeError              another sequencer moved the tree
@@ -24,7 +27,19 @@ class ImpossibleTransitionError(StoreError):
 
 
 class SchemaError(StoreError):
-    """The schema is newer than this code, or a migration that was applied has been changed since."""
+    """The schema is not the one this code needs, and no migration makes it so."""
+
+
+class NewerSchemaError(SchemaError):
+    """The schema has a migration that this code does not know."""
+
+
+class EditedMigrationError(SchemaError):
+    """A migration was applied with other content than this code has for it."""
+
+
+class OldServerError(SchemaError):
+    """The server is older than the oldest that kapsel works with."""
 
 
 class SealingError(StoreError):

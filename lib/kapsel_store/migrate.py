@@ -11,7 +11,7 @@ from importlib.resources import files
 import asyncpg
 
 from kapsel_store.database import CONNECT_TIMEOUT, Connection, settings
-from kapsel_store.errors import SchemaError
+from kapsel_store.errors import EditedMigrationError, NewerSchemaError, OldServerError
 from kapsel_store.queries import statement
 
 OLDEST_SERVER = 16
@@ -50,7 +50,7 @@ def known() -> tuple[Migration, ...]:
 async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | None = None) -> Migrated:
     """Apply what is missing under an advisory lock, in one transaction.
 
-    Raises SchemaError if the server is too old, the schema is newer than this code, or a migration was edited.
+    Raises OldServerError, NewerSchemaError or EditedMigrationError, all of them SchemaError.
     """
     migrations = known() if migrations is None else migrations
     connection = await asyncpg.connect(
@@ -58,7 +58,7 @@ async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | 
     )
     try:
         if connection.get_server_version().major < OLDEST_SERVER:
-            raise SchemaError(_too_old(connection))
+            raise OldServerError(_too_old(connection))
         async with connection.transaction():
             await connection.execute(statement("migrate.lock"), schema)
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_identifier(schema)}")
@@ -79,7 +79,7 @@ async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | 
 async def missing(connection: Connection) -> tuple[Migration, ...]:
     """Return the migrations that a schema lacks, without applying any; raise SchemaError as `migrate` does."""
     if connection.get_server_version().major < OLDEST_SERVER:
-        raise SchemaError(_too_old(connection))
+        raise OldServerError(_too_old(connection))
     try:
         applied = await connection.fetch(statement("migrate.applied"))
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
@@ -97,12 +97,12 @@ def _missing(applied: list[asyncpg.Record], migrations: tuple[Migration, ...]) -
     for row in applied:
         migration = ours.get(row["number"])
         if migration is None:
-            raise SchemaError(
+            raise NewerSchemaError(
                 f"the database's schema has migration {row['name']}, which this version of kapsel does not know: "
                 "a newer kapsel has been here; upgrade this one, or restore the database from before the upgrade"
             )
         if migration.checksum != row["checksum"]:
-            raise SchemaError(
+            raise EditedMigrationError(
                 f"migration {row['name']} was applied with other content than this version of kapsel ships: "
                 "applied migrations must never be edited; install the version that applied it"
             )

@@ -16,7 +16,7 @@ import asyncpg
 from kapsel_resources.reasons import Reason
 from kapsel_store import database
 from kapsel_store.database import Connection, Pool
-from kapsel_store.errors import DatabaseURLError, SchemaError, SealingError
+from kapsel_store.errors import DatabaseURLError, EditedMigrationError, NewerSchemaError, OldServerError, SealingError
 
 SCHEMA: Final = "kapsel"
 CONNECTIONS: Final = 2
@@ -52,8 +52,12 @@ def trouble(error: Exception, url: str) -> Trouble | None:
         return INVALID_URL
     if isinstance(error, _REFUSED):
         return Trouble(reason="DatabaseRefused", message=f"Postgres answers: {error}", stalled=True)
-    if isinstance(error, SchemaError):
+    if isinstance(error, NewerSchemaError):
         return Trouble(reason="SchemaNewer", message=str(error), stalled=True)
+    if isinstance(error, EditedMigrationError):
+        return Trouble(reason="SchemaDiffers", message=str(error), stalled=True)
+    if isinstance(error, OldServerError):
+        return Trouble(reason="PostgresTooOld", message=str(error), stalled=True)
     if isinstance(error, SealingError):
         return Trouble(reason="SealingKeyWrong", message=str(error), stalled=True)
     if database.is_away(error):

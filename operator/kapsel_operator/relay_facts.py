@@ -139,7 +139,7 @@ def _turn(relay: Relay, facts: Facts, store: Store) -> Turn:
 
 
 def _schema(look: Look | None, trouble: Trouble | None) -> Schema:
-    if trouble is not None and trouble.reason == "SchemaNewer":
+    if trouble is not None and trouble.reason in ("SchemaNewer", "SchemaDiffers"):
         return "Newer"
     return "Unknown" if look is None else look.schema
 

@@ -19,6 +19,8 @@ from kapsel_resources.kinds.status import Address, RelayStatus
 from kapsel_resources.problems import Problem
 
 _WORKLOADS: Final[tuple[Component, ...]] = ("receiver", "deliverer", "console")
+# What is wrong with a database that answers.
+_NOT_OF_THE_SERVER: Final = frozenset({"SchemaNewer", "SchemaDiffers", "SealingKeyWrong", "SealingKeyNotFound"})
 # What only its author can mend, among the ways in which a Relay can fail to be exposed.
 _EXPOSURE_STALLS: Final = frozenset({"GatewayNotFound", "GatewayNotInstalled", "IngressClassNotFound", "RouteRefused"})
 
@@ -105,7 +107,7 @@ def _facts(one: Declared, seen: RelayView) -> Iterable[Verdict]:
 
 
 def _database(one: Declared, seen: RelayView) -> Verdict:
-    if seen.trouble is None or seen.trouble.reason in ("SchemaNewer", "SealingKeyWrong", "SealingKeyNotFound"):
+    if seen.trouble is None or seen.trouble.reason in _NOT_OF_THE_SERVER:
         return Verdict("DatabaseReachable", "True", "Connected")
     said = one.told.conditions.get("DatabaseReachable")
     if seen.keep and said is not None:
@@ -115,7 +117,7 @@ def _database(one: Declared, seen: RelayView) -> Verdict:
 
 
 def _schema(one: Declared, seen: RelayView) -> Verdict:
-    if seen.trouble is not None and seen.trouble.reason == "SchemaNewer":
+    if seen.trouble is not None and seen.trouble.reason in ("SchemaNewer", "SchemaDiffers"):
         return Verdict("SchemaCurrent", "False", seen.trouble.reason, seen.trouble.message)
     if seen.look is None:
         said = one.told.conditions.get("SchemaCurrent")

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from kapsel_store import audit, configuration, database, processes, tlog
-from kapsel_store.errors import SchemaError, SealingError, StaleConfigurationError, StaleTreeError
+from kapsel_store.errors import EditedMigrationError, NewerSchemaError, SealingError, StaleConfigurationError, StaleTreeError
 from kapsel_store.migrate import Migration, known, migrate
 from kapsel_store.rows import (
     Backoff,
@@ -74,13 +74,13 @@ async def test_migrating_twice_or_at_once_applies_each_migration_once(postgres, 
 async def test_a_schema_from_a_newer_version_is_refused_with_what_to_do(postgres, database) -> None:
     newer = (*known(), Migration(number=9999, name="9999_later.sql", sql="SELECT 1"))
     await migrate(postgres.url, schema=database.schema, migrations=newer)
-    with pytest.raises(SchemaError, match=r"9999_later\.sql.*upgrade"):
+    with pytest.raises(NewerSchemaError, match=r"9999_later\.sql.*upgrade"):
         await migrate(postgres.url, schema=database.schema)
 
 
 async def test_an_applied_migration_that_was_edited_is_refused(postgres, database) -> None:
     edited = tuple(replace(migration, sql=migration.sql + " ") for migration in known())
-    with pytest.raises(SchemaError, match="never be edited"):
+    with pytest.raises(EditedMigrationError, match="never be edited"):
         await migrate(postgres.url, schema=database.schema, migrations=edited)
 
 

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from kapsel_operator.databases import is_url, trouble
-from kapsel_store.errors import SchemaError, SealingError
+from kapsel_store.errors import EditedMigrationError, NewerSchemaError, OldServerError, SealingError
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,9 @@ from kapsel_store.errors import SchemaError, SealingError
         (asyncpg.InvalidPasswordError("no"), "DatabaseRefused", True),
         (asyncpg.InvalidCatalogNameError("no"), "DatabaseRefused", True),
         (asyncpg.InsufficientPrivilegeError("no"), "DatabaseRefused", True),
-        (SchemaError("newer"), "SchemaNewer", True),
+        (NewerSchemaError("newer"), "SchemaNewer", True),
+        (EditedMigrationError("edited"), "SchemaDiffers", True),
+        (OldServerError("old"), "PostgresTooOld", True),
         (SealingError("other"), "SealingKeyWrong", True),
         (ConnectionRefusedError(111, "refused"), "DatabaseUnreachable", False),
         (socket.gaierror(-2, "Name or service not known"), "DatabaseUnreachable", False),
