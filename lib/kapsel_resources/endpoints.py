@@ -167,6 +167,10 @@ class _Draft:
                 f"one of {' or '.join(algorithms)}",
             )
             return name
+        if key.spec.held_elsewhere is not None:
+            wrong = f"SigningKey {name} is of the source {key.spec.source}, and signs the heads of a log alone"
+            self._refuse(path, "SigningKeyElsewhere", wrong, "a SigningKey with source Generate or Secret")
+            return name
         key_name = form(key, standard=standard)
         versions = self._around.keys.rows(namespace, key_name)
         if not versions:
@@ -242,4 +246,5 @@ def _destination_row(
         max_in_flight=destination.max_in_flight,
         rate_limit=destination.rate_limit.row() if destination.rate_limit else None,
         suspend=destination.suspend,
+        acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,
     )

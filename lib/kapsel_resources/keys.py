@@ -7,14 +7,16 @@ SigningKey may be read in two ways, and a key that changes its source never pass
     literal/K     the entries of K's Secret as they stand: github, stripe, shopify, slack, hmac
     standard/K    the same, with whsec_<base64> decoded: Standard Webhooks, in and out
     ed25519/K     the seeds or public keys of K's Secret
+    external/K    what K says of a place that kapsel does not look into, and what opens the way there
     basic/S       user:password of Secret S; basic/S/a,b if only its entries a and b are meant
     bearer/S      the tokens of Secret S, likewise
     endpoint/E    made by kapsel for the destinations of endpoint E that name no key
     log/ORIGIN    made by kapsel for the log with that origin
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -23,6 +25,7 @@ from kapsel_resources import key_values, rotation
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.key_values import KeyValue, KeyValueError
 from kapsel_resources.kinds.core import Secret
+from kapsel_resources.kinds.key_backend import OPTIONAL, SecretEntry, Source
 from kapsel_resources.kinds.model import Identity, SecretReference
 from kapsel_resources.kinds.signing_key import Rotation, SigningKey
 from kapsel_resources.reasons import Reason
@@ -52,6 +55,8 @@ def form(key: SigningKey, *, standard: bool) -> str:
     """Return the name of a SigningKey in the rows, for a user that reads whsec_ as Standard Webhooks does, or not."""
     if key.spec.source == "Generate":
         return f"generated/{key.metadata.name}"
+    if key.spec.held_elsewhere is not None:
+        return f"external/{key.metadata.name}"
     if key.spec.algorithm == "Ed25519":
         return f"ed25519/{key.metadata.name}"
     return f"{'standard' if standard else 'literal'}/{key.metadata.name}"
@@ -60,7 +65,7 @@ def form(key: SigningKey, *, standard: bool) -> str:
 def signing_key_of(name: str) -> str | None:
     """Return the SigningKey that a name in the rows stands for, None if it stands for none."""
     kind, _, bare = name.partition("/")
-    return bare if kind == "generated" or kind in _READERS else None
+    return bare if kind in ("generated", "external") or kind in _READERS else None
 
 
 def is_generated(name: str) -> bool:
@@ -157,6 +162,8 @@ class Keys:
         if key is None or name not in (form(key, standard=True), form(key, standard=False)):
             wrong_name = f"there is no such SigningKey {namespace}/{bare}"
             return (), Lacking("SigningKeyNotFound", wrong_name, "a SigningKey of that name")
+        if key.spec.held_elsewhere is not None:
+            return self._elsewhere(namespace, name, key.spec.held_elsewhere)
         if key.spec.secret_ref is None:
             return self._generated(namespace, name, key.spec.algorithm, key.spec.rotation), None
         entries, absent = self._entries(namespace, key.spec.secret_ref)
@@ -172,6 +179,36 @@ class Keys:
 
         before = [row for row in self._existing.get((namespace, name), ()) if row.algorithm == algorithm]
         return rotation.versions(before, schedule, self._now, make)
+
+    def _elsewhere(self, namespace: str, name: str, source: Source) -> Found:
+        """Return a version for each key that is described, known ones under their old number."""
+        opens: dict[str, str] = {}
+        for what, entry in source.secrets().items():
+            value, lacking = self._entry(namespace, entry)
+            if lacking is not None and what not in OPTIONAL:
+                return (), lacking
+            if value is not None:
+                opens[what] = value
+        secret = json.dumps(opens, sort_keys=True).encode() if opens else b""
+        before = {row.backend: row for row in self._existing.get((namespace, name), [])}
+        newest = max((row.version for row in before.values()), default=0)
+        rows: list[KeyRow] = []
+        for backend in source.backends():
+            row = before.get(backend)
+            if row is None:
+                newest += 1
+                row = self._row(namespace, name, newest, "Ed25519", KeyValue(secret), self._now - rotation.BACKDATE)
+            rows.append(replace(row, secret=secret, backend=backend))
+        return tuple(sorted(rows, key=lambda row: row.version)), None
+
+    def _entry(self, namespace: str, entry: SecretEntry) -> tuple[str | None, Lacking | None]:
+        found, lacking = self._entries(namespace, SecretReference(name=entry.name, keys=(entry.key,)))
+        if lacking is not None:
+            return None, lacking
+        try:
+            return found[entry.key].decode().strip(), None
+        except UnicodeDecodeError:
+            return None, Lacking("InvalidKey", f"entry {entry.key} of the Secret is no text", "text in UTF-8")
 
     def _credentials(self, namespace: str, name: str, kind: str, bare: str) -> Found:
         secret, _, named = bare.partition("/")

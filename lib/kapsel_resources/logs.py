@@ -81,19 +81,14 @@ def _key(resource: Identity, name: str, inventory: Inventory, keys: Keys) -> str
         return _refused(
             resource, "WrongAlgorithm", f"SigningKey {name} is of algorithm {key.spec.algorithm}", "Ed25519"
         )
-    if key.spec.rotation is not None:
-        wrong = f"SigningKey {name} is rotated, and auditors pin the key of a log"
-        return _refused(
-            resource, "SigningKeyRotates", wrong, "a SigningKey without rotation; a new key needs a new origin"
-        )
     versions = keys.rows(namespace, form(key, standard=False))
     if not versions:
         return _refused(
             resource, "SigningKeyNotReady", f"SigningKey {name} has no version yet", "a SigningKey without problems"
         )
-    if len(versions) > 1 or not versions[0].secret:
-        wrong = f"SigningKey {name} has several versions, or only a public one"
-        return _refused(resource, "SigningKeyUnfit", wrong, "exactly one version, with its seed")
+    if any(not version.secret and version.backend is None for version in versions):
+        wrong = f"SigningKey {name} has a version of which only the public half is here"
+        return _refused(resource, "SigningKeyUnfit", wrong, "versions with their seed")
     return form(key, standard=False)
 
 

@@ -165,7 +165,7 @@ def _key_problems(chosen: Chosen, inventory: Inventory, keys: Keys) -> list[Prob
         for found in filter(None, lacking):
             problem = Problem(
                 resource=key.identity,
-                path=("spec", "secretRef"),
+                path=("spec", "secretRef") if key.spec.secret_ref else ("spec",),
                 reason=found.reason,
                 wrong=found.wrong,
                 allowed=found.allowed,

@@ -88,11 +88,11 @@ REASONS: Final[dict[Reason, str]] = {
     "SealingKeyWrong": "The sealing key opens nothing that is in the database: restore the Secret that belongs to it.",
     "SecretEntryNotFound": "The Secret lacks an entry that is named, or has none: add it, or correct keys.",
     "SecretNotFound": "secretRef names no Secret of this namespace: correct the name, or apply the Secret.",
-    "SigningKeyElsewhere": "Only a log may have a key that kapsel does not hold: name one that is generated or in a Secret.",
+    "SigningKeyElsewhere": "Only a log may have a key that kapsel does not hold: name another key.",
     "SigningKeyNotFound": "signingKeyRef names no SigningKey of this namespace: correct the name, or apply it.",
     "SigningKeyNotReadable": "The SigningKey has a problem of its own: correct that one.",
     "SigningKeyNotReady": "The SigningKey has no version yet, because it has a problem of its own: correct that one.",
     "SigningKeyTaken": "The key signs the heads of the log, and must sign nothing else: name another.",
-    "SigningKeyUnfit": "The key of a log has a version without its seed: put it into the Secret, or take the version out.",
+    "SigningKeyUnfit": "The key of a log has a version without its seed: put it in, or take the version out.",
     "WrongAlgorithm": "The algorithm of the SigningKey is not the one that is needed here: name another key.",
 }

@@ -38,6 +38,11 @@ def one_of(names: Iterable[str]) -> Rule:
     return Rule(f"[{present}].exists_one(present, present)", f"exactly one of: {', '.join(names)}")
 
 
+def each_once(name: str, what: str) -> Rule:
+    """Return the rule that a short list has no item twice."""
+    return Rule(f"self.{name}.all(one, self.{name}.exists_one(other, one == other))", f"each {what} once", name)
+
+
 def matches(pattern: str, message: str) -> Rule:
     """Return the rule that the whole of a string has a form."""
     return Rule(f"self.matches({quoted(f'^(?:{pattern})$')})", message)

@@ -10,16 +10,17 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import asyncpg
-from pydantic import TypeAdapter
+from pydantic import Discriminator, TypeAdapter
 
 from kapsel_runtime.waiting import until
 from kapsel_store import audit, hints
 from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away
 from kapsel_store.errors import SealingError, StaleConfigurationError
+from kapsel_store.key_backends import KeyBackend
 from kapsel_store.queries import statement
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, LogRow, Policy, RelayRow
 from kapsel_store.sealing import SealingKeys
@@ -31,6 +32,7 @@ _DESTINATION = TypeAdapter(DestinationRow)
 _POLICY = TypeAdapter(Policy)
 _RELAY = TypeAdapter(RelayRow)
 _LOG = TypeAdapter(LogRow)
+_BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])
 
 
 async def generation(connection: Connection) -> int:
@@ -62,7 +64,16 @@ async def load(connection: Connection, sealing: SealingKeys) -> Configuration:
 
 def _key(row: asyncpg.Record, sealing: SealingKeys) -> KeyRow:
     fields = dict(row)
-    return KeyRow(secret=sealing.open(fields.pop("sealed")), **fields)
+    backend = fields.pop("backend")
+    return KeyRow(
+        secret=sealing.open(fields.pop("sealed")),
+        backend=None if backend is None else _BACKEND.validate_json(backend),
+        **fields,
+    )
+
+
+def _backend(key: KeyRow) -> str | None:
+    return None if key.backend is None else _BACKEND.dump_json(key.backend).decode()
 
 
 async def apply(
@@ -150,6 +161,7 @@ async def _write_keys(connection: Connection, sealing: SealingKeys, keys: tuple[
         [key.not_before for key in keys],
         [key.not_after for key in keys],
         new,
+        [_backend(key) for key in keys],
     )
 
 
@@ -168,6 +180,7 @@ def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
         "keys": [
             [str(key.id), key.namespace, key.name, key.version, key.algorithm, key.secret.hex()]
             + [None if value is None else str(value) for value in (key.not_before, key.not_after, key.public)]
+            + [_backend(key)]
             for key in desired.keys
         ],
     }

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
+from kapsel_store.key_backends import KeyBackend
 from kapsel_store.states import State
 
 Scheme = Literal["github", "stripe", "shopify", "slack", "standardWebhooks", "hmac", "basic", "bearer", "none"]
@@ -16,13 +17,14 @@ Encoding = Literal["hex", "base64"]
 HashName = Literal["sha1", "sha256", "sha512"]
 Algorithm = Literal["HMAC-SHA256", "HMAC-SHA512", "Ed25519"]
 Component = Literal["receiver", "deliverer", "attestor", "console"]
+Acknowledged = Literal["acknowledged", "missing", "invalid", "no_key"]
 
 # Set by the deliverer itself, or meant for one hop: a manifest cannot know their value.
 RESERVED_HEADERS: Final = frozenset(
     {
-        "connection", "content-encoding", "content-length", "content-type", "date", "expect", "host", "keep-alive",
-        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
-        "x-correlation-id",
+        "accept-signature", "connection", "content-digest", "content-encoding", "content-length", "content-type",
+        "date", "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade", "user-agent", "want-content-digest", "x-correlation-id",
     }
 )  # fmt: skip
 RESERVED_HEADER_PREFIXES: Final = ("webhook-", "kapsel-")
@@ -121,6 +123,15 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """How a destination signs what it got (RFC 9421): with which keys, and whether a delivery without it counts."""
+
+    required: bool = False  # true: a success that is not signed is a failure
+    public_keys: tuple[str, ...] = ()  # Ed25519, 32 bytes in hex each; none: those of the destination's well-known URL
+    tolerance: timedelta = timedelta(minutes=5)  # between the try and the time that was signed, to either side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationRow:
     """One destination of an endpoint as deliverers see it, its policy resolved into it."""
 
@@ -135,6 +146,7 @@ class DestinationRow:
     max_in_flight: int = 32
     rate_limit: RateLimit | None = None
     suspend: bool = False
+    acknowledgement: Acknowledgement | None = None  # None: nothing is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +158,12 @@ class KeyRow:
     name: str
     version: int
     algorithm: Algorithm
-    secret: bytes = field(repr=False)  # HMAC: the shared secret; Ed25519: the seed, or empty if we only verify
+    # HMAC: the shared secret; Ed25519: the seed, or empty if we only verify; with a backend: JSON that opens it, if any
+    secret: bytes = field(repr=False)
     public: bytes | None = None  # Ed25519: 32 bytes
     not_before: datetime
     not_after: datetime | None = None
+    backend: KeyBackend | None = None  # where the private half is, if it is not `secret`; for the key of a log alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +299,7 @@ class AttemptRow:
     outcome: str  # delivered, refused, unreachable, timed_out, ...: kapsel_deliverer.outcome
     reason: str  # a stable code, such as status_503, dns, connect_refused, address_denied
     url: str
-    payload_hash: bytes  # SHA-256 of the body as sent
+    payload_hash: bytes | None  # SHA-256 of the body as sent; None once the event was erased
     payload_commitment: bytes | None  # HMAC-SHA256(salt, body as sent); None if the salt was erased
     signature_digest: bytes | None  # SHA-256 of the signature headers as sent
     response_status: int | None = None
@@ -293,6 +307,10 @@ class AttemptRow:
     response_body: bytes | None = None  # truncated
     response_size: int | None = None
     response_digest: bytes | None = None  # SHA-256 of the whole body that was read
+    acknowledgement: Acknowledged | None = None  # None: the destination declares none, or did not take the delivery
+    acknowledgement_base: bytes | None = None  # what the destination signed; these three if it is acknowledged
+    acknowledgement_key: bytes | None = None
+    acknowledgement_signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -295,8 +295,8 @@ def _named(scope: Scope) -> list[Name]:
     """Return the Secrets that the resources of a Relay name."""
     found: set[Name] = set()
     for one in scope.resources:
-        if isinstance(one, SigningKey) and one.spec.secret_ref is not None:
-            found.add((one.metadata.namespace, one.spec.secret_ref.name))
+        if isinstance(one, SigningKey):
+            found.update((one.metadata.namespace, name) for name in one.spec.secret_names())
         elif isinstance(one, WebhookEndpoint) and one.identity in scope.speaks_for:
             reference = getattr(one.spec.verification.member, "secret_ref", None)
             if reference is not None:

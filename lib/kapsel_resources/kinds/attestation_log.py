@@ -79,8 +79,9 @@ class AttestationLogSpec(Model):
     signing_key_ref: Reference | None = Field(
         default=None,
         description=(
-            "An Ed25519 SigningKey, not rotated, with one version, used by nothing else. Without it kapsel "
-            "generates one for the origin. Auditors pin its public half: keep it as long as the origin."
+            "An Ed25519 SigningKey, used by nothing else. Auditors pin its public half. While it has several live "
+            "versions every head is signed by all of them, and a new one is announced in the log by both before it "
+            "signs alone. Without it kapsel generates a key for the origin, which stays."
         ),
     )
     integration: Integration = Field(default=Integration(), description="When attempts become leaves.")

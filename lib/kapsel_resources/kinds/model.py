@@ -22,7 +22,22 @@ IMAGE_TAG: Final = r"^[a-zA-Z0-9_][-._a-zA-Z0-9]*$"
 QUANTITY: Final = r"^[0-9]+([.][0-9]+)?([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 REASON: Final = r"^[A-Za-z][A-Za-z0-9]*$"
 SHA256: Final = r"^[0-9a-f]{64}$"
+ED25519_PUBLIC: Final = r"^(whpk_[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=|[0-9a-f]{64})$"
 STATUS_CODES: Final = r"^[345]([0-9][0-9]|xx)$"
+FILE_PATH: Final = r"^/[-._a-zA-Z0-9/]+$"
+HTTPS: Final = (
+    r"^(https://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))(:[0-9]{1,5})?/?$"
+)
+VAULT_PATH: Final = r"^[-._a-zA-Z0-9]+(/[-._a-zA-Z0-9]+)*$"
+HEX_ID: Final = r"^([0-9a-f][0-9a-f])+$"
+REGION: Final = r"^[a-z0-9]+(-[a-z0-9]+)+$"
+AWS_KEY: Final = r"^(arn:[-a-z]+:kms:[-a-z0-9]+:[0-9]{12}:key/)?[-a-zA-Z0-9]+$"
+ARN: Final = r"^arn:[-a-z]+:iam::[0-9]{12}:role/[-+=,.@_a-zA-Z0-9/]+$"
+GOOGLE_KEY_VERSION: Final = (
+    r"^projects/[-.:a-z0-9]+/locations/[-a-z0-9]+/keyRings/[-_a-zA-Z0-9]+/cryptoKeys/[-_a-zA-Z0-9]+"
+    r"/cryptoKeyVersions/[1-9][0-9]*$"
+)
+TEXT: Final = r"^[ -~]+$"
 # The patterns in words, for messages.
 FORMS: Final = {
     LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
@@ -36,7 +51,17 @@ FORMS: Final = {
     QUANTITY: "a quantity such as 500m, 2, 256Mi or 10Gi",
     REASON: "one word of letters and digits",
     SHA256: "64 hex digits in lower case",
+    ED25519_PUBLIC: "an Ed25519 public key: whpk_<base64 of 32 bytes>, or 64 hex digits in lower case",
     STATUS_CODES: 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
+    FILE_PATH: "an absolute path of letters, digits, '-', '_', '.' and '/'",
+    HTTPS: "a URL of a server without a path, such as https://vault.example.com:8200; http on this machine alone",
+    VAULT_PATH: "letters, digits, '-', '_', '.', and '/' between them",
+    HEX_ID: "hex digits in lower case, two for each byte",
+    REGION: "a region such as eu-central-1",
+    AWS_KEY: "the id of a key, or its ARN; no alias, which could come to mean another key",
+    ARN: "the ARN of a role, such as arn:aws:iam::111122223333:role/log",
+    GOOGLE_KEY_VERSION: "projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N",
+    TEXT: "printable ASCII",
 }
 DEFAULT_NAMESPACE: Final = "default"
 

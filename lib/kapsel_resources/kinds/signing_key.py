@@ -1,13 +1,33 @@
-"""SigningKey: a named secret or key pair, generated or from a Secret, with several live versions during a rotation."""
+"""SigningKey: a named secret or key pair, generated, from a Secret, or in a place that kapsel cannot look into.
+
+Several versions are live during a rotation. What is in an HSM, in Vault or in a cloud's KMS stays there: the attestor
+has it sign the heads of the log, and nothing else can use it.
+"""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration, text
+from kapsel_resources.kinds.key_backend import (
+    AwsSource,
+    FileSource,
+    GoogleSource,
+    Pkcs11Source,
+    Source,
+    VaultSource,
+)
 from kapsel_resources.kinds.model import Model, Resource, SecretReference, broken
 from kapsel_resources.rules import Rule
+
+_MEMBERS: Final = {  # of the sources that kapsel cannot look into
+    "File": "file",
+    "PKCS11": "pkcs11",
+    "Vault": "vault",
+    "AWSKMS": "awsKMS",
+    "GoogleKMS": "googleKMS",
+}
 
 
 class Rotation(Model):
@@ -39,7 +59,8 @@ class Rotation(Model):
 
 
 class SigningKeySpec(Model):
-    """Either kapsel makes the key and rotates it, or a Secret holds it and whoever writes the Secret rotates it."""
+    """Either kapsel makes the key and rotates it, or a Secret holds it, or a member named like the source says where it
+    is; then whoever keeps it there rotates it."""
 
     RULES = (
         Rule(
@@ -47,11 +68,24 @@ class SigningKeySpec(Model):
             "the source is Secret, and there is no secretRef",
             "secretRef",
         ),
-        Rule("!has(self.secretRef) || self.source != 'Generate'", "a generated key has no secretRef", "secretRef"),
+        Rule("!has(self.secretRef) || self.source == 'Secret'", "no source but Secret has a secretRef", "secretRef"),
         Rule(
-            "!has(self.rotation) || self.source != 'Secret'",
-            "kapsel cannot rotate a key that a Secret holds",
+            "!has(self.rotation) || self.source == 'Generate'",
+            "kapsel can rotate no key but those that it makes",
             "rotation",
+        ),
+        *(
+            Rule(
+                f"has(self.{member}) == (self.source == '{source}')",
+                f"{member} belongs to the source {source}, and that source needs it",
+                member,
+            )
+            for source, member in _MEMBERS.items()
+        ),
+        Rule(
+            "self.algorithm == 'Ed25519' || self.source == 'Generate' || self.source == 'Secret'",
+            "a key that kapsel does not hold is of the algorithm Ed25519",
+            "algorithm",
         ),
         Rule(
             "self.algorithm == oldSelf.algorithm",
@@ -67,8 +101,12 @@ class SigningKeySpec(Model):
             "AttestationLog."
         )
     )
-    source: Literal["Generate", "Secret"] = Field(
-        description="Generate: kapsel makes it from the system's random source. Secret: it is what secretRef points to."
+    source: Literal["Generate", "Secret", "File", "PKCS11", "Vault", "AWSKMS", "GoogleKMS"] = Field(
+        description=(
+            "Generate: kapsel makes it from the system's random source. Secret: it is what secretRef points to. All "
+            "others: kapsel never holds it, the member of that name says where it is, and only an AttestationLog may "
+            "name it."
+        )
     )
     secret_ref: SecretReference | None = Field(
         default=None,
@@ -87,18 +125,46 @@ class SigningKeySpec(Model):
         ),
     )
 
+    file: FileSource | None = Field(default=None, description="Source File: seeds that only the attestor can read.")
+    pkcs11: Pkcs11Source | None = Field(default=None, description="Source PKCS11: a token, as an HSM has it.")
+    vault: VaultSource | None = Field(default=None, description="Source Vault: the transit engine.")
+    aws_kms: AwsSource | None = Field(default=None, alias="awsKMS", description="Source AWSKMS.")
+    google_kms: GoogleSource | None = Field(default=None, alias="googleKMS", description="Source GoogleKMS.")
+
+    @property
+    def held_elsewhere(self) -> Source | None:
+        """Where the key is, if kapsel does not hold it."""
+        return self.file or self.pkcs11 or self.vault or self.aws_kms or self.google_kms
+
+    def secret_names(self) -> frozenset[str]:
+        """Return the Secrets that are needed to have the key or to reach it."""
+        found = {self.secret_ref.name} if self.secret_ref else set()
+        elsewhere = self.held_elsewhere
+        return frozenset(found | ({entry.name for entry in elsewhere.secrets().values()} if elsewhere else set()))
+
     @model_validator(mode="after")
     def _members_of_its_source(self) -> "SigningKeySpec":
         if self.source == "Secret" and self.secret_ref is None:
             broken("the source is Secret, and there is no secretRef", "secretRef: {name: ...}", "secretRef")
-        if self.source == "Generate" and self.secret_ref is not None:
-            broken("a generated key has no secretRef", "source: Secret, or no secretRef", "secretRef")
-        if self.source == "Secret" and self.rotation is not None:
+        if self.source != "Secret" and self.secret_ref is not None:
+            broken("no source but Secret has a secretRef", "source: Secret, or no secretRef", "secretRef")
+        if self.source != "Generate" and self.rotation is not None:
             broken(
-                "kapsel cannot rotate a key that a Secret holds",
-                "source: Generate, or a second entry in the Secret while you rotate it yourself",
+                "kapsel can rotate no key but those that it makes",
+                "source: Generate, or two live versions while you rotate it yourself",
                 "rotation",
             )
+        members = dict(zip(_MEMBERS, (self.file, self.pkcs11, self.vault, self.aws_kms, self.google_kms), strict=True))
+        for source, member in members.items():
+            if (member is not None) != (self.source == source):
+                name = _MEMBERS[source]
+                broken(
+                    f"{name} belongs to the source {source}, and that source needs it",
+                    f"source: {source} with {name}, or neither",
+                    name,
+                )
+        if self.held_elsewhere is not None and self.algorithm != "Ed25519":
+            broken("a key that kapsel does not hold is of the algorithm Ed25519", "Ed25519", "algorithm")
         return self
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -6,6 +7,7 @@ import pytest
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
+from kapsel_store.key_backends import VaultKey
 from kapsel_store.rows import Configuration, Policy, RelayRow
 
 EMPTY = Configuration()
@@ -604,17 +606,14 @@ def test_the_key_of_an_origin_outlives_its_use(run, resource):
     [
         (None, "SigningKeyNotFound"),
         ({"algorithm": "HMAC-SHA256", "source": "Generate"}, "WrongAlgorithm"),
-        (
-            {"algorithm": "Ed25519", "source": "Generate", "rotation": {"period": "24h", "overlap": "1h"}},
-            "SigningKeyRotates",
-        ),
-        ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "two"}}, "SigningKeyUnfit"),
+        ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "mixed"}}, "SigningKeyUnfit"),
         ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "public"}}, "SigningKeyUnfit"),
         ({"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "absent"}}, "SigningKeyNotReady"),
     ],
 )
-def test_a_log_needs_one_key_for_good_and_keeps_the_one_it_has(run, resource, secret, spec, reason):
-    secrets = [secret("two", a="A" * 43 + "=", b="B" * 42 + "A="), secret("public", a="whpk_" + "A" * 43 + "=")]
+def test_a_log_needs_a_key_that_can_sign_and_keeps_the_one_it_has(run, resource, secret, spec, reason):
+    public = "whpk_" + "A" * 43 + "="
+    secrets = [secret("mixed", a=public, b="B" * 42 + "A="), secret("public", a=public)]
     good = run(resource("AttestationLog", "l", {"origin": "log.example/a"})).configuration
     named = resource("AttestationLog", "l", {"origin": "log.example/b", "signingKeyRef": {"name": "k"}})
     keys = [] if spec is None else [resource("SigningKey", "k", spec)]
@@ -638,6 +637,101 @@ def test_a_log_may_bring_its_own_key_and_nobody_else_may_use_it(run, resource, e
         "kapsel.local/shop/l",
     )
     assert _said(planned) == [("SigningKeyTaken", "spec.destinations[0].signingKeyRef")]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"algorithm": "Ed25519", "source": "Generate", "rotation": {"period": "24h", "overlap": "1h"}},
+        {"algorithm": "Ed25519", "source": "Secret", "secretRef": {"name": "two"}},
+    ],
+)
+def test_the_key_of_a_log_may_have_several_versions(run, resource, secret, spec):
+    planned = run(
+        secret("two", a="A" * 43 + "=", b="B" * 42 + "A="),
+        resource("SigningKey", "k", spec),
+        resource("AttestationLog", "l", {"signingKeyRef": {"name": "k"}}),
+    )
+
+    assert _said(planned) == []
+    assert len(_versions(planned, planned.configuration.log.key_name)) == 2
+
+
+VAULT = {"address": "https://vault.example", "key": "log", "versions": [3], "tokenSecretRef": {"name": "v", "key": "t"}}
+
+
+def _in_vault(**changed):
+    return {"algorithm": "Ed25519", "source": "Vault", "vault": {**VAULT, **changed}}
+
+
+def test_a_log_may_have_a_key_that_kapsel_does_not_hold(run, resource, secret):
+    log = resource("AttestationLog", "l", {"signingKeyRef": {"name": "k"}})
+
+    first = run(secret("v", t="hvs.token\n"), resource("SigningKey", "k", _in_vault()), log)
+
+    assert _said(first) == []
+    assert first.configuration.log.key_name == "external/k"
+    (row,) = _versions(first, "external/k")
+    assert (row.version, row.public, json.loads(row.secret)) == (1, None, {"token": "hvs.token"})
+    assert row.backend == VaultKey(address="https://vault.example", mount="transit", key="log", version=3)
+
+    second = run(
+        secret("v", t="hvs.renewed"),
+        resource("SigningKey", "k", _in_vault(versions=[3, 4])),
+        log,
+        existing=first.configuration,
+    )
+
+    old, new = _versions(second, "external/k")
+    assert (old.id, old.version, json.loads(old.secret)) == (row.id, 1, {"token": "hvs.renewed"})
+    assert (new.version, new.backend.version) == (2, 4)
+    again = run(
+        secret("v", t="hvs.renewed"),
+        resource("SigningKey", "k", _in_vault(versions=[3, 4])),
+        log,
+        existing=second.configuration,
+    )
+    assert again.configuration == second.configuration
+
+
+def test_what_opens_the_way_to_a_key_is_missed_by_its_name_and_the_last_good_stays(run, resource, secret):
+    log = resource("AttestationLog", "l", {"signingKeyRef": {"name": "k"}})
+    good = run(secret("v", t="hvs.token"), resource("SigningKey", "k", _in_vault()), log).configuration
+
+    planned = run(secret("v", other="x"), resource("SigningKey", "k", _in_vault()), log, existing=good)
+
+    assert _said(planned) == [("SecretEntryNotFound", "spec")]
+    assert (planned.configuration.log, planned.configuration.keys) == (good.log, good.keys)
+
+
+def test_the_optional_entry_of_credentials_may_be_missing(run, resource, secret):
+    aws = {"keyIds": ["1234abcd"], "region": "eu-central-1", "credentialsSecretRef": {"name": "a"}}
+    planned = run(
+        secret("a", accessKeyId="AKIA", secretAccessKey="s"),
+        resource("SigningKey", "k", {"algorithm": "Ed25519", "source": "AWSKMS", "awsKMS": aws}),
+        resource("AttestationLog", "l", {"signingKeyRef": {"name": "k"}}),
+    )
+
+    assert _said(planned) == []
+    (row,) = _versions(planned, "external/k")
+    assert row.backend.endpoint == "https://kms.eu-central-1.amazonaws.com"
+    assert json.loads(row.secret) == {"accessKeyId": "AKIA", "secretAccessKey": "s"}
+
+
+def test_nothing_but_a_log_may_have_a_key_that_kapsel_does_not_hold(run, resource, secret, endpoint):
+    planned = run(
+        secret("v", t="hvs.token"),
+        resource("SigningKey", "k", _in_vault()),
+        endpoint(
+            verification={"standardWebhooks": {"signingKeyRef": {"name": "k"}}},
+            destinations=[{"signingKeyRef": {"name": "k"}}],
+        ),
+    )
+
+    assert _said(planned) == [
+        ("SigningKeyElsewhere", "spec.verification.standardWebhooks.signingKeyRef"),
+        ("SigningKeyElsewhere", "spec.destinations[0].signingKeyRef"),
+    ]
 
 
 def test_two_logs_are_one_too_many_and_the_old_one_goes_on(run, resource):

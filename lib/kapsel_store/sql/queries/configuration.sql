@@ -17,7 +17,7 @@ FROM destinations d JOIN policies p ON p.id = d.policy_id
 WHERE d.deleted_at IS NULL ORDER BY d.endpoint_id, d.name
 
 -- name: keys
-SELECT id, namespace, name, version, algorithm, sealed, public, not_before, not_after
+SELECT id, namespace, name, version, algorithm, sealed, public, not_before, not_after, backend
 FROM keys ORDER BY namespace, name, version
 
 -- name: put_configuration
@@ -64,13 +64,15 @@ RETURNING namespace || '/' || name
 DELETE FROM policies p WHERE NOT EXISTS (SELECT FROM destinations d WHERE d.policy_id = p.id)
 
 -- name: put_keys
-INSERT INTO keys (id, namespace, name, version, algorithm, sealed, public, not_before, not_after, generation)
-SELECT id, namespace, name, version, algorithm, sealed, public, not_before, not_after, $10
+INSERT INTO keys (id, namespace, name, version, algorithm, sealed, public, not_before, not_after, generation, backend)
+SELECT id, namespace, name, version, algorithm, sealed, public, not_before, not_after, $10, backend
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[],
-            $9::timestamptz[]) AS k (id, namespace, name, version, algorithm, sealed, public, not_before, not_after)
+            $9::timestamptz[], $11::jsonb[])
+     AS k (id, namespace, name, version, algorithm, sealed, public, not_before, not_after, backend)
 ON CONFLICT (id) DO UPDATE
 SET version = excluded.version, algorithm = excluded.algorithm, sealed = excluded.sealed, public = excluded.public,
-    not_before = excluded.not_before, not_after = excluded.not_after, generation = excluded.generation
+    not_before = excluded.not_before, not_after = excluded.not_after, generation = excluded.generation,
+    backend = excluded.backend
 
 -- name: remove_keys
 DELETE FROM keys WHERE id <> ALL ($1::uuid[])

@@ -1,0 +1,45 @@
+"""The keys of a log over time: which ones signed it, from when until when, and where each was announced.
+
+The attestor writes, the console publishes. Configuration knows only the keys that are live or will be; what was signed
+with those that are gone is judged by what stands here, so nothing is ever taken out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kapsel_store.database import Connection
+from kapsel_store.queries import statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogKey:
+    """One key of a log."""
+
+    number: int  # in the order in which the log had them, from 1
+    public_key: bytes  # 32 bytes
+    not_before_ms: int  # the date of the first head that it signed, or from when it was announced to sign
+    not_after_ms: int | None = None  # the date of the last head that it signed; None as long as it signs
+    announced_in: int | None = None  # the index of the leaf that announced it; None for a log's first key
+
+
+async def history(connection: Connection, log_id: int) -> list[LogKey]:
+    """Return all keys of a log, the oldest first."""
+    return [LogKey(**dict(row)) for row in await connection.fetch(statement("log_keys.history"), log_id)]
+
+
+async def begin(connection: Connection, log_id: int, public_keys: Sequence[bytes], timestamp_ms: int) -> None:
+    """Note that these keys have signed a head of this date; those that are known stay as they are."""
+    for public_key in public_keys:
+        await connection.execute(statement("log_keys.begin"), log_id, public_key, timestamp_ms)
+
+
+async def announce(
+    connection: Connection, log_id: int, public_key: bytes, *, not_before_ms: int, leaf_index: int
+) -> None:
+    """Note that a key was announced in a leaf, in the transaction that appends it."""
+    await connection.execute(statement("log_keys.announce"), log_id, public_key, not_before_ms, leaf_index)
+
+
+async def end(connection: Connection, log_id: int, public_key: bytes, last_ms: int) -> None:
+    """Note that a key signs no head any more that is later than this date."""
+    await connection.execute(statement("log_keys.end"), log_id, public_key, last_ms)
