@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import random
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -23,6 +24,8 @@ from kapsel_runtime.health import Health
 from kapsel_store import configuration, database, processes
 from kapsel_store.rows import Configuration
 from kapsel_store.sealing import SealingKeys
+
+LEAVING: Final = 5.0  # seconds in which answers end their connections before idle ones are closed
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +92,10 @@ async def _take_requests(settings: ReceiverSettings, app: App, metrics: Metrics,
     sweeping = asyncio.create_task(server.sweep())
     try:
         await stopping.wait()
+        # Closed at once, an idle connection could end under a request that is on its way over it.
+        listening.close()
+        app.leave()
+        await server.emptied(min(LEAVING, settings.drain_timeout / 4))
     finally:
         listening.close()
         server.pre_shutdown()

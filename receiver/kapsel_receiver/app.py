@@ -88,6 +88,7 @@ class App:
         self._log = RefusalLog(monotonic)
         self._now = now
         self._monotonic = monotonic
+        self._leaving = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises."""
@@ -107,8 +108,14 @@ class App:
                 connection.end()
         if isinstance(answer, Refusal):
             self._note(UNKNOWN if endpoint is None else endpoint.label, answer, correlation_id)
-            return response(answer, correlation_id)
+            answer = response(answer, correlation_id)
+        if self._leaving:
+            answer.force_close()
         return answer
+
+    def leave(self) -> None:
+        """End each connection with its next answer: the sender opens another one, where somebody goes on listening."""
+        self._leaving = True
 
     def refuse_connection(self, refusal: Refusal) -> str:
         """Count and log what never became a request; return the correlation id for its answer."""
@@ -171,7 +178,13 @@ class App:
         self._metrics.count(endpoint.label, _result(endpoint, event, duplicate))
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("accepted", extra={"event_id": str(outcome.event_id), "correlation_id": correlation_id})
-        return accepted(request, outcome.event_id, duplicate=duplicate, correlation_id=correlation_id)
+        return accepted(
+            request,
+            outcome.event_id,
+            duplicate=duplicate,
+            correlation_id=correlation_id,
+            stays=request.keep_alive and not self._leaving,
+        )
 
 
 def _refuse_caller(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime) -> Refusal | None:

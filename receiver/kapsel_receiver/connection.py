@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import StreamReader, web
@@ -138,6 +139,8 @@ class Server(web.Server):
         self.header_timeout = header_timeout
         self.max_connections = max_connections
         self.open = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=asyncio.get_running_loop())
@@ -145,12 +148,21 @@ class Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection."""
         self.open += 1
+        self._empty.clear()
         super().connection_made(handler, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Count a connection no longer; aiohttp calls this once for each."""
         self.open -= 1
+        if not self.open:
+            self._empty.set()
         super().connection_lost(handler, exc)
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until every connection has ended, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
 
     async def sweep(self) -> None:
         """Look for slow headers until cancelled; one walk a second costs less than a timer per request."""

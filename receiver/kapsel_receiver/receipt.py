@@ -12,9 +12,14 @@ from aiohttp.helpers import rfc822_formatted_time
 from kapsel_receiver.problems import SERVER
 
 
-def accepted(request: web.BaseRequest, event_id: UUID, *, duplicate: bool, correlation_id: str) -> web.StreamResponse:
-    """Say that the event is durable; a duplicate hears exactly what the first one heard, but for one header."""
-    if request.version == HttpVersion11 and request.keep_alive:
+def accepted(
+    request: web.BaseRequest, event_id: UUID, *, duplicate: bool, correlation_id: str, stays: bool
+) -> web.StreamResponse:
+    """Say that the event is durable; a duplicate hears exactly what the first one heard, but for one header.
+
+    `stays` says whether the connection stays open.
+    """
+    if request.version == HttpVersion11 and stays:
         return _Receipt(request, event_id, duplicate, correlation_id)
     headers = {"Content-Type": "application/json", "Server": SERVER, "X-Correlation-Id": correlation_id}
     if duplicate:

@@ -333,6 +333,20 @@ async def proxy(database: Any) -> AsyncIterator[tuple[Proxy, str]]:
     await made.close()
 
 
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., Any]]:
+    """Open connections that end with the test."""
+    opened: list[Wire] = []
+
+    async def one(port: int) -> Wire:
+        opened.append(Wire(*await asyncio.open_connection("127.0.0.1", port)))
+        return opened[-1]
+
+    yield one
+    for wire in opened:
+        wire.writer.close()
+
+
 @pytest.fixture(name="post")
 def post_fixture() -> Callable[..., bytes]:
     return post

@@ -160,6 +160,25 @@ async def test_a_webhook_under_way_is_finished_when_the_process_is_told_to_stop(
     await watching.close()
 
 
+async def test_a_connection_ends_with_an_answer_and_not_under_a_request_when_the_process_is_told_to_stop(
+    start: Any, database: Any, endpoint: Make, post: Callable[..., bytes], connect: Callable[..., Any], until: Make
+) -> None:
+    await apply(database, endpoint())
+    process = await start()
+    await until(lambda: process.logged("serving generation 1") is not None)
+    wire = await connect(process.logged("taking webhooks")["port"])
+    wire.send(post(b'{"n": 1}'))
+    first = await wire.answer()
+    assert (first.status, first.headers.get("connection")) == (202, None)
+    process.tell_to_stop()
+    await until(lambda: process.logged("stopping") is not None)
+    wire.send(post(b'{"n": 2}'))
+    last = await wire.answer()
+    assert (last.status, last.headers["connection"]) == (202, "close")
+    assert await wire.closed()
+    assert await process.stop() == 0
+
+
 async def test_a_receiver_starts_without_a_database_and_says_so(start: Any, tmp_path: Any) -> None:
     process = await start(KAPSEL_DATABASE_URL=f"postgresql://nobody@/none?host={tmp_path}")
     port = process.logged("taking webhooks")["port"]
