@@ -83,6 +83,9 @@ def _leaf(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: 
         salt=salt,
         signature_digest=attempt.signature_digest,
         timestamp=max(milliseconds(attempt.started_at), 0),
+        acknowledgement_base=attempt.acknowledgement_base,
+        acknowledgement_key=attempt.acknowledgement_key,
+        acknowledgement_signature=attempt.acknowledgement_signature,
     )
 
 

@@ -7,7 +7,7 @@ see one circuit. A half-open circuit hands out a bounded number of probes, and o
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unreachable
+from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unacknowledged, Unreachable
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.rows import CircuitBreaker
 
@@ -25,13 +25,13 @@ class Observed:
 def counts_as_failure(outcome: Outcome) -> bool | None:
     """Whether the outcome speaks against the destination; None if it says nothing of it.
 
-    Any answer but 2xx counts, also those that are not retried: a destination that answers 401 to everything would
-    otherwise use up every delivery, where an open circuit keeps them.
+    Any answer but 2xx counts, also those that are not retried: a destination that answers 401 to everything, or that
+    does not sign what it must, would otherwise use up every delivery, where an open circuit keeps them.
     """
     match outcome:
         case Delivered():
             return False
-        case Refused() | Unreachable() | TimedOut():
+        case Refused() | Unacknowledged() | Unreachable() | TimedOut():
             return True
         case _:
             return None

@@ -1,4 +1,4 @@
-"""One POST on a connection of aiohttp's pool: bytes out, a bounded response in.
+"""One request on a connection of aiohttp's pool: bytes out, a bounded response in.
 
 The sender calls this. aiohttp resolves, connects, pools and parses; what its ClientSession does around that (cookies,
 redirects, proxies, building a request from parts) a webhook has no use for, and it takes more time than all the rest
@@ -18,6 +18,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 BODY_KEPT: Final = 16 * 1024  # bytes of a response that are stored
@@ -37,6 +38,8 @@ class Response:
     body: bytes  # the first BODY_KEPT bytes
     size: int  # as far as it was read
     digest: bytes  # SHA-256 of what was read
+    whole: bool  # the body was read to its end
+    fields: CIMultiDictProxy[str]  # all headers
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
@@ -48,12 +51,12 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
     return lines.encode("utf-8", "surrogateescape")
 
 
-def request_lines(url: URL, headers: Mapping[str, str]) -> bytes:
-    """Return the beginning of every POST to a URL, its constant headers included."""
+def request_lines(url: URL, headers: Mapping[str, str], method: str = "POST") -> bytes:
+    """Return the beginning of every request to a URL, its constant headers included."""
     for name in headers:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a header")
-    line = f"POST {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"
+    line = f"{method} {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"
     return line.encode("ascii") + header_lines(headers)
 
 
@@ -66,7 +69,7 @@ class Exchange:
         self.connected = False
         self.expired = False
 
-    async def post(self, request: ClientRequest, head: bytes, body: bytes) -> Response:
+    async def send(self, request: ClientRequest, head: bytes, body: bytes) -> Response:
         """Send and wait for the response, in all as long as the timeout allows.
 
         Raises aiohttp.ClientError, HttpProcessingError, OSError or TimeoutError while there is no status. After that
@@ -134,6 +137,8 @@ async def _read(connection: Connection, message: RawResponseMessage, payload: St
         body=kept,
         size=size,
         digest=hashed.digest(),
+        whole=whole,
+        fields=message.headers,
     )
 
 

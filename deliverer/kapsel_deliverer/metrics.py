@@ -27,6 +27,13 @@ class DelivererMetrics:
             ("fault", "reason"),
             registry=registry,
         )
+        self.acknowledgements = Counter(
+            "webhook_acknowledgements_total",
+            "Successful tries at destinations that declare acknowledgements, by what came of looking for one: "
+            "acknowledged, missing, invalid, no_key",
+            ("destination", "result"),
+            registry=registry,
+        )
         self.duration = Histogram(
             "webhook_delivery_duration_seconds",
             "How long a try takes",

@@ -25,6 +25,11 @@ DeniedReason = Literal[
     "url_invalid",  # not a URL that can be called
     "header_invalid",  # a header of the destination cannot be sent
 ]
+UnacknowledgedReason = Literal[
+    "acknowledgement_missing",  # it answered 2xx and did not sign
+    "acknowledgement_invalid",  # what it signed is not this exchange, or the signature is wrong
+    "acknowledgement_no_key",  # its keys could not be had from where it publishes them
+]
 UnsentReason = Literal[
     "no_signing_key",  # no live version of the signing key can sign
     "internal",  # a failure of our own; the log has its stack
@@ -56,6 +61,16 @@ class Refused:
     @property
     def reason(self) -> str:
         return f"status_{self.status}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unacknowledged:
+    """The destination answered 2xx without the signature that its manifest requires: that it got it is not proven."""
+
+    name: ClassVar[str] = "unacknowledged"
+    fault: ClassVar[Fault] = "destination"
+    status: int
+    reason: UnacknowledgedReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,4 +117,4 @@ class Unsent:
         return "configuration" if self.reason == "no_signing_key" else "ours"
 
 
-Outcome = Delivered | Refused | Unreachable | TimedOut | Denied | Unsent
+Outcome = Delivered | Refused | Unacknowledged | Unreachable | TimedOut | Denied | Unsent

@@ -2,7 +2,8 @@
 
 The worker asks once for each try and records the answer. Attempts and age are both bounded, so every delivery ends.
 What cannot work because of a configuration (a denied address, no signing key) is retried too: somebody may repair it
-before the delivery's time is up.
+before the delivery's time is up. So is a success without the signature that is required: which statuses are retried
+says nothing of it, and the destination can tell by webhook-id that it has the event already.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Final
 
-from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unreachable, Unsent
+from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
 from kapsel_store.rows import Backoff, Policy
 from kapsel_store.states import State
 
@@ -54,7 +55,7 @@ def is_retried(policy: Policy, outcome: Outcome) -> bool:
             return str(status) in policy.retry_status_codes or f"{status // 100}xx" in policy.retry_status_codes
         case Unreachable() | TimedOut():
             return policy.retry_connection_errors
-        case Denied() | Unsent():
+        case Denied() | Unsent() | Unacknowledged():
             return True
 
 

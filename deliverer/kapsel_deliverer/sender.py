@@ -8,6 +8,7 @@ hangs or breaks off) is evidence, kept as far as it was read. Whether to try aga
 import asyncio
 import ssl
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,17 +19,38 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.http import HttpProcessingError
 
-from kapsel_deliverer import signing
+from kapsel_deliverer import acknowledging, signing
+from kapsel_deliverer.acknowledging import Asked, Directory, Judged
 from kapsel_deliverer.addresses import GuardedResolver
+from kapsel_deliverer.directories import FETCH_TIMEOUT, Directories
 from kapsel_deliverer.errors import AddressDeniedError
-from kapsel_deliverer.exchange import Exchange, Response, header_lines
-from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unreachable, Unsent
+from kapsel_deliverer.exchange import BODY_KEPT, Exchange, Response, header_lines
+from kapsel_deliverer.outcome import (
+    Delivered,
+    Denied,
+    Outcome,
+    Refused,
+    TimedOut,
+    Unacknowledged,
+    UnacknowledgedReason,
+    Unreachable,
+    Unsent,
+)
 from kapsel_deliverer.retry import retry_after
 from kapsel_deliverer.targets import Target
-from kapsel_store.rows import Claimed, RelayRow
+from kapsel_store.ids import milliseconds
+from kapsel_store.rows import Acknowledged, Claimed, RelayRow
+from kapsel_verifier import acknowledgement
 
 IDLE_TIMEOUT: Final = 4.0  # seconds a connection is kept unused: below the 5 s after which many servers close it
 DNS_CACHE_TTL: Final = 30  # seconds
+
+_FETCH: Final = aiohttp.ClientTimeout(total=FETCH_TIMEOUT, connect=FETCH_TIMEOUT)
+_UNACKNOWLEDGED: Final[Mapping[Acknowledged, UnacknowledgedReason]] = {
+    "missing": "acknowledgement_missing",
+    "invalid": "acknowledgement_invalid",
+    "no_key": "acknowledgement_no_key",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +62,7 @@ class Try:
     duration: timedelta
     signature_digest: bytes | None = None  # None if nothing was signed
     response: Response | None = None
+    judged: Judged | None = None  # None if no acknowledgement is declared, or the destination did not take it
 
 
 def trusted(ca_file: Path | None) -> ssl.SSLContext:
@@ -79,6 +102,7 @@ class Sender:
         self._relay = RelayRow()
         self._pool = _Pool(resolver, self._relay, context)
         self._retired: set[asyncio.Task[None]] = set()
+        self._directories = Directories()
 
     async def __aenter__(self) -> "Sender":
         return self
@@ -88,8 +112,9 @@ class Sender:
         await asyncio.gather(*self._retired)
         await self._resolver.close()
 
-    def use(self, relay: RelayRow) -> None:
-        """Call by this egress policy from now on."""
+    def use(self, relay: RelayRow, directories: Collection[str]) -> None:
+        """Call by this egress policy from now on, and remember the keys of these directories alone."""
+        self._directories.keep(directories)
         if relay != self._relay:
             self._retire()
             self._relay = relay
@@ -121,20 +146,61 @@ class Sender:
             headers[signing.CORRELATION_ID] = delivery.correlation_id
         if checkpoint is not None:
             headers[signing.CHECKPOINT] = checkpoint
+        if target.asked is not None:
+            headers[acknowledging.CONTENT_DIGEST] = acknowledgement.digest_field(delivery.body_hash)
         head = target.head + header_lines(headers) + b"\r\n"
-        result = await self._post(target.request, head, delivery.body, target.timeout)
+        result = await self._request(target.request, head, delivery.body, target.timeout)
+        duration = timedelta(seconds=time.perf_counter() - started)
         outcome = _verdict(result) if isinstance(result, Response) else result
         # What has no HTTP status is no HTTP response: there is none to keep.
         response = result if isinstance(result, Response) and not isinstance(outcome, Unreachable) else None
+        judged = None
+        if response is not None and isinstance(outcome, Delivered) and target.asked is not None:
+            judged = await self._judge(target.asked, delivery, now, response)
+            if target.asked.required and judged.result != "acknowledged":
+                outcome = Unacknowledged(status=response.status, reason=_UNACKNOWLEDGED[judged.result])
         return Try(
             outcome=outcome,
             started_at=now,
-            duration=timedelta(seconds=time.perf_counter() - started),
+            duration=duration,
             signature_digest=signing.signature_digest(headers),
             response=response,
+            judged=judged,
         )
 
-    async def _post(
+    async def _judge(self, asked: Asked, delivery: Claimed, now: datetime, response: Response) -> Judged:
+        """Look for the destination's signature over this try; its keys are fetched if they are not known."""
+        exchange = acknowledgement.Exchange(
+            status=response.status,
+            response_digest=response.digest,
+            webhook_id=str(delivery.event_id),
+            payload_hash=delivery.body_hash,
+            timestamp=milliseconds(now),
+        )
+        fields = {name: ", ".join(response.fields.getall(name, ())) for name in acknowledging.FIELDS}
+        offers = acknowledging.offered(fields, exchange, whole=response.whole, tolerance_s=asked.tolerance_s)
+        if isinstance(offers, Judged):
+            return offers
+        if asked.directory is None:
+            return acknowledging.judge(offers, asked.keys) or acknowledging.UNKNOWN_KEY
+        for anew in (False, True):
+            keys = await self._directories.keys(asked.directory, self._fetch, anew=anew)
+            if isinstance(keys, str):
+                return Judged(result="no_key", detail=f"no keys from {asked.directory.url}: {keys}")
+            if judged := acknowledging.judge(offers, keys):
+                return judged
+        return acknowledging.UNKNOWN_KEY
+
+    async def _fetch(self, directory: Directory) -> bytes | str:
+        """Fetch a key directory as deliveries are sent: by the same resolver and policy, without redirects."""
+        result = await self._request(directory.request, directory.head, b"", _FETCH)
+        if not isinstance(result, Response):
+            return result.reason
+        if result.status != 200:
+            return f"status_{result.status}"
+        return result.body if result.whole and result.size <= BODY_KEPT else f"it is larger than {BODY_KEPT} bytes"
+
+    async def _request(
         self, request: ClientRequest, head: bytes, body: bytes, timeout: aiohttp.ClientTimeout
     ) -> Response | Outcome:
         pool = self._pool
@@ -142,7 +208,7 @@ class Sender:
         pool.unused.clear()
         exchange = Exchange(pool.connector, timeout)
         try:
-            return await exchange.post(request, head, body)
+            return await exchange.send(request, head, body)
         except TimeoutError:
             return TimedOut(phase="response" if exchange.connected else "connect")
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:

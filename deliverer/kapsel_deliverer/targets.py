@@ -15,12 +15,22 @@ import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
+from kapsel_deliverer import acknowledging
+from kapsel_deliverer.acknowledging import Asked, Directory, Key
 from kapsel_deliverer.addresses import Allowed, check_url
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome
 from kapsel_deliverer.signing import Signer
-from kapsel_store.rows import CircuitBreaker, Configuration, DestinationRow, KeyRow, RelayRow, is_reserved_header
+from kapsel_store.rows import (
+    Acknowledged,
+    CircuitBreaker,
+    Configuration,
+    DestinationRow,
+    KeyRow,
+    RelayRow,
+    is_reserved_header,
+)
 
 USER_AGENT: Final = f"kapsel/{version('kapsel')}"
 CONNECT_TIMEOUT: Final = 5.0  # seconds for DNS, TCP and TLS together
@@ -31,9 +41,10 @@ class Meters:
 
     def __init__(self, metrics: DelivererMetrics, endpoint: str, label: str) -> None:
         self._metrics = metrics
+        self._label = label
         self._attempts = {
             name: metrics.attempts.labels(endpoint, label, name)
-            for name in ("delivered", "refused", "unreachable", "timed_out", "denied", "unsent")
+            for name in ("delivered", "refused", "unacknowledged", "unreachable", "timed_out", "denied", "unsent")
         }
         self._duration = metrics.duration.labels(label)
 
@@ -43,6 +54,10 @@ class Meters:
         self._duration.observe(duration.total_seconds())
         if not isinstance(outcome, Delivered):
             self._metrics.failures.labels(outcome.fault, outcome.reason).inc()
+
+    def looked(self, result: Acknowledged) -> None:
+        """Count what came of looking for an acknowledgement."""
+        self._metrics.acknowledgements.labels(self._label, result).inc()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +73,7 @@ class Target:
     head: bytes  # the beginning of each request
     request: ClientRequest  # what the pool needs to know of each request; never used if the verdict is a denial
     timeout: aiohttp.ClientTimeout
+    asked: Asked | None  # None: the destination declares no acknowledgement
     meters: Meters
 
 
@@ -67,10 +83,34 @@ def _judged(destination: DestinationRow, relay: RelayRow) -> tuple[Allowed | Den
     if isinstance(verdict, Denied):
         return verdict, b""
     headers = {name: value for name, value in destination.headers if not is_reserved_header(name)}
+    wanted = acknowledging.WANTED if destination.acknowledgement else {}
     try:
-        return verdict, request_lines(verdict.url, {**headers, "user-agent": USER_AGENT})
+        return verdict, request_lines(verdict.url, {**headers, **wanted, "user-agent": USER_AGENT})
     except ValueError as error:
         return Denied(reason="header_invalid", detail=str(error)), b""
+
+
+def _asked(destination: DestinationRow, url: URL) -> Asked | None:
+    """Return what the destination declares of acknowledgements."""
+    declared = destination.acknowledgement
+    if declared is None:
+        return None
+    directory = None if declared.public_keys else _directory(acknowledging.directory_url(url))
+    return Asked(
+        required=declared.required,
+        tolerance_s=int(declared.tolerance.total_seconds()),
+        keys=tuple(Key(bytes.fromhex(text)) for text in declared.public_keys),
+        directory=directory,
+    )
+
+
+def _directory(url: URL) -> Directory:
+    headers = {"accept": acknowledging.DIRECTORY_TYPES, "user-agent": USER_AGENT}
+    return Directory(
+        url=str(url),
+        head=request_lines(url, headers, "GET") + b"\r\n",
+        request=ClientRequest("GET", url, loop=asyncio.get_running_loop()),
+    )
 
 
 class Targets:
@@ -123,8 +163,14 @@ class Targets:
             head=head,
             request=ClientRequest("POST", url, loop=asyncio.get_running_loop()),
             timeout=aiohttp.ClientTimeout(total=total, connect=min(CONNECT_TIMEOUT, total)),
+            asked=_asked(destination, url),
             meters=Meters(self._metrics, endpoint, label),
         )
+
+    def directories(self) -> set[str]:
+        """Return where destinations publish their keys."""
+        directories = [target.asked.directory for target in self._targets.values() if target.asked]
+        return {directory.url for directory in directories if directory}
 
     def breakers(self) -> dict[UUID, CircuitBreaker | None]:
         """Return the circuit breaker of each destination."""

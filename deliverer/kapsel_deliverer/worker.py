@@ -88,7 +88,7 @@ class Worker:
         """Work by this configuration from now on; what is under way ends by the one it started with."""
         self._configuration = configuration
         self._targets.use(configuration)
-        self._sender.use(configuration.relay)
+        self._sender.use(configuration.relay, self._targets.directories())
         self._breakers.configure(self._targets.breakers(), self._targets.labels())
         self._metrics.generation.set(configuration.generation)
         self._share()
@@ -321,6 +321,10 @@ class Worker:
         if pause:
             self._give_back(self._lanes.empty(destination.id))
         target.meters.tried(outcome, tried.duration)
+        if tried.judged is not None:
+            target.meters.looked(tried.judged.result)
+            if tried.judged.result != "acknowledged":
+                logger.info("not acknowledged: %s", tried.judged.detail, extra={"destination": target.label})
         if isinstance(outcome, Delivered):
             self._metrics.age.observe((tried.started_at + tried.duration - delivery.received_at).total_seconds())
         else:
@@ -360,7 +364,7 @@ class Worker:
 
 
 def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
-    response = tried.response
+    response, judged = tried.response, tried.judged
     return AttemptRow(
         id=ids.new(),
         delivery_id=delivery.id,
@@ -381,4 +385,8 @@ def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
         response_body=None if response is None else response.body,
         response_size=None if response is None else response.size,
         response_digest=None if response is None else response.digest,
+        acknowledgement=None if judged is None else judged.result,
+        acknowledgement_base=None if judged is None else judged.base,
+        acknowledgement_key=None if judged is None else judged.key,
+        acknowledgement_signature=None if judged is None else judged.signature,
     )

@@ -43,6 +43,7 @@ class DeliveryRow:
     expires_at: datetime
     finished_at: datetime | None
     last_reason: str | None
+    acknowledgement: str | None  # of the last attempt: AttemptRow.acknowledgement
     replay_of: UUID | None
 
 
@@ -110,6 +111,10 @@ async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]
         [attempt.response_body for attempt in attempts],
         [attempt.response_size for attempt in attempts],
         [attempt.response_digest for attempt in attempts],
+        [attempt.acknowledgement for attempt in attempts],
+        [attempt.acknowledgement_base for attempt in attempts],
+        [attempt.acknowledgement_key for attempt in attempts],
+        [attempt.acknowledgement_signature for attempt in attempts],
         [result.lease_id for result in results],
         [result.state for result in results],
         [result.retry_in for result in results],
@@ -158,7 +163,7 @@ async def retry(connection: Connection, delivery_id: UUID) -> UUID | NotRetried:
         return NotRetried(reason="destination_removed")
     max_age = _POLICY.validate_json(found["policy"]).max_age
     made = await connection.fetchval(statement("deliveries.retry"), delivery_id, ids.new(), max_age)
-    # The destination was there a moment ago, so what is missing is the event: its retention is over.
+    # The destination was there a moment ago, so what is missing is the event: its retention is over, or it was erased.
     return NotRetried(reason="event_gone") if made is None else made
 
 

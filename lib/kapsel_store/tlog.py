@@ -47,6 +47,9 @@ class PendingAttempt(NamedTuple):
     signature_digest: bytes | None
     response_status: int | None
     response_digest: bytes | None
+    acknowledgement_base: bytes | None
+    acknowledgement_key: bytes | None
+    acknowledgement_signature: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

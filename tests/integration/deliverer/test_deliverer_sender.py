@@ -57,7 +57,7 @@ async def send(sender: Sender, url: str, relay: RelayRow, kit) -> Try:
             relay=relay, endpoints=(endpoint,), destinations=(destination,), keys=(kit.hmac_key("endpoint/orders"),)
         )
     )
-    sender.use(relay)
+    sender.use(relay, targets.directories())
     target = targets.get(destination.id)
     assert target is not None
     return await sender.send(target, delivery(endpoint, destination), datetime.now(UTC), None)

@@ -33,6 +33,9 @@ ATTEMPT = PendingAttempt(
     signature_digest=b"\x03" * 32,
     response_status=200,
     response_digest=b"\x04" * 32,
+    acknowledgement_base=b'"@status": 200',
+    acknowledgement_key=b"\x06" * 32,
+    acknowledgement_signature=b"\x07" * 64,
 )
 
 
@@ -58,6 +61,9 @@ def test_leaf_says_what_the_attempt_says() -> None:
         reason="status_200",
         response_digest=b"\x04" * 32,
         response_status=200,
+        acknowledgement_base=b'"@status": 200',
+        acknowledgement_key=b"\x06" * 32,
+        acknowledgement_signature=b"\x07" * 64,
         salt=SALT,
         signature_digest=b"\x03" * 32,
         timestamp=1_777_863_721_987,
@@ -136,7 +142,17 @@ digests = st.none() | st.binary(min_size=32, max_size=32)
         signature_digest=digests,
         response_digest=digests,
         response_status=st.none() | st.integers(100, 999),
-    )
+        acknowledgement_base=st.none(),
+        acknowledgement_key=st.none(),
+        acknowledgement_signature=st.none(),
+    ),
+    st.none() | st.binary(min_size=1, max_size=8192),
 )
-def test_whatever_the_store_can_hold_has_a_leaf(attempt: PendingAttempt) -> None:
-    assert Leaf.parse(leaves.encode(attempt, 0, None, SALT)).delivery_attempt_id == str(attempt.id)
+def test_whatever_the_store_can_hold_has_a_leaf(attempt: PendingAttempt, base: bytes | None) -> None:
+    if base is not None:
+        attempt = attempt._replace(
+            acknowledgement_base=base, acknowledgement_key=bytes(32), acknowledgement_signature=bytes(64)
+        )
+    leaf = Leaf.parse(leaves.encode(attempt, 0, None, SALT))
+    assert leaf.delivery_attempt_id == str(attempt.id)
+    assert leaf.acknowledgement_base == base

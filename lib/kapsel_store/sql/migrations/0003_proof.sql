@@ -156,6 +156,35 @@ DO $$ BEGIN EXECUTE format('ALTER FUNCTION erase_event(uuid) SET search_path = %
 
 -- Anchors. ---------------------------------------------------------------------------------------------------------
 
+-- Heads that calendars were asked to date, and what they have said so far: a whole OpenTimestamps file, which only
+-- grows. The nonce stands here before anybody is asked, so asking again after a crash is asking the same.
+CREATE TABLE anchors (
+    log_id       int NOT NULL,
+    timestamp_ms bigint NOT NULL,
+    tree_size    bigint NOT NULL CHECK (tree_size > 0),
+    nonce        bytea NOT NULL CHECK (length(nonce) = 16),
+    ots          bytea CHECK (length(ots) BETWEEN 1 AND 65536),
+    height       bigint CHECK (height >= 0),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    confirmed_at timestamptz,
+    next_at      timestamptz NOT NULL DEFAULT now(),
+    tries        int NOT NULL DEFAULT 0 CHECK (tries >= 0),
+    PRIMARY KEY (log_id, timestamp_ms),
+    FOREIGN KEY (log_id, timestamp_ms) REFERENCES heads,
+    CHECK (height IS NULL OR ots IS NOT NULL),
+    CHECK ((height IS NULL) = (confirmed_at IS NULL))
+);
+CREATE INDEX anchors_by_size ON anchors (log_id, tree_size);
+CREATE INDEX anchors_by_age ON anchors (log_id, created_at);
+CREATE INDEX anchors_due ON anchors (log_id, next_at) WHERE height IS NULL;
+CREATE TRIGGER anchors_no_delete BEFORE DELETE ON anchors FOR EACH ROW EXECUTE FUNCTION refuse_change();
+-- What was promised once can be fulfilled, and what was confirmed stays so.
+CREATE TRIGGER anchors_only_grow BEFORE UPDATE ON anchors FOR EACH ROW
+    WHEN (OLD.height IS NOT NULL OR length(NEW.ots) < length(OLD.ots) OR (NEW.ots IS NULL AND OLD.ots IS NOT NULL)
+          OR (OLD.log_id, OLD.timestamp_ms, OLD.tree_size, OLD.nonce, OLD.created_at)
+             IS DISTINCT FROM (NEW.log_id, NEW.timestamp_ms, NEW.tree_size, NEW.nonce, NEW.created_at))
+    EXECUTE FUNCTION refuse_change();
+
 -- Acknowledgements. ------------------------------------------------------------------------------------------------
 
 -- What a destination signed of an attempt: the result of looking for it, null if the destination declares nothing or did

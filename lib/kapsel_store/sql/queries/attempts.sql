@@ -8,6 +8,8 @@ WHERE a.id = $1
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status,
        NULL::text AS response_headers, NULL::bytea AS response_body, a.response_size, a.response_digest,
+       a.acknowledgement, NULL::bytea AS acknowledgement_base, a.acknowledgement_key,
+       NULL::bytea AS acknowledgement_signature,
        p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
 LEFT JOIN leaves l ON l.attempt_id = a.id

@@ -34,17 +34,21 @@ WITH input AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::timestamptz[], $8::interval[],
         $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[], $15::int[], $16::json[],
-        $17::bytea[], $18::bigint[], $19::bytea[], $20::uuid[], $21::text[], $22::interval[]
+        $17::bytea[], $18::bigint[], $19::bytea[], $20::text[], $21::bytea[], $22::bytea[], $23::bytea[], $24::uuid[],
+        $25::text[], $26::interval[]
     ) AS i (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
             payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
-            response_size, response_digest, lease_id, state, retry_in)
+            response_size, response_digest, acknowledgement, acknowledgement_base, acknowledgement_key,
+            acknowledgement_signature, lease_id, state, retry_in)
 ), recorded AS (
     INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
                           reason, url, payload_hash, payload_commitment, signature_digest, response_status,
-                          response_headers, response_body, response_size, response_digest)
+                          response_headers, response_body, response_size, response_digest, acknowledgement,
+                          acknowledgement_base, acknowledgement_key, acknowledgement_signature)
     SELECT id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
            payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
-           response_size, response_digest
+           response_size, response_digest, acknowledgement, acknowledgement_base, acknowledgement_key,
+           acknowledgement_signature
     FROM input
     ON CONFLICT (id) DO NOTHING
     RETURNING id
@@ -53,6 +57,7 @@ WITH input AS MATERIALIZED (
 )
 UPDATE deliveries AS d
 SET state = i.state, lease_id = NULL, lease_expires_at = NULL, last_reason = i.reason,
+    acknowledgement = i.acknowledgement,
     due_at = CASE WHEN i.state = 'pending' THEN now() + i.retry_in ELSE d.due_at END,
     finished_at = CASE WHEN i.state = 'pending' THEN NULL ELSE now() END
 FROM input i
@@ -110,7 +115,7 @@ RETURNING id
 INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of)
 SELECT $2, d.event_id, d.endpoint_id, d.destination_id, now() + $3, d.id
 FROM deliveries d JOIN destinations t ON t.id = d.destination_id JOIN events e ON e.id = d.event_id
-WHERE d.id = $1 AND t.deleted_at IS NULL
+WHERE d.id = $1 AND t.deleted_at IS NULL AND e.body IS NOT NULL
 RETURNING id
 
 -- name: max_age_of
@@ -156,13 +161,15 @@ FROM deliveries_live
 
 -- name: get
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
-       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement,
+       d.replay_of
 FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
 WHERE d.id = $1
 
 -- name: page
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
-       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement,
+       d.replay_of
 FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
 WHERE d.id < $1 AND d.id >= $2
   AND ($4::text[] IS NULL OR d.state = ANY ($4))
@@ -172,7 +179,8 @@ ORDER BY d.id DESC LIMIT $3
 -- name: page_live
 -- Pending and sending ones are few, however many deliveries there have been.
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
-       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement,
+       d.replay_of
 FROM deliveries_live d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
 WHERE d.id < $1 AND d.id >= $2
   AND ($4::text[] IS NULL OR d.state = ANY ($4))
@@ -182,7 +190,8 @@ ORDER BY d.id DESC LIMIT $3
 -- name: page_not_delivered
 -- The condition stands here in words, because the index over these few is found by it alone.
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
-       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement,
+       d.replay_of
 FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
 WHERE d.id < $1 AND d.id >= $2 AND d.state <> 'delivered'
   AND ($4::text[] IS NULL OR d.state = ANY ($4))
@@ -191,7 +200,8 @@ ORDER BY d.id DESC LIMIT $3
 
 -- name: page_of_event
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
-       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.replay_of
+       d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement,
+       d.replay_of
 FROM deliveries d JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
 WHERE d.id < $1 AND d.id >= $2
   AND ($4::text[] IS NULL OR d.state = ANY ($4))

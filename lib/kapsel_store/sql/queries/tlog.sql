@@ -21,7 +21,8 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 -- The columns stand in the order of PendingAttempt. Each attempt is looked up by its id (LATERAL with LIMIT), whatever
 -- the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
 FROM (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT $1) u
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = u.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
