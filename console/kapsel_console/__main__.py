@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from kapsel_console.app import LOOPBACK, build
 from kapsel_console.context import Context
+from kapsel_console.eraser import Eraser
 from kapsel_console.errors import TokensError
 from kapsel_console.metrics import Metrics
 from kapsel_console.settings import ConsoleSettings
@@ -28,7 +29,7 @@ from kapsel_store.rows import Configuration
 from kapsel_store.sealing import SealingKeys
 
 COMPONENT: Final = "console"
-OWN_CONNECTIONS: Final = 1  # configuration and heartbeat in turn, besides what requests may use
+OWN_CONNECTIONS: Final = 2  # configuration and heartbeat in turn, and the eraser, besides what requests may use
 SHUTDOWN_TIMEOUT: Final = 5.0  # seconds for answers under way
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ async def serve(settings: ConsoleSettings, stopping: asyncio.Event) -> None:
             tasks.create_task(listener.run(stopping))
             tasks.create_task(source.follow(stopping))
             tasks.create_task(heartbeat.run(stopping))
+            tasks.create_task(Eraser(pool, metrics).run(stopping))
             await answer_requests(build(context, metrics, settings.console_host, tokens), settings, stopping)
 
 

@@ -1,4 +1,4 @@
-"""What people may do: retry, cancel, resume. Each change and its audit entry are one transaction.
+"""What people may do: retry, cancel, resume, erase. Each change and its audit entry are one transaction.
 
 Who did it is the address alone in this version, because nobody is asked for a name yet; `_actor` is the one place that
 decides it.
@@ -14,11 +14,13 @@ from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
 from kapsel_console.listings import find_delivery
 from kapsel_console.parameters import Parameters, path_id
-from kapsel_store import audit, circuits, deliveries, endpoints
+from kapsel_store import audit, circuits, deliveries, endpoints, erasures
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import DELIVERIES_CHANNEL
 from kapsel_store.deliveries import NotRetried
 from kapsel_store.hints import tell
+
+ERASURE_RETRY: Final = 1  # seconds
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -49,7 +51,9 @@ def _not_retried(result: NotRetried, delivery_id: str) -> ProblemError:
         case "not_final":
             return ProblemError("delivery_not_final", f"delivery {delivery_id} is still being tried; it needs no retry")
         case "event_gone":
-            return ProblemError("event_gone", f"the event of delivery {delivery_id} is gone: its retention is over")
+            return ProblemError(
+                "event_gone", f"the event of delivery {delivery_id} is gone: its retention is over, or it was erased"
+            )
         case _:
             return ProblemError(
                 "destination_removed", f"the destination of delivery {delivery_id} is gone from the configuration"
@@ -107,6 +111,29 @@ def fresh(circuit: CircuitRow, now: datetime) -> CircuitRow:
     return CircuitRow(destination_id=circuit.destination_id, window_started_at=now)
 
 
+async def erase(request: web.Request) -> web.Response:
+    """Forget an event: all that it said, and all that could be compared with a guess of it."""
+    Parameters(request.query)
+    event_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
+        done = await erasures.erase(connection, event_id)
+        if done is None:
+            raise ProblemError("unknown_event", f"there is no event {event_id}, or its retention is over")
+        if done.is_first:
+            await audit.write(
+                connection,
+                actor=_actor(request),
+                action="event.erase",
+                subject=f"event {event_id}",
+                detail={"cancelled_deliveries": done.cancelled, "attempts": done.tries},
+            )
+    # A crash before the commit has erased nothing; after it, the rest is done by `eraser` whoever asks.
+    content = documents.erasure(event_id, done)
+    if done.complete:
+        return answer(content)
+    return answer(content, status=202, headers={"Retry-After": str(ERASURE_RETRY)})
+
+
 def _actor(request: web.Request) -> str:
     return f"anonymous@{request.remote or 'unknown'}"
 
@@ -114,6 +141,7 @@ def _actor(request: web.Request) -> str:
 ROUTES: Final = (
     Route(method="POST", path="/api/v1/deliveries/{id}/retry", handler=retry, says="deliver again one that has ended"),
     Route(method="POST", path="/api/v1/deliveries/{id}/cancel", handler=cancel, says="end one that is pending"),
+    Route(method="POST", path="/api/v1/events/{id}/erase", handler=erase, says="forget what an event said, for good"),
     Route(
         method="POST", path="/api/v1/destinations/{id}/resume", handler=resume, says="try a stopped destination again"
     ),

@@ -97,11 +97,11 @@ async def _proof(request: web.Request) -> Proof | web.Response:
     match found:
         case Unknown():
             raise ProblemError("unknown_attempt", f"there is no attempt {attempt_id}, or its retention is over")
-        case Erased(leaf_index=index):
+        case Erased(leaf_index=index, leaf_hash=digest):
             raise ProblemError(
                 "leaf_erased",
                 f"what leaf {index} said was erased; its hash still stands in the log",
-                members={"erased": True, "leaf_index": index},
+                members={"erased": True, "leaf_index": index, "leaf_hash": digest.hex()},
             )
         case NotYetIntegrated():
             return _wait("not_integrated", "the attempt waits for its leaf", INTEGRATION_RETRY)

@@ -9,16 +9,18 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from kapsel_resources import durations, key_values, keys, rotation
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.endpoints import MOST_COUNTED, ListedDestination, ListedEndpoint
+from kapsel_store.erasures import Pass
 from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
 from kapsel_store.replays import ReplayProgress
-from kapsel_store.rows import KeyRow, RateLimit
+from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 
@@ -108,13 +110,13 @@ def event(row: EventRow) -> Document:
         "received_at": _time(row.received_at),
         "content_type": row.content_type,
         "size": row.size,
-        "body_hash": row.body_hash.hex(),
+        "body_hash": _hex(row.body_hash),
         "correlation_id": row.correlation_id,
     }
 
 
 def whole_event(row: StoredEvent) -> Document:
-    """Return an event with its headers and body; the body is null once it was erased."""
+    """Return an event with its headers and body; both are null once it was erased."""
     listed = EventRow(
         id=row.id,
         endpoint_id=row.endpoint_id,
@@ -126,7 +128,25 @@ def whole_event(row: StoredEvent) -> Document:
         body_hash=row.body_hash,
         correlation_id=row.correlation_id,
     )
-    return {**event(listed), "headers": json.loads(row.headers), **_body("body", row.body)}
+    return {
+        **event(listed),
+        "erased_at": _time(row.erased_at),
+        "headers": None if row.headers is None else json.loads(row.headers),
+        **_body("body", row.body),
+    }
+
+
+def erasure(event_id: UUID, done: Pass) -> Document:
+    """Return how far an event is forgotten."""
+    return {
+        "event_id": str(event_id),
+        "erased_at": _time(done.erased_at),
+        "complete": done.complete,
+        "cancelled_deliveries": done.cancelled,
+        "attempts": done.tries,
+        "deliveries_under_way": done.under_way,
+        "attempts_without_leaf": done.without_leaf,
+    }
 
 
 def delivery(row: DeliveryRow) -> Document:
@@ -166,7 +186,7 @@ def attempt(listed: ListedAttempt) -> Document:
         "outcome": row.outcome,
         "reason": row.reason,
         "url": row.url,
-        "payload_hash": row.payload_hash.hex(),
+        "payload_hash": _hex(row.payload_hash),
         "payload_commitment": _hex(row.payload_commitment),
         "signature_digest": _hex(row.signature_digest),
         "response_status": row.response_status,

@@ -23,3 +23,8 @@ class Metrics:
         self.generation = Gauge(
             "configuration_generation", "The generation of the configuration that is known here.", registry=registry
         )
+        self.erasures_incomplete = Gauge(
+            "erasures_incomplete",
+            "Events to be forgotten of which something is left: a try under way, or hashes that a leaf needs.",
+            registry=registry,
+        )

@@ -1,4 +1,4 @@
-"""Events: what was accepted. The receiver inserts them, the console lists them; nobody changes them."""
+"""Events: what was accepted. The receiver inserts them, the console lists them; nobody changes them but by erasure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class EventRow:
     received_at: datetime
     content_type: str
     size: int | None  # bytes of the body; None once it was erased
-    body_hash: bytes
+    body_hash: bytes | None  # None once it was erased
     correlation_id: str | None
 
 
@@ -41,10 +41,11 @@ class StoredEvent:
     name: str
     received_at: datetime
     content_type: str
-    headers: str  # JSON: a list of [name, value] pairs
+    headers: str | None  # JSON: a list of [name, value] pairs; this and the next three are None once it was erased
     body: bytes | None
-    body_hash: bytes
+    body_hash: bytes | None
     correlation_id: str | None
+    erased_at: datetime | None
 
 
 async def insert(

@@ -43,6 +43,7 @@ class Erased:
     """What the leaf said was erased; its hash still stands in the log."""
 
     leaf_index: int
+    leaf_hash: bytes
 
 
 def inclusion_spans(index: int, size: int) -> list[Span]:
@@ -99,7 +100,8 @@ async def proof_for_attempt(
         return Unknown() if known is None else NotYetIntegrated()
     log_id, row = found
     if row.leaf is None:
-        return Erased(row.leaf_index)
+        (digest,) = await _prove(connection, log_id, [Span(row.leaf_index, row.leaf_index + 1)])
+        return Erased(row.leaf_index, digest)
     head = await tlog.head_covering(connection, log_id, row.leaf_index)
     if head is None:
         return NotYetPublished(row.leaf_index)

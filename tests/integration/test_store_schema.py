@@ -106,6 +106,7 @@ REFUSED = {
         "SELECT * FROM leaves",
         "SELECT * FROM audit",
         "SELECT * FROM replays",
+        "SELECT * FROM erasures",
     ],
     "deliverer": [
         "UPDATE events SET body = NULL",
@@ -148,6 +149,10 @@ REFUSED = {
         "DELETE FROM audit",
         "UPDATE replays SET suspend = false",
         "SELECT * FROM replayed",
+        "UPDATE attempts SET response_body = NULL",
+        "UPDATE leaves SET leaf = NULL",
+        "INSERT INTO erasures (event_id, next_at) VALUES (gen_random_uuid(), now())",
+        "DELETE FROM erasures",
     ],
 }
 

@@ -34,8 +34,8 @@ FROM unnest($1::uuid[], $2::bytea[]) AS asked (endpoint_id, key) JOIN idempotenc
 
 -- name: get
 SELECT e.id, e.endpoint_id, p.namespace, p.name, e.received_at, e.content_type, e.headers, e.body, e.body_hash,
-       e.correlation_id
-FROM events e JOIN endpoints p ON p.id = e.endpoint_id WHERE e.id = $1
+       e.correlation_id, x.requested_at AS erased_at
+FROM events e JOIN endpoints p ON p.id = e.endpoint_id LEFT JOIN erasures x ON x.event_id = e.id WHERE e.id = $1
 
 -- name: page
 SELECT e.id, e.endpoint_id, p.namespace, p.name, e.received_at, e.content_type, length(e.body) AS size, e.body_hash,
