@@ -135,7 +135,7 @@ def choices(name: str, known: Sequence[str]) -> str:
 
 def _unknown(name: str, model: type[BaseModel] | None) -> tuple[str, str]:
     known = [field.alias or key for key, field in model.model_fields.items()] if model else []
-    return f"there is no field {name} here", choices(name, known)
+    return f"there is no field {name} here", choices(name, known) or "{}, without any field"
 
 
 def _show(value: object) -> str:

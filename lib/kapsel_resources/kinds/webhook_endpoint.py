@@ -6,9 +6,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kapsel_resources import urls
+from kapsel_resources import key_values, urls
 from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.model import (
+    ED25519_PUBLIC,
     HEADER,
     HEADER_VALUE,
     LABEL,
@@ -23,11 +24,13 @@ from kapsel_resources.kinds.model import (
 from kapsel_resources.kinds.verification import NAMES_EVENTS, Verification
 from kapsel_resources.rules import Rule, matches, unchanged
 from kapsel_store import rows
+from kapsel_verifier.acknowledgement import MAX_SKEW_S
 
 # The effective defaults are those of the rows: this kind only says how to write others.
 _ENDPOINT: Final = rows.EndpointRow(
     id=UUID(int=0), namespace="", name="", verification=rows.Verification(scheme="none")
 )
+_ACKNOWLEDGEMENT: Final = rows.Acknowledgement()
 _DESTINATION: Final = rows.DestinationRow(id=UUID(int=0), endpoint_id=UUID(int=0), name="", url="")
 
 
@@ -117,6 +120,69 @@ class Header(Model):
     )
 
 
+class WellKnown(Model):
+    """Keys that the destination publishes itself."""
+
+
+class Acknowledgement(Model):
+    """The destination signs what it got, and its signature goes into the log."""
+
+    RULES = (
+        Rule(
+            "has(self.publicKeys) != has(self.wellKnown)",
+            "the keys come from one place: exactly one of publicKeys, wellKnown",
+        ),
+    )
+
+    required: bool = Field(
+        default=_ACKNOWLEDGEMENT.required,
+        description=(
+            "true: a success without a valid signature counts as a failure, and is retried as the RetryPolicy says. "
+            "false: it is delivered, and recorded as not acknowledged."
+        ),
+    )
+    public_keys: tuple[Annotated[str, Field(max_length=64, pattern=ED25519_PUBLIC)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        max_length=8,
+        description=(
+            "The destination's Ed25519 public keys, as whpk_<base64> or as 64 hex digits. Several are a rotation: a "
+            "signature by any of them counts."
+        ),
+    )
+    well_known: WellKnown | None = Field(
+        default=None,
+        description=(
+            "`wellKnown: {}`: the destination publishes its keys as a JSON Web Key Set at "
+            "/.well-known/http-message-signatures-directory of its origin."
+        ),
+    )
+    tolerance: Duration = Field(
+        default=_ACKNOWLEDGEMENT.tolerance,
+        ge=timedelta(seconds=1),
+        le=timedelta(seconds=MAX_SKEW_S),
+        description="How far the time that the destination signed may be from that of the try, to either side.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Acknowledgement":
+        if (self.public_keys is None) == (self.well_known is None):
+            broken("the keys come from one place", "exactly one of publicKeys, wellKnown")
+        return self
+
+    def row(self) -> rows.Acknowledgement:
+        """Return the row."""
+        keys = dict.fromkeys(map(_public_key, self.public_keys or ()))  # each once, however often it is written
+        return rows.Acknowledgement(required=self.required, public_keys=tuple(keys), tolerance=self.tolerance)
+
+
+def _public_key(text: str) -> str:
+    """Return a key of the form ED25519_PUBLIC as hex."""
+    public = key_values.ed25519(text.encode()).public if text.startswith("whpk_") else None
+    return text if public is None else public.hex()
+
+
 class Destination(Model):
     """Where each webhook of the endpoint goes."""
 
@@ -166,6 +232,13 @@ class Destination(Model):
     )
     rate_limit: RateLimit | None = Field(
         default=None, description="How fast to send. Without it: as fast as maxInFlight lets."
+    )
+    acknowledgement: Acknowledgement | None = Field(
+        default=None,
+        description=(
+            "The destination answers with a signature over what it received (RFC 9421), which is checked and kept in "
+            "the log: a proof is then more than the operator's word. Without it nothing is asked for."
+        ),
     )
     suspend: bool = Field(
         default=False, description="true: send nothing. Deliveries wait, and still end when their maxAge has passed."

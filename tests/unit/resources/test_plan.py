@@ -8,7 +8,7 @@ from kapsel_resources.kinds.model import Identity
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store.key_backends import VaultKey
-from kapsel_store.rows import Configuration, Policy, RelayRow
+from kapsel_store.rows import Acknowledgement, Configuration, Policy, RelayRow
 
 EMPTY = Configuration()
 ENDPOINT = Identity("WebhookEndpoint", "shop", "orders")
@@ -123,6 +123,24 @@ def test_the_retention_of_the_relay_holds_for_endpoints_that_say_nothing(run, en
     planned = run(resource("Relay", "main", {"retention": "2h"}), endpoint("a"), endpoint("b", retention="5h"))
 
     assert [row.retention for row in planned.configuration.endpoints] == [timedelta(hours=2), timedelta(hours=5)]
+
+
+def test_keys_of_acknowledgements_are_written_in_one_way_and_once_each(run, endpoint):
+    text, digits = "whpk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", bytes(range(32)).hex()
+    named = {"required": True, "publicKeys": [text, "ab" * 32, digits], "tolerance": "30s"}
+    destinations = (
+        {"name": "a", "acknowledgement": named},
+        {"name": "b", "acknowledgement": {"wellKnown": {}}},
+        {"name": "c"},
+    )
+
+    planned = run(endpoint(destinations=destinations))
+
+    assert [row.acknowledgement for row in planned.configuration.destinations] == [
+        Acknowledgement(required=True, public_keys=(digits, "ab" * 32), tolerance=timedelta(seconds=30)),
+        Acknowledgement(),
+        None,
+    ]
 
 
 def test_an_endpoint_that_is_gone_leaves_with_its_key_and_comes_back_as_another(run, endpoint):
