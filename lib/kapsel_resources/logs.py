@@ -4,13 +4,14 @@ from typing import Final
 
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Keys, form
-from kapsel_resources.kinds.attestation_log import AttestationLog, AttestationLogSpec
+from kapsel_resources.kinds.attestation_log import Anchoring, AttestationLog, AttestationLogSpec
 from kapsel_resources.kinds.model import Identity, RelayReference
 from kapsel_resources.kinds.relay import Relay
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.problems import Path, Problem, choices
 from kapsel_resources.reasons import Reason
 from kapsel_resources.relays import Chosen, carries
+from kapsel_store import rows
 from kapsel_store.rows import LogRow
 
 _DEFAULT: Final = AttestationLogSpec()
@@ -103,6 +104,16 @@ def _row(namespace: str, name: str, origin: str, key_name: str | None, spec: Att
         publish_interval=spec.publication.interval,
         publish_pending=spec.publication.pending,
         idle_interval=spec.publication.idle_interval,
+        anchoring=None if spec.anchoring is None else _anchoring(spec.anchoring),
+    )
+
+
+def _anchoring(spec: Anchoring) -> rows.Anchoring:
+    return rows.Anchoring(
+        calendars=spec.calendars,
+        minimum=spec.minimum or min(2, len(spec.calendars)),  # one alone could lose what it has promised
+        interval=spec.interval,
+        timeout=spec.timeout,
     )
 
 

@@ -167,6 +167,16 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchoring:
+    """Who dates the heads of a log from outside, and how often they are asked."""
+
+    calendars: tuple[str, ...]  # URLs of OpenTimestamps calendar servers, which alone are ever asked
+    minimum: int  # calendars that must have promised before no further one is asked
+    interval: timedelta = timedelta(hours=1)  # between two heads that are dated
+    timeout: timedelta = timedelta(seconds=10)  # of one question to one calendar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
     """One AttestationLog as the attestor sees it."""
 
@@ -179,6 +189,7 @@ class LogRow:
     publish_interval: timedelta = timedelta(seconds=10)
     publish_pending: int = 100  # publish early when so many leaves wait, at most every second
     idle_interval: timedelta = timedelta(minutes=10)
+    anchoring: Anchoring | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ BY_TYPE: Final[Mapping[str, str]] = {
     "Delivering": "See what comes of the tries: {attempts}",
     "LogConsistent": "Deliveries go on, and nothing is signed until a person has decided. Delete neither the "
     "AttestationLog nor its status; see `Nothing is signed` in the documentation of operations. " + _ATTESTOR,
+    "Anchored": "Deliveries, heads and proofs go on; nobody but the log says how old they are. See that pods may reach "
+    "the calendars of the AttestationLog, or name others",
     "CheckpointFresh": "Deliveries go on, and proofs of new attempts wait. " + _ATTESTOR,
 }
 

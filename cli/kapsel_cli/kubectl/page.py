@@ -35,10 +35,11 @@ _GOOD_WHEN_TRUE: Final = (
     "Delivering",
     "LogConsistent",
     "CheckpointFresh",
+    "Anchored",
 )
 
-# A log that has no attempt yet, and one that another has replaced.
-_HARMLESS: Final = frozenset({"NoHead", "Superseded"})
+# A log that has no attempt yet, one whose first heads wait for a block, and one that another has replaced.
+_HARMLESS: Final = frozenset({"NoHead", "Promised", "Superseded"})
 
 
 class Mark(StrEnum):

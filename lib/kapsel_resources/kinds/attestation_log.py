@@ -1,15 +1,16 @@
 """AttestationLog: one Merkle log of delivery attempts, its name to the world, its key and its intervals."""
 
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import ORIGIN, Model, Reference, Resource
-from kapsel_resources.rules import unchanged
+from kapsel_resources.kinds.model import CALENDAR, ORIGIN, Model, Reference, Resource, broken, unique
+from kapsel_resources.rules import Rule, each_once, unchanged
 from kapsel_store import rows
 
+_ANCHORING: Final = rows.Anchoring(calendars=(), minimum=0)
 _LOG: Final = rows.LogRow(namespace="", name="", origin="", key_name="")
 
 
@@ -58,6 +59,58 @@ class Publication(Model):
     )
 
 
+class Anchoring(Model):
+    """Dates heads from outside: OpenTimestamps calendars put the hash of a checkpoint into a block of Bitcoin."""
+
+    RULES = (
+        each_once("calendars", "calendar"),
+        Rule(
+            "!has(self.minimum) || self.minimum <= size(self.calendars)",
+            "more than there are calendars; allowed: at most as many as calendars",
+            "minimum",
+        ),
+    )
+
+    calendars: tuple[Annotated[str, Field(max_length=200, pattern=CALENDAR)], ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=8,
+        description=(
+            "URLs of OpenTimestamps calendar servers. They learn that a log lives, and a salted hash. No other server "
+            "is ever asked, so name the calendars themselves, such as https://alice.btc.calendar.opentimestamps.org, "
+            "and not a pool that passes on to them."
+        ),
+    )
+    interval: Duration = Field(
+        default=_ANCHORING.interval,
+        ge=timedelta(minutes=1),
+        le=timedelta(hours=24),
+        description="How often at most a checkpoint is dated, and only if leaves have come since the last.",
+    )
+    minimum: int | None = Field(
+        default=None,
+        ge=1,
+        le=8,
+        description=(
+            "How many calendars must have promised to date a checkpoint before no other is asked again. Default: 2, "
+            "or 1 where only one is named."
+        ),
+    )
+    timeout: Duration = Field(
+        default=_ANCHORING.timeout,
+        ge=timedelta(seconds=1),
+        le=timedelta(minutes=1),
+        description="How long one calendar may take to answer. Nothing else waits for it.",
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Anchoring":
+        unique(self.calendars, "calendar", "calendars")
+        if self.minimum is not None and self.minimum > len(self.calendars):
+            broken(f"{self.minimum} is more than there are calendars", "at most as many as calendars", "minimum")
+        return self
+
+
 class AttestationLogSpec(Model):
     """All of it has defaults; name an origin of your own before others rely on proofs."""
 
@@ -86,6 +139,10 @@ class AttestationLogSpec(Model):
     )
     integration: Integration = Field(default=Integration(), description="When attempts become leaves.")
     publication: Publication = Field(default=Publication(), description="When heads are signed and published.")
+    anchoring: Anchoring | None = Field(
+        default=None,
+        description="Who dates heads from outside. Without it nobody: the log's own word says when a head existed.",
+    )
 
 
 class AttestationLog(Resource):

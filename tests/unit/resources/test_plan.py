@@ -643,6 +643,19 @@ def test_a_log_needs_a_key_that_can_sign_and_keeps_the_one_it_has(run, resource,
     assert len(_versions(planned, "log/log.example/a")) == 1
 
 
+def test_a_log_is_dated_by_two_of_the_calendars_that_it_names_unless_it_says_otherwise(run, resource):
+    def anchoring(**spec):
+        return run(resource("AttestationLog", "l", spec)).configuration.log.anchoring
+
+    assert anchoring() is None
+    one, two, three = (f"https://{name}.example.com" for name in "abc")
+    assert anchoring(anchoring={"calendars": [one]}).minimum == 1
+    three_of_them = anchoring(anchoring={"calendars": [one, two, three], "interval": "30m", "timeout": "3s"})
+    assert (three_of_them.calendars, three_of_them.minimum) == ((one, two, three), 2)
+    assert (three_of_them.interval, three_of_them.timeout) == (timedelta(minutes=30), timedelta(seconds=3))
+    assert anchoring(anchoring={"calendars": [one, two, three], "minimum": 3}).minimum == 3
+
+
 def test_a_log_may_bring_its_own_key_and_nobody_else_may_use_it(run, resource, endpoint):
     planned = run(
         resource("SigningKey", "k", {"algorithm": "Ed25519", "source": "Generate"}),
