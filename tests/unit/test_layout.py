@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("operator", "receiver", "deliverer", "attestor", "verifier", "console", "cli", "lib")
+PROGRAMS = ("operator", "receiver", "deliverer", "attestor", "verifier", "console", "witness", "cli", "lib")
 
 
 def packages() -> list[Path]:
