@@ -1,0 +1,51 @@
+"""A proof checked by hand: examples/audit/by-hand.sh, which docs/auditing.md walks through, on the vectors."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "audit" / "by-hand.sh"
+TOOLS = ("bash", "openssl", "perl", "sed", "base64", "sha256sum")
+# What the arithmetic shows; all else, such as spelling and dates, is left to kapsel-verify.
+REFUSED = (
+    *("inclusion-leaf-altered", "inclusion-index", "inclusion-index-beyond", "inclusion-node-as-leaf"),
+    *("inclusion-other-leaf", "inclusion-path-altered", "inclusion-path-cut", "inclusion-path-empty"),
+    *("inclusion-path-order", "inclusion-path-padded", "payload-other", "signature-extension", "signature-root"),
+    *("signature-other-signer", "signature-size", "untrusted-key", "untrusted-key-id", "untrusted-origin"),
+)
+ACCEPTED = ("valid", "valid-first", "valid-lone-right", "valid-one-leaf", "valid-payload", "valid-rotation")
+
+
+def check(name: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing and os.environ.get("CI") != "true":
+        pytest.skip(f"checking by hand needs {', '.join(missing)}: install them with your package manager")
+    case: dict[str, Any] = json.loads((ROOT / "tests" / "vectors" / "proof" / f"{name}.json").read_text())
+    proof = tmp_path / "proof.json"
+    proof.write_text(case["proof"])
+    arguments = [str(SCRIPT), str(proof), case["keys"][0]]
+    if "payload" in case:
+        body = tmp_path / "body"
+        body.write_bytes(bytes.fromhex(case["payload"]))
+        arguments.append(str(body))
+    return subprocess.run(arguments, capture_output=True, text=True, errors="replace", check=False)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_sound_proofs_pass(name: str, tmp_path: Path) -> None:
+    done = check(name, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "is in the log that log.example.com/shop signed." in done.stdout
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_proofs_whose_arithmetic_fails_are_refused(name: str, tmp_path: Path) -> None:
+    done = check(name, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("REFUSED: ")
