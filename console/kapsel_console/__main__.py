@@ -16,6 +16,7 @@ from kapsel_console.context import Context
 from kapsel_console.eraser import Eraser
 from kapsel_console.errors import TokensError
 from kapsel_console.metrics import Metrics
+from kapsel_console.openness import Openness, Visitors
 from kapsel_console.settings import ConsoleSettings
 from kapsel_console.storage import Storage
 from kapsel_console.tokens import Tokens
@@ -64,7 +65,9 @@ async def serve(settings: ConsoleSettings, stopping: asyncio.Event) -> None:
             tasks.create_task(source.follow(stopping))
             tasks.create_task(heartbeat.run(stopping))
             tasks.create_task(Eraser(pool, metrics).run(stopping))
-            await answer_requests(build(context, metrics, settings.console_host, tokens), settings, stopping)
+            visitors = Visitors(Openness[settings.console_public_log.upper()], settings.console_public_rate)
+            app = build(context, metrics, settings.console_host, tokens, visitors)
+            await answer_requests(app, settings, stopping)
 
 
 def open_tokens(settings: ConsoleSettings) -> Tokens | None:

@@ -20,8 +20,9 @@ from kapsel_console.codes import PROBLEMS
 from kapsel_console.context import CONTEXT, Context, Route
 from kapsel_console.errors import ProblemError
 from kapsel_console.metrics import Metrics
+from kapsel_console.openness import Openness, Visitors, open_to_pages, preflight
 from kapsel_console.parameters import DEFAULT_LIMIT, MOST, Parameters
-from kapsel_console.tokens import Tokens
+from kapsel_console.tokens import Tokens, offered
 from kapsel_runtime import logs
 
 UNMATCHED: Final = "unmatched"
@@ -35,14 +36,23 @@ ROUTES: Final = (*listings.ROUTES, *keys.ROUTES, *actions.ROUTES, *attestation.R
 logger = logging.getLogger(__name__)
 
 
-def build(context: Context, metrics: Metrics, host: str, tokens: Tokens | None = None) -> web.Application:
-    """Return the application of a console that listens on `host`; without tokens it asks nobody who they are."""
-    app = web.Application(middlewares=[_Edge(metrics, host, tokens).middleware], client_max_size=MAX_REQUEST_BYTES)
+def build(
+    context: Context, metrics: Metrics, host: str, tokens: Tokens | None = None, visitors: Visitors | None = None
+) -> web.Application:
+    """Return the application of a console that listens on `host`; without tokens it asks nobody who they are.
+
+    With tokens, `visitors` are those who bring none: they may read what is open, and without them nothing is.
+    """
+    visitors = visitors or Visitors(Openness.NONE, 1)
+    edge = _Edge(metrics, host, tokens, visitors)
+    app = web.Application(middlewares=[edge.middleware], client_max_size=MAX_REQUEST_BYTES)
     app[CONTEXT] = context
     for route in (Route(path="/", handler=index, says="this list"), *ROUTES):
         app.router.add_route(route.method, route.path, route.handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, route.handler)
+        if visitors.may_read(route.opens):
+            app.router.add_route("OPTIONS", route.path, preflight)
     return app
 
 
@@ -59,7 +69,8 @@ kapsel console
 Lists take limit ({DEFAULT_LIMIT}, at most {MOST}) and cursor (what a page gave as next).
 since is a duration such as 15m, or a time such as 2026-01-31T12:00:00Z.
 Errors are application/problem+json (RFC 9457) with a stable code.
-With KAPSEL_CONSOLE_TOKEN_FILE every request needs a token: Authorization: Bearer TOKEN, or Kapsel-Token: TOKEN.
+With KAPSEL_CONSOLE_TOKEN_FILE every request needs a token: Authorization: Bearer TOKEN, or Kapsel-Token: TOKEN;
+but for what KAPSEL_CONSOLE_PUBLIC_LOG opens of the log.
 Without it nobody is asked who they are: keep this on 127.0.0.1, or put something in front that asks.
 """
     return web.Response(text=text)
@@ -68,10 +79,16 @@ Without it nobody is asked who they are: keep this on 127.0.0.1, or put somethin
 class _Edge:
     """The middleware: correlation, foreign pages, tokens, problems, metrics. The one broad `except` is here."""
 
-    def __init__(self, metrics: Metrics, host: str, tokens: Tokens | None) -> None:
+    def __init__(self, metrics: Metrics, host: str, tokens: Tokens | None, visitors: Visitors) -> None:
         self._metrics = metrics
         self._local = host in LOOPBACK
         self._tokens = tokens
+        self._visitors = visitors
+        self._open = frozenset(
+            web.DynamicResource(route.path).canonical if "{" in route.path else route.path
+            for route in ROUTES
+            if visitors.may_read(route.opens)
+        )
 
     @property
     def middleware(self) -> Middleware:
@@ -87,6 +104,8 @@ class _Edge:
             response.headers["X-Correlation-Id"] = correlation_id
             response.headers["X-Content-Type-Options"] = "nosniff"
             response.headers["Server"] = "kapsel"
+            if self._is_open(request):
+                open_to_pages(response)
             self._measure(request, response.status, time.monotonic() - started)
             return response
 
@@ -96,7 +115,10 @@ class _Edge:
         try:
             self._refuse_foreign(request)
             if self._tokens is not None:
-                self._tokens.require(request.headers)
+                if self._is_open(request) and not offered(request.headers):
+                    self._visitors.admit()
+                else:
+                    self._tokens.require(request.headers)
             return await handler(request)
         except ProblemError as error:
             return problem(error, correlation_id)
@@ -105,6 +127,10 @@ class _Edge:
         except Exception:
             logger.exception("a request failed", extra={"path": request.path})
             return problem(ProblemError("internal_error", "it was logged under this correlation id"), correlation_id)
+
+    def _is_open(self, request: web.Request) -> bool:
+        resource = request.match_info.route.resource
+        return resource is not None and resource.canonical in self._open
 
     def _refuse_foreign(self, request: web.Request) -> None:
         host = request.host.rpartition(":")[0] if re.search(r":\d+$", request.host) else request.host

@@ -10,8 +10,10 @@ from typing import Final
 from aiohttp import web
 
 from kapsel_console import documents
-from kapsel_console.context import CONTEXT, Route, answer
+from kapsel_console.caching import kept
+from kapsel_console.context import CONTEXT, Route, answer, encoded
 from kapsel_console.errors import ProblemError
+from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters, path_id
 from kapsel_store import tlog
 from kapsel_store.configuration import Source
@@ -25,17 +27,23 @@ from kapsel_verifier.keys import TrustedKey, encode_key_set
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 from kapsel_verifier.proof import Proof
 from kapsel_verifier.sth import SignedTreeHead
+from kapsel_verifier.tlog_proof import TlogProof
 
 INTEGRATION_RETRY: Final = 1  # seconds
 PUBLICATION_RETRY: Final = 2
 HEAD_RETRY: Final = 2
 
+TLOG_PROOF: Final = ".tlog-proof"
+TLOG_PROOF_TYPE: Final = "text/plain"
+FOREVER: Final = "public, max-age=31536000, immutable"
+FOR_NOW: Final = "public, max-age=1"
+
 logger = logging.getLogger(__name__)
 
 
-async def newest_head(connection: Connection) -> HeadRow:
-    """Return the newest published head; raise ProblemError while there is none."""
-    head = await tlog.latest_head(connection)
+async def newest_head(connection: Connection, log_id: int | None = None) -> HeadRow:
+    """Return the newest published head of a log, or of the newest log; raise ProblemError while there is none."""
+    head = await tlog.latest_head(connection, log_id)
     if head is None:
         raise ProblemError("no_head", "nothing has been published yet; try again", retry_after=HEAD_RETRY)
     return head
@@ -73,7 +81,7 @@ async def proof(request: web.Request) -> web.Response:
     """Answer with the proof file of an attempt, 202 before it can be made."""
     Parameters(request.query)
     found = await _proof(request)
-    return found if isinstance(found, web.Response) else _file(found)
+    return found if isinstance(found, web.Response) else _file(request, found)
 
 
 async def download(request: web.Request) -> web.Response:
@@ -82,8 +90,9 @@ async def download(request: web.Request) -> web.Response:
     found = await _proof(request)
     if isinstance(found, web.Response):
         return found
-    file = _file(found)
-    file.headers["Content-Disposition"] = f'attachment; filename="kapsel-proof-{path_id(request)}.json"'
+    file = _file(request, found)
+    suffix = TLOG_PROOF if file.content_type == "text/plain" else ".json"
+    file.headers["Content-Disposition"] = f'attachment; filename="kapsel-proof-{path_id(request)}{suffix}"'
     return file
 
 
@@ -120,27 +129,42 @@ def _wait(status: str, detail: str, seconds: int) -> web.Response:
     return answer({"status": status, "detail": detail}, status=202, headers={"Retry-After": str(seconds)})
 
 
-def _file(found: Proof) -> web.Response:
+def _file(request: web.Request, found: Proof) -> web.Response:
+    if wants_tlog_proof(request):
+        content, type_ = TlogProof.of(found).encode(), f"{TLOG_PROOF_TYPE}; charset=utf-8"
+    else:
+        content, type_ = found.encode(), "application/json"
     # The bytes never change, but they may be erased: nobody is to keep them unasked.
-    return web.Response(
-        body=found.encode(), headers={"Content-Type": "application/json", "Cache-Control": "private, no-store"}
-    )
+    file = kept(request, content, type_=type_, cache="private, no-store", packs=True)
+    file.headers["Vary"] = "Accept, Accept-Encoding"
+    return file
+
+
+def wants_tlog_proof(request: web.Request) -> bool:
+    """Whether the form of C2SP is asked for: by the end of the path, or by what the caller accepts."""
+    if request.path.endswith(TLOG_PROOF):
+        return True
+    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("Accept", "").split(",")]
+    return TLOG_PROOF_TYPE in accepted and "application/json" not in accepted
 
 
 async def consistency(request: web.Request) -> web.Response:
-    """Answer with the proof that one published size of the log is the beginning of another."""
-    asked = Parameters(request.query, "old_size", "new_size")
-    old, new = asked.size("old_size"), asked.size("new_size")
+    """Answer with the proof that one published size of a log is the beginning of another."""
+    asked = Parameters(request.query, "old_size", "new_size", "origin")
+    old, new, origin = asked.size("old_size"), asked.size("new_size"), asked.text("origin")
     if old is None:
         raise ProblemError("parameter_invalid", "old_size is missing: the number of leaves that you know of")
     async with request.app[CONTEXT].storage.connection() as connection:
-        head = await newest_head(connection)
+        head = await newest_head(connection, None if origin is None else await _log_of(connection, origin))
+        # Two sizes that are named have one proof for ever, as long as the log is named, too.
+        cache = FOREVER if new is not None and origin is not None else FOR_NOW
         new = head.tree_size if new is None else new
         if new > head.tree_size:
             raise ProblemError(
                 "not_published",
                 f"new_size is {new}, but the newest head has {head.tree_size} leaves",
                 retry_after=PUBLICATION_RETRY,
+                members={"tree_size": head.tree_size},
             )
         if old > new:
             raise ProblemError("parameter_invalid", f"old_size is {old}; allowed: at most new_size, which is {new}")
@@ -148,7 +172,15 @@ async def consistency(request: web.Request) -> web.Response:
             nodes = await prover.consistency(connection, head.log_id, old, new)
         except DamagedTreeError as error:
             raise damaged(error) from error
-    return answer({"origin": origin_of(head), "old_size": old, "new_size": new, "proof": documents.hashes(nodes)})
+    content = {"origin": origin_of(head), "old_size": old, "new_size": new, "proof": documents.hashes(nodes)}
+    return kept(request, encoded(content), type_="application/json", cache=cache)
+
+
+async def _log_of(connection: Connection, origin: str) -> int:
+    found = await tlog.state(connection, origin)
+    if found is None:
+        raise ProblemError("unknown_log", f"there is no log {origin[:200]!r}; GET /api/v1/attestation/log lists them")
+    return found.id
 
 
 async def keys(request: web.Request) -> web.Response:
@@ -194,20 +226,52 @@ def _milliseconds(moment: datetime | None) -> int | None:
     return None if moment is None else max(milliseconds(moment), 0)
 
 
+_BASE: Final = "/api/v1/attestation"
+
 ROUTES: Final = (
-    Route(path="/api/v1/attestation/log", handler=logs, says="the log, its newest head, and what waits for a leaf"),
-    Route(path="/api/v1/attestation/sth", handler=sth, says="the newest signed tree head"),
+    Route(path=f"{_BASE}/log", handler=logs, says="the logs, their newest heads, and what waits for a leaf"),
+    Route(path=f"{_BASE}/sth", handler=sth, says="the newest signed tree head", opens=Openness.HEADS),
+    # The longer paths first: an id would swallow their end.
     Route(
-        path="/api/v1/attestation/proof/{id}",
+        path=f"{_BASE}/proof/{{id}}{TLOG_PROOF}",
+        handler=proof,
+        says="the same in the form of C2SP tlog-proof",
+        opens=Openness.PROOFS,
+    ),
+    Route(
+        path=f"{_BASE}/download-proof/{{id}}{TLOG_PROOF}",
+        handler=download,
+        says="the same in the form of C2SP tlog-proof",
+        opens=Openness.PROOFS,
+    ),
+    Route(
+        path=f"{_BASE}/proof/{{id}}",
         handler=proof,
         says="the proof file of an attempt; 202 until it can be made",
+        opens=Openness.PROOFS,
     ),
-    Route(path="/api/v1/attestation/download-proof/{id}", handler=download, says="the same as a file to keep"),
     Route(
-        path="/api/v1/attestation/consistency-proof",
-        handler=consistency,
-        says="that one size of the log begins another (old_size, new_size)",
+        path=f"{_BASE}/download-proof/{{id}}",
+        handler=download,
+        says="the proof as a file to keep",
+        opens=Openness.PROOFS,
     ),
-    Route(path="/api/v1/attestation/keys", handler=keys, says="the public keys of the log, for kapsel-verify --keys"),
-    Route(path="/.well-known/kapsel/keys.json", handler=keys, says="the same, where auditors look for it"),
+    Route(
+        path=f"{_BASE}/consistency-proof",
+        handler=consistency,
+        says="that one size of a log begins another (old_size, new_size, origin)",
+        opens=Openness.HEADS,
+    ),
+    Route(
+        path=f"{_BASE}/keys",
+        handler=keys,
+        says="the public keys of the log, for kapsel-verify --keys",
+        opens=Openness.HEADS,
+    ),
+    Route(
+        path="/.well-known/kapsel/keys.json",
+        handler=keys,
+        says="the same, where auditors look for it",
+        opens=Openness.HEADS,
+    ),
 )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from kapsel_console.openness import Openness
 from kapsel_console.storage import Storage
 from kapsel_store.configuration import Source
 
@@ -31,6 +32,7 @@ class Route:
     handler: Handler
     says: str
     method: str = "GET"
+    opens: Openness = Openness.NONE  # from which level on it needs no token; NONE: it always does
 
 
 CONTEXT: Final = web.AppKey("context", Context)
@@ -40,9 +42,14 @@ def answer(value: object, *, status: int = 200, headers: Mapping[str, str] | Non
     """Return JSON that nobody may keep: the next look may show something else."""
     return web.Response(
         status=status,
-        body=(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode(errors="surrogatepass"),
+        body=encoded(value),
         headers={"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
     )
+
+
+def encoded(value: object) -> bytes:
+    """Return JSON as every answer has it: one line."""
+    return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode(errors="surrogatepass")
 
 
 def listing(items: list[dict[str, Any]], following: str | None) -> web.Response:

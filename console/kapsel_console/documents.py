@@ -270,6 +270,7 @@ def log(state: LogState, head: HeadRow | None) -> Document:
     """Return a log and its newest head."""
     return {
         "origin": state.origin,
+        "read_at": f"/logs/{state.id}",
         "tree_size": state.tree_size,
         "root_hash": state.root.hex(),
         "frozen_reason": state.frozen_reason,

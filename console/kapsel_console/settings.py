@@ -1,6 +1,7 @@
 """The settings of a console process, each from an environment variable KAPSEL_<NAME>."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,6 +30,21 @@ class ConsoleSettings(DataPlaneSettings):
         "must then bring one, as `Authorization: Bearer TOKEN` or `Kapsel-Token: TOKEN`. The file is read again when "
         "it changes: write the new token beside the old one, let callers change over, remove the old one. Default: "
         "none, nobody is asked.",
+    )
+    console_public_log: Literal["none", "heads", "proofs", "leaves"] = Field(
+        default="none",
+        description="What of the log needs no token, so that outsiders and web pages can hold it to its word. heads: "
+        "checkpoints, hashes, keys, consistency proofs, which show how much is delivered and when. proofs: also the "
+        "proof of an attempt, for whoever knows its id. leaves: also all leaves, with the URL and outcome of every "
+        "attempt. Default: none.",
+    )
+    console_public_rate: float = Field(
+        default=200.0,
+        ge=1,
+        le=100_000,
+        description="Requests a second that callers without a token have together, where "
+        "`KAPSEL_CONSOLE_PUBLIC_LOG` opens anything; beyond, 429. Default 200: an auditor reads a million leaves in "
+        "a minute.",
     )
     console_connections: int = Field(
         default=4,

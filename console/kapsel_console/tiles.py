@@ -1,5 +1,6 @@
 """The read API of C2SP tlog-tiles: checkpoint, tiles and entry bundles, as far as a published head covers them.
 
+The newest log is at the root, and each log there ever was below /logs/ID, where it stays when another one follows it.
 What is integrated but not yet signed is not served: tiles are kept by caches for ever, and only a signed head is a
 promise that they stay true. Bundles hold the leaves themselves, which can be erased, so no shared cache may keep them.
 """
@@ -9,10 +10,13 @@ from typing import Final
 from aiohttp import web
 
 from kapsel_console.attestation import damaged, newest_head
+from kapsel_console.caching import kept
 from kapsel_console.context import CONTEXT, Route
 from kapsel_console.errors import ProblemError
+from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters
 from kapsel_store import tlog
+from kapsel_store.database import Connection
 from kapsel_store.tlog import HeadRow
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_verifier import tiles
@@ -22,63 +26,69 @@ from kapsel_verifier.tiles import WIDTH, Tile
 
 CHECKPOINT_CACHE: Final = "public, max-age=1, must-revalidate"
 TILE_CACHE: Final = "public, max-age=31536000, immutable"
-BUNDLE_CACHE: Final = "private, max-age=600, immutable"
+BUNDLE_CACHE: Final = "private, max-age=600"
+OCTETS: Final = "application/octet-stream"
+ERASED: Final = "Kapsel-Erased-Leaves"
 
 
 async def checkpoint(request: web.Request) -> web.Response:
     """Answer with the newest checkpoint, a signed note."""
     Parameters(request.query)
     async with request.app[CONTEXT].storage.connection() as connection:
-        head = await newest_head(connection)
-    return web.Response(
-        body=head.checkpoint.encode(),
-        headers={"Content-Type": "text/plain; charset=utf-8", "Cache-Control": CHECKPOINT_CACHE},
-    )
+        head = await _head(connection, request)
+    return kept(request, head.checkpoint.encode(), type_="text/plain; charset=utf-8", cache=CHECKPOINT_CACHE)
 
 
 async def tile(request: web.Request) -> web.Response:
     """Answer with the hashes of a tile."""
     Parameters(request.query)
     try:
-        asked, count = tiles.parse_path(request.path.removeprefix("/"))
+        asked, count = tiles.parse_path(f"tile/{request.match_info['path']}")
     except MalformedTileError:
-        raise _unknown(request) from None
+        raise _no_path(request) from None
     async with request.app[CONTEXT].storage.connection() as connection:
-        head = await newest_head(connection)
+        head = await _head(connection, request)
         _require_published(head, asked, count)
         stored = await tlog.tiles(connection, head.log_id, [asked])
     hashes = stored.get(asked, b"")[: count * HASH_SIZE]
     if len(hashes) < count * HASH_SIZE:
-        raise damaged(DamagedTreeError(f"tile {tiles.path(asked)} has fewer than {count} hashes"))
-    return _octets(hashes, TILE_CACHE)
+        raise damaged(DamagedTreeError(f"{tiles.path(asked)} has fewer than {count} hashes"))
+    return kept(request, hashes, type_=OCTETS, cache=TILE_CACHE)
 
 
 async def entries(request: web.Request) -> web.Response:
-    """Answer with the leaves below a tile of level 0, each behind its length in two bytes."""
+    """Answer with the leaves below a tile of level 0, each behind its length in two bytes; erased ones have none."""
     Parameters(request.query)
     try:
-        number, count = tiles.parse_entries_path(request.path.removeprefix("/"))
+        number, count = tiles.parse_entries_path(f"tile/entries/{request.match_info['path']}")
     except MalformedTileError:
-        raise _unknown(request) from None
+        raise _no_path(request) from None
     async with request.app[CONTEXT].storage.connection() as connection:
-        head = await newest_head(connection)
+        head = await _head(connection, request)
         _require_published(head, Tile(0, number), count)
         rows = await tlog.leaves(connection, head.log_id, number * WIDTH, count)
     if len(rows) < count:
         raise damaged(DamagedTreeError(f"leaves from {number * WIDTH} on are missing"))
-    leaves = list[bytes]()
-    for row in rows:
-        if row.leaf is None:
-            raise ProblemError(
-                "leaf_erased",
-                f"what leaf {row.leaf_index} said was erased, so its bundle cannot be given; its hash is in the tile",
-                members={"erased": True, "leaf_index": row.leaf_index},
-            )
-        leaves.append(row.leaf)
-    return _octets(tiles.encode_bundle(leaves), BUNDLE_CACHE)
+    bundle = tiles.encode_bundle([row.leaf or b"" for row in rows])
+    response = kept(request, bundle, type_=OCTETS, cache=BUNDLE_CACHE, packs=True)
+    if erased := [str(row.leaf_index) for row in rows if row.leaf is None]:
+        response.headers[ERASED] = " ".join(erased)
+    return response
 
 
-def _unknown(request: web.Request) -> ProblemError:
+async def _head(connection: Connection, request: web.Request) -> HeadRow:
+    """Return the newest head of the log that the path names, or of the newest log."""
+    named = request.match_info.get("log")
+    if named is None:
+        return await newest_head(connection)
+    known = await tlog.states(connection)
+    found = [state.id for state in known if str(state.id) == named]
+    if not found:
+        raise ProblemError("unknown_log", f"there is no log {named[:20]!r}; GET /api/v1/attestation/log lists them")
+    return await newest_head(connection, found[0])
+
+
+def _no_path(request: web.Request) -> ProblemError:
     return ProblemError(
         "unknown_tile", f"{request.path[:200]!r} is not a path such as /tile/0/x001/067 or /tile/entries/000.p/5"
     )
@@ -89,12 +99,22 @@ def _require_published(head: HeadRow, asked: Tile, count: int) -> None:
         raise ProblemError("unknown_tile", f"the newest checkpoint has {head.tree_size} leaves and no such tile")
 
 
-def _octets(content: bytes, cache: str) -> web.Response:
-    return web.Response(body=content, headers={"Content-Type": "application/octet-stream", "Cache-Control": cache})
+def _routes(prefix: str, of: str) -> tuple[Route, ...]:
+    return (
+        Route(path=f"{prefix}/checkpoint", handler=checkpoint, says=f"the newest checkpoint{of}", opens=Openness.HEADS),
+        Route(
+            path=f"{prefix}/tile/entries/{{path:.+}}",
+            handler=entries,
+            says=f"<N>[.p/<W>]: a bundle of leaves{of}",
+            opens=Openness.LEAVES,
+        ),
+        Route(
+            path=f"{prefix}/tile/{{path:.+}}",
+            handler=tile,
+            says=f"<L>/<N>[.p/<W>]: a tile of hashes{of}",
+            opens=Openness.HEADS,
+        ),
+    )
 
 
-ROUTES: Final = (
-    Route(path="/checkpoint", handler=checkpoint, says="the newest checkpoint (C2SP tlog-tiles)"),
-    Route(path="/tile/entries/{path:.+}", handler=entries, says="<N>[.p/<W>]: a bundle of leaves"),
-    Route(path="/tile/{path:.+}", handler=tile, says="<L>/<N>[.p/<W>]: a tile of hashes"),
-)
+ROUTES: Final = (*_routes("", " (C2SP tlog-tiles)"), *_routes("/logs/{log}", ", of one log"))

@@ -27,6 +27,7 @@ from kapsel_attestor.signers import Signer
 from kapsel_console.app import build
 from kapsel_console.context import Context
 from kapsel_console.metrics import Metrics
+from kapsel_console.openness import Visitors
 from kapsel_console.storage import Storage
 from kapsel_console.tokens import Tokens
 from kapsel_store import configuration, deliveries, events, ids, tlog
@@ -237,11 +238,16 @@ async def world(database, tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def serve(database) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
-    """Start consoles: serve(pool=..., timeout=..., host=..., tokens=...)."""
+    """Start consoles: serve(pool=..., timeout=..., host=..., tokens=..., visitors=...)."""
     cleanups: list[Callable[[], Awaitable[object]]] = []
 
     async def start(
-        *, pool: Any = None, timeout: float = 10.0, host: str = "127.0.0.1", tokens: Tokens | None = None
+        *,
+        pool: Any = None,
+        timeout: float = 10.0,
+        host: str = "127.0.0.1",
+        tokens: Tokens | None = None,
+        visitors: Visitors | None = None,
     ) -> Server:
         pool = pool or await database.pool("console")
         listener = Listener(
@@ -251,7 +257,8 @@ async def serve(database) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
         source = Source(pool, database.sealing, listener)
         context = Context(storage=Storage(pool, timeout), source=source, now=lambda: datetime.now(UTC))
         registry = CollectorRegistry()
-        runner = web.AppRunner(build(context, Metrics(registry), host, tokens), access_log=None, shutdown_timeout=1.0)
+        app = build(context, Metrics(registry), host, tokens, visitors)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

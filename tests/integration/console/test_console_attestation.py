@@ -10,6 +10,8 @@ from kapsel_verifier.keys import parse_key_set
 from kapsel_verifier.merkle import leaf_hash, root_from_leaves, verify_consistency
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 from kapsel_verifier.sth import SignedTreeHead
+from kapsel_verifier.tiles import parse_bundle, parse_tile
+from kapsel_verifier.tlog_proof import TlogProof
 from kapsel_verifier.verify import verify_proof
 
 PATH = "/api/v1/attestation"
@@ -39,6 +41,12 @@ async def test_a_proof_is_awaited_then_given_and_verifies_with_the_published_key
     downloaded, headers = await console.raw(f"{PATH}/download-proof/{attempt.id}")
     assert downloaded == raw
     assert headers["Content-Disposition"] == f'attachment; filename="kapsel-proof-{attempt.id}.json"'
+    for path, accept in ((f"proof/{attempt.id}.tlog-proof", "*/*"), (f"proof/{attempt.id}", "text/plain;q=0.9")):
+        status, text, response = await console.ask(f"{PATH}/{path}", headers={"Accept": accept})
+        assert (status, response.content_type) == (200, "text/plain")
+        verify_proof(TlogProof.parse(text), keys)
+    _, headers = await console.raw(f"{PATH}/download-proof/{attempt.id}.tlog-proof")
+    assert headers["Content-Disposition"] == f'attachment; filename="kapsel-proof-{attempt.id}.tlog-proof"'
     shown = await console.get(f"/api/v1/attempts/{attempt.id}")
     assert shown["leaf_index"] == 0
 
@@ -49,15 +57,31 @@ async def test_an_unknown_attempt_has_no_proof(console) -> None:
 
 async def test_an_erased_leaf_says_so_and_its_neighbours_live_on(console, world) -> None:
     first, second = await world.delivered(2)
+    leaf = proof_file.parse((await console.raw(f"{PATH}/proof/{first.id}"))[0]).leaf
     erased = await world.connection.fetchval(
         "UPDATE leaves SET leaf = NULL WHERE attempt_id = $1 RETURNING leaf_index", first.id
     )
     status, content, _ = await console.ask(f"{PATH}/proof/{first.id}")
     assert (status, content["code"], content["erased"], content["leaf_index"]) == (410, "leaf_erased", True, erased)
+    assert content["leaf_hash"] == leaf_hash(leaf).hex()
     assert (await console.ask(f"{PATH}/proof/{second.id}"))[0] == 200
-    status, content, _ = await console.ask("/tile/entries/000.p/2")
-    assert (status, content["erased"], content["leaf_index"]) == (410, True, erased)
-    assert (await console.ask("/tile/0/000.p/2"))[0] == 200
+
+
+async def test_in_a_bundle_an_erased_leaf_is_empty_and_a_statement_of_the_log_is_a_leaf_like_others(
+    console, world
+) -> None:
+    await world.delivered(3)
+    # As the attestor has one: about no attempt.
+    await world.connection.execute("UPDATE leaves SET attempt_id = NULL WHERE leaf_index = 0")
+    whole, headers = await console.raw("/tile/entries/000.p/3")
+    assert "Kapsel-Erased-Leaves" not in headers
+    await world.connection.execute("UPDATE leaves SET leaf = NULL WHERE leaf_index = 1")
+    bundle, headers = await console.raw("/tile/entries/000.p/3")
+    assert headers["Kapsel-Erased-Leaves"] == "1"
+    before, after = parse_bundle(whole, 3), parse_bundle(bundle, 3)
+    assert after == [before[0], b"", before[2]]
+    tile, _ = await console.raw("/tile/0/000.p/3")
+    assert parse_tile(tile, 3) == [leaf_hash(leaf) for leaf in before]  # the hash of the erased one still stands
 
 
 async def test_the_head_has_two_forms_that_agree(console, world) -> None:
@@ -135,6 +159,8 @@ async def test_any_two_published_sizes_are_consistent(console, world) -> None:
     assert await console.get(f"{PATH}/consistency-proof?old_size=5") == found
     assert (await console.get(f"{PATH}/consistency-proof?old_size=14"))["proof"] == []
     assert (await console.get(f"{PATH}/consistency-proof?old_size=0"))["proof"] == []
+    assert (await console.get(f"{PATH}/consistency-proof?old_size=0&new_size=0"))["proof"] == []
+    assert await console.get(f"{PATH}/consistency-proof?old_size=5&new_size=14&origin={found['origin']}") == found
 
 
 async def test_sizes_that_make_no_sense_are_refused(console, world) -> None:
@@ -146,6 +172,13 @@ async def test_sizes_that_make_no_sense_are_refused(console, world) -> None:
         ("old_size=99999999999999999999", 400, "parameter_invalid"),
         ("old_size=1&new_size=4", 404, "not_published"),
         ("old_size=1&size=4", 400, "parameter_unknown"),
+        ("old_size=one", 400, "parameter_invalid"),
+        ("old_size=1.0", 400, "parameter_invalid"),
+        ("old_size=01", 400, "parameter_invalid"),
+        ("old_size=%C2%B2", 400, "parameter_invalid"),
+        ("old_size=", 400, "parameter_invalid"),
+        ("old_size=1&old_size=2", 400, "parameter_invalid"),
+        ("old_size=1&new_size=2&origin=nobody.example/log", 404, "unknown_log"),
     ):
         assert (await console.problem(f"{PATH}/consistency-proof?{query}"))[:2] == (status, code)
 

@@ -124,7 +124,7 @@ async def test_what_waits_is_ended_first_and_what_is_sent_when_it_comes_back(con
 
     status, content = await erase(console, event)
     assert (status, content["complete"], content["deliveries_under_way"]) == (202, False, 1)
-    # The try ends as it would have, is recorded, and waits for its leaf: its hashes stay for that, and its answer does not.
+    # The try ends as it would have, is recorded, and waits for its leaf: its hashes stay for that, its answer does not.
     await deliveries.record(world.connection, [world._result(claimed, world.billing, lease, State.PENDING)])
     status, content = await erase(console, event)
     assert (status, content["cancelled_deliveries"], content["attempts_without_leaf"]) == (202, 1, 1)
