@@ -7,7 +7,7 @@ here with another way to reach the console.
 import argparse
 from typing import Final
 
-from kapsel_cli import get, proof, retry, tail
+from kapsel_cli import erase, get, proof, retry, tail
 from kapsel_cli.arguments import add_debug
 from kapsel_cli.get import KINDS
 from kapsel_cli.kubectl import replay, secret, status, verify
@@ -41,6 +41,7 @@ def build() -> argparse.ArgumentParser:
     tail.register(subparsers, THROUGH_CLUSTER)
     replay.register(subparsers)
     retry.register(subparsers, THROUGH_CLUSTER)
+    erase.register(subparsers, THROUGH_CLUSTER)
     proof.register(subparsers, THROUGH_CLUSTER)
     verify.register(subparsers)
     secret.register(subparsers)

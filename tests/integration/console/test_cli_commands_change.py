@@ -4,17 +4,22 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
+import pty
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
 
-from kapsel_store import circuits
+from kapsel_store import circuits, deliveries
 from kapsel_store.states import State
 from kapsel_verifier import proof as proof_file
 from kapsel_verifier.keys import parse_key_set
 from kapsel_verifier.verify import verify_proof
+
+from .conftest import DEADLINE, LEASE
 
 
 def running(directory: Path, console: str, ingest: str = "http://127.0.0.1:9") -> None:
@@ -102,6 +107,52 @@ async def test_a_destination_is_resumed_by_name_or_id(console, world, kapsel) ->
     ran = await kapsel("resume", "orders/nobody", "--server", console.url)
     assert ran.code == 1
     assert "It has: billing" in ran.err
+
+
+async def test_events_are_erased_by_whoever_says_yes(console, world, kapsel) -> None:
+    one, two = await world.put(2, body=b"forget me")
+    await world.put()
+    lease, (sending,) = await deliveries.claim(world.connection, {world.billing.id: 1}, LEASE)
+    refused = await kapsel("erase", str(one.id), "--server", console.url)
+    assert (refused.code, refused.out) == (1, "")
+    assert "Say --yes" in refused.err
+    assert (await console.get(f"/api/v1/events/{one.id}"))["body_text"] == "forget me"
+
+    ran = await kapsel("erase", str(two.id), str(one.id), "--yes", "--server", console.url)
+    assert ran.code == 3, ran.err
+    assert ran.out.splitlines() == [
+        f"event {two.id} is erased (0 attempts, 1 delivery ended)",
+        f"event {one.id} is erased (0 attempts) but for 1 delivery being sent, which follows by itself",
+    ]
+    waiting = asyncio.ensure_future(kapsel("erase", str(one.id), "--yes", "--wait", "--server", console.url))
+    await deliveries.record(world.connection, [world._result(sending, world.billing, lease, State.DELIVERED)])
+    await world.sequence()
+    ran = await waiting
+    assert (ran.code, ran.out) == (0, f"event {one.id} is erased (1 attempt)\n"), ran.err
+    ran = await kapsel("get", "events", "--server", console.url)
+    assert ran.out.count("erased") == 2
+    ran = await kapsel("proof", str((await console.get("/api/v1/attempts"))["items"][0]["id"]), "--server", console.url)
+    assert (ran.code, "was erased" in ran.err) == (1, True)
+    ran = await kapsel("erase", "0190f5fe-7c00-7a00-8000-000000000001", "--yes", "--server", console.url)
+    assert (ran.code, "kapsel get events" in ran.err) == (1, True)
+
+
+async def test_on_a_terminal_erasing_is_asked_for(console, world, kapsel) -> None:
+    (event,) = await world.put(body=b"forget me")
+    for answer, erased in ((b"n\n", False), (b"\n", False), (b"y\n", True)):
+        ours, theirs = pty.openpty()
+        os.write(ours, answer)
+        command = [sys.executable, "-P", "-m", "kapsel_cli", "erase", str(event.id), "--server", console.url]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(process.communicate(), DEADLINE)
+        for end in (ours, theirs):
+            os.close(end)
+        assert process.returncode == (0 if erased else 1)
+        assert f"event {event.id} of shop/orders" in said.decode()
+        assert ("nothing was erased" in said.decode()) != erased
+        assert ((await console.get(f"/api/v1/events/{event.id}"))["erased_at"] is not None) == erased
 
 
 async def test_a_proof_is_written_whole_once_it_can_be_made(console, world, kapsel) -> None:
