@@ -96,7 +96,8 @@ examples:
         takes="ID",
         text="""\
 One delivery for each event and destination, newest first. STATE: pending (waits, for its first or next try at
-DUE), sending, or ended as delivered, exhausted (given up, REASON says why) or cancelled.
+DUE), sending, or ended as delivered, exhausted (given up, REASON says why) or cancelled. With -o wide, ACK says
+whether the destination has signed what it got: acknowledged, missing, invalid or no_key.
 
 examples:
   kapsel get deliveries --state pending,sending --watch
@@ -112,7 +113,9 @@ examples:
         takes="ID",
         text="""\
 Single tries, newest first. STATUS is what the destination answered, REASON why it counts as it does, LEAF the
-place in the log: from then on `kapsel proof ID` can prove it, as soon as a head over it is published.
+place in the log: from then on `kapsel proof ID` can prove it, as soon as a head over it is published. With -o
+wide, ACK says whether the destination has signed what it got: acknowledged, missing, invalid or no_key (its keys
+could not be had); nothing, if its manifest declares no acknowledgement or it did not take the delivery.
 
 examples:
   kapsel get attempts --delivery ID

@@ -79,6 +79,7 @@ def _destination(listed: ListedDestination) -> Document:
         "timeout": durations.text(row.timeout),
         "max_in_flight": row.max_in_flight,
         "rate_limit": _rate_limit(row.rate_limit),
+        "acknowledgement": _acknowledgement(row.acknowledgement),
         "max_attempts": row.policy.max_attempts,
         "max_age": durations.text(row.policy.max_age),
         "pending": min(listed.pending, MOST_COUNTED),
@@ -165,6 +166,7 @@ def delivery(row: DeliveryRow) -> Document:
         "expires_at": _time(row.expires_at),
         "finished_at": _time(row.finished_at),
         "last_reason": row.last_reason,
+        "acknowledgement": row.acknowledgement,
         "replay_of": None if row.replay_of is None else str(row.replay_of),
     }
 
@@ -192,6 +194,8 @@ def attempt(listed: ListedAttempt) -> Document:
         "response_status": row.response_status,
         "response_size": row.response_size,
         "response_digest": _hex(row.response_digest),
+        "acknowledgement": row.acknowledgement,
+        "acknowledgement_key": _hex(row.acknowledgement_key),
         "leaf_index": listed.leaf_index,
     }
 
@@ -203,6 +207,8 @@ def whole_attempt(listed: ListedAttempt) -> Document:
         **attempt(listed),
         "response_headers": None if row.response_headers is None else json.loads(row.response_headers),
         **_body("response_body", row.response_body),
+        **_body("acknowledgement_base", row.acknowledgement_base),
+        "acknowledgement_signature": _hex(row.acknowledgement_signature),
     }
 
 
@@ -292,6 +298,17 @@ def hashes(nodes: Sequence[bytes]) -> list[str]:
 
 def _rate_limit(limit: RateLimit | None) -> Document | None:
     return None if limit is None else {"requests_per_second": limit.requests_per_second, "burst": limit.burst}
+
+
+def _acknowledgement(declared: Acknowledgement | None) -> Document | None:
+    """Return what a destination declares of acknowledgements; no keys means that it publishes them itself."""
+    if declared is None:
+        return None
+    return {
+        "required": declared.required,
+        "public_keys": list(declared.public_keys),
+        "tolerance": durations.text(declared.tolerance),
+    }
 
 
 def _body(name: str, content: bytes | None) -> Document:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapsel_deliverer.circuit import Observed, counts_as_failure, disable, observe, take_probes
-from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unreachable, Unsent
+from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.rows import CircuitBreaker
 
@@ -93,6 +93,7 @@ def test_a_disabled_destination_gets_no_probes_and_keeps_its_first_reason() -> N
         (Refused(status=500), True),
         (Refused(status=401), True),
         (Unreachable(reason="reset"), True),
+        (Unacknowledged(status=200, reason="acknowledgement_invalid"), True),
         (TimedOut(phase="response"), True),
         (Denied(reason="address_denied", detail=""), None),
         (Unsent(reason="internal"), None),

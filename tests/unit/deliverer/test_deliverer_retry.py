@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unreachable, Unsent
+from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
 from kapsel_deliverer.retry import Decision, backoff, decide, retry_after
 from kapsel_store.rows import Backoff, Policy
 from kapsel_store.states import State
@@ -55,6 +55,13 @@ def test_connection_errors_are_retried_if_the_policy_says_so(outcome: Outcome) -
 def test_what_a_configuration_prevents_is_retried_whatever_the_policy_says_of_destinations(outcome: Outcome) -> None:
     policy = Policy(backoff=Backoff(jitter=0), retry_connection_errors=False, retry_status_codes=())
     assert after(outcome, policy=policy) == retried(5)
+
+
+def test_a_success_without_the_signature_that_is_required_is_retried_whatever_statuses_are() -> None:
+    unsigned = Unacknowledged(status=200, reason="acknowledgement_missing")
+    policy = Policy(backoff=Backoff(jitter=0), retry_status_codes=(), retry_connection_errors=False, max_attempts=3)
+    assert after(unsigned, policy=policy) == retried(5)
+    assert after(unsigned, number=3, policy=policy) == GIVE_UP
 
 
 def test_attempts_are_bounded() -> None:

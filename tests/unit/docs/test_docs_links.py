@@ -125,6 +125,7 @@ def test_every_outcome_and_reason_of_a_try_is_documented() -> None:
     page = _text(DOCS / "delivering.md")
     reasons = {
         *get_args(outcome.UnreachableReason),
+        *get_args(outcome.UnacknowledgedReason),
         *get_args(outcome.DeniedReason),
         *get_args(outcome.UnsentReason),
         *(outcome.TimedOut(phase=phase).reason for phase in ("connect", "response")),

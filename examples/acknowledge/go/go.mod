@@ -1,0 +1,3 @@
+module kapsel.dev/examples/acknowledge
+
+go 1.22
