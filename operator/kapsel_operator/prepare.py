@@ -1,11 +1,12 @@
-"""The Secrets that a Relay needs before anything else: the console's token, an embedded database's password, the key
-that seals what is secret in the database. Each is made once, when it is missing, and its value is never written again.
+"""What a Relay needs before anything else: the console's token, an embedded database's password, the key that seals
+what is secret in the database, its log. Each is made once, when it is missing, and never written again.
 """
 
 import secrets as random
 from typing import Any
 
-from kapsel_operator.apis import SECRET
+from kapsel_operator.apis import DECLARED_BY_KIND, SECRET
+from kapsel_operator.apply import Refusal
 from kapsel_operator.cluster import Cluster
 from kapsel_operator.databases import Trouble
 from kapsel_operator.errors import ApiError
@@ -14,7 +15,9 @@ from kapsel_operator.manifests import generated_secrets
 from kapsel_operator.manifests.facts import Facts
 from kapsel_operator.manifests.names import MANAGED_BY, MANAGED_BY_LABEL
 from kapsel_operator.secret_reader import Absent, Found
+from kapsel_operator.store import DEFAULT
 from kapsel_resources.kinds.core import Secret
+from kapsel_resources.kinds.model import GROUP_VERSION
 from kapsel_resources.kinds.relay import Relay
 from kapsel_store.errors import SealingError
 from kapsel_store.sealing import SealingKeys
@@ -83,3 +86,35 @@ async def make(cluster: Cluster, manifest: dict[str, Any]) -> None:
     except ApiError as error:
         if error.status != 409:
             raise
+
+
+async def make_log(cluster: Cluster, relay: Relay) -> Refusal | None:
+    """Make the AttestationLog of a Relay that has none; return what stands in the way.
+
+    Nothing owns it: its fence must outlive the Relay. One of that name that is another Relay's is never taken: its
+    fence is that of another log.
+    """
+    api, reference = DECLARED_BY_KIND["AttestationLog"], {"name": relay.metadata.name}
+    named = {"name": relay.metadata.name, "namespace": relay.metadata.namespace}
+    manifest = {
+        "apiVersion": GROUP_VERSION,
+        "kind": api.kind,
+        "metadata": {**named, "annotations": {DEFAULT: "true"}},
+        "spec": {"relayRef": reference},
+    }
+    try:
+        await cluster.create(api, relay.metadata.namespace, manifest)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+    else:
+        return None
+    found = await cluster.get(api, relay.metadata.namespace, relay.metadata.name)
+    if found is None:
+        return None
+    is_meant = (found["spec"].get("relayRef") or {}).get("name") == relay.metadata.name
+    if is_meant and "deletionTimestamp" not in found["metadata"]:
+        return None  # the watch has not shown it yet
+    what = f"AttestationLog {relay.metadata.namespace}/{relay.metadata.name}"
+    wrong = f"{what}, as the one of this Relay would be called, is being deleted or does not name this Relay"
+    return Refusal("NameTaken", f"{wrong}; allowed: an AttestationLog whose spec.relayRef names this Relay")

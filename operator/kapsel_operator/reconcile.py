@@ -7,14 +7,14 @@ not be lost: what a crash leaves undone is found undone by the next reconcile.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from kapsel_operator import prepare, readiness, relay_facts, relay_status, statuses
 from kapsel_operator.apis import DECLARED_BY_KIND
-from kapsel_operator.apply import Refusal, Writer
+from kapsel_operator.apply import Writer
 from kapsel_operator.cluster import Cluster
 from kapsel_operator.conditions import Verdict
 from kapsel_operator.configure import Configurer
@@ -23,22 +23,19 @@ from kapsel_operator.errors import ApiError
 from kapsel_operator.gather import Gatherer, Running, Surroundings
 from kapsel_operator.manifests import build
 from kapsel_operator.manifests.facts import Facts
-from kapsel_operator.memory import Memory, Shown, Told
+from kapsel_operator.memory import Memory
 from kapsel_operator.metrics import Metrics
 from kapsel_operator.readiness import GRACE, Plane
-from kapsel_operator.replay_status import replay, replay_is_over
+from kapsel_operator.replay_status import replay_is_over
 from kapsel_operator.scopes import Scope, Scopes, divide
 from kapsel_operator.settings import OperatorSettings
 from kapsel_operator.statuses import View
-from kapsel_operator.store import DEFAULT, Declared, Store
+from kapsel_operator.store import Declared, Store
+from kapsel_operator.telling import Teller
 from kapsel_operator.workqueue import Again, Key
-from kapsel_resources.kinds.attestation_log import AttestationLog
-from kapsel_resources.kinds.model import GROUP_VERSION, Identity
+from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.relay import Relay
 from kapsel_resources.kinds.replay import Replay
-from kapsel_resources.kinds.retry_policy import RetryPolicy
-from kapsel_resources.kinds.signing_key import SigningKey
-from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_runtime import logs
 from kapsel_store.errors import StaleConfigurationError
 
@@ -70,6 +67,7 @@ class Reconciler:
         self._databases = databases
         self._gatherer = gatherer
         self._writer = writer
+        self._teller = Teller(store, writer)
         self._configurer = Configurer(
             cluster,
             store,
@@ -175,7 +173,7 @@ class Reconciler:
         for name in prepare.untied(relay, around, tied):
             await prepare.tie(self._cluster, relay, tied, name)
             await self._gatherer.reread((relay.metadata.namespace, name))
-        no_log = await self._make_log(relay) if scope.needs_log else None
+        no_log = await prepare.make_log(self._cluster, relay) if scope.needs_log else None
         if scope.needs_log and no_log is None:
             return Again(after=2.0, patient=True)  # or as soon as the watch has seen it
         memory.about(around.url)
@@ -198,7 +196,7 @@ class Reconciler:
             url=relay_facts.url(relay, facts, around, self._store),
             nameless=memory.nameless(),
         )
-        told = await self._tell(scope, view, running, memory)
+        told = await self._teller.tell(scope, view, running, memory)
         seen = relay_facts.relay_view(
             relay,
             facts,
@@ -280,43 +278,6 @@ class Reconciler:
             memory.doing, memory.doing_at = running.doing, now
         return running
 
-    async def _tell(self, scope: Scope, view: View, running: Running, memory: Memory) -> Told:
-        """Write the statuses of everything that the Relay speaks for."""
-        basis = (view.planned, view.plane, view.doing, view.url, view.nameless, running.replays, scope.speaks_for)
-        shown = memory.shown
-        if shown is not None and shown.revision == self._store.told and _same(shown.basis, basis):
-            return shown.told
-        counts = _Counts()
-        wanted = counts.over(self._statuses(scope, view, running))
-        if view.planned is None:
-            # Nothing is known of them but that the database is away: what was known before stays.
-            await self._writer.conditions(wanted)
-        else:
-            await self._writer.statuses(wanted)
-        told = counts.told()
-        # Our own writes count as changes too: the next reconcile compares once more, and then nothing has changed.
-        memory.shown = Shown(self._store.told, basis, told)
-        return told
-
-    def _statuses(self, scope: Scope, view: View, running: Running) -> Iterator[tuple[Declared, dict[str, Any]]]:
-        for identity in sorted(scope.speaks_for):
-            one = self._store.find(identity)
-            if one is None:
-                continue
-            match one.resource:
-                case WebhookEndpoint():
-                    yield one, statuses.endpoint(one, view)
-                case RetryPolicy():
-                    yield one, statuses.retry_policy(one, one.resource, view)
-                case SigningKey():
-                    yield one, statuses.signing_key(one, one.resource, view)
-                case AttestationLog():
-                    yield one, statuses.attestation_log(one, view, superseded=identity in scope.superseded)
-                case Replay():
-                    told = view.planned.told.get(identity) if view.planned else None
-                    if view.plane.away is None:
-                        yield one, replay(one, told, running.replays.get(identity), view.now)
-
     async def _end_replays(self, scope: Scope, running: Running, now: datetime) -> None:
         for identity, progress in running.replays.items():
             one = self._store.find(identity)
@@ -325,37 +286,6 @@ class Reconciler:
             if replay_is_over(one.resource, progress, now):
                 api = DECLARED_BY_KIND["Replay"]
                 await self._cluster.delete(api, identity.namespace, identity.name, one.uid)
-
-    async def _make_log(self, relay: Relay) -> Refusal | None:
-        """Make the AttestationLog of a Relay that has none; return what stands in the way.
-
-        Nothing owns it: its fence must outlive the Relay. One of that name that is another Relay's is never taken: its
-        fence is that of another log.
-        """
-        api, reference = DECLARED_BY_KIND["AttestationLog"], {"name": relay.metadata.name}
-        named = {"name": relay.metadata.name, "namespace": relay.metadata.namespace}
-        manifest = {
-            "apiVersion": GROUP_VERSION,
-            "kind": api.kind,
-            "metadata": {**named, "annotations": {DEFAULT: "true"}},
-            "spec": {"relayRef": reference},
-        }
-        try:
-            await self._cluster.create(api, relay.metadata.namespace, manifest)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-        else:
-            return None
-        found = await self._cluster.get(api, relay.metadata.namespace, relay.metadata.name)
-        if found is None:
-            return None
-        is_meant = (found["spec"].get("relayRef") or {}).get("name") == relay.metadata.name
-        if is_meant and "deletionTimestamp" not in found["metadata"]:
-            return None  # the watch has not shown it yet
-        what = f"AttestationLog {relay.metadata.namespace}/{relay.metadata.name}"
-        wrong = f"{what}, as the one of this Relay would be called, is being deleted or does not name this Relay"
-        return Refusal("NameTaken", f"{wrong}; allowed: an AttestationLog whose spec.relayRef names this Relay")
 
     async def _forget(self, identity: Identity) -> None:
         memory = self._memories.pop(identity, None)
@@ -372,34 +302,6 @@ def again(status: dict[str, Any], *, settled: bool, until: datetime | None, now:
     if until is None or until <= now:  # a plan that is overdue could not be made: the database is away
         return Again(after=interval)
     return Again(after=min(max((until - now).total_seconds(), 0.1), interval))
-
-
-class _Counts:
-    """Counts statuses as they go by."""
-
-    def __init__(self) -> None:
-        self._endpoints = 0
-        self._unhealthy = 0
-        self._settled = True
-
-    def over(self, wanted: Iterable[tuple[Declared, dict[str, Any]]]) -> Iterator[tuple[Declared, dict[str, Any]]]:
-        """Pass statuses on."""
-        for one, status in wanted:
-            self._count(one, {said["type"]: said for said in status.get("conditions", ())})
-            yield one, status
-
-    def told(self) -> Told:
-        """Return what they came to."""
-        return Told(endpoints=self._endpoints, unhealthy=self._unhealthy, settled=self._settled)
-
-    def _count(self, one: Declared, said: dict[str, Any]) -> None:
-        if one.identity.kind == "WebhookEndpoint":
-            self._endpoints += 1
-            delivering = said.get("Delivering")
-            fails = delivering is not None and delivering["reason"] in ("CircuitOpen", "Disabled", "Failing")
-            self._unhealthy += fails or said["Ready"]["status"] == "False"
-        under_way = said["Ready"]["status"] == "Unknown" or said.get("Complete", _DONE)["status"] != "True"
-        self._settled = self._settled and not under_way
 
 
 def _plane(running: Running, memory: Memory, trouble: Trouble | None) -> Plane:
@@ -423,7 +325,3 @@ def _since(began: float | None, holds: bool) -> float | None:
     if not holds:
         return None
     return asyncio.get_running_loop().time() if began is None else began
-
-
-def _same(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
-    return all(mine is its or mine == its for mine, its in zip(old, new, strict=True))
