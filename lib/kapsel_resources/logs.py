@@ -11,10 +11,12 @@ from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.problems import Path, Problem, choices
 from kapsel_resources.reasons import Reason
 from kapsel_resources.relays import Chosen, carries
+from kapsel_resources.witnesses import heads_apart, plan_witnessing, unusable
 from kapsel_store import rows
 from kapsel_store.rows import LogRow
 
 _DEFAULT: Final = AttestationLogSpec()
+_NEVER_EARLY: Final = 2**31 - 1  # leaves: a budget of heads has no room for early ones
 _KEY_PATH: Final[Path] = ("spec", "signingKeyRef")
 
 
@@ -69,6 +71,8 @@ def _declared(log: AttestationLog, inventory: Inventory, keys: Keys) -> LogRow |
         if isinstance(found, Problem):
             return found
         key_name = found
+    if spec.witnessing is not None and (problem := unusable(log.identity, spec.witnessing)) is not None:
+        return problem
     return _row(namespace, name, spec.origin or _origin(namespace, name), key_name, spec)
 
 
@@ -101,10 +105,11 @@ def _row(namespace: str, name: str, origin: str, key_name: str | None, spec: Att
         key_name=key_name or f"log/{origin}",  # a key signs for one origin, for good: another origin has another key
         integrate_interval=spec.integration.interval,
         integrate_batch=spec.integration.batch,
-        publish_interval=spec.publication.interval,
-        publish_pending=spec.publication.pending,
+        publish_interval=max(spec.publication.interval, heads_apart(spec.witnessing)),
+        publish_pending=spec.publication.pending if not heads_apart(spec.witnessing) else _NEVER_EARLY,
         idle_interval=spec.publication.idle_interval,
         anchoring=None if spec.anchoring is None else _anchoring(spec.anchoring),
+        witnessing=None if spec.witnessing is None else plan_witnessing(spec.witnessing),
     )
 
 

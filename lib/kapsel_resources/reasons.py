@@ -47,6 +47,7 @@ Reason = Literal[
     "SigningKeyNotReady",
     "SigningKeyTaken",
     "SigningKeyUnfit",
+    "WitnessKeyInvalid",
     "WrongAlgorithm",
 ]
 REASONS: Final[dict[Reason, str]] = {
@@ -94,5 +95,6 @@ REASONS: Final[dict[Reason, str]] = {
     "SigningKeyNotReady": "The SigningKey has no version yet, because it has a problem of its own: correct that one.",
     "SigningKeyTaken": "The key signs the heads of the log, and must sign nothing else: name another.",
     "SigningKeyUnfit": "The key of a log has a version without its seed: put it in, or take the version out.",
+    "WitnessKeyInvalid": "A witness of the AttestationLog has no usable key: take the vkey that its operator prints.",
     "WrongAlgorithm": "The algorithm of the SigningKey is not the one that is needed here: name another key.",
 }

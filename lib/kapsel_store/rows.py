@@ -177,6 +177,26 @@ class Anchoring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """Somebody who cosigns the heads of a log."""
+
+    name: str  # in messages, metrics and conditions
+    vkey: str
+    url: str  # the submission prefix, without a slash at its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessing:
+    """Who cosigns the heads of a log, and how many of them are enough."""
+
+    witnesses: tuple[Witness, ...]
+    quorum: int
+    required: bool = False  # whether a head without a quorum is withheld
+    timeout: timedelta = timedelta(seconds=2)  # for all witnesses together: so much later is a head at most
+    queries_per_day: int | None = None  # of each witness at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
     """One AttestationLog as the attestor sees it."""
 
@@ -190,6 +210,7 @@ class LogRow:
     publish_pending: int = 100  # publish early when so many leaves wait, at most every second
     idle_interval: timedelta = timedelta(minutes=10)
     anchoring: Anchoring | None = None
+    witnessing: Witnessing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

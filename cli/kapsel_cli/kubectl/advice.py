@@ -46,6 +46,8 @@ BY_TYPE: Final[Mapping[str, str]] = {
     "AttestationLog nor its status; see `Nothing is signed` in the documentation of operations. " + _ATTESTOR,
     "Anchored": "Deliveries, heads and proofs go on; nobody but the log says how old they are. See that pods may reach "
     "the calendars of the AttestationLog, or name others",
+    "Witnessed": "Deliveries go on. See that pods may reach the witnesses of the AttestationLog, and ask those who run "
+    "them what is wrong; with `required`, heads and with them proofs wait",
     "CheckpointFresh": "Deliveries go on, and proofs of new attempts wait. " + _ATTESTOR,
 }
 

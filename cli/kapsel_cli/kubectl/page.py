@@ -36,6 +36,7 @@ _GOOD_WHEN_TRUE: Final = (
     "LogConsistent",
     "CheckpointFresh",
     "Anchored",
+    "Witnessed",
 )
 
 # A log that has no attempt yet, one whose first heads wait for a block, and one that another has replaced.

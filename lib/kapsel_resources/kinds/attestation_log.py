@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.model import CALENDAR, ORIGIN, Model, Reference, Resource, broken, unique
+from kapsel_resources.kinds.witnessing import Witnessing
 from kapsel_resources.rules import Rule, each_once, unchanged
 from kapsel_store import rows
 
@@ -142,6 +143,10 @@ class AttestationLogSpec(Model):
     anchoring: Anchoring | None = Field(
         default=None,
         description="Who dates heads from outside. Without it nobody: the log's own word says when a head existed.",
+    )
+    witnessing: Witnessing | None = Field(
+        default=None,
+        description="Who cosigns heads. Without it nobody: the log could show one history to some, another to others.",
     )
 
 

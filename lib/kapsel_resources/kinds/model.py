@@ -28,7 +28,9 @@ FILE_PATH: Final = r"^/[-._a-zA-Z0-9/]+$"
 HTTPS: Final = (
     r"^(https://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))(:[0-9]{1,5})?/?$"
 )
-CALENDAR: Final = r"^(https://[-._a-zA-Z0-9]+|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?(/[-._a-zA-Z0-9]+)*$"
+CALENDAR: Final = r"^(https://[-._a-zA-Z0-9]+|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?$"
+WITNESS_URL: Final = r"^https?://([-._a-zA-Z0-9]+|\[[:.0-9a-fA-F]+\])(:[0-9]{1,5})?(/[-._~a-zA-Z0-9]+)*$"
+WITNESS_KEY: Final = r"^[!-*,-~]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+=*$"
 VAULT_PATH: Final = r"^[-._a-zA-Z0-9]+(/[-._a-zA-Z0-9]+)*$"
 HEX_ID: Final = r"^([0-9a-f][0-9a-f])+$"
 REGION: Final = r"^[a-z0-9]+(-[a-z0-9]+)+$"
@@ -56,8 +58,9 @@ FORMS: Final = {
     STATUS_CODES: 'a status code such as "503", or a class: "3xx", "4xx", "5xx"',
     FILE_PATH: "an absolute path of letters, digits, '-', '_', '.' and '/'",
     HTTPS: "a URL of a server without a path, such as https://vault.example.com:8200; http on this machine alone",
-    CALENDAR: "a URL without '/' at its end, such as https://alice.btc.calendar.opentimestamps.org; http on this "
-    "machine alone",
+    CALENDAR: "a URL without a path, such as https://alice.btc.calendar.opentimestamps.org; http on this machine alone",
+    WITNESS_URL: "a URL without '/' at its end, such as https://witness.example.com/w1",
+    WITNESS_KEY: "a vkey such as witness.example.com/w1+55b4d5ae+BMTm...",
     VAULT_PATH: "letters, digits, '-', '_', '.', and '/' between them",
     HEX_ID: "hex digits in lower case, two for each byte",
     REGION: "a region such as eu-central-1",

@@ -206,7 +206,7 @@ class Fence(Part):
 
 class AttestationLogStatus(Status):
     """Conditions: Ready (and Stalled when it holds) by the operator; LogConsistent, CheckpointFresh and, if somebody is
-    to date heads, Anchored by the attestor, who writes head and fence as well."""
+    to date or cosign heads, Anchored and Witnessed by the attestor, who writes head and fence as well."""
 
     origin: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="The name of the log in every checkpoint and proof."

@@ -79,6 +79,7 @@ def test_every_list_says_how_it_is_merged():
         for path, schema in lists.items()
         if schema["x-kubernetes-list-type"] == "map" and not path.endswith(".conditions")
     } == {
+        "AttestationLog.spec.witnessing.witnesses": ["name"],
         "WebhookEndpoint.spec.destinations": ["name"],
         "WebhookEndpoint.spec.destinations[].headers": ["name"],
         "WebhookEndpoint.status.destinations": ["name"],
