@@ -85,7 +85,8 @@ def test_keys_of_other_kinds_and_uses_are_passed_over() -> None:
     [
         b"", b"<html>", b"[]", b"{}", b'{"keys": {}}', directory(), directory({"kty": "RSA"}), b"[" * 16_000, b"\xff",
         directory(jwk(OLD, x="AAAA")), directory(jwk(OLD, x=None)), directory(jwk(OLD, x="A" * 42 + "B")),
-        directory(jwk(OLD, x=b64encode(bytes(32)).decode())), directory(jwk(OLD, x="A" * 42 + "é")), b'{"keys": [1, null]}',
+        directory(jwk(OLD, x=b64encode(bytes(32)).decode())), directory(jwk(OLD, x="A" * 42 + "é")),
+        b'{"keys": [1, null]}',
     ],
 )  # fmt: skip
 def test_a_directory_without_a_usable_key_is_refused(body: bytes) -> None:
@@ -116,8 +117,10 @@ def test_keys_are_published_at_the_origin() -> None:
 def test_a_response_is_missing_its_signature_or_brings_a_wrong_one_or_is_not_whole() -> None:
     parameters = f'({" ".join(COMPONENTS)});created=1000;tag="kapsel-ack"'
     fields = {
-        "signature-input": f"a={parameters}", "signature": f"a=:{'A' * 86}==:", "content-digest": digest_field(bytes(32)),
-    }  # fmt: skip
+        "signature-input": f"a={parameters}",
+        "signature": f"a=:{'A' * 86}==:",
+        "content-digest": digest_field(bytes(32)),
+    }
     good = offered(fields, EXCHANGE, whole=True, tolerance_s=5)
     assert isinstance(good, list)
     results = [
