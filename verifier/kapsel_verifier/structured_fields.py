@@ -17,11 +17,14 @@ MAX_SIZE: Final = 8192  # characters of one field
 _KEY: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
 _TOKEN: Final = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,15}(?![0-9.])")
-_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]++|\\["\\])*+)"')
 _BYTES: Final = re.compile(r":([A-Za-z0-9+/=]*):")
 _BOOLEAN: Final = re.compile(r"\?([01])")
+_ESCAPED: Final = re.compile(r"\\(.)")
 _SPACES: Final = re.compile(r" *")
 _OWS: Final = re.compile(r"[ \t]*")
+# By the first character, which tells them apart.
+_FORMS: Final = {'"': _STRING, ":": _BYTES, "?": _BOOLEAN, **dict.fromkeys("-0123456789", _INTEGER)}
 
 
 class Token(str):
@@ -164,17 +167,17 @@ class _Reader:
         return found
 
     def _bare(self) -> Bare:
-        if found := self._match(_STRING):
-            return re.sub(r"\\(.)", r"\1", found[1])
-        if found := self._match(_BYTES):
-            return strict.base64(found[1], f"a byte sequence of {self._what}", self._error)
-        if found := self._match(_INTEGER):
+        form = _FORMS.get(self._text[self._place : self._place + 1], _TOKEN)
+        found = self._match(form)
+        if found is None:
+            raise self._wrong("no value that can be read")
+        if form is _STRING:
+            return _ESCAPED.sub(r"\1", found[1]) if "\\" in found[1] else found[1]
+        if form is _INTEGER:
             return int(found[0])
-        if found := self._match(_BOOLEAN):
-            return found[1] == "1"
-        if found := self._match(_TOKEN):
-            return Token(found[0])
-        raise self._wrong("no value that can be read")
+        if form is _BYTES:
+            return strict.base64(found[1], f"a byte sequence of {self._what}", self._error)
+        return found[1] == "1" if form is _BOOLEAN else Token(found[0])
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         found = pattern.match(self._text, self._place)
