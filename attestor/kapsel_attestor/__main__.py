@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from kapsel_attestor import metrics
+from kapsel_attestor.anchors import Anchors
 from kapsel_attestor.attestor import Attestor
 from kapsel_attestor.places import place
 from kapsel_attestor.settings import AttestorSettings
@@ -30,7 +31,7 @@ async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
     async with database.connect(url, role=role, schema=schema, size=CONNECTIONS, component=COMPONENT) as pool:
         source = Source(pool, SealingKeys.from_file(settings.sealing_key_file), listener)
         fences = place(settings)
-        attestor = Attestor(pool, source, fences.open, measured, reporter=fences.reporter)
+        attestor = Attestor(pool, source, fences.open, measured, reporter=fences.reporter, beside=[Anchors(measured)])
         health = Health(stopping)
         health.add("configuration", lambda: None if source.loaded else "the configuration has not been loaded yet")
         health.add("database", lambda: None if source.reachable else "the database is away")

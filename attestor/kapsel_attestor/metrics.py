@@ -6,7 +6,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kapsel_runtime.waiting import until
-from kapsel_store import database, tlog
+from kapsel_store import anchors, database, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection, Pool, is_away
 
@@ -42,6 +42,28 @@ class Metrics:
             "attestation_side_failures_total",
             "Failures of what runs beside the log, by task; each is started anew",
             ["task"],
+            registry=registry,
+        )
+        self.anchors_pending = Gauge(
+            "attestation_anchors_pending", "Anchored heads that are in no block of Bitcoin yet", registry=registry
+        )
+        self.anchor_oldest_pending = Gauge(
+            "attestation_anchor_oldest_pending_seconds",
+            "How long the oldest head that is to be dated waits for a block, 0 if none does",
+            registry=registry,
+        )
+        self.anchor_age = Gauge(
+            "attestation_anchor_age_seconds", "Age of the newest head that a block dates", registry=registry
+        )
+        self.anchors_confirmed = Counter(
+            "attestation_anchors_confirmed_total",
+            "Heads that calendars have led to a block while this attestor asked them",
+            registry=registry,
+        )
+        self.calendar_failures = Counter(
+            "attestation_calendar_failures_total",
+            "Questions that a calendar did not answer as it must; it is then left alone for a while",
+            ["calendar"],
             registry=registry,
         )
         self._fence_up = Gauge(
@@ -83,3 +105,9 @@ async def _measure(metrics: Metrics, connection: Connection, source: Source) -> 
     head = await tlog.latest_head(connection, log.id)
     if head is not None:
         metrics.head_age.set(max(time.time() - head.timestamp_ms / 1000, 0))
+    waiting = await anchors.pending(connection, log.id)
+    metrics.anchors_pending.set(waiting.count)
+    metrics.anchor_oldest_pending.set(0 if waiting.oldest is None else waiting.oldest.total_seconds())
+    dated = await anchors.newest_confirmed(connection, log.id)
+    if dated is not None:
+        metrics.anchor_age.set(max(time.time() - dated.timestamp_ms / 1000, 0))

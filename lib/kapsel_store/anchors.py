@@ -37,21 +37,22 @@ class Anchored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """How many anchors a log has, and how long the oldest unconfirmed one waits."""
+class Newest:
+    """The newest anchor of a log, of all or of those that are confirmed."""
 
-    pending: int
-    confirmed: int
-    oldest_pending: timedelta | None
+    timestamp_ms: int  # of the head
+    tree_size: int
+    ots: bytes | None
+    height: int | None
+    tries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Newest:
-    """The newest anchor of a log, or the newest confirmed one."""
+class Pending:
+    """How many anchors wait for a block, and how long the oldest one does."""
 
-    timestamp_ms: int
-    tree_size: int
-    height: int | None
+    count: int
+    oldest: timedelta | None
 
 
 async def begin(connection: Connection, log_id: int, interval: timedelta, nonce: bytes) -> bool:
@@ -60,16 +61,22 @@ async def begin(connection: Connection, log_id: int, interval: timedelta, nonce:
 
 
 async def due(connection: Connection, log_id: int, limit: int) -> list[DueAnchor]:
-    """Return unconfirmed anchors about which it is time to ask, those that wait longest first."""
+    """Return anchors about which it is time to ask, those that wait longest first."""
     return [DueAnchor(**dict(row)) for row in await connection.fetch(statement("anchors.due"), log_id, limit)]
 
 
 async def keep(
-    connection: Connection, anchor: DueAnchor, *, ots: bytes | None, height: int | None, next_in: timedelta
+    connection: Connection,
+    anchor: DueAnchor,
+    *,
+    ots: bytes | None,
+    height: int | None,
+    complete: bool,
+    next_in: timedelta,
 ) -> bool:
     """Store what is known of an anchor now; return False, and change nothing, if another attestor was faster."""
     kept = await connection.fetchval(
-        statement("anchors.keep"), anchor.log_id, anchor.timestamp_ms, anchor.ots, ots, height, next_in
+        statement("anchors.keep"), anchor.log_id, anchor.timestamp_ms, anchor.ots, ots, height, complete, next_in
     )
     return kept is not None
 
@@ -90,12 +97,18 @@ async def of_head(connection: Connection, head: HeadRow) -> bytes | None:
     return found
 
 
-async def newest(connection: Connection, log_id: int, *, confirmed: bool) -> Newest | None:
-    """Return the newest anchor of a log, of those that a block holds if `confirmed`."""
-    row = await connection.fetchrow(statement("anchors.newest"), log_id, confirmed)
+async def newest(connection: Connection, log_id: int) -> Newest | None:
+    """Return the newest anchor of a log, whatever has become of it."""
+    row = await connection.fetchrow(statement("anchors.newest"), log_id)
     return None if row is None else Newest(**dict(row))
 
 
-async def summary(connection: Connection, log_id: int) -> Summary:
-    """Return the figures of a log's anchors."""
-    return Summary(**dict(await one(connection, "anchors.summary", log_id)))
+async def newest_confirmed(connection: Connection, log_id: int) -> Newest | None:
+    """Return the anchor with the newest head of those that are in a block, as a calendar says."""
+    row = await connection.fetchrow(statement("anchors.newest_confirmed"), log_id)
+    return None if row is None else Newest(**dict(row))
+
+
+async def pending(connection: Connection, log_id: int) -> Pending:
+    """Return how many anchors of a log are in no block yet."""
+    return Pending(**dict(await one(connection, "anchors.pending", log_id)))

@@ -59,7 +59,7 @@ GRANT SELECT, INSERT ON log_keys TO kapsel_attestor;
 GRANT UPDATE (not_after_ms) ON log_keys TO kapsel_attestor;
 
 GRANT SELECT, INSERT ON anchors TO kapsel_attestor;
-GRANT UPDATE (ots, height, confirmed_at, next_at, tries) ON anchors TO kapsel_attestor;
+GRANT UPDATE (ots, height, confirmed_at, next_at, tries, complete) ON anchors TO kapsel_attestor;
 
 -- console: reads everything, retries by making new deliveries, cancels pending ones, resumes destinations, and has events
 -- forgotten by the one function that may.

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,6 +19,7 @@ from nacl.signing import SigningKey
 from prometheus_client import CollectorRegistry
 
 from kapsel_attestor.attestor import Attestor, now_ms
+from kapsel_attestor.beside import SideTask
 from kapsel_attestor.fence import FileFence
 from kapsel_attestor.metrics import Metrics
 from kapsel_store import configuration, deliveries, ids, tlog
@@ -133,7 +134,9 @@ class World:
         await deliveries.record(self.connection, results)
         return [attempt.id for attempt in made]
 
-    async def start(self, clock: Callable[[], int] = now_ms) -> Running:
+    async def start(
+        self, clock: Callable[[], int] = now_ms, beside: Callable[[Metrics], Sequence[SideTask]] = lambda _: ()
+    ) -> Running:
         """Start an attestor in this process, with the rights that it has in production."""
         pool = await self.database.pool("attestor")
         listener = Listener(
@@ -149,7 +152,15 @@ class World:
         await eventually(lambda: source.loaded)
         registry = CollectorRegistry()
         fence_file = self.fence_file
-        attestor = Attestor(pool, source, lambda row: FileFence(fence_file, row.origin), Metrics(registry), clock=clock)
+        metrics = Metrics(registry)
+        attestor = Attestor(
+            pool,
+            source,
+            lambda row: FileFence(fence_file, row.origin),
+            metrics,
+            clock=clock,
+            beside=beside(metrics),
+        )
 
         async def run() -> None:
             await attestor.run(stopping)

@@ -169,18 +169,22 @@ CREATE TABLE anchors (
     confirmed_at timestamptz,
     next_at      timestamptz NOT NULL DEFAULT now(),
     tries        int NOT NULL DEFAULT 0 CHECK (tries >= 0),
+    complete     boolean NOT NULL DEFAULT false,
     PRIMARY KEY (log_id, timestamp_ms),
     FOREIGN KEY (log_id, timestamp_ms) REFERENCES heads,
     CHECK (height IS NULL OR ots IS NOT NULL),
-    CHECK ((height IS NULL) = (confirmed_at IS NULL))
+    CHECK ((height IS NULL) = (confirmed_at IS NULL)),
+    CHECK (height IS NOT NULL OR NOT complete)
 );
 CREATE INDEX anchors_by_size ON anchors (log_id, tree_size);
 CREATE INDEX anchors_by_age ON anchors (log_id, created_at);
-CREATE INDEX anchors_due ON anchors (log_id, next_at) WHERE height IS NULL;
+CREATE INDEX anchors_due ON anchors (log_id, next_at) WHERE NOT complete;
+CREATE INDEX anchors_pending ON anchors (log_id, created_at) WHERE height IS NULL;
 CREATE TRIGGER anchors_no_delete BEFORE DELETE ON anchors FOR EACH ROW EXECUTE FUNCTION refuse_change();
 -- What was promised once can be fulfilled, and what was confirmed stays so.
 CREATE TRIGGER anchors_only_grow BEFORE UPDATE ON anchors FOR EACH ROW
-    WHEN (OLD.height IS NOT NULL OR length(NEW.ots) < length(OLD.ots) OR (NEW.ots IS NULL AND OLD.ots IS NOT NULL)
+    WHEN (OLD.complete OR (NEW.height IS NULL AND OLD.height IS NOT NULL)
+          OR length(NEW.ots) < length(OLD.ots) OR (NEW.ots IS NULL AND OLD.ots IS NOT NULL)
           OR (OLD.log_id, OLD.timestamp_ms, OLD.tree_size, OLD.nonce, OLD.created_at)
              IS DISTINCT FROM (NEW.log_id, NEW.timestamp_ms, NEW.tree_size, NEW.nonce, NEW.created_at))
     EXECUTE FUNCTION refuse_change();

@@ -12,15 +12,15 @@ RETURNING timestamp_ms
 -- Those that wait longest first, so that none is passed over while calendars are slow.
 SELECT a.log_id, a.timestamp_ms, a.tree_size, h.checkpoint, a.nonce, a.ots, a.height, now() - a.created_at AS age, a.tries
 FROM anchors a JOIN heads h USING (log_id, timestamp_ms)
-WHERE a.log_id = $1 AND a.height IS NULL AND a.next_at <= now()
+WHERE a.log_id = $1 AND NOT a.complete AND a.next_at <= now()
 ORDER BY a.next_at LIMIT $2
 
 -- name: keep
 -- Whoever read another file loses: what the other has added must not be lost.
 UPDATE anchors
-SET ots = $4, height = $5, confirmed_at = CASE WHEN $5::bigint IS NOT NULL THEN now() END,
-    next_at = now() + $6::interval, tries = tries + 1
-WHERE log_id = $1 AND timestamp_ms = $2 AND ots IS NOT DISTINCT FROM $3 AND height IS NULL
+SET ots = $4, height = $5, confirmed_at = CASE WHEN $5::bigint IS NOT NULL THEN coalesce(confirmed_at, now()) END,
+    complete = $6, next_at = now() + $7::interval, tries = tries + 1
+WHERE log_id = $1 AND timestamp_ms = $2 AND ots IS NOT DISTINCT FROM $3 AND NOT complete
 RETURNING timestamp_ms
 
 -- name: covering
@@ -40,13 +40,12 @@ ORDER BY a.height IS NULL LIMIT 1
 -- name: of_head
 SELECT ots FROM anchors WHERE log_id = $1 AND timestamp_ms = $2 AND ots IS NOT NULL
 
--- name: summary
-SELECT count(*) FILTER (WHERE height IS NULL) AS pending,
-       count(*) FILTER (WHERE height IS NOT NULL) AS confirmed,
-       now() - min(created_at) FILTER (WHERE height IS NULL) AS oldest_pending
-FROM anchors WHERE log_id = $1
-
 -- name: newest
--- The newest of those that are confirmed, or of all of them.
-SELECT timestamp_ms, tree_size, height FROM anchors
-WHERE log_id = $1 AND (height IS NOT NULL OR NOT $2) ORDER BY timestamp_ms DESC LIMIT 1
+SELECT timestamp_ms, tree_size, ots, height, tries FROM anchors WHERE log_id = $1 ORDER BY timestamp_ms DESC LIMIT 1
+
+-- name: newest_confirmed
+SELECT timestamp_ms, tree_size, ots, height, tries FROM anchors
+WHERE log_id = $1 AND height IS NOT NULL ORDER BY timestamp_ms DESC LIMIT 1
+
+-- name: pending
+SELECT count(*) AS count, now() - min(created_at) AS oldest FROM anchors WHERE log_id = $1 AND height IS NULL
