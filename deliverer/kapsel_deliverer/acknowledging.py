@@ -5,9 +5,6 @@ back. What the signature must look like, and over what, is `kapsel_verifier.ackn
 auditor applies. Nothing here does IO; where keys come from a destination's own URL, `directories` fetches them.
 """
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,15 +13,15 @@ from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
 from kapsel_store.rows import Acknowledged
-from kapsel_verifier import acknowledgement, strict
+from kapsel_verifier import acknowledgement
 from kapsel_verifier.acknowledgement import Exchange, Offer
-from kapsel_verifier.errors import AcknowledgementError, MalformedKeyError
+from kapsel_verifier.errors import AcknowledgementError
+from kapsel_verifier.jwks import Key
 
 DIRECTORY_PATH: Final = "/.well-known/http-message-signatures-directory"
 DIRECTORY_TYPES: Final = (
     "application/http-message-signatures-directory+json, application/jwk-set+json, application/json"
 )
-DIRECTORY_KEYS: Final = 16  # Ed25519 keys of one directory; further ones are not read
 CONTENT_DIGEST: Final = "content-digest"
 FIELDS: Final = ("signature-input", "signature", CONTENT_DIGEST)  # of a response
 # What is wanted, in the words of RFC 9421 section 5 and RFC 9530.
@@ -33,14 +30,6 @@ WANTED: Final[Mapping[str, str]] = {
     f'alg="{acknowledgement.ALGORITHM}";tag="{acknowledgement.TAG}"',
     "want-content-digest": "sha-256=10",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A public key of a destination, and what its signatures may call it."""
-
-    public: bytes
-    ids: frozenset[str] = frozenset()  # none: whatever the signature says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,44 +93,3 @@ def judge(offers: Sequence[Offer], keys: Sequence[Key]) -> Judged | None:
             if offer.is_by(key.public):
                 return Judged(result="acknowledged", base=offer.base, key=key.public, signature=offer.signature)
     return None if unknown else Judged(result="invalid", detail="no key of the destination has made the signature")
-
-
-def read_directory(body: bytes) -> tuple[Key, ...]:
-    """Read a JSON Web Key Set; raises MalformedKeyError. Keys of other kinds, or for other uses, are passed over."""
-    # Not `strict`: a directory may hold members with floats or negative numbers, which are nobody's business here.
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise MalformedKeyError("the key directory is not JSON") from None
-    entries = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        raise MalformedKeyError("the key directory has no list of keys")
-    found = tuple(_key(entry) for entry in entries if _is_for_signatures(entry))[:DIRECTORY_KEYS]
-    if not found:
-        raise MalformedKeyError("the key directory holds no Ed25519 key")
-    return found
-
-
-def _is_for_signatures(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and (entry.get("kty"), entry.get("crv")) == ("OKP", "Ed25519")
-        and entry.get("use", "sig") == "sig"
-        and entry.get("alg", "Ed25519") in ("Ed25519", "EdDSA")
-    )
-
-
-def _key(entry: Mapping[str, object]) -> Key:
-    x, kid = entry.get("x"), entry.get("kid")
-    if not isinstance(x, str) or len(x) != 43:
-        raise MalformedKeyError("a key of the directory does not have 32 bytes in base64url")
-    public = strict.base64(x.translate(str.maketrans("-_", "+/")) + "=", "a key of the directory", MalformedKeyError)
-    names = {thumbprint(public)}
-    return Key(public, frozenset(names | {kid} if isinstance(kid, str) else names))
-
-
-def thumbprint(public: bytes) -> str:
-    """Return the JWK thumbprint of a key (RFC 7638), by which a signature may name it."""
-    x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
-    digest = hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

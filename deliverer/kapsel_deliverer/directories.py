@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from kapsel_deliverer.acknowledging import Directory, Key, read_directory
+from kapsel_deliverer.acknowledging import Directory
+from kapsel_verifier import jwks
 from kapsel_verifier.errors import MalformedKeyError
+from kapsel_verifier.jwks import Key
 
 FRESH: Final = 600.0  # seconds that keys are used before they are fetched again
 STALE: Final = 3600.0  # seconds that they are used if they cannot be
@@ -64,7 +66,7 @@ class Directories:
         body = await fetch(directory)
         kept.asked_at = self._clock()
         try:
-            found = body if isinstance(body, str) else read_directory(body)
+            found = body if isinstance(body, str) else jwks.parse(body)
         except MalformedKeyError as error:
             found = str(error)
         if isinstance(found, str):

@@ -16,7 +16,7 @@ from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
 from kapsel_deliverer import acknowledging
-from kapsel_deliverer.acknowledging import Asked, Directory, Key
+from kapsel_deliverer.acknowledging import Asked, Directory
 from kapsel_deliverer.addresses import Allowed, check_url
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
@@ -31,6 +31,7 @@ from kapsel_store.rows import (
     RelayRow,
     is_reserved_header,
 )
+from kapsel_verifier.jwks import Key
 
 USER_AGENT: Final = f"kapsel/{version('kapsel')}"
 CONNECT_TIMEOUT: Final = 5.0  # seconds for DNS, TCP and TLS together

@@ -14,18 +14,25 @@ from typing import Any
 from nacl.bindings import crypto_core_ed25519_add, crypto_scalarmult_ed25519_base_noclamp
 from nacl.signing import SigningKey
 
-from kapsel_verifier import errors, leaf_hash, node_hash, root_from_leaves
+from kapsel_verifier import acknowledgement, errors, leaf_hash, node_hash, ots, ots_paths, root_from_leaves, tiles
+from kapsel_verifier.acknowledgement import Exchange
+from kapsel_verifier.consistency import ConsistencyProof
+from kapsel_verifier.cosignature import WitnessKey, cosign
 from kapsel_verifier.keys import TrustedKey, encode_key_set
 from kapsel_verifier.leaf import Leaf
 from kapsel_verifier.note import Checkpoint, VerifierKey, signature_line
+from kapsel_verifier.ots_paths import Attestation, Step
 from kapsel_verifier.proof import Proof, build
-from kapsel_verifier.sth import SignedTreeHead, STHVerifier, sign_head, sth_message
+from kapsel_verifier.statements import KeySuccession, LogContinuation, Statement
+from kapsel_verifier.sth import SignedHead, SignedTreeHead, STHVerifier, sign_head, sth_message
+from kapsel_verifier.structured_fields import InnerList, Item
 from kapsel_verifier.tlog_proof import TlogProof
 
 HERE = Path(__file__).parent
 ORIGIN = "log.example.com/shop"
 HEAD_MS = 1_767_225_601_000  # 2026-01-01 00:00:01 UTC
 INDEX = 5
+ACKNOWLEDGED = 11  # the leaf that the destination has acknowledged
 SIZE = 13
 BODY = b'{"order":42,"total":"19.90"}'
 EVENT_SALT = sha256(b"event salt").digest()
@@ -37,7 +44,7 @@ Json = dict[str, Any]
 def files() -> dict[str, bytes]:
     """Return every vector file by its path relative to this folder."""
     made: dict[str, Json | list[Json]] = {f"proof/{name}.json": case for name, case in proof_cases()}
-    made |= {"merkle.json": merkle(), "ed25519.json": ed25519(), "note.json": notes()}
+    made |= {"merkle.json": merkle(), "ed25519.json": ed25519(), "note.json": notes(), "tiles.json": tile_forms()}
     return {path: json.dumps(value, indent=1).encode() + b"\n" for path, value in made.items()}
 
 
@@ -63,7 +70,7 @@ def uuid(label: str) -> str:
 
 def make_leaf(sequence: int, previous: bytes | None) -> Leaf:
     delivered = sequence % 3 == 2
-    return Leaf(
+    leaf = Leaf(
         attempt=sequence % 3 + 1,
         delivery_attempt_id=uuid(f"attempt {sequence}"),
         delivery_id=uuid(f"delivery {sequence // 3}"),
@@ -83,6 +90,30 @@ def make_leaf(sequence: int, previous: bytes | None) -> Leaf:
         salt=sha256(f"salt {sequence}".encode()).digest(),
         signature_digest=sha256(b"v1a,signature").digest(),
         timestamp=HEAD_MS - 1000 + sequence,
+    )
+    return acknowledged(leaf) if sequence == ACKNOWLEDGED else leaf
+
+
+def acknowledged(leaf: Leaf, seed: str = "destination", **changes: Any) -> Leaf:
+    """Return the leaf with an acknowledgement; `changes` are what the destination gets wrong."""
+    exchange = Exchange(
+        status=changes.pop("status", leaf.response_status),
+        response_digest=changes.pop("response_digest", leaf.response_digest),
+        webhook_id=changes.pop("webhook_id", leaf.event_id),
+        payload_hash=changes.pop("payload_hash", leaf.payload_hash),
+        timestamp=leaf.timestamp,
+    )
+    components = changes.pop("components", acknowledgement.COMPONENTS)
+    given = {"created": leaf.timestamp // 1000 + 1, "alg": "ed25519", "keyid": "billing-1", "tag": "kapsel-ack"}
+    parameters = {name: value for name, value in (given | changes).items() if value is not None}
+    items = tuple(
+        Item(name.strip('"').partition('"')[0], {"req": True} if ";req" in name else {}) for name in components
+    )
+    base = acknowledgement.signature_base(exchange, InnerList(items, parameters))
+    return leaf._replace(
+        acknowledgement_base=base,
+        acknowledgement_key=bytes(signer(seed).verify_key),
+        acknowledgement_signature=sign(seed)(base),
     )
 
 
@@ -113,17 +144,23 @@ def consistency(old_size: int, hashes: list[bytes], complete: bool = True) -> li
     return [*consistency(old_size - split, hashes[split:], False), root_from_leaves(hashes[:split])]
 
 
-def make_proof(leaves: list[bytes], index: int, key: VerifierKey | None = None, timestamp_ms: int = HEAD_MS) -> Proof:
+def make_head(
+    leaves: list[bytes], key: VerifierKey | None = None, timestamp_ms: int = HEAD_MS, seed: str = "log"
+) -> SignedHead:
     key = key or vkey()
-    hashes = [leaf_hash(leaf) for leaf in leaves]
-    checkpoint = Checkpoint(origin=key.name, tree_size=len(leaves), root_hash=root_from_leaves(hashes))
-    head = sign_head(checkpoint, timestamp_ms, key, sign())
+    root = root_from_leaves([leaf_hash(leaf) for leaf in leaves])
+    checkpoint = Checkpoint(origin=key.name, tree_size=len(leaves), root_hash=root)
+    return sign_head(checkpoint, timestamp_ms, key, sign(seed))
+
+
+def make_proof(leaves: list[bytes], index: int, key: VerifierKey | None = None, timestamp_ms: int = HEAD_MS) -> Proof:
+    head = make_head(leaves, key, timestamp_ms)
     return build(
         leaf=leaves[index],
         leaf_index=index,
-        inclusion_proof=path(index, hashes),
+        inclusion_proof=path(index, [leaf_hash(leaf) for leaf in leaves]),
         checkpoint=head.checkpoint,
-        keys=[key],
+        keys=[key or vkey()],
     )
 
 
@@ -146,6 +183,9 @@ def case(description: str, proof: Proof | Json | str | bytes, error: type | None
     except UnicodeDecodeError:
         content = {"proof_hex": data.hex()}
     outcome = {"error": error.__name__ if error else None, "exit_code": getattr(error, "exit_code", 0)}
+    if error is None:
+        shown = {"claimed": "established", "witnessed": "absent", "anchored": "absent", "acknowledged": "absent"}
+        given["levels"] = shown | given.get("levels", {})
     return {"description": description, **outcome, "keys": [vkey().encode()], **given, **content}
 
 
@@ -184,7 +224,10 @@ def flip(data: bytes, position: int = 0) -> bytes:
 
 
 def proof_cases() -> Iterator[tuple[str, Case]]:
-    for cases in (accepted, malformed, unsupported, tlog, leaves, heads, keys, mismatches, inclusion, asked):
+    for cases in (
+        accepted, malformed, unsupported, tlog, leaves, heads, keys, mismatches, inclusion, asked, statements,
+        known_heads, witnesses, policies, anchors, timestamps, acknowledgements, repeated,
+    ):  # fmt: skip
         yield from cases()
 
 
@@ -197,7 +240,7 @@ def accepted() -> Iterator[tuple[str, Case]]:
     yield "valid-one-leaf", case("A tree of one leaf has an empty path.", make_proof(LEAVES[:1], 0), None)
     yield "valid-lone-right", case("The last leaf of an odd tree is promoted.", make_proof(LEAVES, 12), None)
     yield "valid-first", case("The first leaf has no previous leaf hash.", make_proof(LEAVES, 0), None)
-    stranger = signature_line("witness.example.org", b"\1\2\3\4", bytes(72))
+    stranger = signature_line("witness.example.org", b"\1\2\3\4", bytes(73))
     known = with_(checkpoint=PROOF.checkpoint + stranger)
     yield "valid-unknown-signature", case("A signature by an unknown key is ignored.", known, None)
     successor = vkey("successor")
@@ -218,6 +261,12 @@ def accepted() -> Iterator[tuple[str, Case]]:
     meets = {"event_id": uuid("event 1"), "response_status": "200", "attempt": "3"}
     yield "valid-expected", case("The leaf meets what was expected.", PROOF, None, expected=meets)
     yield "valid-now", case("Dated later than now by the skew exactly.", PROOF, None, now_ms=HEAD_MS - 300_000)
+    aged = {"now_ms": HEAD_MS + 60_000, "max_age_ms": 60_000}
+    yield "valid-max-age", case("As old as is allowed exactly.", PROOF, None, **aged)
+
+
+LISTED = {"name": "witness.example.org/a", "key_id": "00000000", "timestamp_s": 1}
+SHOWN = {"base_b64": "AAAA", "key": "00" * 32, "signature": "00" * 64}
 
 
 def malformed() -> Iterator[tuple[str, Case]]:
@@ -259,6 +308,19 @@ def malformed() -> Iterator[tuple[str, Case]]:
         ("path-not-a-list", "The path is a string.", with_(inclusion_proof="00" * 32)),
         ("sth-not-an-object", "The sth is a list.", with_(sth=[])),
         ("checkpoint-null", "The checkpoint is null.", with_(checkpoint=None)),
+        ("cosignatures-null", "The cosignatures are null.", with_(cosignatures=None)),
+        ("cosignatures-many", "Sixty-five cosignatures.", with_(cosignatures=[dict(LISTED)] * 65)),
+        ("cosignature-text", "A cosignature is a string.", with_(cosignatures=["w"])),
+        ("cosignature-member", "A cosignature with a member too many.", with_(cosignatures=[{**LISTED, "date": 1}])),
+        ("cosignature-time", "A time that is no integer.", with_(cosignatures=[{**LISTED, "timestamp_s": "1"}])),
+        ("cosignature-key-id", "A key id of 3 bytes.", with_(cosignatures=[{**LISTED, "key_id": "000000"}])),
+        ("ots-missing", "No ots.", without("ots")),
+        ("ots-base64", "The ots is not base64.", with_(ots="AAA")),
+        ("ots-number", "The ots is a number.", with_(ots=0)),
+        ("acknowledgement-list", "The acknowledgement is a list.", with_(acknowledgement=[])),
+        ("acknowledgement-member", "An acknowledgement without key.", with_(acknowledgement={"base_b64": "AAAA"})),
+        ("acknowledgement-key", "A key of 31 bytes.", with_(acknowledgement={**SHOWN, "key": "00" * 31})),
+        ("acknowledgement-base", "A base that is not base64.", with_(acknowledgement={**SHOWN, "base_b64": "?"})),
     ):
         yield f"malformed-{name}", case(description, content, refused)
 
@@ -280,7 +342,7 @@ def unsupported() -> Iterator[tuple[str, Case]]:
     )
     yield (
         "unsupported-assurance",
-        case("An assurance that version 1 does not know.", with_(assurance="witnessed"), refused),
+        case("An assurance that version 1 does not know.", with_(assurance="notarised"), refused),
     )
     yield "unsupported-algorithm", case("Another signature algorithm.", with_sth(alg="ML-DSA-44"), refused)
     yield "unsupported-sth-version", case("Another version of sth.", with_sth(version=2), refused)
@@ -289,6 +351,10 @@ def unsupported() -> Iterator[tuple[str, Case]]:
     yield "embedded-key", case("The proof brings a key.", brought, errors.EmbeddedKeyError)
     inside = with_sth(vkey=key.encode())
     yield "embedded-key-in-sth", case("The sth brings a key.", inside, errors.EmbeddedKeyError)
+    listed = with_(cosignatures=[{"name": "w", "key_id": "00000000", "timestamp_s": 1, "Public_Key": "00" * 32}])
+    yield "embedded-key-in-cosignature", case("A cosignature brings a key.", listed, errors.EmbeddedKeyError)
+    large = with_(leaf_b64=make_b64(b"x" * 65_536))
+    yield "too-large-leaf", case("A leaf of 65,536 bytes.", large, errors.TooLargeError)
 
 
 def tlog() -> Iterator[tuple[str, Case]]:
@@ -343,10 +409,38 @@ def leaves() -> Iterator[tuple[str, Case]]:
         ("empty-text", "No destination.", leaf.replace('"billing"', '""')),
         ("status", "A status of four digits.", leaf.replace('"response_status":200', '"response_status":2000')),
         ("not-json", "Not JSON.", "hello"),
+        ("acknowledgement-part", "A key without a signature.", leaf.replace(*ACK_KEY)),
+        ("acknowledgement-empty", "An empty signature base.", ACK_LEAF.replace(ack_base(), '""')),
+        ("acknowledgement-base64", "A base that is not canonical base64.", ACK_LEAF.replace(ack_base(), '"AB=="')),
+        ("acknowledgement-short", "A signature of 63 bytes.", ACK_LEAF.replace(ack_signature(), ack_signature()[2:])),
     ):
-        assert bad != leaf, name
-        signed = make_proof([*LEAVES[:INDEX], bad.encode(), *LEAVES[INDEX + 1 :]], INDEX)
+        assert bad not in (leaf, ACK_LEAF), name
+        signed = of_a_log_with(bad.encode())
         yield f"leaf-{name}", case(description, signed, errors.MalformedLeafError)
+
+
+ACK_LEAF = LEAVES[ACKNOWLEDGED].decode()
+ACK_KEY = ('"acknowledgement_key":null', f'"acknowledgement_key":"{"00" * 32}"')
+
+
+def ack_base() -> str:
+    return json.dumps(json.loads(ACK_LEAF)["acknowledgement_base"])
+
+
+def ack_signature() -> str:
+    return str(json.loads(ACK_LEAF)["acknowledgement_signature"])
+
+
+def of_a_log_with(leaf: bytes) -> Proof:
+    """Return the proof of a log that recorded these bytes in place of the leaf, whatever they are."""
+    leaves = [*LEAVES[:INDEX], leaf, *LEAVES[INDEX + 1 :]]
+    head = make_head(leaves)
+    return PROOF._replace(
+        leaf=leaf,
+        inclusion_proof=tuple(path(INDEX, [leaf_hash(one) for one in leaves])),
+        sth=head.sth,
+        checkpoint=head.checkpoint,
+    )
 
 
 def heads() -> Iterator[tuple[str, Case]]:
@@ -407,6 +501,8 @@ def heads() -> Iterator[tuple[str, Case]]:
         "future",
         case("Dated one millisecond beyond the skew.", PROOF, errors.FutureHeadError, now_ms=HEAD_MS - 300_001),
     )
+    aged = {"now_ms": HEAD_MS + 60_001, "max_age_ms": 60_000}
+    yield "stale", case("One millisecond older than is allowed.", PROOF, errors.StaleHeadError, **aged)
 
 
 def with_head(sth: SignedTreeHead) -> Json:
@@ -540,6 +636,467 @@ def asked() -> Iterator[tuple[str, Case]]:
     yield "expected-unknown", case("No such member.", PROOF, unmet, expected={"colour": "red"})
 
 
+# What a log says about itself, and other heads of it.
+
+
+def succession(**changes: Any) -> KeySuccession:
+    made = KeySuccession(
+        not_before=HEAD_MS + 1000,
+        origin=ORIGIN,
+        predecessor=vkey(),
+        predecessor_not_after=HEAD_MS + 2000,
+        predecessor_signature=bytes(64),
+        salt=sha256(b"salt of a statement").digest(),
+        successor=vkey("successor"),
+        successor_signature=bytes(64),
+        timestamp=HEAD_MS - 1,
+    )._replace(**changes)
+    message = made.message()
+    signed = {"predecessor_signature": sign()(message), "successor_signature": sign("successor")(message)}
+    return made._replace(**{**signed, **changes})
+
+
+def continuation() -> LogContinuation:
+    return LogContinuation(
+        checkpoint=make_head(LEAVES[:8], vkey("old", "log.example.com/old"), seed="old").checkpoint.encode(),
+        origin=ORIGIN,
+        reason="the database was restored from a backup",
+        salt=sha256(b"salt of a statement").digest(),
+        timestamp=HEAD_MS - 1,
+    )
+
+
+def statements() -> Iterator[tuple[str, Case]]:
+    made: list[tuple[str, Statement]] = [("continuation", continuation()), ("succession", succession())]
+    for name, statement in made:
+        proof = of_a_log_with(statement.encode())
+        meets = {"type": str(statement.members()["type"]), "timestamp": str(HEAD_MS - 1)}
+        yield f"statement-valid-{name}", case(f"The leaf is a {name}.", proof, None, expected=meets)
+        yield (
+            f"statement-payload-{name}",
+            case("A body for a leaf that is no attempt.", proof, errors.PayloadMismatchError, payload=BODY.hex()),
+        )
+    wrong = errors.SignatureError
+    for name in ("predecessor", "successor"):
+        forged = succession(**{f"{name}_signature": sign("attacker")(succession().message())})
+        signed = of_a_log_with(forged.encode())
+        yield f"statement-{name}-signature", case(f"The {name} has not signed the succession.", signed, wrong)
+    text, other = succession().encode().decode(), continuation().encode().decode()
+    late, early = f'"not_before":{HEAD_MS + 1000}', f'"not_before":{HEAD_MS + 2001}'
+    old = make_head(LEAVES[:8], vkey("old", "log.example.com/old"), seed="old").checkpoint
+    for name, description, bad in (
+        ("type", "A type that nobody knows.", other.replace("log-continuation", "log-conclusion")),
+        ("version", "Another version.", other.replace('"v":1', '"v":2')),
+        ("order", "Members in another order.", '{"v":1,' + other[1:].replace(',"v":1', "")),
+        ("gap", "No key signs between the two dates.", text.replace(late, early)),
+        ("same-key", "A key that succeeds itself.", text.replace(vkey("successor").encode(), vkey().encode())),
+        ("other-name", "A key named otherwise than the log.", text.replace(vkey().encode(), vkey(origin="x").encode())),
+        ("key-id", "A key whose id does not fit.", text.replace(vkey().key_id.hex(), "00000000")),
+        ("same-origin", "A log that continues itself.", other.replace(f'"{ORIGIN}"', '"log.example.com/old"')),
+        ("checkpoint", "A checkpoint that is none.", other.replace(b64(old.encode()), b64(b"13\n"))),
+        ("reason", "No reason.", other.replace(continuation().reason, "")),
+        ("missing-member", "No salt.", text.replace(f'"salt":"{succession().salt.hex()}",', "")),
+    ):
+        assert bad not in (text, other), name
+        yield f"leaf-statement-{name}", case(description, of_a_log_with(bad.encode()), errors.MalformedLeafError)
+
+
+def b64(data: bytes) -> str:
+    value = json.loads(PROOF._replace(leaf=data).encode())
+    return str(value["leaf_b64"])
+
+
+def between(old: int, new: int, **changes: Any) -> str:
+    """Return the consistency proof file between two sizes of the log."""
+    nodes = consistency(old, [leaf_hash(leaf) for leaf in LEAVES[:new]])
+    return ConsistencyProof(ORIGIN, old, new, tuple(nodes))._replace(**changes).encode().decode()
+
+
+def known_heads() -> Iterator[tuple[str, Case]]:
+    """Heads that the auditor holds of the same log."""
+    older, same, newer = (make_head(LEAVES[:size]).checkpoint for size in (7, SIZE, SIZE))
+    of_eight = make_proof(LEAVES[:8], INDEX)
+    empty = make_head([]).checkpoint
+    for name, description, proof, given in (
+        ("same", "The head that is known is the head of the proof.", PROOF, {"known_checkpoint": same}),
+        ("older", "The proof's head extends the known one.", PROOF,
+         {"known_checkpoint": older, "consistency": between(7, SIZE)}),
+        ("newer", "The known head extends that of the proof.", of_eight,
+         {"known_checkpoint": newer, "consistency": between(8, SIZE)}),
+        ("empty", "The known head is of an empty tree.", PROOF, {"known_checkpoint": empty}),
+    ):  # fmt: skip
+        yield f"known-valid-{name}", case(description, proof, None, **given)
+    rewritten = [make_leaf(0, None)._replace(reason="rewritten").encode(), *LEAVES[1:]]
+    hashes = [leaf_hash(leaf) for leaf in LEAVES]
+    cut = tuple(consistency(7, hashes)[:-1])
+    padded = (*consistency(7, hashes), bytes(32))
+    lost, mixed = errors.ConsistencyError, errors.HeadMismatchError
+    for name, description, checkpoint, proof, error in (
+        ("unconnected", "Nothing connects the two heads.", older, None, lost),
+        ("rewritten", "The log was rewritten.", make_head(rewritten[:7]).checkpoint, between(7, SIZE), lost),
+        ("two-roots", "Two roots for one size.", make_head(rewritten).checkpoint, None, lost),
+        ("path-altered", "A hash was changed.", older, between(7, SIZE, proof=(bytes(32), *cut)), lost),
+        ("path-cut", "The last hash is missing.", older, between(7, SIZE, proof=cut), lost),
+        ("path-padded", "A hash too many.", older, between(7, SIZE, proof=padded), lost),
+        ("path-empty", "No hash at all.", older, between(7, SIZE, proof=()), lost),
+        ("other-sizes", "A consistency proof between other sizes.", older, between(8, SIZE), mixed),
+        ("other-log", "A consistency proof of another log.", older, between(7, SIZE, origin="x"), mixed),
+        ("untrusted", "The known head is signed by somebody else.",
+         make_head(LEAVES[:7], vkey("x"), seed="x").checkpoint, between(7, SIZE), errors.UntrustedKeyError),
+        ("signature", "The known head was changed.", older.replace("\n7\n", "\n8\n"), between(8, SIZE),
+         errors.SignatureError),
+        ("note", "The known head is no note.", "hello", None, errors.MalformedNoteError),
+        ("not-json", "The consistency proof is no JSON.", older, "{", errors.MalformedProofError),
+        ("member", "The consistency proof has a member too many.", older, between(7, SIZE).replace("{", '{"a":1,'),
+         errors.MalformedProofError),
+        ("hash", "A hash of 31 bytes.", older, between(7, SIZE, proof=(bytes(31),)), errors.MalformedProofError),
+        ("hashes", "Fifty-five hashes.", older, between(7, SIZE, proof=(bytes(32),) * 55), errors.MalformedProofError),
+    ):  # fmt: skip
+        given = {"known_checkpoint": checkpoint} | ({} if proof is None else {"consistency": proof})
+        yield f"known-{name}", case(description, PROOF, error, **given)
+
+
+# Witnesses and policies.
+
+WITNESSED_S = HEAD_MS // 1000 + 2
+
+
+def witness(name: str) -> WitnessKey:
+    return WitnessKey(f"witness.example.org/{name}", bytes(signer(f"witness {name}").verify_key))
+
+
+def cosigned(*names: str, text: str | None = None) -> str:
+    """Return cosignature lines over the proof's checkpoint, the second a second later than the first, and so on."""
+    text = text or PROOF.checkpoint.partition("\n\n")[0] + "\n"
+    return "".join(
+        cosign(text, WITNESSED_S + late, witness(name), sign(f"witness {name}")) for late, name in enumerate(names)
+    )
+
+
+def rebuilt(checkpoint: str, timestamp: bytes | None = None, leaf: int = INDEX) -> Proof:
+    """Return the proof under a checkpoint with other signature lines, and with a timestamp file."""
+    hashes = [leaf_hash(one) for one in LEAVES]
+    return build(
+        leaf=LEAVES[leaf],
+        leaf_index=leaf,
+        inclusion_proof=path(leaf, hashes),
+        checkpoint=checkpoint,
+        keys=[vkey()],
+        ots=timestamp,
+    )
+
+
+def policy(quorum: str = "group two 2 a b c\nquorum two\n", log: str = "") -> str:
+    lines = "".join(f"witness {name} {witness(name).encode()}\n" for name in "abc")
+    return f"# who may vouch for a head\nlog {log or vkey().encode()}\n\n{lines}{quorum}"
+
+
+def witnesses() -> Iterator[tuple[str, Case]]:
+    two = rebuilt(PROOF.checkpoint + cosigned("a", "c"))
+    shown = {"witnessed": "established"}
+    yield "witnessed-valid", case("Two of three witnesses.", two, None, policy=policy(), levels=shown)
+    yield (
+        "witnessed-valid-policy-alone",
+        case("The policy lists the log, no other key is given.", two, None, keys=[], policy=policy(), levels=shown),
+    )
+    yield (
+        "witnessed-valid-required",
+        case("It is required.", two, None, policy=policy(), require=["witnessed"], levels=shown),
+    )
+    nested = "group ab any a b\ngroup both all ab c\nquorum both\n"
+    yield "witnessed-valid-groups", case("A group of groups.", two, None, policy=policy(nested), levels=shown)
+    one = "quorum c\n"
+    yield "witnessed-valid-one", case("A witness alone is the quorum.", two, None, policy=policy(one), levels=shown)
+    unchecked = {"witnessed": "unchecked"}
+    yield "witnessed-valid-unchecked", case("Nobody says which witnesses count.", two, None, levels=unchecked)
+    none = policy("quorum none\n")
+    yield "witnessed-valid-no-quorum", case("A policy without quorum.", two, None, policy=none, levels=unchecked)
+    stranger = rebuilt(PROOF.checkpoint + cosigned("a", "z", "b"))
+    yield "witnessed-valid-stranger", case("A stranger among them.", stranger, None, policy=policy(), levels=shown)
+    twice = rebuilt(PROOF.checkpoint + cosigned("a", "a", "b"))
+    yield "witnessed-valid-twice", case("A witness twice.", twice, None, policy=policy(), levels=shown)
+    tlog_form = TlogProof.of(two).encode()
+    yield "witnessed-valid-tlog", case("As a .tlog-proof.", tlog_form, None, policy=policy(), levels=shown)
+    few = errors.QuorumError
+    for name, description, lines in (
+        ("none", "No witness.", ""),
+        ("few", "One witness where two are needed.", cosigned("b")),
+        ("twice", "One witness twice where two are needed.", cosigned("b", "b")),
+        ("strangers", "Two that the policy does not list.", cosigned("y", "z")),
+    ):
+        yield f"quorum-{name}", case(description, rebuilt(PROOF.checkpoint + lines), few, policy=policy())
+    yield (
+        "quorum-nested",
+        case("One of the groups is missing.", two, few, policy=policy("group ab all a b\nquorum ab\n")),
+    )
+    yield "quorum-required", case("Required, and no policy says who counts.", two, few, require=["witnessed"])
+    required = {"policy": none, "require": ["witnessed"]}
+    yield "quorum-required-none", case("Required, and the policy has no quorum.", two, few, **required)
+    wrong = errors.SignatureError
+    line = cosigned("a")
+    blob = line.rpartition(" ")[2].rstrip("\n")
+    for name, description, bad, error in (
+        ("signature", "The cosignature was changed.", line.replace(blob, blob[:-8] + "AAAAAA=="), wrong),
+        ("date", "The date of the cosignature was changed.", line.replace(blob, blob[:14] + "B" + blob[15:]), wrong),
+        ("other-head", "The cosignature is of another head.", cosigned("a", text=f"{ORIGIN}\n12\n{ROOT}\n"), wrong),
+        ("plain", "A plain signature under the witness's key id.",
+         witness("a").line(WITNESSED_S, sign("witness a")(TEXT)), wrong),
+        ("size", "A cosignature without date.", signature_line(witness("a").name, witness("a").key_id, bytes(64)),
+         errors.MalformedNoteError),
+    ):  # fmt: skip
+        signed = rebuilt(PROOF.checkpoint + bad + cosigned("b", "c"))
+        yield f"witness-{name}", case(description, signed, error, policy=policy())
+    other = policy(log=vkey(origin="log.example.com/bank").encode())
+    yield "policy-other-log", case("The policy lists another log.", two, errors.UntrustedKeyError, policy=other)
+
+
+ROOT = PROOF.checkpoint.split("\n")[2]
+TEXT = (PROOF.checkpoint.partition("\n\n")[0] + "\n").encode()
+
+
+def policies() -> Iterator[tuple[str, Case]]:
+    key = witness("a").encode()
+    for name, description, text in (
+        ("empty", "Nothing.", ""),
+        ("no-quorum", "No quorum line.", policy("")),
+        ("two-quorums", "Two quorum lines.", policy("quorum a\nquorum b\n")),
+        ("unknown-quorum", "A quorum that no line defines.", policy("quorum two\n")),
+        ("unknown-member", "A member that no line defines.", policy("group g 1 a d\nquorum g\n")),
+        ("later-member", "A member that a later line defines.", policy("group g 1 h\ngroup h 1 a\nquorum g\n")),
+        ("member-twice", "A witness in two groups.", policy("group g 1 a\ngroup h 1 a\nquorum g\n")),
+        ("threshold-zero", "None of three.", policy("group g 0 a b c\nquorum g\n")),
+        ("threshold-large", "Four of three.", policy("group g 4 a b c\nquorum g\n")),
+        ("threshold-text", "Most of three.", policy("group g most a b c\nquorum g\n")),
+        ("threshold-zeros", "A threshold with a leading zero.", policy("group g 02 a b c\nquorum g\n")),
+        ("empty-group", "A group of nobody.", policy("group g 1\nquorum none\n")),
+        ("name-twice", "Two witnesses of one name.", policy(f"witness a {witness('d').encode()}\nquorum a\n")),
+        ("key-twice", "One witness under two names.", policy(f"witness d {key}\nquorum d\n")),
+        ("none-as-name", "A witness called none.", policy(f"witness none {witness('d').encode()}\nquorum a\n")),
+        ("keyword", "A line of another kind.", policy("mirror a\nquorum a\n")),
+        ("words", "A quorum line with a word too many.", policy("quorum a b\n")),
+        ("key-type", "A log's key for a witness.", policy(f"witness d {vkey('d').encode()}\nquorum a\n")),
+        ("log-key-type", "A witness's key for a log.", policy(log=key)),
+        ("key-id", "A key id that does not fit.", policy().replace(witness("b").key_id.hex(), "00000000")),
+        ("no-last-newline", "The last line does not end.", policy()[:-1]),
+        ("control-character", "A carriage return.", policy().replace("\nquorum", "\r\nquorum")),
+    ):
+        yield f"policy-{name}", case(description, PROOF, errors.MalformedPolicyError, policy=text)
+
+
+# Timestamps and blocks.
+
+EASIEST = bytes.fromhex("ffff7f20")  # the target of test chains: every second header is below it
+NONCE = Step(ots_paths.APPEND, sha256(b"nonce of a timestamp").digest()[:16])
+HASHED = Step(ots_paths.SHA256)
+
+
+def timestamp_of(checkpoint: str, *paths: ots_paths.Path) -> bytes:
+    return ots.Timestamp(sha256(checkpoint.encode()).digest(), paths).encode()
+
+
+def in_block(height: int = 930_000) -> ots_paths.Path:
+    return ots_paths.Path((NONCE, HASHED, HASHED), ots_paths.bitcoin(height))
+
+
+def block(checkpoint: str, time_s: int = HEAD_MS // 1000 + 5000, works: bool = True) -> bytes:
+    """Return the header of a block that commits to the checkpoint as `in_block` says; if it is not to, without work."""
+    root = ots_paths.follow(sha256(checkpoint.encode()).digest(), in_block().steps)
+    assert root is not None
+    for nonce in range(1000):
+        header = bytes(4) + sha256(b"previous block").digest() + root + time_s.to_bytes(4, "little") + EASIEST
+        header += nonce.to_bytes(4, "little")
+        if (sha256(sha256(header).digest()).digest()[-1] < 0x7F) == works:
+            return header
+    raise AssertionError("no nonce found")
+
+
+def anchors() -> Iterator[tuple[str, Case]]:
+    checkpoint = PROOF.checkpoint
+    proof = rebuilt(checkpoint, timestamp_of(checkpoint, in_block()))
+    test_chain = {"min_difficulty": 0, "block_headers": [block(checkpoint).hex()]}
+    shown, unchecked = {"anchored": "established"}, {"anchored": "unchecked"}
+    yield "anchored-valid", case("A block commits to the checkpoint.", proof, None, **test_chain, levels=shown)
+    yield (
+        "anchored-valid-required",
+        case("It is required.", proof, None, **test_chain, require=["anchored"], levels=shown),
+    )
+    yield "anchored-valid-unchecked", case("No block header is given.", proof, None, levels=unchecked)
+    headers = {"min_difficulty": 0, "block_headers": [block("another").hex(), block(checkpoint).hex()]}
+    yield "anchored-valid-second", case("The second header is the one.", proof, None, **headers, levels=shown)
+    promise = ots_paths.Path((NONCE,), ots_paths.pending("https://calendar.example.org"))
+    pending = rebuilt(checkpoint, timestamp_of(checkpoint, promise))
+    yield "anchored-valid-pending", case("A calendar has promised a block.", pending, None)
+    both = rebuilt(checkpoint, timestamp_of(checkpoint, promise, in_block()))
+    yield "anchored-valid-both", case("A promise and a block.", both, None, **test_chain, levels=shown)
+    foreign = ots_paths.Path((NONCE, Step(0x02)), ots_paths.bitcoin(1))
+    mixed = rebuilt(checkpoint, timestamp_of(checkpoint, foreign, in_block()))
+    yield "anchored-valid-sha1", case("A path by SHA-1 counts for nothing.", mixed, None, **test_chain, levels=shown)
+    unknown = ots_paths.Path((NONCE,), Attestation(bytes.fromhex("0102030405060708"), b"x"))
+    strange = rebuilt(checkpoint, timestamp_of(checkpoint, unknown))
+    yield "anchored-valid-unknown", case("An attestation of an unknown kind.", strange, None)
+    as_tlog = TlogProof.of(proof).encode()
+    yield "anchored-valid-tlog", case("As a .tlog-proof.", as_tlog, None, **test_chain, levels=shown)
+    refused = errors.AnchorError
+    idle, old = block(checkpoint, works=False), block(checkpoint, HEAD_MS // 1000 - 86_401)
+    for name, description, header in (
+        ("other-block", "The header is of another block.", block("another").hex()),
+        ("no-work", "The header has not the work that it claims.", idle.hex()),
+        ("too-old", "The block is a day and a second older than the head.", old.hex()),
+        ("short", "A header of 79 bytes.", block(checkpoint).hex()[:-2]),
+        ("target", "A target that is none.", block(checkpoint).replace(EASIEST, b"\xff\xff\xff\xff").hex()),
+    ):
+        given = {"min_difficulty": 0, "block_headers": [header]}
+        yield f"anchor-{name}", case(description, proof, refused, **given)
+    easy = {"block_headers": [block(checkpoint).hex()]}
+    yield "anchor-easy", case("The header was too easy to make.", proof, refused, **easy)
+    other = proof._replace(ots=timestamp_of("another", in_block()))
+    yield "anchor-other-file", case("The timestamp is of another checkpoint.", other, refused)
+    yield "anchor-required", case("Required, and no header is given.", proof, refused, require=["anchored"])
+    yield "anchor-required-absent", case("Required, and there is none.", PROOF, refused, require=["anchored"])
+    yield "anchor-required-pending", case("Required, and only promised.", pending, refused, require=["anchored"])
+
+
+def timestamps() -> Iterator[tuple[str, Case]]:
+    """Timestamp files that are none."""
+    good = timestamp_of(PROOF.checkpoint, in_block())
+    start = 31 + 1 + 1 + 32  # what comes before the paths
+    unknown, malformed_ = errors.UnsupportedProofError, errors.MalformedTimestampError
+    uri = bytes([0]) + ots_paths.PENDING
+    for name, description, data, error in (
+        ("empty", "Nothing.", b"", malformed_),
+        ("magic", "Another beginning.", flip(good), malformed_),
+        ("version", "Another version.", good[:31] + b"\x02" + good[32:], unknown),
+        ("hash", "A file hashed by SHA-1.", good[:32] + b"\x02" + good[33:], unknown),
+        ("digest-cut", "Cut off within the digest.", good[:50], malformed_),
+        ("cut", "Cut off within a path.", good[:-3], malformed_),
+        ("trailing", "A byte after the end.", good + b"\0", malformed_),
+        *(
+            (name, description, good[:start] + step + good[start:], malformed_)
+            for name, description, step in (
+                ("long-number", "A length written longer than it is.", b"\xf0\x81\x00x"),
+                ("huge-number", "A length of 2^64.", b"\xf0" + b"\x80" * 9 + b"\x02"),
+                ("huge-step", "A step that adds 4,097 bytes.", b"\xf0\x81\x20" + bytes(4097)),
+                ("deep", "A path of 300 steps.", b"\x08" * 300),
+            )
+        ),
+        ("step", "A step of an unknown kind.", good[:start] + b"\x0b" + good[start:], malformed_),
+        ("empty-step", "A step that adds nothing.", good[:start] + b"\xf0\x00" + good[start:], malformed_),
+        ("doubled", "A path twice.", good[:start] + b"\xff" + good[start:] * 2, malformed_),
+        ("height", "A height that is followed by more.", good[:-4] + b"\x04" + good[-3:] + b"\0", malformed_),
+        ("uri", "A calendar's address with a line break.", good[:start] + uri + b"\x03\x02a\n", malformed_),
+    ):  # fmt: skip
+        yield f"timestamp-{name}", case(description, PROOF._replace(ots=data, assurance="anchored"), error)
+
+
+# Acknowledgements.
+
+
+def acknowledgements() -> Iterator[tuple[str, Case]]:
+    proof = make_proof(LEAVES, ACKNOWLEDGED)
+    key = {"destination_keys": [bytes(signer("destination").verify_key).hex()]}
+    shown, unchecked = {"acknowledged": "established"}, {"acknowledged": "unchecked"}
+    yield "acknowledged-valid", case("The destination signed.", proof, None, **key, levels=shown)
+    yield (
+        "acknowledged-valid-required",
+        case("It is required.", proof, None, **key, require=["acknowledged"], levels=shown),
+    )
+    yield (
+        "acknowledged-valid-unchecked",
+        case("Nobody says which key is the destination's.", proof, None, levels=unchecked),
+    )
+    two = {"destination_keys": ["00" * 32, *key["destination_keys"]]}
+    yield "acknowledged-valid-second", case("The second key is the one.", proof, None, **two, levels=shown)
+    yield (
+        "acknowledged-valid-tlog",
+        case("As a .tlog-proof.", TlogProof.of(proof).encode(), None, **key, levels=shown),
+    )
+    least = acknowledged(make_leaf(INDEX, PREVIOUS), alg=None, keyid=None, expires=HEAD_MS // 1000 + 60)
+    yield (
+        "acknowledged-valid-parameters",
+        case("Without alg and keyid, with expires.", signed_leaf(least), None, **key, levels=shown),
+    )
+    swapped = acknowledged(make_leaf(INDEX, PREVIOUS), components=acknowledgement.COMPONENTS[::-1])
+    yield (
+        "acknowledged-valid-order",
+        case("The components in another order.", signed_leaf(swapped), None, **key, levels=shown),
+    )
+    refused = errors.AcknowledgementError
+    leaf = make_leaf(INDEX, PREVIOUS)
+    other = {"destination_keys": ["00" * 32]}
+    yield "acknowledgement-other-key", case("Another key is the destination's.", proof, refused, **other)
+    yield "acknowledgement-required", case("Required, and no key is given.", proof, refused, require=["acknowledged"])
+    yield (
+        "acknowledgement-required-absent",
+        case("Required, and there is none.", PROOF, refused, require=["acknowledged"]),
+    )
+    broken = acknowledged(leaf)
+    forged = broken._replace(acknowledgement_signature=flip(broken.acknowledgement_signature or b""))
+    yield "acknowledgement-signature", case("The signature was changed.", signed_leaf(forged), refused)
+    bare = broken._replace(response_status=None, response_digest=None)
+    yield "acknowledgement-no-response", case("There was no response.", signed_leaf(bare), refused)
+    for name, description, changes in (
+        ("body", "It is of another body.", {"payload_hash": sha256(b"another").digest()}),
+        ("event", "It is of another event.", {"webhook_id": uuid("event 0")}),
+        ("status", "It is of another status.", {"status": 204}),
+        ("response", "It is of another response.", {"response_digest": sha256(b"another").digest()}),
+        ("component", "It does not cover the status.", {"components": acknowledgement.COMPONENTS[1:]}),
+        ("component-twice", "It covers the status twice.",
+         {"components": (*acknowledgement.COMPONENTS, acknowledgement.COMPONENTS[0])}),
+        ("late", "It was made 301 seconds after the try.", {"created": (HEAD_MS - 1000) // 1000 + 301}),
+        ("early", "It was made 301 seconds before the try.", {"created": (HEAD_MS - 1000) // 1000 - 301}),
+        ("no-date", "It does not say when it was made.", {"created": None}),
+        ("expired", "It had expired before the try.", {"expires": (HEAD_MS - 1000) // 1000}),
+        ("tag", "It has another tag.", {"tag": "other"}),
+        ("no-tag", "It has no tag.", {"tag": None}),
+        ("algorithm", "It is said to be of another algorithm.", {"alg": "rsa-pss-sha512"}),
+        ("parameter", "It has a parameter that it may not have.", {"context": "x"}),
+        ("parameter-type", "Its date is a string.", {"created": "1767225600"}),
+    ):  # fmt: skip
+        yield f"acknowledgement-{name}", case(description, signed_leaf(acknowledged(leaf, **changes)), refused)
+
+
+def signed_leaf(leaf: Leaf) -> Proof:
+    """Return the proof of a log that has this leaf in its place."""
+    made = of_a_log_with(leaf.encode())
+    return build(
+        leaf=made.leaf,
+        leaf_index=INDEX,
+        inclusion_proof=made.inclusion_proof,
+        checkpoint=made.checkpoint,
+        keys=[vkey()],
+    )
+
+
+PREVIOUS = leaf_hash(LEAVES[INDEX - 1])
+
+
+def repeated() -> Iterator[tuple[str, Case]]:
+    """What a proof.json says twice and must say alike."""
+    witnessed = json.loads(rebuilt(PROOF.checkpoint + cosigned("a", "b")).encode())
+    lines = witnessed["cosignatures"]
+    acknowledged_ = json.loads(make_proof(LEAVES, ACKNOWLEDGED).encode())
+    shown = acknowledged_["acknowledgement"]
+    anchored = json.loads(rebuilt(PROOF.checkpoint, timestamp_of(PROOF.checkpoint, in_block())).encode())
+    for name, description, content in (
+        ("cosignatures-missing", "A line of the checkpoint is not listed.", {**witnessed, "cosignatures": lines[:1]}),
+        ("cosignatures-order", "The lines are listed in another order.", {**witnessed, "cosignatures": lines[::-1]}),
+        ("cosignatures-extra", "A line is listed that is not there.",
+         with_(cosignatures=[LISTED], assurance="witnessed")),
+        ("cosignatures-date", "A line is listed with another date.",
+         {**witnessed, "cosignatures": [{**lines[0], "timestamp_s": 1}, lines[1]]}),
+        ("acknowledgement-missing", "The acknowledgement of the leaf is not shown.",
+         {**acknowledged_, "acknowledgement": None}),
+        ("acknowledgement-extra", "An acknowledgement that the leaf does not have.",
+         with_(acknowledgement=SHOWN, assurance="acknowledged")),
+        ("acknowledgement-key", "Another key than in the leaf.",
+         {**acknowledged_, "acknowledgement": {**shown, "key": "00" * 32}}),
+        ("assurance-strong", "Claims to be witnessed, and has no cosignature.", with_(assurance="witnessed")),
+        ("assurance-weak", "Claims less than what it holds.", {**acknowledged_, "assurance": "claimed"}),
+        ("assurance-anchored", "Claims to be witnessed, and is anchored.", {**anchored, "assurance": "witnessed"}),
+    ):  # fmt: skip
+        yield f"head-{name}", case(description, content, errors.HeadMismatchError)
+
+
 # The parts below a proof.
 
 
@@ -564,6 +1121,35 @@ def merkle() -> Json:
             for m in range(1, n + 1)
         ],
     }
+
+
+def tile_forms() -> Json:
+    """Paths of tiles and bundles, and bundles, with what is none of them."""
+    entries = [b"", b"a", LEAVES[0]]
+    bundle = tiles.encode_bundle(entries)
+    return {
+        "tile_paths": [
+            {"path": tiles.path(tiles.Tile(level, number), hashes), "level": level, "number": number, "hashes": hashes}
+            for level, number, hashes in ((0, 0, 256), (0, 67, 5), (2, 999, 256), (1, 1000, 255), (0, 1234067, 256))
+        ],
+        "bundle_paths": [
+            {"path": tiles.entries_path(number, entries), "number": number, "entries": entries}
+            for number, entries in ((0, 256), (67, 5), (1234067, 1))
+        ],
+        "no_paths": [
+            "", "tile/0/0", "tile/0/0000", "tile/00/000", "tile/64/000", "tile/0/x000/001", "tile/0/001/002",
+            "tile/0/x001/x002", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/05", "tile/0/000/", "/tile/0/000",
+            "tile/-1/000", "tile/entries/0", "tile/entries/000.p/256", "tile/entries/x000/001",
+        ],
+        "bundles": [{"bundle": bundle.hex(), "entries": [entry.hex() for entry in entries]}],
+        "no_bundles": [
+            {"bundle": bundle[:-1].hex(), "entries": 3, "description": "The last entry is cut."},
+            {"bundle": bundle.hex() + "00", "entries": 3, "description": "A byte follows."},
+            {"bundle": bundle.hex(), "entries": 2, "description": "An entry too many."},
+            {"bundle": bundle.hex(), "entries": 4, "description": "An entry too few."},
+            {"bundle": "00", "entries": 1, "description": "Half a length."},
+        ],
+    }  # fmt: skip
 
 
 def notes() -> Json:

@@ -8,8 +8,8 @@
     ├── MalformedNoteError         13   the signed note or the checkpoint in it is not well-formed
     ├── MalformedKeyError          14   a key, or the set of keys, that the verifier was given is not usable
     ├── TooLargeError              16   an input is larger than its limit
-    ├── MalformedTimestampError    18   the OpenTimestamps file is not well-formed
     ├── MalformedPolicyError       17   the trust policy that the verifier was given is not usable
+    ├── MalformedTimestampError    18   the OpenTimestamps file is not well-formed
     ├── MalformedTileError         19   a tile, an entry bundle, or the path of one is not well-formed
     ├── UntrustedKeyError          20   no key that you trust has signed the head
     ├── SignatureError             21   a signature that claims to be by a trusted key is wrong
@@ -17,7 +17,8 @@
     ├── FutureHeadError            23   the head is dated in the future
     ├── QuorumError                24   too few of the witnesses that the policy demands have cosigned the head
     ├── AcknowledgementError       25   the destination has not signed, or has signed something else
-    ├── HeadMismatchError          30   two places that must say the same of the head do not
+    ├── StaleHeadError             26   the head is older than you allow
+    ├── HeadMismatchError          30   two places that must say the same do not
     ├── InclusionError             31   the path does not lead from the leaf to the signed root
     ├── ConsistencyError           32   the newer tree is not an extension of the older one
     ├── AnchorError                33   the timestamp does not lead from the checkpoint to the block
@@ -144,16 +145,22 @@ class FutureHeadError(VerificationError):
     meaning = "the log or this machine has a wrong clock, or the date is forged"
 
 
+class StaleHeadError(VerificationError):
+    """The head is dated longer ago than the caller allows."""
+
+    exit_code = 26
+    meaning = "the log may have gone on without telling you, or somebody hands out an old proof"
+
+
 class QuorumError(VerificationError):
     """Too few of the witnesses that the policy demands have cosigned the head."""
 
     exit_code = 24
     meaning = "the log may be showing this head to you alone"
 
-    def __init__(self, quorum: str, signed: tuple[str, ...], missing: tuple[str, ...]) -> None:
+    def __init__(self, what: str, signed: tuple[str, ...] = (), missing: tuple[str, ...] = ()) -> None:
         names = ", ".join(ascii(name)[1:-1] for name in missing[:10]) + (", ..." if len(missing) > 10 else "")
-        super().__init__(f"the head is not cosigned by the quorum of the policy; there is no cosignature by {names}")
-        self.quorum = quorum  # its name in the policy
+        super().__init__(what + (f"; there is no cosignature by {names}" if missing else ""))
         self.signed = signed  # names in the policy of the witnesses that cosigned
         self.missing = missing  # and of those that did not
 

@@ -101,7 +101,8 @@ class Policy(NamedTuple):
             signed.add(names[one.name, one.key_id])
             if self.is_met_by(signed):
                 return one.timestamp
-        raise QuorumError(self.quorum, tuple(sorted(signed)), self.missing(signed))
+        what = "the head is not cosigned by the quorum of the policy"
+        raise QuorumError(what, tuple(sorted(signed)), self.missing(signed))
 
     def is_met_by(self, names: Collection[str]) -> bool:
         """Say whether cosignatures by the witnesses of these names (names of this file) make the quorum."""

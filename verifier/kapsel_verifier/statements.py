@@ -53,8 +53,12 @@ class LogContinuation(NamedTuple):
         }
 
     def predecessor(self) -> Checkpoint:
-        """Return the old log's head as it stands in the note, signatures unchecked (`verify.verify_head` does that)."""
+        """Return the old log's head as it stands in the note, signatures unchecked (`heads.verify_head` does that)."""
         return Checkpoint.parse(Note.parse(self.checkpoint).text)
+
+    def texts(self) -> dict[str, str]:
+        """Return the members as text: integers in decimal, bytes in hex."""
+        return {name: str(value) for name, value in self.members().items()}
 
     def _check(self) -> None:
         _check_frame(self.origin, self.salt, self.timestamp)
@@ -116,6 +120,10 @@ class KeySuccession(NamedTuple):
         message = self.message().decode("ascii")
         self.predecessor.verify(message, self.predecessor_signature)
         self.successor.verify(message, self.successor_signature)
+
+    def texts(self) -> dict[str, str]:
+        """Return the members as text: integers in decimal, bytes in hex."""
+        return {name: str(value) for name, value in self.members().items()}
 
     def _check(self) -> None:
         _check_frame(self.origin, self.salt, self.timestamp)

@@ -1,7 +1,8 @@
 """The proof as other transparency-log tools read it: C2SP tlog-proof v1, extension `.tlog-proof`.
 
 It carries the same facts as proof.json. The leaf travels in the `extra` line, which C2SP leaves to the application and
-which nothing protects; that is no loss, since its hash must lead to the signed root.
+which nothing protects; that is no loss, since its hash must lead to the signed root. Behind the leaf and a newline,
+which no leaf has, follows the timestamp file, if there is one; its own digest binds it to the checkpoint.
 """
 
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ class TlogProof(NamedTuple):
     leaf_index: int  # from 0
     inclusion_proof: tuple[bytes, ...]  # 32-byte hashes from the leaf's sibling up
     checkpoint: str  # the signed note, verbatim
+    ots: bytes | None = None  # a .ots file over the bytes of the checkpoint
 
     @classmethod
     def of(cls, proof: Proof) -> "TlogProof":
@@ -31,12 +33,14 @@ class TlogProof(NamedTuple):
             leaf_index=proof.leaf_index,
             inclusion_proof=proof.inclusion_proof,
             checkpoint=proof.checkpoint,
+            ots=proof.ots,
         )
 
     def encode(self) -> bytes:
         """Return the file."""
         hashes = "".join(f"{strict.to_base64(node)}\n" for node in self.inclusion_proof)
-        head = f"{HEADER}\nextra {strict.to_base64(self.leaf)}\nindex {self.leaf_index}\n"
+        extra = self.leaf if self.ots is None else self.leaf + b"\n" + self.ots
+        head = f"{HEADER}\nextra {strict.to_base64(extra)}\nindex {self.leaf_index}\n"
         return f"{head}{hashes}\n{self.checkpoint}".encode()
 
     @classmethod
@@ -53,7 +57,8 @@ class TlogProof(NamedTuple):
             raise MalformedProofError(f"the file is not a {HEADER} with a checkpoint")
         if len(lines) < 3 or len(lines) > 3 + MAX_PATH:
             raise MalformedProofError("the proof lacks its extra or index line, or has too many hashes")
-        leaf = strict.base64(_after("extra ", lines[1]), "the extra line of the proof", MalformedProofError)
+        extra = strict.base64(_after("extra ", lines[1]), "the extra line of the proof", MalformedProofError)
+        leaf, newline, ots = extra.partition(b"\n")
         if len(leaf) > MAX_LEAF_SIZE:
             raise TooLargeError("the leaf", MAX_LEAF_SIZE)
         return cls(
@@ -61,6 +66,7 @@ class TlogProof(NamedTuple):
             leaf_index=strict.decimal(_after("index ", lines[2]), "the index of the proof", MalformedProofError),
             inclusion_proof=tuple(_hash(line) for line in lines[3:]),
             checkpoint=checkpoint,
+            ots=ots if newline else None,
         )
 
 

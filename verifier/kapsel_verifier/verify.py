@@ -9,41 +9,42 @@ theirs. Nothing of an unverified note is acted upon except to pick the keys that
  3. The same key's tree head line is there, and its signature over the 48 bytes made from the checkpoint's size and
     root, and from the line's date, holds.
  4. That date lies within the key's validity, and, if the caller gives the time, no further in the future than
-    clocks may differ.
- 5. The `sth` of a proof.json says, member by member, what the checkpoint and its tree head line say.
+    clocks may differ, and no further in the past than the caller allows.
+ 5. The `sth` of a proof.json says, member by member, what the checkpoint and its tree head line say. Where it is by
+    another key than those trusted (a key is being rotated), that key's line must be in the note and date it the same.
  6. The path leads from the leaf's bytes, at the leaf's index, to the root: size and root are taken from the verified
     checkpoint, and the path has exactly the length that they demand.
- 7. The leaf is canonical, byte for byte.
- 8. If the caller gives a body, it is the one that the leaf commits to; if the caller gives expectations, the leaf
+ 7. The leaf is canonical, byte for byte: an attempt, or a statement of the log about itself. A key succession is signed
+    by both of its keys.
+ 8. What a proof.json says once more of note and leaf, and of its own strength, is what they say.
+ 9. The claims that are stronger than the operator's word hold, as far as the caller has the means to check them
+    (`levels`), and those that the caller requires are established.
+10. If the caller holds another head of the log, one of the two extends the other.
+11. If the caller gives a body, it is the one that the leaf commits to; if the caller gives expectations, the leaf
     meets them.
 
 What then is proven is that the log's operator recorded this attempt before the head was signed and cannot take it back
-or change it: assurance `claimed`. Whether the destination got it, nobody but the destination can attest.
+or change it: assurance `claimed`. Witnesses say that others saw the same log, a block says by when, and whether the
+destination got it, nobody but the destination can attest.
 """
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kapsel_verifier import strict
-from kapsel_verifier.errors import (
-    ExpectationError,
-    FutureHeadError,
-    HeadMismatchError,
-    KeyValidityError,
-    MalformedNoteError,
-    PayloadMismatchError,
-    UntrustedKeyError,
-)
+from kapsel_verifier import claims, heads, levels, strict
+from kapsel_verifier.errors import ExpectationError, HeadMismatchError, PayloadMismatchError
+from kapsel_verifier.heads import MAX_SKEW_MS, KnownHead, VerifiedHead
 from kapsel_verifier.keys import TrustedKey
-from kapsel_verifier.leaf import Leaf
+from kapsel_verifier.leaf import Leaf, parse_any
+from kapsel_verifier.levels import Level, Means
 from kapsel_verifier.merkle import leaf_hash, verify_inclusion
-from kapsel_verifier.note import Checkpoint, Note, VerifierKey, is_key_name
-from kapsel_verifier.proof import ASSURANCE, Proof
-from kapsel_verifier.sth import SignedTreeHead, STHVerifier
+from kapsel_verifier.note import Checkpoint, Note
+from kapsel_verifier.proof import Proof
 from kapsel_verifier.tlog_proof import TlogProof
 
-MAX_SKEW_MS: Final = 300_000  # five minutes: what clocks of servers and auditors are commonly allowed to differ
+if TYPE_CHECKING:
+    from kapsel_verifier.statements import Statement
 
 
 class Payload(NamedTuple):
@@ -53,22 +54,16 @@ class Payload(NamedTuple):
     salt: bytes | None = None
 
 
-class VerifiedHead(NamedTuple):
-    """A tree head that a trusted key has signed in both forms."""
-
-    key: VerifierKey
-    checkpoint: Checkpoint
-    sth: SignedTreeHead
-
-
 class Verified(NamedTuple):
     """What a proof has proven."""
 
-    assurance: str
+    assurance: str  # the strongest level that is established
+    levels: tuple[Level, ...]  # all four, the weakest first
     head: VerifiedHead
-    leaf: Leaf
+    leaf: "Leaf | Statement"
     leaf_hash: bytes
     leaf_index: int
+    known: Checkpoint | None  # the head that the caller held, and that agrees with this one
     payload_matched: bool  # a body was given and is the one that was sent
     commitment_matched: bool  # a salt was given too, and opens the commitment
 
@@ -77,100 +72,85 @@ def verify_proof(
     proof: Proof | TlogProof,
     trusted_keys: Iterable[TrustedKey],
     *,
+    means: Means = Means(),  # noqa: B008 - a value that cannot change
+    known: KnownHead | None = None,
     payload: Payload | None = None,
     expected: Mapping[str, str] | None = None,
     now_ms: int | None = None,
     max_skew_ms: int = MAX_SKEW_MS,
+    max_age_ms: int | None = None,
 ) -> Verified:
     """Apply every rule of this module and return what is proven; raises a child of VerificationError otherwise.
 
-    `expected` maps names of leaf members to their text (integers in decimal, bytes in hex, `null` for none); `now_ms`
-    are milliseconds since 1970-01-01 UTC, without them no head is too new.
+    The logs of a policy in `means` are trusted as `trusted_keys` are. `expected` maps names of leaf members to their
+    text (integers in decimal, bytes in hex, `null` for none); `now_ms` are milliseconds since 1970-01-01 UTC, without
+    them no head is too new or too old.
     """
-    heads = _verified_heads(proof.checkpoint, trusted_keys, now_ms, max_skew_ms)
-    head = _matching_head(heads, proof.sth) if isinstance(proof, Proof) else heads[0]
+    trusted = [*trusted_keys, *levels.trusted_by(means.policy)]
+    note = Note.parse(proof.checkpoint)
+    signed = heads.verified_heads(note, trusted)
+    for one in signed:
+        heads.check_date(one, now_ms, max_skew_ms, max_age_ms)
+    head = heads.matching(signed, proof.sth, note) if isinstance(proof, Proof) else signed[0]
     digest = leaf_hash(proof.leaf)
     verify_inclusion(
         proof.leaf_index, head.checkpoint.tree_size, digest, proof.inclusion_proof, head.checkpoint.root_hash
     )
-    leaf = Leaf.parse(proof.leaf)
+    leaf = _leaf(proof.leaf)
+    cosignatures = claims.cosignatures_in(note)
+    if isinstance(proof, Proof):
+        _check_claims(proof, cosignatures, claims.acknowledgement_in(leaf))
+    judged = (
+        levels.claimed(),
+        levels.witnessed(note, cosignatures, means.policy),
+        levels.anchored(proof.checkpoint, proof.ots, means, head.sth.timestamp_ms),
+        levels.acknowledged(leaf, means.destination_keys),
+    )
+    levels.demand(judged, means.require)
+    agreed = None if known is None else heads.check_known(head, known, trusted)
     if payload is not None:
         _check_payload(leaf, payload)
     _check_expected(leaf, expected or {})
     return Verified(
-        assurance=ASSURANCE,
+        assurance=levels.strongest(judged),
+        levels=judged,
         head=head,
         leaf=leaf,
         leaf_hash=digest,
         leaf_index=proof.leaf_index,
+        known=agreed,
         payload_matched=payload is not None,
         commitment_matched=payload is not None and payload.salt is not None,
     )
 
 
-def verify_head(
-    checkpoint: str,
-    trusted_keys: Iterable[TrustedKey],
-    *,
-    now_ms: int | None = None,
-    max_skew_ms: int = MAX_SKEW_MS,
-) -> VerifiedHead:
-    """Apply rules 1 to 4 to a signed note, as somebody does who holds a log to its word; raises VerificationError."""
-    return _verified_heads(checkpoint, trusted_keys, now_ms, max_skew_ms)[0]
+def _leaf(data: bytes) -> "Leaf | Statement":
+    leaf = parse_any(data)
+    if not isinstance(leaf, Leaf):
+        from kapsel_verifier.statements import KeySuccession
+
+        if isinstance(leaf, KeySuccession):
+            leaf.verify()
+    return leaf
 
 
-def _verified_heads(
-    text: str, trusted_keys: Iterable[TrustedKey], now_ms: int | None, max_skew_ms: int
-) -> list[VerifiedHead]:
-    """Return one head for each trusted key that signed both forms: more than one while a key is being rotated."""
-    note = Note.parse(text)
-    origin = note.text.partition("\n")[0]
-    if not is_key_name(origin):
-        raise MalformedNoteError("the origin of the checkpoint cannot be the name of a key")
-    # One key may be trusted in two ways, say bare and in a key set: it is valid when one of them says so.
-    candidates = [(key, trusted) for trusted in trusted_keys if (key := trusted.under(origin)) is not None]
-    heads = _signed_heads(note, list(dict.fromkeys(key for key, _ in candidates)))
-    valid = [
-        head
-        for head in heads
-        if any(key == head.key and trusted.is_valid_at(head.sth.timestamp_ms) for key, trusted in candidates)
-    ]
-    if not valid:
-        raise KeyValidityError("the head is dated outside the validity of the key that signed it")
-    for head in valid:
-        if now_ms is not None and head.sth.timestamp_ms > now_ms + max_skew_ms:
-            raise FutureHeadError("the head is dated in the future")
-    return valid
+def _check_claims(
+    proof: Proof,
+    cosignatures: tuple[claims.CosignatureClaim, ...],
+    acknowledgement: claims.AcknowledgementClaim | None,
+) -> None:
+    if proof.cosignatures != cosignatures:
+        raise HeadMismatchError("the cosignatures of the proof are not those of its checkpoint")
+    if proof.acknowledgement != acknowledgement:
+        raise HeadMismatchError("the acknowledgement of the proof is not that of its leaf")
+    strongest = claims.strongest(cosignatures, proof.ots, acknowledgement)
+    if proof.assurance != strongest:
+        raise HeadMismatchError(f"the proof claims to be {proof.assurance}, and what it holds comes to {strongest}")
 
 
-def _signed_heads(note: Note, keys: list[VerifierKey]) -> list[VerifiedHead]:
-    signatures = note.verify([*keys, *map(STHVerifier, keys)])
-    # Should a note hold two lines of one kind by one key, the first counts.
-    by_key_id = {signature.key_id: signature.signature for signature in reversed(signatures)}
-    signers = [key for key in keys if key.key_id in by_key_id]
-    if not signers:
-        raise UntrustedKeyError("no trusted key has signed the checkpoint")
-    checkpoint = Checkpoint.parse(note.text)
-    heads = [
-        VerifiedHead(key, checkpoint, SignedTreeHead.from_line(key, checkpoint, line))
-        for key in signers
-        if (line := by_key_id.get(STHVerifier(key).key_id)) is not None
-    ]
-    if not heads:
-        raise HeadMismatchError("the checkpoint lacks the tree head line of the key that signed it")
-    return heads
-
-
-def _matching_head(heads: list[VerifiedHead], sth: SignedTreeHead) -> VerifiedHead:
-    for head in heads:
-        if head.sth == sth:
-            return head
-    signed = heads[0].sth
-    differing = [name for name in SignedTreeHead._fields if getattr(sth, name) != getattr(signed, name)]
-    raise HeadMismatchError(f"the sth and the checkpoint differ in {', '.join(differing)}")
-
-
-def _check_payload(leaf: Leaf, payload: Payload) -> None:
+def _check_payload(leaf: "Leaf | Statement", payload: Payload) -> None:
+    if not isinstance(leaf, Leaf):
+        raise PayloadMismatchError("the leaf is no attempt, and nothing was sent")
     if sha256(payload.body).digest() != leaf.payload_hash:
         raise PayloadMismatchError("the body does not have the hash in the leaf")
     if payload.salt is None:
@@ -183,7 +163,7 @@ def _check_payload(leaf: Leaf, payload: Payload) -> None:
         raise PayloadMismatchError("the body and the salt do not open the commitment in the leaf")
 
 
-def _check_expected(leaf: Leaf, expected: Mapping[str, str]) -> None:
+def _check_expected(leaf: "Leaf | Statement", expected: Mapping[str, str]) -> None:
     if not expected:
         return
     actual = leaf.texts()

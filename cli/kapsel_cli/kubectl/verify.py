@@ -83,7 +83,7 @@ def judge(proof: bytes, keys: Iterable["TrustedKey"]) -> list[str]:
     from kapsel_verifier.proof import parse
 
     now_ms = time.time_ns() // 1_000_000
-    return report.lines(verify.verify_proof(parse(proof), list(keys), now_ms=now_ms, max_skew_ms=verify.MAX_SKEW_MS))
+    return report.lines(verify.verify_proof(parse(proof), list(keys), now_ms=now_ms))
 
 
 def origin_of(proof: bytes) -> str:

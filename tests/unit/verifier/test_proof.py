@@ -14,12 +14,13 @@ from kapsel_verifier.errors import (
     UntrustedKeyError,
     VerificationError,
 )
+from kapsel_verifier.heads import verify_head
 from kapsel_verifier.keys import TrustedKey
 from kapsel_verifier.note import Checkpoint, Note
 from kapsel_verifier.report import lines, to_json
 from kapsel_verifier.sth import SignedTreeHead, find_sth, sign_head
 from kapsel_verifier.tlog_proof import TlogProof
-from kapsel_verifier.verify import verify_head, verify_proof
+from kapsel_verifier.verify import verify_proof
 
 
 def trusted(log: ModuleType) -> list[TrustedKey]:

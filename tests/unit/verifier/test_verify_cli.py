@@ -30,8 +30,8 @@ def test_a_good_proof_is_reported_in_aligned_lines(
     output = capsys.readouterr()
     first, *facts = output.out.splitlines()
     assert first == "Proof verified successfully!"
-    assert {line[:9].strip() for line in facts} >= {"Attempt", "Event", "Outcome", "Log", "Assurance"}
-    assert {line[9:11] for line in facts} == {"  "}
+    assert {line[:12].strip() for line in facts} >= {"Attempt", "Event", "Outcome", "Log", "Assurance", "Witnessed"}
+    assert {line[12:14] for line in facts} == {"  "}
     assert output.err == ""
 
 
