@@ -26,7 +26,7 @@ from kapsel_cli import demo_tables as tables
 from kapsel_cli import providers
 from kapsel_cli.client import Client
 from kapsel_cli.data_dir import Running, read_state
-from kapsel_cli.demo_destination import HOST, PORT, destination
+from kapsel_cli.demo_destination import DIRECTORY, HOST, PORT, destination
 from kapsel_cli.demo_webhooks import webhooks
 from kapsel_cli.errors import CliError
 from kapsel_cli.transport import HttpTransport
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="kapsel-demo-") as directory, destination() as port:
             example = _sending_to(port, arguments.directory, Path(directory))
-            Demo(console, example, Path(directory)).run(keep=arguments.keep)
+            Demo(console, example, Path(directory), f"http://{HOST}:{port}").run(keep=arguments.keep)
     except CliError as error:
         console.print(f"[red]✗[/] {error}", soft_wrap=True)
         return 1
@@ -65,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Demo:
     """The demonstration, told in the order in which it happens."""
 
-    def __init__(self, console: Console, example: Path, directory: Path) -> None:
+    def __init__(self, console: Console, example: Path, directory: Path, destination: str) -> None:
         self._console = console
         self._example = example
         self._directory = directory
+        self._destination = destination
         self._data = directory / "data"
 
     def run(self, *, keep: bool) -> None:
@@ -151,14 +152,16 @@ class Demo:
                 time.sleep(POLL_SECONDS)
 
     def _tell(self, client: Client) -> dict[str, Any]:
-        """Show all that is stored, and return a delivered attempt."""
+        """Show all that is stored, and return an attempt that the destination has acknowledged."""
         head = self._wait(lambda: _covering_head(client), PROVE_SECONDS, "a signed head covers every attempt")
         attempts = oldest_first(client, "/api/v1/attempts")
         self._console.print(tables.events(oldest_first(client, "/api/v1/events")))
         self._console.print(tables.deliveries(oldest_first(client, "/api/v1/deliveries")))
         self._console.print(tables.attempts(attempts))
         self._done(f"a signed head covers all {head['tree_size']} attempts: root {head['root_hash']}")
-        return next(item for item in attempts if item["outcome"] == "delivered")
+        signed = [item for item in attempts if item["acknowledgement"] == "acknowledged"]
+        _require(bool(signed), "no destination has signed what it got")
+        return signed[0]
 
     def _prove(self, client: Client, attempt: dict[str, Any]) -> None:
         """Take a proof along, check it with the stand-alone verifier, and show that a changed one is refused."""
@@ -168,8 +171,10 @@ class Demo:
         self._write("proof.json", proof.body)
         self._write("keys.json", client.request("GET", "/.well-known/kapsel/keys.json").body)
         self._write("body.json", base64.b64decode(event["body_base64"]))
+        published = Client(HttpTransport(self._destination, "Look at the messages above")).request("GET", DIRECTORY)
+        self._write("destination.jwks", published.body)
         self._write("forged.json", with_other_status(proof.body))
-        self._say("checking a proof offline; an auditor has the key from a trusted place, never from the proof")
+        self._say("checking a proof offline with the keys of log and destination, neither of which is in the proof")
         verified = self._verify("proof.json", "green")
         _require(verified == 0, f"the proof was refused with exit code {verified}")
         self._say("the same proof with one byte of its leaf changed, as if the destination had answered 500")
@@ -179,6 +184,7 @@ class Demo:
     def _verify(self, proof: str, style: str) -> int:
         """Run the verifier as an auditor would, show what it says, and return its exit code."""
         command = ["kapsel-verify", "--proof", proof, "--keys", "keys.json", "--body", "body.json"]
+        command += ["--destination-key", "destination.jwks"]
         self._console.print(f"  [bold]$ {' '.join(command)}[/]", soft_wrap=True)
         done = subprocess.run(
             [str(Path(sys.executable).with_name(command[0])), *command[1:]],

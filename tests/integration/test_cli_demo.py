@@ -11,6 +11,7 @@ def test_the_demonstration_runs_and_proves_what_it_shows() -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Proof verified successfully!" in done.stdout
+    assert "Assurance     acknowledged" in done.stdout
     assert "signature_mismatch" in done.stdout
     assert "exhausted" in done.stdout
     assert "the path from the leaf does not lead to the root" in done.stdout
