@@ -67,6 +67,7 @@ class Leader:
         self._grown = asyncio.Event()
         self.parked = 0
         self.was_read_back = False
+        self._was_noted = False
 
     async def lead(self, connection: Connection, stopping: asyncio.Event, *, read_back: bool) -> None:
         """Lead until `stopping` or until another log is configured; what is in the log by then is still published.
@@ -110,19 +111,26 @@ class Leader:
 
     async def _integrate(self, connection: Connection, stopping: asyncio.Event) -> None:
         """Append batches until there is a reason to stop and no full one is waiting."""
-        sequencer = await Sequencer.open(connection, self._log)
-        while self._is_configured():
-            row = self._row()
-            taken = await sequencer.integrate(connection, row.integrate_batch)
-            if taken:
-                self._around.metrics.batches.labels(result="integrated").inc()
-            self.parked = len(sequencer.parked)
-            self._size = sequencer.log.tree_size
-            self._grown.set()
-            if taken < row.integrate_batch:
-                if stopping.is_set():
-                    return
-                await self._pause(connection, row, stopping)
+        sequencer = await Sequencer.open(connection, self._log, ahead=self._around.pool)
+        try:
+            while self._is_configured():
+                row = self._row()
+                if await sequencer.integrate(connection, row.integrate_batch):
+                    self._around.metrics.batches.labels(result="integrated").inc()
+                self._note(sequencer)
+                if sequencer.drained:
+                    if stopping.is_set():
+                        return
+                    await self._pause(connection, row, stopping)
+        finally:
+            await sequencer.close()
+
+    def _note(self, sequencer: Sequencer) -> None:
+        self._size = sequencer.log.tree_size
+        self._grown.set()
+        if len(sequencer.parked) != self.parked or not self._was_noted:
+            self.parked, self._was_noted = len(sequencer.parked), True
+            self._around.say(_completeness(self.parked, sequencer.latest_reason))
 
     async def _pause(self, connection: Connection, row: LogRow, stopping: asyncio.Event) -> None:
         """Wait for the interval or a full batch, whichever comes first."""
@@ -132,7 +140,7 @@ class Leader:
                 return
             if left > LOOK:
                 count, _ = await tlog.pending_count(connection, datetime.now(UTC))
-                if count - self.parked >= row.integrate_batch:
+                if count >= row.integrate_batch:
                     return
 
     async def _publish_in_time(self, integrated: asyncio.Event) -> None:
@@ -209,6 +217,17 @@ def require_unfrozen(log: LogState) -> None:
     """Raise FrozenError if nothing may be signed over a log any more."""
     if log.frozen_reason is not None:
         raise FrozenError(f"the log {log.origin} is frozen: {log.frozen_reason}")
+
+
+def _completeness(parked: int, reason: str) -> Condition:
+    if not parked:
+        return Condition(
+            type="LeavesComplete", status="True", reason="Complete", message="every attempt gets its leaf in time"
+        )
+    message = f"{parked} attempts cannot be put into the log and are tried again later; the attestor's log names them"
+    return Condition(
+        type="LeavesComplete", status="False", reason="Parked", message=message + (f": {reason}" if reason else "")
+    )
 
 
 def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,22 +1,40 @@
 """Puts attempts into the log: the single writer, one transaction a batch.
 
-The attestor's loop calls `integrate` for as long as it holds the log's lock. The lock keeps a second sequencer waiting;
-what keeps it from doing harm is the compare-and-swap on the tree size. Whatever goes wrong, the sequencer is thrown
-away and opened anew from what is stored, so its memory is never the truth.
+The leader calls `integrate` for as long as it holds the log's lock. The lock keeps a second sequencer waiting; what
+keeps it from doing harm is the compare-and-swap on the tree size. Whatever goes wrong, the sequencer's memory is thrown
+away and read anew from what is stored, so it is never the truth.
+
+A batch that fails for a reason of its own is tried once more as a whole, and then in halves, until the attempts that
+cannot be put into the log are found. Those are parked, and tried again later; all others go on.
 """
 
+import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from kapsel_attestor import leaves
 from kapsel_store import tlog
-from kapsel_store.database import Connection
+from kapsel_store.database import Connection, Pool, is_away
+from kapsel_store.errors import StaleTreeError
 from kapsel_store.tlog import LogState, PendingAttempt, TileRow
 from kapsel_tlog import tiles, tree
+from kapsel_tlog.errors import TlogError
 from kapsel_tlog.tree import Tree
+from kapsel_verifier.errors import VerificationError
+
+CATCHING_UP: Final = 4000  # attempts in a batch that is read ahead: the larger, the fewer commits
+PARKED_LOOK: Final = 30.0  # seconds between looks at what was parked and is due
+PARKED_BATCH: Final = 256
+# Where so many attempts fail one by one and none passes, it is not the attempts.
+SYSTEMATIC: Final = 8
+
 
 logger = logging.getLogger(__name__)
 
@@ -24,44 +42,118 @@ logger = logging.getLogger(__name__)
 class Sequencer:
     """Extends one log over one connection."""
 
-    def __init__(self, log: LogState, grown: Tree) -> None:
+    def __init__(self, log: LogState, grown: Tree, parked: set[UUID], ahead: "Pool | None") -> None:
         self.log = log
-        self.parked: set[UUID] = set()
+        self.parked = parked
+        self.latest_reason = ""  # why the last attempt was parked
+        self.drained = True  # whether no more waited than were taken up last
         self._tree = grown
+        self._ahead = ahead
+        self._next: asyncio.Task[list[PendingAttempt]] | None = None
+        self._look_at = 0.0  # when to look at what was parked
 
     @classmethod
-    async def open(cls, connection: Connection, log: LogState) -> "Sequencer":
-        """Take up a log where it stands; raise DamagedTreeError if the edge of its tree cannot be read."""
+    async def open(cls, connection: Connection, log: LogState, *, ahead: "Pool | None" = None) -> "Sequencer":
+        """Take up a log where it stands; raise DamagedTreeError if the edge of its tree cannot be read.
+
+        With `ahead` the next batch is read over another connection while one is written.
+        """
         stored = await tlog.tiles(connection, log.id, tiles.edge(log.tree_size))
-        return cls(log, tree.load(log.tree_size, stored))
+        await tlog.forget_parked(connection)
+        parked = {row.attempt_id for row in await tlog.parked(connection, 1_000_000)}
+        return cls(log, tree.load(log.tree_size, stored), parked, ahead)
 
     async def integrate(self, connection: Connection, limit: int) -> int:
-        """Put the oldest waiting attempts, at most `limit`, into the log; return how many were taken up.
+        """Put the oldest waiting attempts, at most `limit` where none were read ahead, into the log; return how many.
 
         Raises StaleTreeError if another sequencer has moved the tree.
         """
-        found = await tlog.pending(connection, limit + len(self.parked))
-        waiting = [attempt for attempt in found if attempt.id not in self.parked][:limit]
+        await self._try_parked(connection)
+        waiting = await self._take_up(connection, limit)
         if not waiting:
             return 0
-        batch = await self._encode(connection, waiting)
-        # A crash up to here has written nothing: the attempts still wait.
-        if batch.leaves:
-            await self._append(connection, batch)
+        if self._ahead is not None and not self.drained:
+            self._next = asyncio.create_task(self._look_ahead(self._ahead, waiting[-1].id))
+        await self._integrate(connection, waiting)
         return len(waiting)
 
-    async def _encode(self, connection: Connection, waiting: Sequence[PendingAttempt]) -> leaves.Batch:
+    async def close(self) -> None:
+        """Stop reading ahead."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)
+            self._next = None
+
+    async def _take_up(self, connection: Connection, limit: int) -> list[PendingAttempt]:
+        if self._next is not None:
+            found, self._next = await self._next, None
+            self.drained = len(found) < CATCHING_UP
+            if found:
+                return found
+        found = await tlog.pending(connection, limit, without=self.parked)
+        self.drained = len(found) < limit
+        return found
+
+    async def _look_ahead(self, pool: "Pool", after: UUID) -> list[PendingAttempt]:
+        async with pool.acquire(timeout=5) as connection:
+            return await tlog.pending(connection, CATCHING_UP, after=after, without=self.parked)
+
+    async def _try_parked(self, connection: Connection) -> None:
+        """Try once more what was parked and is due: all of it at the start, for this version may know better."""
+        if not self.parked or time.monotonic() < self._look_at:
+            return
+        due = await tlog.parked_due(connection, PARKED_BATCH, early=not self._look_at)
+        self._look_at = time.monotonic() + PARKED_LOOK
+        if due:
+            await self._integrate(connection, due)
+
+    async def _integrate(self, connection: Connection, waiting: Sequence[PendingAttempt]) -> None:
+        try:
+            await self._append(connection, waiting)
+            return
+        except Exception as error:
+            if not _is_of_the_batch(error):
+                raise
+            logger.warning("a batch of %d attempts cannot be put into the log: %s", len(waiting), _text(error))
+        await self.close()
+        await self._read_anew(connection)
+        offending = dict[UUID, str]()
+        passed = await self._bisect(connection, waiting, offending)
+        await tlog.park(connection, offending)
+        # A crash up to here parks nothing: the same attempts wait, fail, and are found again.
+        self.parked |= offending.keys()
+        for attempt_id, reason in offending.items():
+            self.latest_reason = reason
+            logger.error("attempt %s cannot be put into the log, %d others could: %s", attempt_id, passed, reason)
+
+    async def _bisect(
+        self, connection: Connection, waiting: Sequence[PendingAttempt], offending: dict[UUID, str]
+    ) -> int:
+        """Append all that can be appended, in ever smaller parts; note the rest, and return how many passed."""
+        passed, parts = 0, [list(waiting)]
+        while parts:
+            part = parts.pop()
+            try:
+                await self._append(connection, part)
+                passed += len(part)
+            except Exception as error:
+                if not _is_of_the_batch(error):
+                    raise
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                offending[part[0].id] = _text(error)
+                if len(offending) >= SYSTEMATIC and not passed:
+                    raise
+        return passed
+
+    async def _append(self, connection: Connection, waiting: Sequence[PendingAttempt]) -> None:
         endpoints = {attempt.endpoint_id for attempt in waiting}
         chains = await tlog.chains(connection, self.log.id, list(endpoints))
         entropy = os.urandom(leaves.SALT_BYTES * len(waiting))
         batch = leaves.batch(waiting, chains, self.log.tree_size, entropy)
-        for attempt_id, error in batch.unencodable.items():
-            # It stays unsequenced and is tried again by the next process, which may know better.
-            logger.error("attempt %s cannot be put into the log: %s", attempt_id, error)
-            self.parked.add(attempt_id)
-        return batch
-
-    async def _append(self, connection: Connection, batch: leaves.Batch) -> None:
+        # A crash up to here has written nothing: the attempts still wait.
         grown = tree.append(self._tree, batch.hashes)
         root = grown.tree.root()
         await tlog.append(
@@ -76,3 +168,31 @@ class Sequencer:
         # A crash here, or a lost answer, leaves a longer tree that nobody has signed: it is taken up as it stands.
         self.log = replace(self.log, tree_size=grown.tree.size, root=root)
         self._tree = grown.tree
+        again = [attempt.id for attempt in waiting if attempt.id in self.parked] if self.parked else []
+        if again:
+            await tlog.unpark(connection, again)
+            # A crash between leaves a note about an attempt that has its leaf: the next start forgets it.
+            self.parked.difference_update(again)
+
+    async def _read_anew(self, connection: Connection) -> None:
+        log = await tlog.state(connection, self.log.origin)
+        if log is None or log.tree_size != self.log.tree_size:
+            raise StaleTreeError(self.log.origin, self.log.tree_size, -1 if log is None else log.tree_size)
+        stored = await tlog.tiles(connection, log.id, tiles.edge(log.tree_size))
+        self.log, self._tree = log, tree.load(log.tree_size, stored)
+
+
+def _is_of_the_batch(error: Exception) -> bool:
+    """Whether an error may be the fault of single attempts, and not of the database or of the tree."""
+    if is_away(error) or isinstance(error, StaleTreeError | TlogError):
+        return False
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return error.table_name == "leaves"
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, asyncpg.DataError)
+    return True
+
+
+def _text(error: Exception) -> str:
+    kind = "" if isinstance(error, VerificationError) else f"{type(error).__name__}: "
+    return f"{kind}{error}"[:1000]

@@ -4,16 +4,18 @@ The attestor appends and publishes, the console and the prover read. Hashing and
 callers bring finished tiles and roots, and the database makes sure that there is one writer and that nothing shrinks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from kapsel_store.database import Connection
 from kapsel_store.errors import StaleTreeError
 from kapsel_store.ids import timestamp
 from kapsel_store.queries import one, statement
+
+_FIRST: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,17 @@ class PendingAttempt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """An attempt that could not be put into the log, and when that is tried again."""
+
+    attempt_id: UUID
+    reason: str
+    tries: int
+    parked_at: datetime
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     """The last leaf of one endpoint."""
 
@@ -65,7 +78,7 @@ class LeafRow(NamedTuple):
     """One stored leaf; its bytes are None once they were erased."""
 
     leaf_index: int
-    attempt_id: UUID
+    attempt_id: UUID | None  # None: the log says something about itself
     leaf: bytes | None
 
 
@@ -124,16 +137,51 @@ async def freeze(connection: Connection, log_id: int, reason: str) -> None:
     await connection.execute(statement("tlog.freeze"), log_id, reason)
 
 
-async def pending(connection: Connection, limit: int) -> list[PendingAttempt]:
-    """Return attempts that wait for a leaf, oldest id first."""
-    return [PendingAttempt._make(row) for row in await connection.fetch(statement("tlog.pending"), limit)]
+async def pending(
+    connection: Connection, limit: int, *, after: UUID = _FIRST, without: Collection[UUID] = ()
+) -> list[PendingAttempt]:
+    """Return attempts that wait for a leaf, oldest id first, from the one after `after` on and `without` some."""
+    rows = await connection.fetch(statement("tlog.pending"), limit, after, list(without))
+    return list(map(PendingAttempt._make, rows))
 
 
 async def pending_count(connection: Connection, now: datetime) -> tuple[int, timedelta]:
-    """Return how many attempts wait for a leaf, and how old the oldest one is."""
+    """Return how many attempts wait for a leaf, and how old the oldest one is; those that are parked aside."""
     row = await one(connection, "tlog.pending_count")
     oldest = row["oldest"]
-    return row["count"], timedelta() if oldest is None else now - timestamp(oldest)
+    return max(row["count"], 0), timedelta() if oldest is None else now - timestamp(oldest)
+
+
+async def park(connection: Connection, reasons: Mapping[UUID, str]) -> None:
+    """Put attempts aside that cannot be put into the log, for a while."""
+    await connection.execute(statement("tlog.park"), list(reasons), list(reasons.values()))
+
+
+async def unpark(connection: Connection, attempt_ids: Sequence[UUID]) -> None:
+    """Forget that attempts were put aside."""
+    await connection.execute(statement("tlog.unpark"), list(attempt_ids))
+
+
+async def forget_parked(connection: Connection) -> None:
+    """Forget the parked attempts that need no leaf any more."""
+    await connection.execute(statement("tlog.forget_parked"))
+
+
+async def parked(connection: Connection, limit: int) -> list[Parked]:
+    """Return what was put aside."""
+    return [Parked(**dict(row)) for row in await connection.fetch(statement("tlog.parked"), limit)]
+
+
+async def parked_count(connection: Connection) -> int:
+    """Return how many attempts were put aside."""
+    count: int = await connection.fetchval(statement("tlog.parked_count"))
+    return count
+
+
+async def parked_due(connection: Connection, limit: int, *, early: bool) -> list[PendingAttempt]:
+    """Return what was put aside and is to be tried again; with `early` also what is not due yet."""
+    rows = await connection.fetch(statement("tlog.parked_due"), limit, early)
+    return list(map(PendingAttempt._make, rows))
 
 
 async def chains(connection: Connection, log_id: int, endpoint_ids: Sequence[UUID]) -> dict[UUID, Chain]:
@@ -161,16 +209,10 @@ async def append(
         await connection.copy_records_to_table(
             "leaves",
             columns=("log_id", *LeafRow._fields),
-            records=[(log.id, *leaf) for leaf in leaves],
+            records=[(log.id, index, attempt_id, leaf) for index, attempt_id, leaf in leaves],
         )
-        await connection.execute(statement("tlog.take"), [leaf.attempt_id for leaf in leaves])
-        await connection.execute(
-            statement("tlog.put_tiles"),
-            log.id,
-            [tile.level for tile in tiles],
-            [tile.index for tile in tiles],
-            [tile.hashes for tile in tiles],
-        )
+        await connection.execute(statement("tlog.take"), [attempt_id for _, attempt_id, _ in leaves])
+        await put_tiles(connection, log.id, tiles)
         await connection.execute(
             statement("tlog.put_chains"),
             log.id,
@@ -178,6 +220,38 @@ async def append(
             [chain.sequence for chain in chains],
             [chain.leaf_hash for chain in chains],
         )
+
+
+async def put_tiles(connection: Connection, log_id: int, tiles: Sequence[TileRow]) -> None:
+    """Store tiles that are new or longer than before."""
+    await connection.execute(
+        statement("tlog.put_tiles"),
+        log_id,
+        [tile.level for tile in tiles],
+        [tile.index for tile in tiles],
+        [tile.hashes for tile in tiles],
+    )
+
+
+async def remove_tiles(connection: Connection, log_id: int) -> None:
+    """Remove all tiles of a log, which are then made anew within the same transaction."""
+    await connection.execute(statement("tlog.remove_tiles"), log_id)
+
+
+async def requeue(connection: Connection, log_id: int, first: int) -> None:
+    """Have the attempts of the leaves from `first` on, which no head covers, wait for a leaf once more."""
+    await connection.execute(statement("tlog.requeue"), log_id, first)
+
+
+async def chain_ends(connection: Connection, log_id: int, after: UUID, limit: int) -> list[Chain]:
+    """Return the last leaf of each endpoint, in the order of their ids."""
+    return [Chain(**dict(row)) for row in await connection.fetch(statement("tlog.chain_ends"), log_id, after, limit)]
+
+
+async def oldest_unpublished(connection: Connection, log_id: int, published: int) -> UUID | None:
+    """Return the attempt of the first leaf that the head of `published` leaves does not cover, or None."""
+    found: UUID | None = await connection.fetchval(statement("tlog.oldest_unpublished"), log_id, published)
+    return found
 
 
 async def tiles(
@@ -236,3 +310,9 @@ async def latest_head(connection: Connection, log_id: int | None = None) -> Head
 async def heads(connection: Connection, log_id: int, limit: int) -> list[HeadRow]:
     """Return the newest heads of a log."""
     return [HeadRow(**dict(row)) for row in await connection.fetch(statement("tlog.heads"), log_id, limit)]
+
+
+async def all_heads(connection: Connection, log_id: int, after_ms: int, limit: int) -> list[HeadRow]:
+    """Return heads of a log, the oldest first, from the first one that is later than `after_ms` on."""
+    rows = await connection.fetch(statement("tlog.all_heads"), log_id, after_ms, limit)
+    return [HeadRow(**dict(row)) for row in rows]

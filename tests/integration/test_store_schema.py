@@ -131,7 +131,7 @@ REFUSED = {
         "SELECT * FROM events",
         "SELECT * FROM deliveries",
         "UPDATE attempts SET reason = 'x'",
-        "INSERT INTO unsequenced (attempt_id) VALUES (gen_random_uuid())",
+        "UPDATE unsequenced SET attempt_id = gen_random_uuid()",
         "UPDATE leaves SET leaf = NULL",
         "DELETE FROM leaves",
         "UPDATE heads SET tree_size = 0",

@@ -55,6 +55,9 @@ GRANT SELECT ON attempts TO kapsel_attestor;
 GRANT SELECT, DELETE ON unsequenced TO kapsel_attestor;
 GRANT SELECT, INSERT, UPDATE ON logs, tiles, chains TO kapsel_attestor;
 GRANT SELECT, INSERT ON leaves, heads TO kapsel_attestor;
+-- What no head covers when a log is frozen waits once more, for the next log.
+GRANT INSERT ON unsequenced TO kapsel_attestor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON parked TO kapsel_attestor;
 GRANT SELECT, INSERT ON log_keys TO kapsel_attestor;
 GRANT UPDATE (not_after_ms) ON log_keys TO kapsel_attestor;
 
@@ -67,5 +70,5 @@ GRANT SELECT ON events, deliveries, deliveries_live, attempts, circuits, process
 GRANT SELECT ON anchors TO kapsel_console;
 GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;
-GRANT SELECT ON erasures TO kapsel_console;
+GRANT SELECT ON erasures, parked TO kapsel_console;
 GRANT EXECUTE ON FUNCTION erase_event(uuid) TO kapsel_console;

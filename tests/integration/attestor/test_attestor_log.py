@@ -97,7 +97,9 @@ async def test_erased_leaf_has_no_proof_and_the_others_keep_theirs(world) -> Non
     await world.head_over(2)
     async with world.tampering():
         await world.connection.execute("UPDATE leaves SET leaf = NULL WHERE leaf_index = 0")
-    assert await proof_for_attempt(world.connection, first) == Erased(0)
+    erased = await proof_for_attempt(world.connection, first)
+    assert isinstance(erased, Erased)
+    assert erased.leaf_index == 0
     await world.prove(second)
 
 
@@ -107,18 +109,6 @@ async def test_response_bodies_and_odd_texts_do_not_stop_the_log(world) -> None:
     await world.start()
     await world.head_over(2)
     await world.audit(recorded)
-
-
-async def test_attempt_that_cannot_be_encoded_waits_while_all_others_go_on(world, eventually) -> None:
-    await world.connection.execute("ALTER TABLE attempts DROP CONSTRAINT attempts_payload_hash_check")
-    broken = await world.record(3, payload_hash=b"short")
-    await world.configure(integrate_batch=2)
-    running = await world.start()
-    recorded = await world.record(5)
-    await world.head_over(5)
-    await world.audit(recorded)
-    assert await proof_for_attempt(world.connection, broken[0]) == NotYetIntegrated()
-    assert "3 attempts cannot be put into the log" in running.attestor.problem()
 
 
 async def test_second_attestor_waits_and_takes_over(world) -> None:

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kapsel_attestor import leaves
 from kapsel_store.tlog import Chain, PendingAttempt
+from kapsel_verifier.errors import MalformedLeafError
 from kapsel_verifier.leaf import Leaf
 from kapsel_verifier.merkle import leaf_hash
 
@@ -96,12 +98,41 @@ def test_each_leaf_has_a_salt_of_its_own() -> None:
     assert [Leaf.parse(row.leaf or b"").salt for row in batch.leaves] == [bytes(range(32)), bytes(range(32, 64))]
 
 
-def test_attempt_that_cannot_be_encoded_is_named_and_leaves_no_gap() -> None:
+def test_batch_with_an_attempt_that_no_leaf_can_hold_is_refused_as_a_whole() -> None:
     broken = ATTEMPT._replace(payload_hash=b"short")
-    batch = leaves.batch([pending(0), broken, pending(2)], {}, 0, bytes(96))
-    assert set(batch.unencodable) == {ATTEMPT.id}
-    assert [row.leaf_index for row in batch.leaves] == [0, 1]
-    assert [Leaf.parse(row.leaf or b"").endpoint_sequence for row in batch.leaves] == [0, 1]
+    with pytest.raises(MalformedLeafError, match="32 bytes"):
+        leaves.batch([pending(0), broken, pending(2)], {}, 0, bytes(96))
+
+
+TEXTS = st.text(max_size=12) | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
+HASHES = st.none() | st.binary(min_size=32, max_size=32)
+
+
+@given(
+    texts=st.lists(TEXTS.filter(bool), min_size=5, max_size=5),
+    reason=TEXTS,
+    hashes=st.lists(HASHES, min_size=3, max_size=3),
+    status=st.none() | st.integers(100, 999),
+    started_at=st.datetimes(datetime(1960, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    acknowledged=st.booleans(),
+    previous=st.none() | st.binary(min_size=32, max_size=32),
+)
+def test_short_way_makes_the_bytes_of_the_long_one(
+    texts, reason, hashes, status, started_at, acknowledged, previous
+) -> None:
+    attempt = ATTEMPT._replace(
+        namespace=texts[0], name=texts[1], destination=texts[2], outcome=texts[3], url=texts[4], reason=reason,
+        payload_commitment=hashes[0], signature_digest=hashes[1], response_digest=hashes[2], response_status=status,
+        started_at=started_at,
+    )  # fmt: skip
+    if not acknowledged:
+        attempt = attempt._replace(acknowledgement_base=None, acknowledgement_key=None, acknowledgement_signature=None)
+    chains = {} if previous is None else {ORDERS: Chain(endpoint_id=ORDERS, sequence=6, leaf_hash=previous)}
+    batch = leaves.batch([attempt], chains, 3, SALT)
+    expected = leaves.encode(attempt, 0 if previous is None else 7, previous, SALT)
+    assert batch.leaves[0].leaf == expected
+    assert Leaf.parse(expected).encode() == expected
+    assert batch.hashes == [leaf_hash(expected)]
 
 
 def test_chain_that_did_not_move_is_not_written() -> None:

@@ -4,7 +4,18 @@
 -- The log (attestor, sequencer). -----------------------------------------------------------------------------------
 
 -- A log also states what happens to itself: which log it continues, which key follows which.
-ALTER TABLE leaves ALTER COLUMN attempt_id DROP NOT NULL;
+-- A leaf that no head covers when its log is frozen says nothing to anybody: its attempt gets one in the next log, too.
+ALTER TABLE leaves ALTER COLUMN attempt_id DROP NOT NULL,
+    DROP CONSTRAINT leaves_attempt_id_key, ADD CONSTRAINT leaves_of_attempts UNIQUE (attempt_id, log_id);
+
+-- Attempts that could not be put into the log, beside their rows in unsequenced: tried again when they are due.
+CREATE TABLE parked (
+    attempt_id uuid PRIMARY KEY,
+    reason     text NOT NULL,
+    tries      int NOT NULL DEFAULT 1 CHECK (tries > 0),
+    parked_at  timestamptz NOT NULL DEFAULT now(),
+    due_at     timestamptz NOT NULL
+);
 
 -- Keys of a log. ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 -- name: get
+-- An attempt may have a leaf in a log that was frozen, and another one in the log after it, which counts.
 SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
-LEFT JOIN leaves l ON l.attempt_id = a.id
+LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
 WHERE a.id = $1
 
 -- name: page
@@ -12,14 +13,14 @@ SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.numbe
        NULL::bytea AS acknowledgement_signature,
        p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
-LEFT JOIN leaves l ON l.attempt_id = a.id
+LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
 WHERE a.id < $1 AND a.id >= $2 AND ($4::uuid IS NULL OR a.endpoint_id = $4)
 ORDER BY a.id DESC LIMIT $3
 
 -- name: page_of_delivery
 SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
-LEFT JOIN leaves l ON l.attempt_id = a.id
+LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
 WHERE a.id < $1 AND a.id >= $2 AND a.delivery_id = $4
 ORDER BY a.id DESC LIMIT $3
 
@@ -27,6 +28,6 @@ ORDER BY a.id DESC LIMIT $3
 SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM deliveries d JOIN attempts a ON a.delivery_id = d.id
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
-LEFT JOIN leaves l ON l.attempt_id = a.id
+LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
 WHERE a.id < $1 AND a.id >= $2 AND d.event_id = $4
 ORDER BY a.id DESC LIMIT $3

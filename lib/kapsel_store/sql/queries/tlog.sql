@@ -23,13 +23,51 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
        a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
-FROM (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT $1) u
+FROM (
+    SELECT attempt_id FROM unsequenced WHERE attempt_id > $2 AND attempt_id <> ALL ($3::uuid[]) ORDER BY attempt_id LIMIT $1
+) u
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = u.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
 ORDER BY a.id
 
 -- name: pending_count
-SELECT count(*) AS count, (SELECT attempt_id FROM unsequenced ORDER BY attempt_id LIMIT 1) AS oldest FROM unsequenced
+-- What is parked is counted by itself.
+SELECT (SELECT count(*) FROM unsequenced) - (SELECT count(*) FROM parked) AS count, (
+    SELECT attempt_id FROM unsequenced u WHERE NOT EXISTS (SELECT FROM parked WHERE attempt_id = u.attempt_id)
+    ORDER BY attempt_id LIMIT 1
+) AS oldest
+
+-- name: park
+-- Tried again after a minute, and then ever later: whatever was wrong with it is seldom gone soon.
+INSERT INTO parked (attempt_id, reason, due_at)
+SELECT attempt_id, reason, now() + interval '1 minute' FROM unnest($1::uuid[], $2::text[]) AS p (attempt_id, reason)
+ON CONFLICT (attempt_id) DO UPDATE
+SET reason = excluded.reason, tries = parked.tries + 1,
+    due_at = now() + least(interval '1 minute' * (2 ^ least(parked.tries, 10)), interval '1 hour')
+
+-- name: unpark
+DELETE FROM parked WHERE attempt_id = ANY ($1::uuid[])
+
+-- name: forget_parked
+-- What its retention has taken away meanwhile need not be put into a log any more.
+DELETE FROM parked p WHERE NOT EXISTS (SELECT FROM unsequenced WHERE attempt_id = p.attempt_id)
+
+-- name: parked
+SELECT attempt_id, reason, tries, parked_at, due_at FROM parked ORDER BY attempt_id LIMIT $1
+
+-- name: parked_count
+SELECT count(*) FROM parked
+
+-- name: parked_due
+-- In the same columns as pending.
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
+FROM parked k JOIN unsequenced u USING (attempt_id)
+CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = k.attempt_id LIMIT 1) a
+JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
+WHERE k.due_at <= now() OR $2
+ORDER BY a.id LIMIT $1
 
 -- name: chains
 SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id = ANY ($2::uuid[])
@@ -62,7 +100,32 @@ SELECT leaf_index, attempt_id, leaf FROM leaves
 WHERE log_id = $1 AND leaf_index >= $2 AND leaf_index < $2 + $3 ORDER BY leaf_index
 
 -- name: leaf_of_attempt
-SELECT log_id, leaf_index, attempt_id, leaf FROM leaves WHERE attempt_id = $1
+-- An attempt has a second leaf where no head covered the first one when its log was frozen: the newest one counts.
+SELECT log_id, leaf_index, attempt_id, leaf FROM leaves WHERE attempt_id = $1 ORDER BY log_id DESC LIMIT 1
+
+-- name: requeue
+-- What no head covers waits once more, unless a later log has it; but for what was erased, which nobody is to know.
+INSERT INTO unsequenced (attempt_id)
+SELECT attempt_id FROM leaves l
+WHERE l.log_id = $1 AND l.leaf_index >= $2 AND l.attempt_id IS NOT NULL AND l.leaf IS NOT NULL
+  AND NOT EXISTS (SELECT FROM leaves later WHERE later.attempt_id = l.attempt_id AND later.log_id > l.log_id)
+  AND EXISTS (SELECT FROM attempts WHERE id = l.attempt_id AND payload_hash IS NOT NULL)
+ON CONFLICT (attempt_id) DO NOTHING
+
+-- name: all_heads
+SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key, published_at
+FROM heads WHERE log_id = $1 AND timestamp_ms > $2 ORDER BY timestamp_ms LIMIT $3
+
+-- name: chain_ends
+SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id > $2 ORDER BY endpoint_id LIMIT $3
+
+-- name: remove_tiles
+DELETE FROM tiles WHERE log_id = $1
+
+-- name: oldest_unpublished
+-- The attempt of the first leaf that no head covers; statements of the log itself were made by nobody's delivery.
+SELECT attempt_id FROM leaves
+WHERE log_id = $1 AND leaf_index >= $2 AND attempt_id IS NOT NULL ORDER BY leaf_index LIMIT 1
 
 -- name: publish
 INSERT INTO heads (log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key)

@@ -1,0 +1,111 @@
+"""Attempts that cannot be put into the log: found one by one, put aside aloud and durably, and taken up again."""
+
+import asyncpg
+import pytest
+
+from kapsel_attestor.sequencer import SYSTEMATIC, Sequencer
+from kapsel_store import tlog
+from kapsel_tlog.prover import NotYetIntegrated, proof_for_attempt
+
+UNENCODABLE = "ALTER TABLE attempts DROP CONSTRAINT attempts_payload_hash_check"
+
+
+async def odd(world, count: int) -> list:
+    """Record attempts whose leaves the database refuses."""
+    await world.connection.execute("ALTER TABLE leaves ADD CONSTRAINT picky CHECK (length(leaf) < 8000)")
+    return await world.record(count, url="https://example.com/" + "a" * 8000)
+
+
+async def test_only_the_offending_attempts_are_parked_and_all_others_go_on(world, eventually) -> None:
+    recorded = await world.record(20)
+    refused = await odd(world, 3)
+    recorded += await world.record(20)
+    running = await world.start()
+    await world.head_over(40)
+    await world.audit(recorded)
+    parked = await tlog.parked(world.connection, 10)
+    assert {row.attempt_id for row in parked} == set(refused)
+    assert all("CheckViolationError" in row.reason for row in parked)
+    assert await proof_for_attempt(world.connection, refused[0]) == NotYetIntegrated()
+    assert "3 attempts cannot be put into the log" in running.attestor.problem()
+    recorded += await world.record(5)
+    await world.head_over(45)
+    await world.audit(recorded)
+
+
+async def test_attempt_that_no_leaf_can_hold_is_parked(world) -> None:
+    await world.connection.execute(UNENCODABLE)
+    broken = await world.record(3, payload_hash=b"short")
+    await world.configure(integrate_batch=2)
+    await world.start()
+    recorded = await world.record(5)
+    await world.head_over(5)
+    await world.audit(recorded)
+    parked = await tlog.parked(world.connection, 10)
+    assert {row.attempt_id for row in parked} == set(broken)
+    assert "does not have 32 bytes" in parked[0].reason
+
+
+async def test_parked_attempts_are_counted_apart_from_those_that_wait(world, eventually) -> None:
+    await odd(world, 2)
+    running = await world.start()
+    await eventually(running.attestor.problem)
+    count, age = await tlog.pending_count(world.connection, await world.connection.fetchval("SELECT now()"))
+    assert (count, age.total_seconds()) == (0, 0)
+    assert await tlog.parked_count(world.connection) == 2
+
+
+async def test_parked_attempts_are_taken_up_by_the_next_attestor_once_nothing_is_wrong(world, eventually) -> None:
+    refused = await odd(world, 2)
+    running = await world.start()
+    await eventually(running.attestor.problem)
+    await running.stop()
+    await world.connection.execute("ALTER TABLE leaves DROP CONSTRAINT picky")
+    again = await world.start()
+    await world.head_over(2)
+    await world.audit(refused)
+    assert await tlog.parked(world.connection, 10) == []
+    assert again.attestor.problem() is None
+
+
+async def test_parked_attempt_is_tried_again_when_it_is_due_and_later_each_time(world) -> None:
+    [refused] = await odd(world, 1)
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    await sequencer.integrate(world.connection, 10)
+    [first] = await tlog.parked(world.connection, 10)
+    await world.connection.execute("UPDATE parked SET due_at = now()")
+    sequencer = await Sequencer.open(world.connection, await world.log())
+    await sequencer.integrate(world.connection, 10)
+    [second] = await tlog.parked(world.connection, 10)
+    assert (first.attempt_id, first.tries, second.tries) == (refused, 1, 2)
+    assert second.due_at - second.parked_at > first.due_at - first.parked_at
+
+
+async def test_when_every_attempt_fails_none_is_parked_for_it_is_not_the_attempts(world) -> None:
+    await odd(world, SYSTEMATIC + 5)
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await sequencer.integrate(world.connection, 100)
+    assert await tlog.parked_count(world.connection) == 0
+    assert len(await tlog.pending(world.connection, 100)) == SYSTEMATIC + 5
+
+
+async def test_what_its_retention_took_away_is_not_parked_any_more(world) -> None:
+    await odd(world, 1)
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    await sequencer.integrate(world.connection, 10)
+    await world.connection.execute("DELETE FROM unsequenced")
+    sequencer = await Sequencer.open(world.connection, await world.log())
+    assert sequencer.parked == set()
+    assert await tlog.parked_count(world.connection) == 0
+
+
+async def test_backlog_is_read_ahead_and_integrated_whole(world) -> None:
+    await world.configure(integrate_batch=100)
+    recorded = []
+    for _ in range(5):
+        recorded += await world.record(1000)
+    await world.start()
+    await world.head_over(5000)
+    rows = await tlog.leaves(world.connection, (await world.log()).id, 0, 6000)
+    assert [row.attempt_id for row in rows] == recorded
