@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kapsel_runtime.waiting import until
-from kapsel_store import anchors, database, tlog
+from kapsel_store import anchors, database, ids, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection, Pool, is_away
 
@@ -20,6 +21,16 @@ class Metrics:
         self.leaf_lag = Gauge("attestation_leaf_lag", "Attempts that wait for a leaf", registry=registry)
         self.leaf_lag_seconds = Gauge(
             "attestation_leaf_lag_seconds", "Age of the oldest attempt that waits for a leaf", registry=registry
+        )
+        self.parked = Gauge(
+            "attestation_parked",
+            "Attempts that cannot be put into the log and are tried again later",
+            registry=registry,
+        )
+        self.merge_delay = Gauge(
+            "attestation_merge_delay_seconds",
+            "Age of the oldest attempt that no published head covers, parked ones aside",
+            registry=registry,
         )
         self.tree_size = Gauge("attestation_tree_size", "Leaves in the log", registry=registry)
         self.head_age = Gauge("attestation_head_age_seconds", "Age of the newest published head", registry=registry)
@@ -66,6 +77,25 @@ class Metrics:
             ["calendar"],
             registry=registry,
         )
+        self.cosignatures = Counter(
+            "attestation_cosignatures_total",
+            "Heads put before a witness, by result: cosigned, unreachable, timeout, refused, conflict, ahead, invalid; "
+            "left_out (it failed too often to be asked now), budget (it was asked too often)",
+            ["witness", "result"],
+            registry=registry,
+        )
+        self.cosignature_age = Gauge(
+            "attestation_cosignature_age_seconds",
+            "Age of a witness's newest cosignature",
+            ["witness"],
+            registry=registry,
+        )
+        self.witnessed = Gauge(
+            "attestation_witnessed",
+            "1 if the newest head was cosigned by a quorum of the log's witnesses, else 0",
+            ["origin"],
+            registry=registry,
+        )
         self._fence_up = Gauge(
             "attestation_fence_up", "1 if the fence could be reached last time, else 0: heads wait", registry=registry
         )
@@ -95,9 +125,11 @@ async def follow(metrics: Metrics, pool: Pool, source: Source, stopping: asyncio
 
 
 async def _measure(metrics: Metrics, connection: Connection, source: Source) -> None:
-    count, age = await tlog.pending_count(connection, await database.now(connection))
+    now = await database.now(connection)
+    count, age = await tlog.pending_count(connection, now)
     metrics.leaf_lag.set(count)
     metrics.leaf_lag_seconds.set(max(age.total_seconds(), 0))
+    metrics.parked.set(await tlog.parked_count(connection))
     log = None if source.current.log is None else await tlog.state(connection, source.current.log.origin)
     if log is None:
         return
@@ -105,6 +137,9 @@ async def _measure(metrics: Metrics, connection: Connection, source: Source) -> 
     head = await tlog.latest_head(connection, log.id)
     if head is not None:
         metrics.head_age.set(max(time.time() - head.timestamp_ms / 1000, 0))
+    oldest = await tlog.oldest_unpublished(connection, log.id, 0 if head is None else head.tree_size)
+    uncovered = timedelta() if oldest is None else now - ids.timestamp(oldest)
+    metrics.merge_delay.set(max(age, uncovered, timedelta()).total_seconds())
     waiting = await anchors.pending(connection, log.id)
     metrics.anchors_pending.set(waiting.count)
     metrics.anchor_oldest_pending.set(0 if waiting.oldest is None else waiting.oldest.total_seconds())
