@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from kapsel_verifier import (
-    ed25519,
     errors,
     leaf_hash,
     merkle,
@@ -18,7 +17,7 @@ from kapsel_verifier import (
     verify_inclusion,
 )
 from kapsel_verifier.consistency import ConsistencyProof
-from kapsel_verifier.errors import MalformedTileError, SignatureError, VerificationError
+from kapsel_verifier.errors import MalformedTileError, VerificationError
 from kapsel_verifier.heads import KnownHead
 from kapsel_verifier.keys import parse_key, parse_key_set
 from kapsel_verifier.leaf import Leaf
@@ -141,22 +140,6 @@ def test_the_roots_are_those_of_the_certificate_transparency_reference_tree() ->
         "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
         "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
     ]
-
-
-@pytest.mark.parametrize("row", json.loads((VECTORS / "ed25519.json").read_text()), ids=lambda row: row["description"])
-def test_the_signature_library_keeps_the_written_profile(row: dict[str, Any]) -> None:
-    arguments = (bytes.fromhex(row["public_key"]), bytes.fromhex(row["message"]), bytes.fromhex(row["signature"]))
-    if row["valid"]:
-        ed25519.verify(*arguments, "the signature")
-        return
-    with pytest.raises(SignatureError):
-        ed25519.verify(*arguments, "the signature")
-
-
-def test_a_signature_cannot_lend_its_end_to_the_message(log: ModuleType) -> None:
-    signature = log.sign()(b"x" + b"message")
-    with pytest.raises(SignatureError):
-        ed25519.verify(log.vkey().public_key, b"message", signature + b"x", "the signature")
 
 
 def test_the_note_vector_holds_byte_by_byte() -> None:
