@@ -270,3 +270,46 @@ def test_a_wrong_signature_is_no_error_of_the_offer_and_a_wrong_key_is() -> None
     assert not offer.is_by(KEY)
     with pytest.raises(SignatureError):
         ed25519.verify(KEY, offer.base, offer.signature, "the signature")
+
+
+def holds(headers: dict[str, str], exchange: Exchange) -> bool:
+    """Whether a response is acknowledged by the destination's key."""
+    try:
+        return any(offer.is_by(KEY) for offer in offered(headers, exchange))
+    except AcknowledgementError:
+        return False
+
+
+@given(st.data())
+def test_one_changed_character_of_a_header_makes_a_response_unacknowledged(data: st.DataObject) -> None:
+    headers = fields()
+    assert holds(headers, EXCHANGE)
+    name = data.draw(st.sampled_from(sorted(headers)))
+    value = headers[name]
+    place = data.draw(st.integers(0, len(value) - 1))
+    other = data.draw(st.characters(min_codepoint=0, max_codepoint=0x17F).filter(lambda one: one != value[place]))
+    assert not holds({**headers, name: value[:place] + other + value[place + 1 :]}, EXCHANGE)
+    assert not holds({**headers, name: value[:place] + value[place + 1 :]}, EXCHANGE)
+
+
+@given(
+    status=st.integers(0, 999),
+    answer=st.binary(max_size=20),
+    webhook_id=st.text("0123456789abcdef-", min_size=1, max_size=36),
+    body=st.binary(max_size=20),
+    moved=st.integers(-(10**6), 10**6),
+)
+def test_it_holds_for_the_exchange_that_was_signed_and_for_no_other(
+    status: int, answer: bytes, webhook_id: str, body: bytes, moved: int
+) -> None:
+    others = [
+        EXCHANGE._replace(status=status),
+        EXCHANGE._replace(response_digest=sha256(answer).digest()),
+        EXCHANGE._replace(webhook_id=webhook_id),
+        EXCHANGE._replace(payload_hash=sha256(body).digest()),
+    ]
+    # The header follows the answer, as a forger's would: the signature does not.
+    held = [holds({**fields(), "content-digest": digest_field(one.response_digest)}, one) for one in others]
+    assert held == [one == EXCHANGE for one in others]
+    near = abs(CREATED * 1000 - EXCHANGE.timestamp - moved) <= 300_000
+    assert holds(fields(), EXCHANGE._replace(timestamp=EXCHANGE.timestamp + moved)) == near
