@@ -6,10 +6,12 @@ query, so a proof costs a few kilobytes and one round trip however large the log
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
-from kapsel_store import attempts, tlog
+from kapsel_store import anchors, attempts, tlog
 from kapsel_store.database import Connection
+from kapsel_store.tlog import HeadRow
 from kapsel_tlog import tiles
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.tiles import Span, Stored
@@ -34,6 +36,13 @@ class NotYetIntegrated:
 @dataclass(frozen=True, slots=True)
 class NotYetPublished:
     """The leaf waits for a signed head that covers it."""
+
+    leaf_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotYetAnchored:
+    """No head over the leaf was given to calendars, or none of them has answered."""
 
     leaf_index: int
 
@@ -92,8 +101,42 @@ async def proof_for_attempt(
 ) -> Proof | NotYetPublished | NotYetIntegrated | Erased | Unknown:
     """Return the proof of an attempt under the first head over it, so that it stays the same however the log grows.
 
-    Raises DamagedTreeError if what is stored makes no proof that holds.
+    It brings the timestamp of that head if the head was anchored. Raises DamagedTreeError if what is stored makes no
+    proof that holds.
     """
+    found = await _leaf_of(connection, attempt_id)
+    if not isinstance(found, _Leaf):
+        return found
+    head = await tlog.head_covering(connection, found.log_id, found.leaf_index)
+    if head is None:
+        return NotYetPublished(found.leaf_index)
+    return await _proof(connection, found, head, await anchors.of_head(connection, head))
+
+
+async def anchored_proof_for_attempt(
+    connection: Connection, attempt_id: UUID
+) -> Proof | NotYetAnchored | NotYetIntegrated | Erased | Unknown:
+    """Return the proof of an attempt under the first head over it that a block dates, as calendars say.
+
+    While there is none, it is under the first head over it that calendars have promised to date. Raises
+    DamagedTreeError if what is stored makes no proof that holds.
+    """
+    found = await _leaf_of(connection, attempt_id)
+    if not isinstance(found, _Leaf):
+        return found
+    anchored = await anchors.covering(connection, found.log_id, found.leaf_index)
+    if anchored is None:
+        return NotYetAnchored(found.leaf_index)
+    return await _proof(connection, found, anchored.head, anchored.ots)
+
+
+class _Leaf(NamedTuple):
+    log_id: int
+    leaf_index: int
+    data: bytes
+
+
+async def _leaf_of(connection: Connection, attempt_id: UUID) -> _Leaf | NotYetIntegrated | Erased | Unknown:
     found = await tlog.leaf_of_attempt(connection, attempt_id)
     if found is None:
         known = await attempts.get(connection, attempt_id)
@@ -102,23 +145,24 @@ async def proof_for_attempt(
     if row.leaf is None:
         (digest,) = await _prove(connection, log_id, [Span(row.leaf_index, row.leaf_index + 1)])
         return Erased(row.leaf_index, digest)
-    head = await tlog.head_covering(connection, log_id, row.leaf_index)
-    if head is None:
-        return NotYetPublished(row.leaf_index)
-    path = await inclusion(connection, log_id, row.leaf_index, head.tree_size)
+    return _Leaf(log_id, row.leaf_index, row.leaf)
+
+
+async def _proof(connection: Connection, leaf: _Leaf, head: HeadRow, ots: bytes | None) -> Proof:
+    index, size = leaf.leaf_index, head.tree_size
+    path = await inclusion(connection, leaf.log_id, index, size)
     try:
-        verify_inclusion(row.leaf_index, head.tree_size, leaf_hash(row.leaf), path, head.root)
+        verify_inclusion(index, size, leaf_hash(leaf.data), path, head.root)
     except InclusionError as error:
-        raise DamagedTreeError(
-            f"leaf {row.leaf_index} has no proof under the head of {head.tree_size} leaves"
-        ) from error
+        raise DamagedTreeError(f"leaf {index} has no proof under the head of {size} leaves") from error
     origin = head.checkpoint.partition("\n")[0]
     return proof.build(
-        leaf=row.leaf,
-        leaf_index=row.leaf_index,
+        leaf=leaf.data,
+        leaf_index=index,
         inclusion_proof=path,
         checkpoint=head.checkpoint,
         keys=[VerifierKey(origin, head.public_key)],
+        ots=ots,
     )
 
 

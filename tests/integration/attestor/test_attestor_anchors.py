@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from nacl.signing import SigningKey
 from otscalendar import CalendarServer, Chain, Node
 from prometheus_client import CollectorRegistry
 
@@ -22,7 +24,14 @@ from kapsel_attestor.status_report import Condition
 from kapsel_store import anchors
 from kapsel_store.anchors import Anchored
 from kapsel_store.rows import Anchoring
+from kapsel_tlog import prover
+from kapsel_tlog.prover import NotYetAnchored, Unknown
 from kapsel_verifier import ots
+from kapsel_verifier import proof as proof_file
+from kapsel_verifier.errors import AnchorError
+from kapsel_verifier.keys import TrustedKey
+from kapsel_verifier.levels import Means
+from kapsel_verifier.verify import verify_proof
 
 OTS = Path(sys.executable).with_name("ots")
 SOON = timedelta(seconds=2)  # an interval of which all waits are short
@@ -372,6 +381,44 @@ async def test_processes_that_are_killed_lose_no_anchor(around: Surroundings) ->
     dated = await around.dated(by=3)
     assert around.check(dated).height == dated.height
     await world.audit(asked)
+
+
+async def test_a_proof_brings_the_anchor_of_its_head_or_is_made_for_an_anchored_one(around: Surroundings) -> None:
+    world = around.world
+    connection = world.connection
+    running = await world.start()
+    (first,) = await world.record()
+    await world.head_over(1)
+    (second,) = await world.record()
+    await world.head_over(2)
+    await running.stop()
+    assert isinstance(await prover.anchored_proof_for_attempt(connection, first), NotYetAnchored)
+    assert isinstance(await prover.anchored_proof_for_attempt(connection, uuid4()), Unknown)
+    async with around.at_work():
+        await around.promised(by=3)
+        claimed = await prover.anchored_proof_for_attempt(connection, first)
+        assert (claimed.assurance, claimed.ots is None) == ("claimed", False), "a promise is no date"
+        for one in around.calendars:
+            one.mine(int(time.time()))
+        await around.dated(by=3)
+
+    # The first attempt's own head was never anchored, a later one over it was; the second's own head was.
+    plain = await prover.proof_for_attempt(connection, first)
+    assert (plain.ots, plain.assurance) == (None, "claimed")
+    for attempt, proof in (
+        (first, await prover.anchored_proof_for_attempt(connection, first)),
+        (second, await prover.proof_for_attempt(connection, second)),
+    ):
+        assert proof.assurance == "anchored"
+        trusted = [TrustedKey(bytes(SigningKey(key.secret).verify_key), world.row.origin) for key in world.keys]
+        height = ots.parse(proof.ots).blocks()[0].height
+        means = Means(block_headers=(around.chain.header(height),), min_difficulty=0, require=frozenset({"anchored"}))
+        verified = verify_proof(proof_file.parse(proof.encode()), trusted, means=means)
+        assert verified.leaf.delivery_attempt_id == str(attempt)
+        assert verified.assurance == "anchored"
+        another = around.chain.header(around.chain.mine(bytes(32)))
+        with pytest.raises(AnchorError):
+            verify_proof(proof, trusted, means=means._replace(block_headers=(another,)))
 
 
 async def test_what_an_anchor_says_can_only_grow(around: Surroundings) -> None:
