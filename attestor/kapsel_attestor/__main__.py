@@ -10,6 +10,7 @@ from kapsel_attestor.anchors import Anchors
 from kapsel_attestor.attestor import Attestor
 from kapsel_attestor.places import place
 from kapsel_attestor.settings import AttestorSettings
+from kapsel_attestor.witnesses import Witnesses
 from kapsel_runtime import process
 from kapsel_runtime.health import Health
 from kapsel_store import database
@@ -28,10 +29,21 @@ async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
         url, role=role, schema=schema, component=COMPONENT, channels=[database.CONFIGURATION_CHANNEL]
     )
     measured = metrics.Metrics(registry := CollectorRegistry())
-    async with database.connect(url, role=role, schema=schema, size=CONNECTIONS, component=COMPONENT) as pool:
+    async with (
+        database.connect(url, role=role, schema=schema, size=CONNECTIONS, component=COMPONENT) as pool,
+        Witnesses(measured) as witnesses,
+    ):
         source = Source(pool, SealingKeys.from_file(settings.sealing_key_file), listener)
         fences = place(settings)
-        attestor = Attestor(pool, source, fences.open, measured, reporter=fences.reporter, beside=[Anchors(measured)])
+        attestor = Attestor(
+            pool,
+            source,
+            fences.open,
+            measured,
+            reporter=fences.reporter,
+            cosigner=witnesses,
+            beside=[Anchors(measured), witnesses],
+        )
         health = Health(stopping)
         health.add("configuration", lambda: None if source.loaded else "the configuration has not been loaded yet")
         health.add("database", lambda: None if source.reachable else "the database is away")
