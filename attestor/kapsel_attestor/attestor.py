@@ -26,6 +26,8 @@ from kapsel_attestor.fence import Fence
 from kapsel_attestor.leader import Leader, Surroundings, require_unfrozen
 from kapsel_attestor.metrics import Metrics
 from kapsel_attestor.publisher import Cosigner
+from kapsel_attestor.signers.backends import Identity
+from kapsel_attestor.signers.keyring import Keyring
 from kapsel_attestor.status_report import Condition, Reporter, Standing
 from kapsel_runtime.backoff import patient, reconnecting
 from kapsel_runtime.waiting import until
@@ -58,6 +60,7 @@ class Attestor:
         *,
         reporter: Reporter | None = None,
         clock: Callable[[], int] = now_ms,
+        keyring: Keyring | None = None,
         cosigner: Cosigner | None = None,
         beside: Sequence[SideTask] = (),
     ) -> None:
@@ -75,6 +78,7 @@ class Attestor:
             source=source,
             metrics=metrics,
             clock=clock,
+            keyring=keyring or Keyring(Identity()),
             cosigner=cosigner,
             beside=tuple(beside),
             say=self._say,

@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 
 from kapsel_attestor import publisher
 from kapsel_attestor.beside import Led, SideTask, keep_running
-from kapsel_attestor.errors import FrozenError, LateError, MismatchError, RefusedError, SigningError
+from kapsel_attestor.errors import FrozenError, LateError, MismatchError, RefusedError
 from kapsel_attestor.fence import Fence
 from kapsel_attestor.metrics import Metrics
 from kapsel_attestor.publisher import Cosigner
-from kapsel_attestor.sequencer import Sequencer
-from kapsel_attestor.signers import Signer, signer_of
+from kapsel_attestor.sequencer import Note, Sequencer
+from kapsel_attestor.signers.keyring import Keyring
 from kapsel_attestor.status_report import Condition
+from kapsel_attestor.succession import Succession
 from kapsel_runtime.backoff import patient
 from kapsel_runtime.waiting import until
 from kapsel_store import tlog
@@ -46,6 +47,7 @@ class Surroundings:
     source: Source
     metrics: Metrics
     clock: Callable[[], int]  # milliseconds since the epoch, as heads are dated
+    keyring: Keyring
     cosigner: Cosigner | None
     beside: Sequence[SideTask]
     say: Callable[[Condition], None]
@@ -65,6 +67,8 @@ class Leader:
         self._head: HeadRow | None = None
         self._last: float | None = None  # when it was published
         self._grown = asyncio.Event()
+        self._succession = Succession(around.source, around.keyring, log.id, self._state)
+        self._statements = asyncio.Queue[tuple[bytes, Note, asyncio.Future[None]]]()
         self.parked = 0
         self.was_read_back = False
         self._was_noted = False
@@ -82,7 +86,7 @@ class Leader:
         led = Led(pool=self._around.pool, log=self._log, row=self._row, say=self._around.say)
         beside = [
             asyncio.create_task(keep_running(task, led, self._around.metrics), name=task.name)
-            for task in self._around.beside
+            for task in (self._succession, *self._around.beside)
         ]
         integrated = asyncio.Event()
         try:
@@ -115,6 +119,7 @@ class Leader:
         try:
             while self._is_configured():
                 row = self._row()
+                await self._state_all(connection, sequencer)
                 if await sequencer.integrate(connection, row.integrate_batch):
                     self._around.metrics.batches.labels(result="integrated").inc()
                 self._note(sequencer)
@@ -124,6 +129,19 @@ class Leader:
                     await self._pause(connection, row, stopping)
         finally:
             await sequencer.close()
+
+    async def _state(self, leaf: bytes, note: Note) -> None:
+        """Have what the log says about itself put into it, and return when it is there."""
+        stated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._statements.put_nowait((leaf, note, stated))
+        await stated
+
+    async def _state_all(self, connection: Connection, sequencer: Sequencer) -> None:
+        while not self._statements.empty():
+            leaf, note, stated = self._statements.get_nowait()
+            if not stated.cancelled():
+                await sequencer.state(connection, leaf, note)
+                stated.set_result(None)
 
     def _note(self, sequencer: Sequencer) -> None:
         self._size = sequencer.log.tree_size
@@ -177,23 +195,18 @@ class Leader:
         cosigner = self._around.cosigner
         async with self._around.pool.acquire(timeout=5) as connection:
             log = await _current(connection, row.origin)
+            signers = await self._succession.signers(connection, row)
             head = await publisher.publish(
                 connection,
                 log,
                 self._guard,
-                self._signer(row),
+                signers,
                 self._around.clock,
                 None if cosigner is None else functools.partial(cosigner.cosign, row),
             )
         self._head, self._last = head, time.monotonic()
         self._around.published(head, row)
         logger.debug("published the head of %d leaves", head.tree_size)
-
-    def _signer(self, row: LogRow) -> Signer:
-        try:
-            return signer_of(self._around.source.current, row, datetime.now(UTC))
-        except RefusedError as error:
-            raise SigningError(str(error)) from error
 
     async def _read_back(self) -> None:
         """Read all tiles back; heads need not wait for it."""

@@ -10,19 +10,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from kapsel_attestor.errors import MismatchError, RefusedError, SigningError
+from kapsel_attestor.errors import MismatchError, RefusedError
 from kapsel_attestor.fence import Fence, Fenced
-from kapsel_attestor.signers import Signer
-from kapsel_store import tlog
+from kapsel_attestor.signers.signer import Signer, sign_by_all
+from kapsel_store import log_keys, tlog
 from kapsel_store.database import Connection
 from kapsel_store.rows import LogRow
 from kapsel_store.tlog import HeadRow, LogState
 from kapsel_tlog import prover, tiles, tree
 from kapsel_tlog.errors import DamagedTreeError
-from kapsel_verifier.errors import ConsistencyError, VerificationError
+from kapsel_verifier.errors import ConsistencyError
 from kapsel_verifier.merkle import verify_consistency
 from kapsel_verifier.note import Checkpoint
-from kapsel_verifier.sth import sign_head
 
 MINIMUM = timedelta(seconds=1)  # witnesses and readers give a log a budget of heads
 
@@ -53,13 +52,14 @@ async def publish(
     connection: Connection,
     log: LogState,
     guard: Fence,
-    signer: Signer,
+    signers: Sequence[Signer],
     clock: Callable[[], int],
     cosign: Cosign | None = None,
 ) -> HeadRow:
     """Publish a head over the log as it is stored now, dated by `clock` in milliseconds but later than the one before.
 
-    Raises MismatchError if that must never be signed, RefusedError if a person has to act first, FenceMovedError if
+    All `signers` sign it, and the first one is named as its key. Raises MismatchError if that must never be signed,
+    RefusedError if a person has to act first, FenceMovedError if
     another attestor was faster, LateError if the fence, the signer or the witnesses do not do their part now.
     """
     fenced = await inspect(connection, log, guard)
@@ -68,10 +68,7 @@ async def publish(
     await asyncio.to_thread(guard.swap, fenced, new)
     # A crash here leaves the fence before the heads, by one that nobody has seen. The next head continues it.
     checkpoint = Checkpoint(origin=log.origin, tree_size=log.tree_size, root_hash=log.root)
-    try:
-        signed = await asyncio.to_thread(sign_head, checkpoint, timestamp_ms, signer.key, signer.sign)
-    except VerificationError as error:
-        raise SigningError(f"the signer of {log.origin} does not sign as {signer.key.encode()}: {error}") from error
+    signed = await sign_by_all(signers, checkpoint, timestamp_ms)
     lines = [] if cosign is None else await cosign(signed.checkpoint, _prover(connection, log))
     head = HeadRow(
         log_id=log.id,
@@ -80,10 +77,13 @@ async def publish(
         root=log.root,
         checkpoint=signed.checkpoint + "".join(lines),
         sth_signature=signed.sth.signature,
-        public_key=signer.key.public_key,
+        public_key=signers[0].key.public_key,
     )
     # A crash here loses a signature that witnesses at most have seen, over a tree that every later one continues.
-    await tlog.publish(connection, head)
+    async with connection.transaction():
+        await tlog.publish(connection, head)
+        for signer in signers:
+            await log_keys.begin(connection, log.id, signer.key.public_key, signer.key_id, timestamp_ms)
     return head
 
 

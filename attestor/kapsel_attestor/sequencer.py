@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -23,11 +23,12 @@ from kapsel_attestor import leaves
 from kapsel_store import tlog
 from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.errors import StaleTreeError
-from kapsel_store.tlog import LogState, PendingAttempt, TileRow
+from kapsel_store.tlog import LeafRow, LogState, PendingAttempt, TileRow
 from kapsel_tlog import tiles, tree
 from kapsel_tlog.errors import TlogError
 from kapsel_tlog.tree import Tree
 from kapsel_verifier.errors import VerificationError
+from kapsel_verifier.merkle import leaf_hash
 
 CATCHING_UP: Final = 4000  # attempts in a batch that is read ahead: the larger, the fewer commits
 PARKED_LOOK: Final = 30.0  # seconds between looks at what was parked and is due
@@ -35,6 +36,7 @@ PARKED_BATCH: Final = 256
 # Where so many attempts fail one by one and none passes, it is not the attempts.
 SYSTEMATIC: Final = 8
 
+Note = Callable[[Connection, int], Awaitable[None]]  # what is stored with a statement, by the index of its leaf
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,26 @@ class Sequencer:
             self._next = asyncio.create_task(self._look_ahead(self._ahead, waiting[-1].id))
         await self._integrate(connection, waiting)
         return len(waiting)
+
+    async def state(self, connection: Connection, leaf: bytes, note: Note) -> None:
+        """Put what the log says about itself into the log, and what `note` writes about that leaf with it."""
+        index = self.log.tree_size
+        grown = tree.append(self._tree, [leaf_hash(leaf)])
+        root = grown.tree.root()
+        async with connection.transaction():
+            await tlog.append(
+                connection,
+                self.log,
+                new_size=grown.tree.size,
+                root=root,
+                leaves=[LeafRow(index, None, leaf)],
+                tiles=[TileRow(level=tile.level, index=tile.number, hashes=held) for tile, held in grown.tiles.items()],
+                chains=[],
+            )
+            await note(connection, index)
+        # A crash here, or a lost answer, leaves a longer tree that nobody has signed: it is taken up as it stands.
+        self.log = replace(self.log, tree_size=grown.tree.size, root=root)
+        self._tree = grown.tree
 
     async def close(self) -> None:
         """Stop reading ahead."""

@@ -4,7 +4,6 @@ Proofs are made by kapsel_tlog.prover; the forms are those of kapsel_verifier. T
 """
 
 import logging
-from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -16,14 +15,13 @@ from kapsel_console.errors import ProblemError
 from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters, path_id
 from kapsel_store import tlog
-from kapsel_store.configuration import Source
 from kapsel_store.database import Connection
-from kapsel_store.ids import milliseconds
 from kapsel_store.tlog import HeadRow
 from kapsel_tlog import prover
 from kapsel_tlog.errors import DamagedTreeError
+from kapsel_tlog.key_set import key_set
 from kapsel_tlog.prover import Erased, NotYetIntegrated, NotYetPublished, Unknown
-from kapsel_verifier.keys import TrustedKey, encode_key_set
+from kapsel_verifier.keys import TrustedKey, encode_jwks, encode_key_set
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 from kapsel_verifier.proof import Proof
 from kapsel_verifier.sth import SignedTreeHead
@@ -185,45 +183,25 @@ async def _log_of(connection: Connection, origin: str) -> int:
 
 async def keys(request: web.Request) -> web.Response:
     """Answer with the public keys of the log, in the form that kapsel-verify --keys reads."""
+    return _keys(encode_key_set(await _key_set(request)), "application/json")
+
+
+async def jwks(request: web.Request) -> web.Response:
+    """Answer with the same keys as a JSON Web Key Set."""
+    return _keys(encode_jwks(await _key_set(request)), "application/jwk-set+json")
+
+
+async def _key_set(request: web.Request) -> list[TrustedKey]:
     Parameters(request.query)
     context = request.app[CONTEXT]
     if not context.source.loaded:
         raise ProblemError("not_ready", "the configuration has not been loaded yet; try again", retry_after=HEAD_RETRY)
-    found = {(key.name, key.public_key): key for key in declared_keys(context.source)}
     async with context.storage.connection() as connection:
-        for state in await tlog.states(connection):
-            head = await tlog.latest_head(connection, state.id)
-            # A key that has left the configuration, or a log that has: what they signed still stands.
-            if head is not None:
-                found.setdefault(
-                    (state.origin, head.public_key), TrustedKey(public_key=head.public_key, name=state.origin)
-                )
-    return web.Response(
-        body=encode_key_set(found.values()),
-        headers={"Content-Type": "application/json", "Cache-Control": "public, max-age=60"},
-    )
+        return await key_set(connection, context.source.current)
 
 
-def declared_keys(source: Source) -> list[TrustedKey]:
-    """Return every version of the log's key that the configuration has, each with the time in which it signs."""
-    log = source.current.log
-    if log is None:
-        return []
-    return [
-        TrustedKey(
-            public_key=key.public,
-            name=log.origin,
-            not_before_ms=_milliseconds(key.not_before),
-            not_after_ms=_milliseconds(key.not_after),
-        )
-        for key in source.current.keys
-        if (key.namespace, key.name, key.algorithm) == (log.namespace, log.key_name, "Ed25519")
-        and key.public is not None
-    ]
-
-
-def _milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else max(milliseconds(moment), 0)
+def _keys(body: bytes, form: str) -> web.Response:
+    return web.Response(body=body, headers={"Content-Type": form, "Cache-Control": "public, max-age=60"})
 
 
 _BASE: Final = "/api/v1/attestation"
@@ -272,6 +250,12 @@ ROUTES: Final = (
         path="/.well-known/kapsel/keys.json",
         handler=keys,
         says="the same, where auditors look for it",
+        opens=Openness.HEADS,
+    ),
+    Route(
+        path="/.well-known/kapsel/jwks.json",
+        handler=jwks,
+        says="the same as a JSON Web Key Set",
         opens=Openness.HEADS,
     ),
 )

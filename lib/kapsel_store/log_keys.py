@@ -4,8 +4,8 @@ The attestor writes, the console publishes. Configuration knows only the keys th
 with those that are gone is judged by what stands here, so nothing is ever taken out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from kapsel_store.database import Connection
 from kapsel_store.queries import statement
@@ -20,6 +20,7 @@ class LogKey:
     not_before_ms: int  # the date of the first head that it signed, or from when it was announced to sign
     not_after_ms: int | None = None  # the date of the last head that it signed; None as long as it signs
     announced_in: int | None = None  # the index of the leaf that announced it; None for a log's first key
+    key_id: UUID | None = None  # the KeyRow that it was; None for keys of before this was noted
 
 
 async def history(connection: Connection, log_id: int) -> list[LogKey]:
@@ -27,17 +28,16 @@ async def history(connection: Connection, log_id: int) -> list[LogKey]:
     return [LogKey(**dict(row)) for row in await connection.fetch(statement("log_keys.history"), log_id)]
 
 
-async def begin(connection: Connection, log_id: int, public_keys: Sequence[bytes], timestamp_ms: int) -> None:
-    """Note that these keys have signed a head of this date; those that are known stay as they are."""
-    for public_key in public_keys:
-        await connection.execute(statement("log_keys.begin"), log_id, public_key, timestamp_ms)
+async def begin(connection: Connection, log_id: int, public_key: bytes, key_id: UUID, timestamp_ms: int) -> None:
+    """Note that a key has signed a head of this date; one that is known stays as it is."""
+    await connection.execute(statement("log_keys.begin"), log_id, public_key, timestamp_ms, key_id)
 
 
 async def announce(
-    connection: Connection, log_id: int, public_key: bytes, *, not_before_ms: int, leaf_index: int
+    connection: Connection, log_id: int, public_key: bytes, key_id: UUID, *, not_before_ms: int, leaf_index: int
 ) -> None:
     """Note that a key was announced in a leaf, in the transaction that appends it."""
-    await connection.execute(statement("log_keys.announce"), log_id, public_key, not_before_ms, leaf_index)
+    await connection.execute(statement("log_keys.announce"), log_id, public_key, not_before_ms, leaf_index, key_id)
 
 
 async def end(connection: Connection, log_id: int, public_key: bytes, last_ms: int) -> None:

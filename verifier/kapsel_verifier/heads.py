@@ -91,8 +91,8 @@ def check_date(head: VerifiedHead, now_ms: int | None, max_skew_ms: int, max_age
 def matching(heads: list[VerifiedHead], sth: SignedTreeHead, note: Note) -> VerifiedHead:
     """Return the head that this small form is of, member by member; raises HeadMismatchError.
 
-    While a key is being rotated the small form may be by the key that the caller does not trust (yet, or any more). Then
-    it must be a line of the note all the same, and say of the log what the head of a trusted key says.
+    While a key is being rotated the small form may be by the key that the caller does not trust (yet, or any more).
+    Then it must be a line of the note all the same, and say of the log what the head of a trusted key says.
     """
     for head in heads:
         if head.sth == sth or (_is_by_another(head, sth) and _stands_in(note, head, sth)):

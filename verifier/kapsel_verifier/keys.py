@@ -1,16 +1,21 @@
 """Keys that somebody decided to trust, as given on a command line or in a key set file.
 
 They come from the auditor, never from a proof. The console publishes a log's key set at /.well-known/kapsel/keys.json;
-fetching it over a channel one trusts, and keeping it, is the auditor's act.
+fetching it over a channel one trusts, and keeping it, is the auditor's act. Who holds one key of a log need not trust
+the set: `follow` takes from it the keys that this one announced, and their successors, each signed by the one before.
 """
 
+import base64
 import json
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedKeyError, TooLargeError
 from kapsel_verifier.note import VerifierKey
+
+if TYPE_CHECKING:
+    from kapsel_verifier.statements import KeySuccession
 
 MAX_KEY_SET_SIZE: Final = 262_144  # bytes
 
@@ -22,6 +27,7 @@ class TrustedKey(NamedTuple):
     name: str | None = None  # the log's origin; None for a bare key
     not_before_ms: int | None = None  # heads dated earlier are refused; milliseconds since 1970-01-01 UTC
     not_after_ms: int | None = None  # heads dated later are refused
+    succession: bytes | None = None  # the leaf in which the log announced the key: a claim until it was followed
 
     def under(self, origin: str) -> VerifierKey | None:
         """Return the key as it would sign for this origin, or None if it is trusted for another one."""
@@ -61,6 +67,47 @@ def encode_key_set(keys: Iterable[TrustedKey]) -> bytes:
     return json.dumps({"keys": [_to_json(key) for key in keys]}, indent=2).encode("ascii") + b"\n"
 
 
+def encode_jwks(keys: Iterable[TrustedKey]) -> bytes:
+    """Write a JSON Web Key Set (RFC 7517, RFC 8037), `kid` is the key id; raises MalformedKeyError for a bare key."""
+    return json.dumps({"keys": [_to_jwk(key) for key in keys]}, indent=2).encode("ascii") + b"\n"
+
+
+def follow(trusted: Iterable[TrustedKey], offered: Iterable[TrustedKey]) -> tuple[TrustedKey, ...]:
+    """Return the trusted keys, and those of the offered that follow from them link by link.
+
+    A link is a leaf in which a key announces the next, signed by both. The successor is trusted from the date in it,
+    and the predecessor no longer than it says there. Nothing else of what is offered is trusted, nor are its dates.
+    Raises SignatureError, MalformedLeafError or TooLargeError if a link that begins at a trusted key does not hold.
+    """
+    from kapsel_verifier.statements import KeySuccession, parse
+
+    links = [parse(key.succession) for key in offered if key.succession is not None]
+    waiting = [link for link in links if isinstance(link, KeySuccession)]
+    followed = list(trusted)
+    while True:
+        link, place = next(
+            ((link, place) for link in waiting for place, key in enumerate(followed) if _announces(key, link)),
+            (None, 0),
+        )
+        if link is None:
+            return tuple(followed)
+        link.verify()
+        followed[place] = _until(followed[place], link.predecessor_not_after)
+        if all(link.successor != key.under(link.origin) for key in followed):
+            followed.append(TrustedKey(link.successor.public_key, link.origin, not_before_ms=link.not_before))
+        waiting.remove(link)
+
+
+def _announces(key: TrustedKey, link: "KeySuccession") -> bool:
+    return key.under(link.origin) == link.predecessor and key.is_valid_at(link.timestamp)
+
+
+def _until(key: TrustedKey, not_after_ms: int) -> TrustedKey:
+    if not_after_ms == strict.MAX_INTEGER:  # nothing was decided when the successor was announced
+        return key
+    return key._replace(not_after_ms=not_after_ms if key.not_after_ms is None else min(key.not_after_ms, not_after_ms))
+
+
 def _parse_lines(data: bytes) -> tuple[TrustedKey, ...]:
     try:
         lines = [line.strip() for line in data.decode("utf-8").split("\n")]
@@ -81,19 +128,28 @@ def _parse_json(data: bytes) -> tuple[TrustedKey, ...]:
 def _from_json(item: Any) -> TrustedKey:
     if type(item) is not dict:
         raise MalformedKeyError("a key of the key set is not an object")
-    full = {"not_before_ms": None, "not_after_ms": None, **item}
-    strict.members(full, ("not_before_ms", "not_after_ms", "vkey"), "a key of the key set", MalformedKeyError)
+    full = {"not_before_ms": None, "not_after_ms": None, "succession": None, **item}
+    known = ("not_before_ms", "not_after_ms", "succession", "vkey")
+    strict.members(full, known, "a key of the key set", MalformedKeyError)
     key = VerifierKey.parse(strict.string(full["vkey"], "a vkey of the key set", MalformedKeyError))
     return TrustedKey(
         public_key=key.public_key,
         name=key.name,
         not_before_ms=_instant(full["not_before_ms"]),
         not_after_ms=_instant(full["not_after_ms"]),
+        succession=_leaf(full["succession"]),
     )
 
 
 def _instant(value: object) -> int | None:
     return None if value is None else strict.integer(value, "a time in the key set", MalformedKeyError)
+
+
+def _leaf(value: object) -> bytes | None:
+    if value is None:
+        return None
+    what = "a succession in the key set"
+    return strict.base64(strict.string(value, what, MalformedKeyError), what, MalformedKeyError)
 
 
 def _to_json(key: TrustedKey) -> dict[str, str | int | None]:
@@ -103,4 +159,25 @@ def _to_json(key: TrustedKey) -> dict[str, str | int | None]:
         "vkey": VerifierKey(key.name, key.public_key).encode(),
         "not_before_ms": key.not_before_ms,
         "not_after_ms": key.not_after_ms,
+        "succession": None if key.succession is None else strict.to_base64(key.succession),
     }
+
+
+def _to_jwk(key: TrustedKey) -> dict[str, str | int]:
+    if key.name is None:
+        raise MalformedKeyError("a key without a name cannot be published, nobody could tell which log it is for")
+    jwk: dict[str, str | int] = {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "alg": "EdDSA",
+        "use": "sig",
+        "kid": VerifierKey(key.name, key.public_key).key_id.hex(),
+        "x": base64.urlsafe_b64encode(key.public_key).rstrip(b"=").decode("ascii"),
+        "origin": key.name,
+    }
+    # In seconds, as JWTs have them; rounded so that no head falls out.
+    if key.not_before_ms is not None:
+        jwk["nbf"] = key.not_before_ms // 1000
+    if key.not_after_ms is not None:
+        jwk["exp"] = -(-key.not_after_ms // 1000)
+    return jwk

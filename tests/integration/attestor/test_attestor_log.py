@@ -1,7 +1,6 @@
 """From recorded attempts to verified proofs."""
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import uuid4
@@ -172,20 +171,6 @@ async def test_without_a_log_the_attestor_waits_for_one(world, eventually) -> No
     await world.apply(world.row)
     await world.head_over(3)
     await world.audit(recorded)
-
-
-async def test_rotated_key_signs_the_next_head_and_old_proofs_stay(world, eventually) -> None:
-    [before] = await world.record()
-    running = await world.start()
-    await world.head_over(1)
-    old = await world.prove(before)
-    world.keys.append(replace(world.keys[0], id=uuid4(), version=2, secret=b"\x07" * 32))
-    await world.configure()
-    await eventually(lambda: running.source.current.generation == 2)
-    [after] = await world.record()
-    await world.head_over(2)
-    assert (await world.prove(after)).head.key != old.head.key
-    assert await world.prove(before) == old
 
 
 async def test_salts_differ_so_equal_attempts_have_unlike_leaves(world) -> None:

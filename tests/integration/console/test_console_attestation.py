@@ -194,7 +194,11 @@ async def test_keys_are_those_declared_and_those_that_have_signed(console, world
     await world.apply(keys=(), log=None)
     await console.source._refresh()
     (key,) = parse_key_set((await console.raw("/.well-known/kapsel/keys.json"))[0])
-    assert (key.name, key.public_key, key.not_before_ms) == (origin, public_key, None)
+    assert (key.name, key.public_key) == (origin, public_key)
+    jwks = json.loads((await console.raw("/.well-known/kapsel/jwks.json"))[0])
+    assert [(one["kty"], one["crv"], one["kid"]) for one in jwks["keys"]] == [
+        ("OKP", "Ed25519", VerifierKey(origin, public_key).key_id.hex())
+    ]
 
 
 async def test_the_log_says_how_far_it_is_and_why_it_stands_still(console, world) -> None:

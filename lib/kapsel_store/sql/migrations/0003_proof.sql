@@ -30,6 +30,7 @@ CREATE TABLE log_keys (
     not_before_ms bigint NOT NULL CHECK (not_before_ms >= 0),
     not_after_ms  bigint CHECK (not_after_ms >= not_before_ms),
     announced_in  bigint CHECK (announced_in >= 0),
+    key_id        uuid,
     PRIMARY KEY (log_id, number),
     UNIQUE (log_id, public_key)
 );
@@ -37,8 +38,8 @@ CREATE TRIGGER log_keys_no_delete BEFORE DELETE ON log_keys FOR EACH ROW EXECUTE
 -- A key only ends, once and for good: a head that it signs later would be outside what auditors were told.
 CREATE TRIGGER log_keys_only_end BEFORE UPDATE ON log_keys FOR EACH ROW
     WHEN (OLD.not_after_ms IS NOT NULL OR NEW.not_after_ms IS NULL
-          OR (OLD.log_id, OLD.number, OLD.public_key, OLD.not_before_ms, OLD.announced_in)
-             IS DISTINCT FROM (NEW.log_id, NEW.number, NEW.public_key, NEW.not_before_ms, NEW.announced_in))
+          OR (OLD.log_id, OLD.number, OLD.public_key, OLD.not_before_ms, OLD.announced_in, OLD.key_id) IS DISTINCT FROM
+             (NEW.log_id, NEW.number, NEW.public_key, NEW.not_before_ms, NEW.announced_in, NEW.key_id))
     EXECUTE FUNCTION refuse_change();
 -- The keys of the heads that there are; of several in one log, only the newest still signs.
 INSERT INTO log_keys (log_id, number, public_key, not_before_ms, not_after_ms)

@@ -1,14 +1,15 @@
 -- name: history
-SELECT number, public_key, not_before_ms, not_after_ms, announced_in FROM log_keys WHERE log_id = $1 ORDER BY number
+SELECT number, public_key, not_before_ms, not_after_ms, announced_in, key_id
+FROM log_keys WHERE log_id = $1 ORDER BY number
 
 -- name: begin
-INSERT INTO log_keys (log_id, number, public_key, not_before_ms)
-SELECT $1, coalesce(max(number), 0) + 1, $2, $3 FROM log_keys WHERE log_id = $1
+INSERT INTO log_keys (log_id, number, public_key, not_before_ms, key_id)
+SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4 FROM log_keys WHERE log_id = $1
 ON CONFLICT (log_id, public_key) DO NOTHING
 
 -- name: announce
-INSERT INTO log_keys (log_id, number, public_key, not_before_ms, announced_in)
-SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4 FROM log_keys WHERE log_id = $1
+INSERT INTO log_keys (log_id, number, public_key, not_before_ms, announced_in, key_id)
+SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5 FROM log_keys WHERE log_id = $1
 
 -- name: end
 -- A key that was announced and never signed ends where it would have begun.

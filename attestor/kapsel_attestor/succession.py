@@ -1,0 +1,207 @@
+"""Which keys sign a log: all that are live, each announced in the log before it signs, and none again once it ended.
+
+The leader asks `Succession.signers` before every head and has `run` announce new keys; what both come to is `decide`,
+which is pure. The rules, so that who trusts the first key of a log can follow to the last:
+
+- The first head of a log is signed by the oldest live version of its key.
+- Every other key is announced by a leaf that a key of the log and the new one have signed, with the date from which it
+  signs.
+- While several are live, every head carries the signatures of all of them: nobody has to switch on a day.
+- A key that left the configuration has ended, at the date of the last head, and never signs again.
+- If no key that the log knows is left, nothing is signed: a key out of nowhere would look like a theft, and may be one.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from kapsel_attestor.beside import Led
+from kapsel_attestor.errors import LateError, SigningError
+from kapsel_attestor.sequencer import Note
+from kapsel_attestor.signers.keyring import Keyring
+from kapsel_attestor.signers.signer import Signer
+from kapsel_runtime.backoff import patient
+from kapsel_store import log_keys, tlog
+from kapsel_store.configuration import Source
+from kapsel_store.database import Connection
+from kapsel_store.log_keys import LogKey
+from kapsel_store.rows import LogRow
+from kapsel_verifier.note import VerifierKey
+from kapsel_verifier.statements import KeySuccession
+from kapsel_verifier.strict import MAX_INTEGER
+
+LOOK: Final = 1.0  # seconds between looks at whether there is a new key
+_SALT: Final = 32  # bytes
+
+State = Callable[[bytes, Note], Awaitable[None]]  # puts a leaf into the log
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roll:
+    """What follows from the keys that a log had and those that are configured."""
+
+    signing: tuple[Signer, ...]  # all of them sign the next head, the oldest key of the log first
+    announce: tuple[Signer, Signer] | None  # a key of the log, and the one to announce
+    ended: tuple[LogKey, ...]  # keys that sign no more
+    troubles: tuple[LateError, ...] = ()  # of configured keys that nobody could look at yet
+
+
+def decide(
+    row: LogRow,
+    history: Sequence[LogKey],
+    signers: Sequence[Signer],
+    now: datetime,
+    *,
+    last_ms: int = 0,
+    troubles: tuple[LateError, ...] = (),
+) -> Roll:
+    """Return who signs now, who is to be announced and who has ended; raise SigningError if nobody may sign.
+
+    `last_ms` is the date of the last head: the next one is later, whatever the clock says.
+    """
+    configured = {signer.key.public_key: signer for signer in signers if not signer.is_over(now)}
+    live = [signer for signer in configured.values() if signer.is_live(now)]
+    if not live:
+        raise SigningError(
+            f"the log {row.origin} has no key to sign with: the SigningKey {row.namespace}/{row.key_name} needs a live "
+            f"version with algorithm Ed25519 and its private half"
+        )
+    if not history:
+        return Roll(signing=(live[0],), announce=None, ended=(), troubles=troubles)
+    known = {one.public_key: one for one in history}
+    for signer in live:
+        record = known.get(signer.key.public_key)
+        if record is not None and record.not_after_ms is not None:
+            raise SigningError(
+                f"{signer.where} signed the log {row.origin} until {_date(record.not_after_ms)} and has ended: "
+                f"auditors take no later head from it; take it out, and add a new version if you need one"
+            )
+    active = [one for one in history if one.not_after_ms is None]
+    signing = tuple(
+        configured[one.public_key]
+        for one in active
+        if one.public_key in configured and one.not_before_ms <= max(_milliseconds(now), last_ms + 1)
+    )
+    if not signing:
+        ids = ", ".join(VerifierKey(row.origin, one.public_key).key_id.hex() for one in active)
+        raise SigningError(
+            f"no key of the log {row.origin} (key id {ids}) is among the versions of SigningKey "
+            f"{row.namespace}/{row.key_name}, and no successor was announced: put it back beside the new one until the "
+            f"status of the log shows both; if it is lost for good, the log can only be continued under a new origin"
+        )
+    fresh = [signer for signer in configured.values() if signer.key.public_key not in known]
+    return Roll(
+        signing=signing,
+        announce=(signing[-1], fresh[0]) if fresh else None,
+        ended=tuple(one for one in active if one.public_key not in configured),
+        troubles=troubles,
+    )
+
+
+class Succession:
+    """The keys of one log, for as long as it is led; a task beside it announces new ones."""
+
+    name = "succession"
+
+    def __init__(self, source: Source, keyring: Keyring, log_id: int, state: State) -> None:
+        """`state` puts a leaf into the log."""
+        self._source = source
+        self._keyring = keyring
+        self._log_id = log_id
+        self._state = state
+
+    async def signers(self, connection: Connection, row: LogRow) -> list[Signer]:
+        """Return who signs the next head; who signs no more is noted first.
+
+        Raises LateError if nobody may sign, or if it is too early to ask again who could not a moment ago.
+        """
+        roll = await self._decided(connection, row)
+        for one in roll.ended:
+            head = await tlog.latest_head(connection, self._log_id)
+            last = one.not_before_ms if head is None else head.timestamp_ms
+            await log_keys.end(connection, self._log_id, one.public_key, last)
+            logger.info("the key %s of the log has ended", VerifierKey(row.origin, one.public_key).key_id.hex())
+        # A crash here leaves a key ended whose last signature is on the last head: the next one goes on without it.
+        for signer in roll.signing:
+            signer.gate.check()
+        return list(roll.signing)
+
+    async def run(self, led: Led) -> None:
+        """Announce each new key as soon as it is configured, until cancelled."""
+        waits, complained = patient(), ""
+        while True:
+            pause = LOOK
+            try:
+                async with led.pool.acquire(timeout=5) as connection:
+                    roll = await self._decided(connection, led.row())
+                if roll.announce is not None:
+                    await self._announce(*roll.announce)
+                for trouble in roll.troubles:
+                    raise trouble
+                waits, complained = patient(), ""
+            except LateError as error:
+                pause = next(waits)
+                if str(error) != complained:
+                    logger.warning("no key can be announced: %s", error)
+                complained = str(error)
+            await asyncio.sleep(pause)
+
+    async def _decided(self, connection: Connection, row: LogRow) -> Roll:
+        history = await log_keys.history(connection, self._log_id)
+        pinned = {one.key_id: one.public_key for one in history if one.key_id is not None}
+        opened = await self._keyring.open(self._source.current, row, pinned)
+        if opened.troubles and not opened.signers:
+            raise opened.troubles[0]
+        head = await tlog.latest_head(connection, self._log_id)
+        last = 0 if head is None else head.timestamp_ms
+        return decide(row, history, opened.signers, datetime.now(UTC), last_ms=last, troubles=opened.troubles)
+
+    async def _announce(self, predecessor: Signer, successor: Signer) -> None:
+        """Have both keys sign that one follows the other, and put that into the log."""
+        made = datetime.now(UTC)
+        not_before = max(_milliseconds(successor.not_before), _milliseconds(made))
+        not_after = MAX_INTEGER if predecessor.not_after is None else _milliseconds(predecessor.not_after)
+        unsigned = KeySuccession(
+            not_before=not_before,
+            origin=predecessor.key.name,
+            predecessor=predecessor.key,
+            predecessor_not_after=max(not_after, not_before),
+            predecessor_signature=b"",
+            salt=os.urandom(_SALT),
+            successor=successor.key,
+            successor_signature=b"",
+            timestamp=_milliseconds(made),
+        )
+        message = unsigned.message()
+        statement = unsigned._replace(
+            predecessor_signature=await predecessor.sign(message), successor_signature=await successor.sign(message)
+        )
+        statement.verify()
+
+        async def note(connection: Connection, leaf_index: int) -> None:
+            await log_keys.announce(
+                connection,
+                self._log_id,
+                successor.key.public_key,
+                successor.key_id,
+                not_before_ms=not_before,
+                leaf_index=leaf_index,
+            )
+
+        await self._state(statement.encode(), note)
+        # A crash before this has announced nothing, after it everything: leaf and note are one transaction.
+        logger.info("%s was announced as a key of the log, from %s on", successor.where, _date(not_before))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _date(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
