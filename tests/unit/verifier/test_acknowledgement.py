@@ -232,6 +232,14 @@ def test_a_leaf_that_says_something_else_is_not_acknowledged(leaf: Leaf, changed
     assert caught.value.exit_code == 25
 
 
+@pytest.mark.parametrize("tag", ['tag="web-bot-auth"', 'nonce="x"'])
+def test_what_the_destination_signed_for_another_purpose_is_no_acknowledgement(leaf: Leaf, tag: str) -> None:
+    base = base_by_hand(INPUT.replace('tag="kapsel-ack"', tag))
+    other = acknowledged(leaf, acknowledgement_base=base, acknowledgement_signature=DESTINATION.sign(base).signature)
+    with pytest.raises(AcknowledgementError, match="tag is not kapsel-ack"):
+        check(other, KEY)
+
+
 def test_the_operator_cannot_acknowledge_with_a_key_of_its_own(leaf: Leaf) -> None:
     forged = leaf._replace(
         acknowledgement_key=bytes(STRANGER.verify_key),
