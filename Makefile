@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check cluster e2e e2e-kind bench fmt crds chart docs lock clean
+.PHONY: help setup demo test check cluster e2e e2e-kind bench verifier fmt crds chart docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-8s ", $$2; $$1=$$2=""; print}'
@@ -38,6 +38,9 @@ e2e-kind: $(INSTALLED) ## those of them that need no access to the node, on kind
 
 bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each beside its own limit
 	@$(BIN)/python bench/run.py $(ARGS)
+
+verifier: $(INSTALLED) ## write dist/kapsel-verify.pyz, the proof verifier as one file that any Python runs
+	@$(BIN)/python -m kapsel_verifier.single_file dist/kapsel-verify.pyz LICENSE
 
 fmt: $(INSTALLED) ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

@@ -30,10 +30,13 @@ class UsageError(Exception):
 def proof(name: str) -> "Proof | TlogProof":
     """Read the proof file in either form."""
     from kapsel_verifier import proof as proofs
-    from kapsel_verifier import tlog_proof
 
     data = read(name, "the proof", proofs.MAX_PROOF_SIZE)
-    return tlog_proof.TlogProof.parse(data) if tlog_proof.is_tlog_proof(data) else proofs.parse(data)
+    if not proofs.is_tlog_proof(data):
+        return proofs.parse(data)
+    from kapsel_verifier.tlog_proof import TlogProof
+
+    return TlogProof.parse(data)
 
 
 def trusted_keys(texts: list[str], key_set: str | None) -> "list[TrustedKey]":

@@ -4,10 +4,9 @@
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kapsel_verifier import strict
-from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.errors import (
     ConsistencyError,
     FutureHeadError,
@@ -21,6 +20,9 @@ from kapsel_verifier.keys import TrustedKey
 from kapsel_verifier.merkle import verify_consistency
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey, is_key_name
 from kapsel_verifier.sth import SignedTreeHead, STHVerifier
+
+if TYPE_CHECKING:
+    from kapsel_verifier.consistency import ConsistencyProof
 
 MAX_SKEW_MS: Final = 300_000  # five minutes: what clocks of servers and auditors are commonly allowed to differ
 
@@ -37,7 +39,7 @@ class KnownHead(NamedTuple):
     """A head that the caller holds, and what connects it with the one to judge if their sizes differ."""
 
     checkpoint: str  # a signed note
-    consistency: ConsistencyProof | None = None
+    consistency: "ConsistencyProof | None" = None
 
 
 def verify_head(
@@ -138,7 +140,7 @@ def check_known(head: VerifiedHead, known: KnownHead, trusted_keys: Iterable[Tru
     return old
 
 
-def _nodes_between(first: Checkpoint, second: Checkpoint, proof: ConsistencyProof | None) -> tuple[bytes, ...]:
+def _nodes_between(first: Checkpoint, second: Checkpoint, proof: "ConsistencyProof | None") -> tuple[bytes, ...]:
     sizes = first.tree_size, second.tree_size
     if proof is None:
         if 0 < sizes[0] < sizes[1]:

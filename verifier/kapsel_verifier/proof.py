@@ -17,6 +17,7 @@ from kapsel_verifier.sth import SignedTreeHead, find_sth
 
 PROOF_TYPE: Final = "kapsel.proof-of-delivery"
 PROOF_VERSION: Final = 1
+TLOG_PROOF: Final = "c2sp.org/tlog-proof@v1"  # the first line of the other form, which `tlog_proof` reads
 MAX_PROOF_SIZE: Final = 1_048_576  # bytes
 MAX_PATH: Final = 53  # hashes: no tree has more than 2^53 - 1 leaves
 
@@ -93,6 +94,11 @@ def build(
         acknowledgement=acknowledgement,
         assurance=claims.strongest(cosignatures, ots, acknowledgement),
     )
+
+
+def is_tlog_proof(data: bytes) -> bool:
+    """Say whether a file begins as a `.tlog-proof` does."""
+    return data.startswith(TLOG_PROOF.encode())
 
 
 def parse(data: bytes) -> Proof:

@@ -5,15 +5,13 @@ which nothing protects; that is no loss, since its hash must lead to the signed 
 which no leaf has, follows the timestamp file, if there is one; its own digest binds it to the checkpoint.
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedProofError, TooLargeError
 from kapsel_verifier.leaf import MAX_LEAF_SIZE
 from kapsel_verifier.merkle import HASH_SIZE
-from kapsel_verifier.proof import MAX_PATH, MAX_PROOF_SIZE, Proof
-
-HEADER: Final = "c2sp.org/tlog-proof@v1"
+from kapsel_verifier.proof import MAX_PATH, MAX_PROOF_SIZE, TLOG_PROOF, Proof
 
 
 class TlogProof(NamedTuple):
@@ -40,7 +38,7 @@ class TlogProof(NamedTuple):
         """Return the file."""
         hashes = "".join(f"{strict.to_base64(node)}\n" for node in self.inclusion_proof)
         extra = self.leaf if self.ots is None else self.leaf + b"\n" + self.ots
-        head = f"{HEADER}\nextra {strict.to_base64(extra)}\nindex {self.leaf_index}\n"
+        head = f"{TLOG_PROOF}\nextra {strict.to_base64(extra)}\nindex {self.leaf_index}\n"
         return f"{head}{hashes}\n{self.checkpoint}".encode()
 
     @classmethod
@@ -53,8 +51,8 @@ class TlogProof(NamedTuple):
         except UnicodeDecodeError:
             raise MalformedProofError("the proof is not UTF-8") from None
         lines = head.split("\n")
-        if not separator or lines[0] != HEADER:
-            raise MalformedProofError(f"the file is not a {HEADER} with a checkpoint")
+        if not separator or lines[0] != TLOG_PROOF:
+            raise MalformedProofError(f"the file is not a {TLOG_PROOF} with a checkpoint")
         if len(lines) < 3 or len(lines) > 3 + MAX_PATH:
             raise MalformedProofError("the proof lacks its extra or index line, or has too many hashes")
         extra = strict.base64(_after("extra ", lines[1]), "the extra line of the proof", MalformedProofError)
@@ -68,11 +66,6 @@ class TlogProof(NamedTuple):
             checkpoint=checkpoint,
             ots=ots if newline else None,
         )
-
-
-def is_tlog_proof(data: bytes) -> bool:
-    """Say whether a file begins as a `.tlog-proof` does."""
-    return data.startswith(HEADER.encode())
 
 
 def _after(prefix: str, line: str) -> str:

@@ -41,10 +41,10 @@ from kapsel_verifier.levels import Level, Means
 from kapsel_verifier.merkle import leaf_hash, verify_inclusion
 from kapsel_verifier.note import Checkpoint, Note
 from kapsel_verifier.proof import Proof
-from kapsel_verifier.tlog_proof import TlogProof
 
 if TYPE_CHECKING:
     from kapsel_verifier.statements import Statement
+    from kapsel_verifier.tlog_proof import TlogProof
 
 
 class Payload(NamedTuple):
@@ -69,7 +69,7 @@ class Verified(NamedTuple):
 
 
 def verify_proof(
-    proof: Proof | TlogProof,
+    proof: "Proof | TlogProof",
     trusted_keys: Iterable[TrustedKey],
     *,
     means: Means = Means(),  # noqa: B008 - a value that cannot change

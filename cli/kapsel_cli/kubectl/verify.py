@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     except VerificationError as error:
         print(f"kapsel: {error.sentence()}", file=sys.stderr)
         return error.exit_code
-    print("Proof verified successfully!", *said, f"Key        {whose}", sep="\n", flush=True)
+    print("Proof verified successfully!", *said, f"{'Key':<14}{whose}", sep="\n", flush=True)
     return 0
 
 

@@ -22,7 +22,7 @@ from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.heads import KnownHead
 from kapsel_verifier.ots import read_header
-from kapsel_verifier.tlog_proof import TlogProof, is_tlog_proof
+from kapsel_verifier.tlog_proof import TlogProof
 from kapsel_verifier.verify import Payload, verify_proof
 
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -57,7 +57,7 @@ def _verified(case: dict[str, Any]) -> Any:
     )
     salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None
     return verify_proof(
-        TlogProof.parse(data) if is_tlog_proof(data) else proofs.parse(data),
+        TlogProof.parse(data) if proofs.is_tlog_proof(data) else proofs.parse(data),
         trusted,
         means=means,
         known=KnownHead(case["known_checkpoint"], consistency) if "known_checkpoint" in case else None,

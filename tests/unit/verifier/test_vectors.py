@@ -24,9 +24,9 @@ from kapsel_verifier.leaf import Leaf
 from kapsel_verifier.levels import Means
 from kapsel_verifier.note import Note, VerifierKey
 from kapsel_verifier.ots import read_header
-from kapsel_verifier.proof import Proof, parse
+from kapsel_verifier.proof import Proof, is_tlog_proof, parse
 from kapsel_verifier.sth import STHVerifier, find_sth, sth_message
-from kapsel_verifier.tlog_proof import TlogProof, is_tlog_proof
+from kapsel_verifier.tlog_proof import TlogProof
 from kapsel_verifier.verify import Payload, Verified, verify_proof
 
 VECTORS = Path(__file__).parents[2] / "vectors"
