@@ -1,7 +1,7 @@
 """Measures sequencing alone: attempts that wait, on a database of their own."""
 
 import time
-from uuid import uuid4
+from uuid import UUID
 
 from kapsel_attestor.sequencer import Sequencer
 from kapsel_store import configuration, database, migrate, tlog
@@ -10,6 +10,7 @@ from kapsel_store.sealing import SealingKeys
 
 SCHEMA = "bench_log"
 BATCH = 1000
+ENDPOINT, DESTINATION = UUID(int=1), UUID(int=2)
 
 FILL = """
 WITH recorded AS (
@@ -27,9 +28,9 @@ INSERT INTO unsequenced (attempt_id) SELECT id FROM recorded
 
 async def sequencing(url: str, attempts: int) -> float:
     """Return leaves a second over `attempts` that wait, in batches of 1,000, each its own durable commit."""
-    await migrate.migrate(url, schema=SCHEMA)
+    await prepare(url, SCHEMA)
     async with database.connect(url, role=None, schema=SCHEMA, size=2, component="bench") as pool:
-        await _fill(pool, attempts)
+        await fill(pool, attempts)
         async with pool.acquire() as connection:
             log = await tlog.open_log(connection, "bench.kapsel.local/log")
             sequencer = await Sequencer.open(connection, log)
@@ -39,11 +40,21 @@ async def sequencing(url: str, attempts: int) -> float:
             return done / (time.perf_counter() - start)
 
 
-async def _fill(pool: database.Pool, attempts: int) -> None:
-    endpoint = EndpointRow(id=uuid4(), namespace="bench", name="log", verification=Verification(scheme="none"))
-    destination = DestinationRow(id=uuid4(), endpoint_id=endpoint.id, name="sink", url="https://billing.example.com/")
-    async with pool.acquire() as connection:
-        desired = Configuration(endpoints=(endpoint,), destinations=(destination,))
+async def prepare(url: str, schema: str) -> None:
+    """Make a schema with one endpoint and one destination, whose attempts are to be."""
+    await migrate.migrate(url, schema=schema)
+    endpoint = EndpointRow(id=ENDPOINT, namespace="bench", name="log", verification=Verification(scheme="none"))
+    destination = DestinationRow(id=DESTINATION, endpoint_id=ENDPOINT, name="sink", url="https://billing.example.com/")
+    desired = Configuration(endpoints=(endpoint,), destinations=(destination,))
+    async with (
+        database.connect(url, role=None, schema=schema, size=1, component="bench") as pool,
+        pool.acquire() as connection,
+    ):
         await configuration.apply(connection, SealingKeys([bytes(32)]), desired, actor="bench")
-        await connection.execute(FILL, endpoint.id, destination.id, attempts, timeout=300)
-        await connection.execute("ANALYZE", timeout=300)
+
+
+async def fill(pool: database.Pool, attempts: int) -> None:
+    """Record attempts that wait for a leaf."""
+    async with pool.acquire() as connection:
+        await connection.execute(FILL, ENDPOINT, DESTINATION, attempts, timeout=300)
+        await connection.execute("ANALYZE attempts, unsequenced", timeout=300)

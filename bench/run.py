@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any
 
 import growth
+import large_log as large
 import limits
 import log
 from rich.console import Console
@@ -166,6 +167,16 @@ def sequencing(bench: Bench) -> Figures:
     return {"leaves_per_s": spread(done), "leaves": attempts}
 
 
+def large_log(bench: Bench) -> Figures:
+    """Proofs and heads of a log of 10 million leaves, beside those of a log that has just begun."""
+    server = EmbeddedPostgres(bench.work / "large-log")
+    server.start()
+    try:
+        return large.run(server.url, bench.work, 100_000 if bench.quick else 10_000_000, quick=bench.quick)
+    finally:
+        server.stop()
+
+
 def growing(bench: Bench) -> Figures:
     """The same measurements with 10 thousand and with 1 million stored events."""
     found: Figures = {}
@@ -191,6 +202,7 @@ SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     "ingest": ingest,
     "end_to_end": end_to_end,
     "sequencing": sequencing,
+    "large_log": large_log,
     "growth": growing,
 }
 
