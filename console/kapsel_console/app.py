@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from kapsel_console import actions, attestation, keys, listings, tiles
+from kapsel_console import actions, attestation, keys, listings, proofs, tiles
 from kapsel_console.codes import PROBLEMS
 from kapsel_console.context import CONTEXT, Context, Route
 from kapsel_console.errors import ProblemError
@@ -31,7 +31,7 @@ MAX_REQUEST_BYTES: Final = 65_536
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-ROUTES: Final = (*listings.ROUTES, *keys.ROUTES, *actions.ROUTES, *attestation.ROUTES, *tiles.ROUTES)
+ROUTES: Final = (*listings.ROUTES, *keys.ROUTES, *actions.ROUTES, *attestation.ROUTES, *proofs.ROUTES, *tiles.ROUTES)
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,8 @@
-"""Heads, proofs and keys of the log, for people and for kapsel-verify. Nothing is trusted because it comes from here.
+"""Heads, consistency and keys of the log, for people and for kapsel-verify. Nothing is trusted for coming from here.
 
-Proofs are made by kapsel_tlog.prover; the forms are those of kapsel_verifier. The tiles are in `tiles`.
+The forms are those of kapsel_verifier. Proofs of attempts are in `proofs`, the tiles in `tiles`.
 """
 
-import logging
 from typing import Final
 
 from aiohttp import web
@@ -13,30 +12,22 @@ from kapsel_console.caching import kept
 from kapsel_console.context import CONTEXT, Route, answer, encoded
 from kapsel_console.errors import ProblemError
 from kapsel_console.openness import Openness
-from kapsel_console.parameters import Parameters, path_id
+from kapsel_console.parameters import Parameters
+from kapsel_console.proofs import damaged
 from kapsel_store import tlog
 from kapsel_store.database import Connection
 from kapsel_store.tlog import HeadRow
 from kapsel_tlog import prover
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.key_set import key_set
-from kapsel_tlog.prover import Erased, NotYetIntegrated, NotYetPublished, Unknown
 from kapsel_verifier.keys import TrustedKey, encode_jwks, encode_key_set
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
-from kapsel_verifier.proof import Proof
 from kapsel_verifier.sth import SignedTreeHead
-from kapsel_verifier.tlog_proof import TlogProof
 
-INTEGRATION_RETRY: Final = 1  # seconds
-PUBLICATION_RETRY: Final = 2
-HEAD_RETRY: Final = 2
+HEAD_RETRY: Final = 2  # seconds
 
-TLOG_PROOF: Final = ".tlog-proof"
-TLOG_PROOF_TYPE: Final = "text/plain"
 FOREVER: Final = "public, max-age=31536000, immutable"
 FOR_NOW: Final = "public, max-age=1"
-
-logger = logging.getLogger(__name__)
 
 
 async def newest_head(connection: Connection, log_id: int | None = None) -> HeadRow:
@@ -75,77 +66,6 @@ async def logs(request: web.Request) -> web.Response:
     )
 
 
-async def proof(request: web.Request) -> web.Response:
-    """Answer with the proof file of an attempt, 202 before it can be made."""
-    Parameters(request.query)
-    found = await _proof(request)
-    return found if isinstance(found, web.Response) else _file(request, found)
-
-
-async def download(request: web.Request) -> web.Response:
-    """Answer with the same bytes as a file to keep."""
-    Parameters(request.query)
-    found = await _proof(request)
-    if isinstance(found, web.Response):
-        return found
-    file = _file(request, found)
-    suffix = TLOG_PROOF if file.content_type == "text/plain" else ".json"
-    file.headers["Content-Disposition"] = f'attachment; filename="kapsel-proof-{path_id(request)}{suffix}"'
-    return file
-
-
-async def _proof(request: web.Request) -> Proof | web.Response:
-    attempt_id = path_id(request)
-    async with request.app[CONTEXT].storage.connection() as connection:
-        try:
-            found = await prover.proof_for_attempt(connection, attempt_id)
-        except DamagedTreeError as error:
-            raise damaged(error) from error
-    match found:
-        case Unknown():
-            raise ProblemError("unknown_attempt", f"there is no attempt {attempt_id}, or its retention is over")
-        case Erased(leaf_index=index, leaf_hash=digest):
-            raise ProblemError(
-                "leaf_erased",
-                f"what leaf {index} said was erased; its hash still stands in the log",
-                members={"erased": True, "leaf_index": index, "leaf_hash": digest.hex()},
-            )
-        case NotYetIntegrated():
-            return _wait("not_integrated", "the attempt waits for its leaf", INTEGRATION_RETRY)
-        case NotYetPublished(leaf_index=index):
-            return _wait("not_published", f"leaf {index} waits for a signed head over it", PUBLICATION_RETRY)
-    return found
-
-
-def damaged(error: DamagedTreeError) -> ProblemError:
-    """Return the problem of a log whose tiles do not make its tree; it is logged, since somebody must look."""
-    logger.error("the stored log does not hold together: %s", error)
-    return ProblemError("log_damaged", "the tiles do not make the tree they belong to; no proof can be given")
-
-
-def _wait(status: str, detail: str, seconds: int) -> web.Response:
-    return answer({"status": status, "detail": detail}, status=202, headers={"Retry-After": str(seconds)})
-
-
-def _file(request: web.Request, found: Proof) -> web.Response:
-    if wants_tlog_proof(request):
-        content, type_ = TlogProof.of(found).encode(), f"{TLOG_PROOF_TYPE}; charset=utf-8"
-    else:
-        content, type_ = found.encode(), "application/json"
-    # The bytes never change, but they may be erased: nobody is to keep them unasked.
-    file = kept(request, content, type_=type_, cache="private, no-store", packs=True)
-    file.headers["Vary"] = "Accept, Accept-Encoding"
-    return file
-
-
-def wants_tlog_proof(request: web.Request) -> bool:
-    """Whether the form of C2SP is asked for: by the end of the path, or by what the caller accepts."""
-    if request.path.endswith(TLOG_PROOF):
-        return True
-    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("Accept", "").split(",")]
-    return TLOG_PROOF_TYPE in accepted and "application/json" not in accepted
-
-
 async def consistency(request: web.Request) -> web.Response:
     """Answer with the proof that one published size of a log is the beginning of another."""
     asked = Parameters(request.query, "old_size", "new_size", "origin")
@@ -161,7 +81,7 @@ async def consistency(request: web.Request) -> web.Response:
             raise ProblemError(
                 "not_published",
                 f"new_size is {new}, but the newest head has {head.tree_size} leaves",
-                retry_after=PUBLICATION_RETRY,
+                retry_after=HEAD_RETRY,
                 members={"tree_size": head.tree_size},
             )
         if old > new:
@@ -209,31 +129,6 @@ _BASE: Final = "/api/v1/attestation"
 ROUTES: Final = (
     Route(path=f"{_BASE}/log", handler=logs, says="the logs, their newest heads, and what waits for a leaf"),
     Route(path=f"{_BASE}/sth", handler=sth, says="the newest signed tree head", opens=Openness.HEADS),
-    # The longer paths first: an id would swallow their end.
-    Route(
-        path=f"{_BASE}/proof/{{id}}{TLOG_PROOF}",
-        handler=proof,
-        says="the same in the form of C2SP tlog-proof",
-        opens=Openness.PROOFS,
-    ),
-    Route(
-        path=f"{_BASE}/download-proof/{{id}}{TLOG_PROOF}",
-        handler=download,
-        says="the same in the form of C2SP tlog-proof",
-        opens=Openness.PROOFS,
-    ),
-    Route(
-        path=f"{_BASE}/proof/{{id}}",
-        handler=proof,
-        says="the proof file of an attempt; 202 until it can be made",
-        opens=Openness.PROOFS,
-    ),
-    Route(
-        path=f"{_BASE}/download-proof/{{id}}",
-        handler=download,
-        says="the proof as a file to keep",
-        opens=Openness.PROOFS,
-    ),
     Route(
         path=f"{_BASE}/consistency-proof",
         handler=consistency,

@@ -9,12 +9,13 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_console.attestation import damaged, newest_head
+from kapsel_console.attestation import newest_head
 from kapsel_console.caching import kept
 from kapsel_console.context import CONTEXT, Route
 from kapsel_console.errors import ProblemError
 from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters
+from kapsel_console.proofs import damaged
 from kapsel_store import tlog
 from kapsel_store.database import Connection
 from kapsel_store.tlog import HeadRow

@@ -67,7 +67,7 @@ GRANT UPDATE (ots, height, confirmed_at, next_at, tries, complete) ON anchors TO
 -- console: reads everything, retries by making new deliveries, cancels pending ones, resumes destinations, and has events
 -- forgotten by the one function that may.
 GRANT SELECT ON events, deliveries, deliveries_live, attempts, circuits, processes, unsequenced, logs, leaves, tiles, heads, chains, audit, replays TO kapsel_console;
-GRANT SELECT ON anchors TO kapsel_console;
+GRANT SELECT ON anchors, log_keys TO kapsel_console;
 GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;
 GRANT SELECT ON erasures, parked TO kapsel_console;

@@ -23,7 +23,9 @@ from prometheus_client import CollectorRegistry
 from kapsel_attestor.fence import FileFence
 from kapsel_attestor.publisher import publish
 from kapsel_attestor.sequencer import Sequencer
-from kapsel_attestor.signers import Signer
+from kapsel_attestor.signers.gate import Gate
+from kapsel_attestor.signers.seeds import SeedBackend
+from kapsel_attestor.signers.signer import Signer
 from kapsel_console.app import build
 from kapsel_console.context import Context
 from kapsel_console.metrics import Metrics
@@ -175,9 +177,18 @@ class World:
     async def publish(self) -> HeadRow:
         """Sign and publish a head."""
         log = await tlog.open_log(self.connection, ORIGIN)
-        signer = Signer(VerifierKey(ORIGIN, bytes(SEED.verify_key)), lambda message: SEED.sign(message).signature)
+        row = log_key()
+        signer = Signer(
+            key=VerifierKey(ORIGIN, bytes(SEED.verify_key)),
+            key_id=row.id,
+            where="the key of the tests",
+            not_before=row.not_before,
+            not_after=None,
+            backend=SeedBackend(row.secret),
+            gate=Gate(),
+        )
         self.clock += 1000
-        return await publish(self.connection, log, FileFence(self.fence, ORIGIN), signer, lambda: self.clock)
+        return await publish(self.connection, log, FileFence(self.fence, ORIGIN), [signer], lambda: self.clock)
 
     async def delivered(self, count: int = 1) -> list[AttemptRow]:
         """Store, deliver, sequence and publish so many webhooks."""

@@ -1,0 +1,182 @@
+"""Proofs of attempts: the file as it can be made now, and the one under a head that a block of Bitcoin dates.
+
+Made by kapsel_tlog.prover in the forms of kapsel_verifier. Until a proof can be made the answer is 202 and says what it
+waits for, since that comes by itself; what can never be made is a problem.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+from aiohttp import web
+
+from kapsel_console.caching import kept
+from kapsel_console.context import CONTEXT, Route, answer
+from kapsel_console.errors import ProblemError
+from kapsel_console.openness import Openness
+from kapsel_console.parameters import Parameters, path_id
+from kapsel_store.database import Connection
+from kapsel_tlog import prover
+from kapsel_tlog.errors import DamagedTreeError
+from kapsel_tlog.prover import Erased, NotYetAnchored, NotYetIntegrated, NotYetPublished, Unknown
+from kapsel_verifier import ots
+from kapsel_verifier.proof import Proof
+from kapsel_verifier.tlog_proof import TlogProof
+
+INTEGRATION_RETRY: Final = 1  # seconds
+PUBLICATION_RETRY: Final = 2
+ANCHOR_RETRY: Final = 60
+BLOCK_RETRY: Final = 600
+
+TLOG_PROOF: Final = ".tlog-proof"
+TEXT: Final = "text/plain"
+# What is in a proof may be erased, and what dates it is added later: nobody is to keep one unasked.
+CACHE: Final = "private, no-store"
+
+logger = logging.getLogger(__name__)
+
+Found = Proof | NotYetAnchored | NotYetPublished | NotYetIntegrated | Erased | Unknown
+Prove = Callable[[Connection, UUID], Awaitable[Found]]
+
+
+async def proof(request: web.Request) -> web.Response:
+    """Answer with the proof file of an attempt, 202 before it can be made."""
+    Parameters(request.query)
+    found = await _proof(request, prover.proof_for_attempt)
+    return found if isinstance(found, web.Response) else _file(request, found)
+
+
+async def download(request: web.Request) -> web.Response:
+    """Answer with the same bytes as a file to keep."""
+    Parameters(request.query)
+    found = await _proof(request, prover.proof_for_attempt)
+    if isinstance(found, web.Response):
+        return found
+    file = _file(request, found)
+    suffix = TLOG_PROOF if file.content_type == TEXT else ".json"
+    file.headers["Content-Disposition"] = f'attachment; filename="kapsel-proof-{path_id(request)}{suffix}"'
+    return file
+
+
+async def blockchain(request: web.Request) -> web.Response:
+    """Answer with the proof of an attempt under a head that a block dates, 202 until there is one."""
+    Parameters(request.query)
+    found = await _dated(request)
+    if isinstance(found, web.Response):
+        return found
+    return kept(request, found.encode(), type_="application/json", cache=CACHE, packs=True)
+
+
+async def timestamp(request: web.Request) -> web.Response:
+    """Answer with the OpenTimestamps file alone, as stock clients read it beside the checkpoint."""
+    Parameters(request.query)
+    found = await _dated(request)
+    if isinstance(found, web.Response):
+        return found
+    response = kept(request, found.ots or b"", type_="application/octet-stream", cache=CACHE)
+    response.headers["Content-Disposition"] = 'attachment; filename="checkpoint.ots"'
+    return response
+
+
+async def dated_checkpoint(request: web.Request) -> web.Response:
+    """Answer with the checkpoint whose bytes that file dates."""
+    Parameters(request.query)
+    found = await _dated(request)
+    if isinstance(found, web.Response):
+        return found
+    response = kept(request, found.checkpoint.encode(), type_=f"{TEXT}; charset=utf-8", cache=CACHE)
+    response.headers["Content-Disposition"] = 'attachment; filename="checkpoint"'
+    return response
+
+
+async def _dated(request: web.Request) -> Proof | web.Response:
+    found = await _proof(request, prover.anchored_proof_for_attempt)
+    if isinstance(found, Proof) and not is_dated(found):
+        return _wait("not_confirmed", "calendars have promised to date the head, and no block does yet", BLOCK_RETRY)
+    return found
+
+
+def is_dated(found: Proof) -> bool:
+    """Whether the timestamp of a proof leads to a block."""
+    return found.ots is not None and bool(ots.parse(found.ots).blocks())
+
+
+async def _proof(request: web.Request, prove: Prove) -> Proof | web.Response:
+    attempt_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        try:
+            found = await prove(connection, attempt_id)
+        except DamagedTreeError as error:
+            raise damaged(error) from error
+    match found:
+        case Unknown():
+            raise ProblemError("unknown_attempt", f"there is no attempt {attempt_id}, or its retention is over")
+        case Erased(leaf_index=index, leaf_hash=digest):
+            raise ProblemError(
+                "leaf_erased",
+                f"what leaf {index} said was erased; its hash still stands in the log",
+                members={"erased": True, "leaf_index": index, "leaf_hash": digest.hex()},
+            )
+        case NotYetIntegrated():
+            return _wait("not_integrated", "the attempt waits for its leaf", INTEGRATION_RETRY)
+        case NotYetPublished(leaf_index=index):
+            return _wait("not_published", f"leaf {index} waits for a signed head over it", PUBLICATION_RETRY)
+        case NotYetAnchored(leaf_index=index):
+            _require_anchoring(request)
+            return _wait("not_anchored", f"leaf {index} waits for a head that calendars date", ANCHOR_RETRY)
+    return found
+
+
+def _require_anchoring(request: web.Request) -> None:
+    """Nothing comes by itself where nobody has asked for it."""
+    log = request.app[CONTEXT].source.current.log
+    if log is None or log.anchoring is None:
+        raise ProblemError(
+            "not_anchored",
+            "no head over this attempt is anchored, and none will be: the AttestationLog declares no spec.anchoring",
+        )
+
+
+def damaged(error: DamagedTreeError) -> ProblemError:
+    """Return the problem of a log whose tiles do not make its tree; it is logged, since somebody must look."""
+    logger.error("the stored log does not hold together: %s", error)
+    return ProblemError("log_damaged", "the tiles do not make the tree they belong to; no proof can be given")
+
+
+def _wait(status: str, detail: str, seconds: int) -> web.Response:
+    return answer({"status": status, "detail": detail}, status=202, headers={"Retry-After": str(seconds)})
+
+
+def _file(request: web.Request, found: Proof) -> web.Response:
+    if wants_tlog_proof(request):
+        content, type_ = TlogProof.of(found).encode(), f"{TEXT}; charset=utf-8"
+    else:
+        content, type_ = found.encode(), "application/json"
+    file = kept(request, content, type_=type_, cache=CACHE, packs=True)
+    file.headers["Vary"] = "Accept, Accept-Encoding"
+    return file
+
+
+def wants_tlog_proof(request: web.Request) -> bool:
+    """Whether the form of C2SP is asked for: by the end of the path, or by what the caller accepts."""
+    if request.path.endswith(TLOG_PROOF):
+        return True
+    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("Accept", "").split(",")]
+    return TEXT in accepted and "application/json" not in accepted
+
+
+def _route(path: str, handler: Callable[[web.Request], Awaitable[web.Response]], says: str) -> Route:
+    return Route(path=f"/api/v1/attestation/{path}", handler=handler, says=says, opens=Openness.PROOFS)
+
+
+ROUTES: Final = (
+    # The longer paths first: an id would swallow their end.
+    _route(f"proof/{{id}}{TLOG_PROOF}", proof, "the proof of an attempt in the form of C2SP tlog-proof"),
+    _route(f"download-proof/{{id}}{TLOG_PROOF}", download, "the same as a file to keep"),
+    _route("proof/{id}", proof, "the proof file of an attempt; 202 until it can be made"),
+    _route("download-proof/{id}", download, "the same as a file to keep"),
+    _route("blockchain-proof/{id}.ots", timestamp, "what dates the head of the next, for OpenTimestamps clients"),
+    _route("blockchain-proof/{id}.checkpoint", dated_checkpoint, "the file that it dates"),
+    _route("blockchain-proof/{id}", blockchain, "the proof under a head that a block dates; 202 until there is one"),
+)
