@@ -42,12 +42,21 @@ class TokenBackend:
         return bytes(self._key(session, ObjectClass.PRIVATE_KEY).sign(message, mechanism=Mechanism.EDDSA))
 
     def _key(self, session: Any, kind: Any) -> Any:
-        from pkcs11 import KeyType
+        from pkcs11 import Attribute, KeyType
 
         where = self._where
-        named = {"label": where.label, "id": None if where.id is None else bytes.fromhex(where.id)}
-        wanted = {name: value for name, value in named.items() if value is not None}
-        return session.get_key(object_class=kind, key_type=KeyType.EC_EDWARDS, **wanted)
+        wanted = {Attribute.CLASS: kind, Attribute.KEY_TYPE: KeyType.EC_EDWARDS}
+        if where.label is not None:
+            wanted[Attribute.LABEL] = where.label
+        if where.id is not None:
+            wanted[Attribute.ID] = bytes.fromhex(where.id)
+        # To the end: a search that is given up halfway stays open in the session.
+        found = list(session.get_objects(wanted))
+        if not found:
+            raise SigningError(f"there is no Ed25519 key pair for {where}")
+        if len(found) > 1:
+            raise SigningError(f"several keys go by the name of {where}: name it by label and id")
+        return found[0]
 
     def _with_session(self, work: Any) -> bytes:
         try:
@@ -62,10 +71,6 @@ class TokenBackend:
                 if self._session is None:
                     self._session = self._open(pkcs11)
                 return bytes(work(self._session))
-            except exceptions.NoSuchKey as error:
-                raise SigningError(f"there is no Ed25519 key pair for {self._where}") from error
-            except exceptions.MultipleObjectsReturned as error:
-                raise SigningError(f"several keys go by the name of {self._where}: name it by label and id") from error
             except (
                 exceptions.PinIncorrect,
                 exceptions.PinLocked,

@@ -45,21 +45,15 @@ class Service:
         self.host = urlsplit(url).netloc
         self._authority = authority
 
-    def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None, *, plain: bool = False
-    ) -> Answer:
-        """Return an answer of 200 to 499 but 429; raise SignerAwayError if there is none or it is overloaded.
-
-        `plain` answers are text, and become {"text": ...}.
-        """
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        """Return an answer of 200 to 499 but 429; raise SignerAwayError if there is none or it is overloaded."""
         try:
             status, content = self._exchange(method, path, headers, body)
-            parsed = {"text": content.decode()} if plain else json.loads(content or b"{}")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             # A certificate that is not trusted is told here too: it may be the clock, or be renewed in a moment.
             reason = str(error) or type(error).__name__
             raise SignerAwayError(f"{self.name} at {self.url} does not answer: {reason}") from error
-        answer = Answer(status, parsed if isinstance(parsed, dict) else {})
+        answer = Answer(status, _object(content))
         if status == 429 or status >= 500:
             raise SignerAwayError(f"{self.name} at {self.url} cannot serve: status {status} {problem(answer)}".rstrip())
         if 300 <= status < 400:
@@ -85,6 +79,15 @@ class Service:
         except (ssl.SSLError, ValueError) as error:
             raise SigningError(f"the authority of {self.name} is no certificate in PEM: {error}") from error
         return http.client.HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT, context=context)
+
+
+def _object(content: bytes) -> Mapping[str, Any]:
+    """Return the members of an answer; what is no JSON, such as the page of a proxy, has none."""
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def problem(answer: Answer) -> str:
