@@ -18,10 +18,14 @@ Writes the proof of one attempt to standard output: that it was made, what came 
 signed head. It can be made once the attempt is in the log (a quarter of a second) and a head over it is published (ten
 seconds, by default); until then the exit code is 3, or use --wait.
 
+With --anchored it is under a head that a block of Bitcoin dates, if the log has calendars asked to date its heads. That
+takes hours, and until then the exit code is 3; kapsel-verify needs the header of that block, and says of which.
+
 examples:
   kapsel get attempts                                     find the id
   kapsel proof ATTEMPT_ID --wait > proof.json             take it along
   kapsel-verify --proof proof.json --keys keys.json       check it, offline, with keys you got on another way
+  kapsel proof ATTEMPT_ID --anchored > proof.json         take a proof along that nobody here could have backdated
 
 exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 not yet
 """
@@ -31,6 +35,7 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=reach.worded(TEXT))
     parser.add_argument("attempt", metavar="ATTEMPT_ID", help=reach.worded("id of an attempt: `kapsel get attempts`"))
+    parser.add_argument("--anchored", action="store_true", help="under a head that a block of Bitcoin dates")
     add_wait(parser, "it")
     parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="write it here instead")
     reach.add_options(parser)
@@ -53,9 +58,9 @@ def add_wait(parser: argparse.ArgumentParser, what: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the proof, or say why there is none yet."""
     client = connect(arguments)
-    found = fetch(client, arguments.attempt, time.monotonic() + arguments.wait)
+    found = fetch(client, arguments.attempt, time.monotonic() + arguments.wait, anchored=arguments.anchored)
     if isinstance(found, str):
-        return wait_in_vain(found, waited=bool(arguments.wait))
+        return wait_in_vain(found, waited=bool(arguments.wait), soon=not arguments.anchored)
     if arguments.file is None:
         sys.stdout.buffer.write(found)
         sys.stdout.buffer.flush()
@@ -67,19 +72,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def wait_in_vain(missing: str, *, waited: bool) -> int:
+def wait_in_vain(missing: str, *, waited: bool, soon: bool = True) -> int:
     """Say what a proof still waits for, and return the exit code for that."""
-    more = "" if waited else ", or let this command wait: --wait"
-    print(f"kapsel: there is no proof yet: {missing}. Try again in a few seconds{more}.", file=sys.stderr)
+    more = "" if waited or not soon else ", or let this command wait: --wait"
+    when = "in a few seconds" if soon else "in some hours"
+    print(f"kapsel: there is no proof yet: {missing}. Try again {when}{more}.", file=sys.stderr)
     return NOT_YET
 
 
-def fetch(client: Client, attempt_id: str, deadline: float) -> bytes | str:
-    """Return the proof, or what it still waits for at the deadline."""
+def fetch(client: Client, attempt_id: str, deadline: float, *, anchored: bool = False) -> bytes | str:
+    """Return the proof, under a head that a block dates if `anchored`, or what it still waits for at the deadline."""
+    kind = "blockchain-proof" if anchored else "proof"
     while True:
         wait, missing = 1.0, "the console does not answer"
         try:
-            answer = client.request("GET", path("attestation", "proof", attempt_id))
+            answer = client.request("GET", path("attestation", kind, attempt_id))
             if answer.status == 200:
                 return answer.body
             if answer.status != 202:
