@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -410,6 +411,53 @@ async def test_impossible_rows_are_refused(queue: Queue, column: str, value: str
     await queue.put()
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         await queue.connection.execute(f"UPDATE deliveries SET {column} = {value}")
+
+
+SIGNED = {
+    "acknowledgement": "acknowledged",
+    "acknowledgement_base": b"what was signed",
+    "acknowledgement_key": bytes(32),
+    "acknowledgement_signature": bytes(64),
+}
+
+
+async def test_what_the_destination_signed_is_recorded_with_its_delivery(queue: Queue) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    made = result(claimed, lease, State.DELIVERED)
+    await deliveries.record(queue.connection, [replace(made, attempt=replace(made.attempt, **SIGNED))])
+    [listed] = await attempts.page(queue.connection, limit=10, delivery_id=claimed.id)
+    assert {name: getattr(listed.attempt, name) for name in SIGNED} == SIGNED
+    found = await deliveries.get(queue.connection, claimed.id)
+    assert found is not None
+    assert found.acknowledgement == "acknowledged"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"acknowledgement": "missing"},
+        {"acknowledgement": None},
+        {"acknowledgement": "perhaps"},
+        {"acknowledgement_base": None},
+        {"acknowledgement_base": b""},
+        {"acknowledgement_base": bytes(8193)},
+        {"acknowledgement_key": None},
+        {"acknowledgement_key": bytes(31)},
+        {"acknowledgement_signature": bytes(63)},
+        dict.fromkeys(("acknowledgement_base", "acknowledgement_key", "acknowledgement_signature")),
+    ],
+)
+async def test_an_acknowledgement_and_its_evidence_are_recorded_together_or_not_at_all(
+    queue: Queue, changes: dict[str, object]
+) -> None:
+    await queue.put()
+    lease, [claimed] = await queue.claim()
+    made = result(claimed, lease, State.DELIVERED)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await deliveries.record(
+            queue.connection, [replace(made, attempt=replace(made.attempt, **{**SIGNED, **changes}))]
+        )
 
 
 @pytest.mark.parametrize("change", ["UPDATE attempts SET reason = 'x'", "DELETE FROM attempts", "TRUNCATE attempts"])

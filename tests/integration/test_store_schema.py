@@ -10,9 +10,16 @@ import asyncpg
 import pytest
 
 from kapsel_store import audit, configuration, database, processes, tlog
-from kapsel_store.errors import EditedMigrationError, NewerSchemaError, SealingError, StaleConfigurationError, StaleTreeError
+from kapsel_store.errors import (
+    EditedMigrationError,
+    NewerSchemaError,
+    SealingError,
+    StaleConfigurationError,
+    StaleTreeError,
+)
 from kapsel_store.migrate import Migration, known, migrate
 from kapsel_store.rows import (
+    Acknowledgement,
     Backoff,
     Configuration,
     DestinationRow,
@@ -42,6 +49,7 @@ BILLING = DestinationRow(
     url="https://billing.example.com/",
     headers=(("x-team", "billing"),),
     policy=Policy(backoff=Backoff(type="Schedule", schedule=(timedelta(seconds=5), timedelta(hours=1)))),
+    acknowledgement=Acknowledgement(required=True, public_keys=("ab" * 32,), tolerance=timedelta(seconds=30)),
 )
 KEY = KeyRow(
     id=uuid4(),
