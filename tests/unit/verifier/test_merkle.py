@@ -16,7 +16,7 @@ from kapsel_verifier import (
 from kapsel_verifier.errors import ConsistencyError, InclusionError
 from kapsel_verifier.merkle import EMPTY_ROOT
 
-HASHES = [leaf_hash(i.to_bytes(2, "big")) for i in range(130)]
+HASHES = [leaf_hash(i.to_bytes(2, "big")) for i in range(300)]
 
 
 class SlowTree:
