@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import asyncpg
@@ -43,6 +43,12 @@ class Database:
             schema=self.schema, role=None if role is None else f"kapsel_{role}", component="test"
         )
         return await asyncpg.connect(self.url, server_settings=settings)
+
+    async def cloned(self) -> "Database":
+        """Return another schema on the same server, migrated and empty; whoever asked for it closes it."""
+        schema = f"test_{secrets.token_hex(6)}"
+        await migrate(self.url, schema=schema)
+        return replace(self, schema=schema, _pools=[])
 
     async def close(self) -> None:
         for pool in self._pools:

@@ -37,6 +37,8 @@ from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.errors import StaleTreeError
 from kapsel_store.rows import LogRow
 from kapsel_store.tlog import HeadRow, LogState
+from kapsel_tlog import continuation
+from kapsel_tlog.errors import BusyLogError
 
 STANDBY = 0.5  # seconds between tries to take the lock over, or to find that a person has acted
 
@@ -116,7 +118,7 @@ class Attestor:
             except FenceAwayError as error:
                 self._fence_is_away(error)
                 pause = next(refusals)
-            except (StaleTreeError, FenceMovedError) as error:
+            except (StaleTreeError, FenceMovedError, BusyLogError) as error:
                 self._metrics.batches.labels(result="stale").inc()
                 logger.warning("another attestor is at work: %s", error)
             except Exception as error:
@@ -145,21 +147,33 @@ class Attestor:
 
     async def _hold(self, connection: Connection, row: LogRow, stopping: asyncio.Event) -> None:
         """Lead the log whose lock is held, or find out why that must not be."""
-        log = await tlog.open_log(connection, row.origin)
+        log = await tlog.state(connection, row.origin)
         try:
+            if log is None:
+                log = await self._begin(connection, row)
             require_unfrozen(log)
             await self._lead(connection, row, log, stopping)
         except MismatchError as error:
-            await tlog.freeze(connection, log.id, str(error))
+            await tlog.freeze(connection, (log := await tlog.open_log(connection, row.origin)).id, str(error))
             # A crash here changes nothing: the reason is stored, and without it the same check fails again.
             await self._refuse(connection, row, log, FrozenError(f"the log {log.origin} is frozen: {error}"))
         except RefusedError as error:
             await self._refuse(connection, row, log, error)
 
-    async def _refuse(self, connection: Connection, row: LogRow, log: LogState, error: RefusedError) -> None:
+    async def _begin(self, connection: Connection, row: LogRow) -> LogState:
+        """Begin a log that this database does not have yet."""
+        # A fence that does not fit is found out before that, for a new log closes the one before it.
+        await asyncio.to_thread(self._open_fence(row).read)
+        log = await continuation.begin(connection, row.origin, self._around.clock())
+        if log.tree_size:
+            logger.warning("the log %s continues the one before it, which is closed for good", log.origin)
+        return log
+
+    async def _refuse(self, connection: Connection, row: LogRow, log: LogState | None, error: RefusedError) -> None:
         self._settle(str(error))
         words = {"frozen" if isinstance(error, FrozenError) else "trouble": str(error)}
-        self._tell(Standing(head=await tlog.latest_head(connection, log.id), due=_due(row), **words))
+        head = None if log is None else await tlog.latest_head(connection, log.id)
+        self._tell(Standing(head=head, due=_due(row), **words))
 
     def _stand_by(self) -> None:
         self._settle(None)

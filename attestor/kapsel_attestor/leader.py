@@ -18,6 +18,7 @@ from kapsel_attestor.beside import Led, SideTask, keep_running
 from kapsel_attestor.errors import FrozenError, LateError, MismatchError, RefusedError
 from kapsel_attestor.fence import Fence
 from kapsel_attestor.metrics import Metrics
+from kapsel_attestor.patrol import patrol
 from kapsel_attestor.publisher import Cosigner
 from kapsel_attestor.sequencer import Note, Sequencer
 from kapsel_attestor.signers.keyring import Keyring
@@ -31,7 +32,6 @@ from kapsel_store.database import Connection, Pool
 from kapsel_store.errors import StaleTreeError
 from kapsel_store.rows import LogRow
 from kapsel_store.tlog import HeadRow, LogState
-from kapsel_tlog import check
 from kapsel_tlog.errors import DamagedTreeError
 
 LOOK = 0.25  # seconds between looks at how many attempts wait, where the interval is longer
@@ -91,12 +91,13 @@ class Leader:
         integrated = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = tasks.create_task(self._read_back()) if read_back else None
+                reading = tasks.create_task(
+                    patrol(self._around.pool, self._log, refold=read_back, folded=self._was_folded)
+                )
                 tasks.create_task(self._publish_in_time(integrated))
                 await self._integrate(connection, stopping)
                 integrated.set()
-                if reading is not None:
-                    reading.cancel()
+                reading.cancel()
         except BaseExceptionGroup as group:
             raise _gravest(group) from None
         finally:
@@ -115,7 +116,10 @@ class Leader:
 
     async def _integrate(self, connection: Connection, stopping: asyncio.Event) -> None:
         """Append batches until there is a reason to stop and no full one is waiting."""
-        sequencer = await Sequencer.open(connection, self._log, ahead=self._around.pool)
+        try:
+            sequencer = await Sequencer.open(connection, self._log, ahead=self._around.pool)
+        except DamagedTreeError as error:
+            raise MismatchError(f"the tree of {self._log.origin} cannot be extended: {error}") from error
         try:
             while self._is_configured():
                 row = self._row()
@@ -127,6 +131,8 @@ class Leader:
                     if stopping.is_set():
                         return
                     await self._pause(connection, row, stopping)
+        except DamagedTreeError as error:
+            raise MismatchError(f"the tree of {self._log.origin} cannot be extended: {error}") from error
         finally:
             await sequencer.close()
 
@@ -208,14 +214,8 @@ class Leader:
         self._around.published(head, row)
         logger.debug("published the head of %d leaves", head.tree_size)
 
-    async def _read_back(self) -> None:
-        """Read all tiles back; heads need not wait for it."""
-        try:
-            async with self._around.pool.acquire(timeout=5) as connection:
-                await check.refold(connection, self._log.id, self._log.tree_size)
-            self.was_read_back = True
-        except DamagedTreeError as error:
-            raise MismatchError(f"{error}; found by reading the whole log back") from error
+    def _was_folded(self) -> None:
+        self.was_read_back = True
 
 
 async def _current(connection: Connection, origin: str) -> LogState:

@@ -17,13 +17,16 @@ from kapsel_store import log_keys, tlog
 from kapsel_store.database import Connection
 from kapsel_store.rows import LogRow
 from kapsel_store.tlog import HeadRow, LogState
-from kapsel_tlog import prover, tiles, tree
+from kapsel_tlog import check, prover, tiles, tree
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_verifier.errors import ConsistencyError
 from kapsel_verifier.merkle import verify_consistency
 from kapsel_verifier.note import Checkpoint
+from kapsel_verifier.tiles import WIDTH
 
 MINIMUM = timedelta(seconds=1)  # witnesses and readers give a log a budget of heads
+NEIGHBOURS = WIDTH  # leaves before those that a head adds
+MOST_REHASHED = 2048  # leaves before a signature, some 10 ms; the rest of a long backlog is read back beside it
 
 Prove = Callable[[int], Awaitable[list[bytes]]]  # the consistency proof from an older size to that of the head
 Cosign = Callable[[str, Prove], Awaitable[Sequence[str]]]
@@ -105,6 +108,9 @@ async def inspect(connection: Connection, log: LogState, guard: Fence) -> Fenced
         _require_fence(fenced, head, log.origin, guard)
     try:
         await _require_continuation(connection, log, fenced)
+        if head is not None:
+            await check.require_head(connection, log, head)
+        await check.rehash(connection, log.id, _first_to_rehash(log.tree_size, fenced), log.tree_size)
     except (DamagedTreeError, ConsistencyError) as error:
         raise MismatchError(f"the tree of {log.origin} cannot be signed: {error}") from error
     return fenced
@@ -120,6 +126,12 @@ def _require_fence(fenced: Fenced | None, head: HeadRow, origin: str, guard: Fen
         f"{guard} {problem}: put its newest copy back; if there is none and you are sure that no newer database exists "
         f"than this one, {guard.remedy(content)}"
     )
+
+
+def _first_to_rehash(size: int, fenced: Fenced | None) -> int:
+    """Return from which leaf on they are held against their hashes: those that a head adds, and those next to them."""
+    begun = 0 if fenced is None else fenced.tree_size
+    return max(min(begun, size) - NEIGHBOURS, size - MOST_REHASHED, 0)
 
 
 async def _require_continuation(connection: Connection, log: LogState, fenced: Fenced | None) -> None:

@@ -25,7 +25,7 @@ from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.errors import StaleTreeError
 from kapsel_store.tlog import LeafRow, LogState, PendingAttempt, TileRow
 from kapsel_tlog import tiles, tree
-from kapsel_tlog.errors import TlogError
+from kapsel_tlog.errors import DamagedTreeError, TlogError
 from kapsel_tlog.tree import Tree
 from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.merkle import leaf_hash
@@ -178,15 +178,20 @@ class Sequencer:
         # A crash up to here has written nothing: the attempts still wait.
         grown = tree.append(self._tree, batch.hashes)
         root = grown.tree.root()
-        await tlog.append(
-            connection,
-            self.log,
-            new_size=grown.tree.size,
-            root=root,
-            leaves=batch.leaves,
-            tiles=[TileRow(level=tile.level, index=tile.number, hashes=held) for tile, held in grown.tiles.items()],
-            chains=batch.chains,
-        )
+        try:
+            await tlog.append(
+                connection,
+                self.log,
+                new_size=grown.tree.size,
+                root=root,
+                leaves=batch.leaves,
+                tiles=[TileRow(level=tile.level, index=tile.number, hashes=held) for tile, held in grown.tiles.items()],
+                chains=batch.chains,
+            )
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "leaves_pkey":
+                raise DamagedTreeError(f"there is a leaf {self.log.tree_size} or later that is in no tree") from error
+            raise
         # A crash here, or a lost answer, leaves a longer tree that nobody has signed: it is taken up as it stands.
         self.log = replace(self.log, tree_size=grown.tree.size, root=root)
         self._tree = grown.tree

@@ -1,7 +1,8 @@
-"""Reads a whole log back and compares it with itself: the attestor at its start, tests, whoever suspects a disk.
+"""Compares a log with itself: what the attestor looks at before it signs, and what it reads back all the time.
 
-A head is signed over the right edge alone, for the rest of a tree never changes; this finds the rest changed. Both
-functions go through the log once, a run of tiles at a time, and give the loop back between the runs.
+A head is signed over the right edge alone, for the rest of a tree never changes; `refold` and `rebuild` find the rest
+changed, and go through the log once, a run of tiles at a time. `rehash` holds single leaves against their hashes, and
+`require_head` a stored head against its signatures and the tree.
 """
 
 from collections.abc import AsyncIterator
@@ -9,10 +10,15 @@ from typing import Final
 
 from kapsel_store import tlog
 from kapsel_store.database import Connection
+from kapsel_store.tlog import HeadRow, LogState
+from kapsel_tlog import prover
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.tree import Tree, append
 from kapsel_verifier import tiles
+from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.merkle import HASH_SIZE, leaf_hash
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
+from kapsel_verifier.sth import find_sth
 from kapsel_verifier.tiles import WIDTH, Tile
 
 RUN: Final = 16 * WIDTH  # leaves in one query: 128 KiB of hashes, and about 5 ms of hashing
@@ -39,6 +45,44 @@ async def rebuild(connection: Connection, log_id: int, size: int) -> bytes:
                 hashes[place] = leaf_hash(leaf)
         tree = await _extend(connection, log_id, tree, hashes)
     return tree.root()
+
+
+async def rehash(connection: Connection, log_id: int, first: int, size: int) -> None:
+    """Hold the stored leaves [first, size) against the hashes in the tree; raise DamagedTreeError if one differs."""
+    if first >= size:
+        return
+    run = [Tile(0, number) for number in range(first // WIDTH, -(-size // WIDTH))]
+    stored = await tlog.tiles(connection, log_id, run)
+    rows = {row.leaf_index: row.leaf for row in await tlog.leaves(connection, log_id, first, size - first)}
+    for index in range(first, size):
+        if index not in rows:
+            raise DamagedTreeError(f"leaf {index} is missing")
+        leaf, place = rows[index], index % WIDTH * HASH_SIZE
+        held = stored.get(Tile(0, index // WIDTH), b"")[place : place + HASH_SIZE]
+        # Of an erased leaf the hash is all there is.
+        if leaf_hash(leaf) != held if leaf is not None else len(held) != HASH_SIZE:
+            raise DamagedTreeError(f"leaf {index} is not what its hash in the tree says")
+
+
+async def require_head(connection: Connection, log: LogState, head: HeadRow) -> None:
+    """Hold a stored head against its signatures and the tree; raise DamagedTreeError if it was changed."""
+    what = f"the head of {head.tree_size} leaves, dated {head.timestamp_ms},"
+    try:
+        signed = Note.parse(head.checkpoint)
+        key = VerifierKey(log.origin, head.public_key)
+        signed.verify([key])
+        sth = find_sth(signed, [key])
+        sth.verify(key)
+        checkpoint = Checkpoint.parse(signed.text)
+    except VerificationError as error:
+        raise DamagedTreeError(f"{what} is not as it was signed: {error}") from error
+    stored = (log.origin, head.tree_size, head.root, head.timestamp_ms, head.sth_signature)
+    if stored != (checkpoint.origin, checkpoint.tree_size, checkpoint.root_hash, sth.timestamp_ms, sth.signature):
+        raise DamagedTreeError(f"{what} says something else than its own checkpoint")
+    if head.tree_size > log.tree_size:
+        raise DamagedTreeError(f"{what} has more leaves than the log, which has {log.tree_size}")
+    if await prover.root(connection, log.id, head.tree_size) != head.root:
+        raise DamagedTreeError(f"{what} has another root than the tree")
 
 
 async def _extend(connection: Connection, log_id: int, tree: Tree, hashes: list[bytes]) -> Tree:

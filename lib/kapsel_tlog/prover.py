@@ -176,6 +176,12 @@ async def consistency(connection: Connection, log_id: int, old: int, new: int) -
     return await _prove(connection, log_id, consistency_spans(old, new))
 
 
+async def root(connection: Connection, log_id: int, size: int) -> bytes:
+    """Return the root over the first `size` leaves, out of the tiles as they are stored now."""
+    (found,) = await _prove(connection, log_id, [Span(0, size)])
+    return found
+
+
 async def _prove(connection: Connection, log_id: int, spans: list[Span]) -> list[bytes]:
     stored = await tlog.tiles(connection, log_id, list(tiles.needed(spans)))
     return resolve(spans, stored)

@@ -82,6 +82,7 @@ class World:
     running: list[Running] = field(default_factory=list)
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
     connections: list[asyncpg.Connection] = field(default_factory=list)
+    clones: list["World"] = field(default_factory=list)
 
     async def configure(self, **log: object) -> None:
         """Apply the configuration with these fields of the log changed."""
@@ -151,12 +152,11 @@ class World:
         following = asyncio.create_task(source.follow(stopping))
         await eventually(lambda: source.loaded)
         registry = CollectorRegistry()
-        fence_file = self.fence_file
         metrics = Metrics(registry)
         attestor = Attestor(
             pool,
             source,
-            lambda row: FileFence(fence_file, row.origin),
+            lambda row: FileFence(self.fence_file, row.origin),
             metrics,
             clock=clock,
             beside=beside(metrics),
@@ -227,8 +227,11 @@ class World:
         """Check that exactly these attempts are in the log, once each, no gaps, all proven, all heads consistent."""
         log = await self.log()
         rows = await tlog.leaves(self.connection, log.id, 0, log.tree_size + 1)
-        assert [row.leaf_index for row in rows] == list(range(len(attempt_ids)))
+        statements = [row for row in rows if row.attempt_id is None]
+        assert [row.leaf_index for row in rows] == list(range(len(attempt_ids) + len(statements)))
+        rows = [row for row in rows if row.attempt_id is not None]
         assert {row.attempt_id for row in rows} == set(attempt_ids)
+        assert len(rows) == len(attempt_ids)
         assert await check.rebuild(self.connection, log.id, log.tree_size) == log.root
         for endpoint in self.endpoints:
             chain = [leaf for row in rows if (leaf := Leaf.parse(row.leaf or b"")).endpoint_id == str(endpoint.id)]
@@ -239,6 +242,38 @@ class World:
         for old, new in pairwise(heads):
             path = await prover.consistency(self.connection, log.id, old.tree_size, new.tree_size)
             verify_consistency(old.tree_size, new.tree_size, path, old.root, new.root)
+
+    async def cloned(self) -> "World":
+        """Return this world on a copy of its schema, as a clone of the database is one, with the same fence."""
+        database = await self.database.cloned()
+        connection = await database.connection()
+        other = replace(
+            self, database=database, connection=connection, running=[], children=[], connections=[], clones=[]
+        )
+        self.clones.append(other)
+        await other.apply(other.row)
+        async with other.tampering():
+            for table in reversed(TABLES):
+                await connection.execute(f"DELETE FROM {table}")
+            for table in TABLES:
+                await connection.execute(
+                    f"INSERT INTO {table} OVERRIDING SYSTEM VALUE TABLE {self.database.schema}.{table}"
+                )
+        return other
+
+    async def end(self) -> None:
+        """Stop all that runs."""
+        for child in self.children:
+            if child.returncode is None:
+                child.send_signal(signal.SIGKILL)
+                await child.wait()
+        for running in self.running:
+            await running.stop()
+        for opened in (self.connection, *self.connections):
+            await opened.close()
+        for clone in self.clones:
+            await clone.end()
+            await clone.database.close()
 
     async def back_up(self) -> None:
         """Copy the tables of the log as they are now."""
@@ -338,11 +373,4 @@ async def world(database: SimpleNamespace, tmp_path: Path) -> AsyncIterator[Worl
     made = World(database, connection, tmp_path / "fence.json", row, [key], endpoints, destinations)
     await made.configure()
     yield made
-    for child in made.children:
-        if child.returncode is None:
-            child.send_signal(signal.SIGKILL)
-            await child.wait()
-    for running in made.running:
-        await running.stop()
-    for opened in (connection, *made.connections):
-        await opened.close()
+    await made.end()

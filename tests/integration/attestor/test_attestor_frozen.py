@@ -1,6 +1,6 @@
 """What must never be signed, is not: restored databases, damaged tiles, fences that do not fit."""
 
-from pathlib import Path
+import asyncio
 
 import pytest
 
@@ -102,17 +102,6 @@ async def test_frozen_log_stays_frozen_after_a_restart(world, eventually) -> Non
     await nothing_moved(world, before)
 
 
-async def test_attempts_that_waited_while_frozen_are_proven_in_the_next_log(world, tmp_path: Path) -> None:
-    await published(world, 5)
-    await tlog.freeze(world.connection, (await world.log()).id, "a person said so")
-    waiting = await world.record(8)
-    await world.configure(origin="log.example.com/second")
-    world.fence_file = tmp_path / "second.json"
-    await world.start()
-    await world.head_over(8)
-    await world.audit(waiting)
-
-
 @pytest.mark.parametrize("place", [0, 1000, 44 * 256 - 1])
 async def test_flipped_bit_in_the_right_edge_is_frozen(world, place: int) -> None:
     await published(world, 300)
@@ -139,6 +128,153 @@ async def test_flipped_bit_far_from_the_edge_is_found_by_reading_the_log_back(wo
     running = await world.start()
     assert "tile tile/1/000 does not follow" in await world.frozen()
     assert "reading the whole log back" in await refused(running, eventually)
+
+
+async def edit_leaf(world, index: int) -> None:
+    """Change what a leaf says, as somebody does who would rather not have delivered that."""
+    async with world.tampering():
+        await world.connection.execute(
+            "UPDATE leaves SET leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'delivered', 'refused'), 'UTF8') "
+            "WHERE leaf_index = $1",
+            index,
+        )
+
+
+@pytest.mark.parametrize("index", [0, 299])
+async def test_leaf_edited_by_hand_is_frozen_before_anything_is_signed(world, index: int) -> None:
+    await published(world, 300)
+    await edit_leaf(world, index)
+    before = await position(world)
+    await world.start()
+    assert f"leaf {index} is not what its hash in the tree says" in await world.frozen()
+    if index == 299:
+        await nothing_moved(world, before)
+
+
+async def test_leaf_edited_under_a_running_attestor_stops_the_next_head(world) -> None:
+    await world.start()
+    await world.record(300)
+    head = await world.head_over(300)
+    await edit_leaf(world, 298)
+    await world.record(1)
+    assert "leaf 298 is not what its hash in the tree says" in await world.frozen()
+    assert await world.head() == head
+
+
+async def test_leaf_edited_after_it_was_integrated_and_before_it_is_signed_is_never_signed(world) -> None:
+    await published(world, 5)
+    sequencer = await Sequencer.open(world.connection, await world.log())
+    await world.record(700)
+    await sequencer.integrate(world.connection, 1000)
+    await edit_leaf(world, 6)
+    before = await position(world)
+    await world.start()
+    assert "leaf 6 is not" in await world.frozen()
+    await nothing_moved(world, before)
+
+
+@pytest.mark.parametrize("index", [3, 2900])
+async def test_deleted_leaf_row_is_frozen(world, eventually, index: int) -> None:
+    await published(world, 3000)
+    async with world.tampering():
+        await world.connection.execute("DELETE FROM leaves WHERE leaf_index = $1", index)
+    running = await world.start()
+    assert f"leaf {index} is missing" in await world.frozen()
+    assert "is missing" in await refused(running, eventually)
+
+
+async def test_leaf_row_that_is_in_no_tree_is_frozen_and_parks_nothing(world) -> None:
+    await published(world, 5)
+    async with world.tampering():
+        await world.connection.execute(
+            "INSERT INTO leaves (log_id, leaf_index, leaf) SELECT log_id, 5, leaf FROM leaves WHERE leaf_index = 4"
+        )
+    await world.record(3)
+    await world.start()
+    assert "in no tree" in await world.frozen()
+    assert await tlog.parked_count(world.connection) == 0
+
+
+HEAD_EDITS = {
+    "tree_size": "tree_size = tree_size + 1",
+    "root": "root = sha256('other')",
+    "timestamp": "timestamp_ms = timestamp_ms - 1",
+    "checkpoint": "checkpoint = replace(checkpoint, E'\\n5\\n', E'\\n6\\n')",
+    "signature": "sth_signature = set_byte(sth_signature, 0, 255 - get_byte(sth_signature, 0))",
+    "key": "public_key = sha256('other')",
+}
+
+
+@pytest.mark.parametrize("edit", HEAD_EDITS)
+async def test_head_row_edited_by_hand_is_frozen(world, edit: str) -> None:
+    await published(world, 5)
+    before = world.guard().read()
+    async with world.tampering():
+        await world.connection.execute(
+            f"UPDATE heads SET {HEAD_EDITS[edit]} WHERE timestamp_ms = (SELECT max(timestamp_ms) FROM heads)"
+        )
+    running = await world.start()
+    if edit == "tree_size":
+        # A head beyond the fence may as well be a fence that is too old.
+        await published_refusal(running)
+    else:
+        assert "the head of 5 leaves" in await world.frozen()
+    assert world.guard().read() == before
+
+
+async def published_refusal(running) -> None:
+    deadline = asyncio.get_running_loop().time() + 30
+    while running.attestor.problem() is None:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_older_head_row_edited_by_hand_is_found_by_reading_the_log_back(world) -> None:
+    await published(world, 5)
+    await published(world, 5)
+    async with world.tampering():
+        await world.connection.execute(
+            "UPDATE heads SET root = sha256('other') WHERE timestamp_ms = "
+            "(SELECT max(timestamp_ms) FROM heads WHERE tree_size = 5)"
+        )
+    await world.start()
+    assert "the head of 5 leaves" in await world.frozen()
+
+
+async def test_two_attestors_on_two_copies_of_the_database_sign_one_tree(world, eventually) -> None:
+    """The advisory lock is split, since each copy has its own; the fence lets one pass and freezes the other."""
+    await published(world, 5)
+    other = await world.cloned()
+    await asyncio.gather(world.record(10), other.record(10))
+    await asyncio.gather(world.start(), other.start())
+
+    async def one_is_frozen() -> bool:
+        return ((await world.log()).frozen_reason is None) != ((await other.log()).frozen_reason is None)
+
+    await eventually(one_is_frozen)
+    signing = other if (await world.log()).frozen_reason else world
+    recorded = await signing.record(3)
+    await signing.head_over(18)
+    await signing.prove(recorded[0])
+    assert (await signing.log()).frozen_reason is None
+
+
+async def test_lock_lost_while_the_attestor_leads_does_not_make_two_trees(world) -> None:
+    await world.start()
+    await world.head_over(0)
+    second = await world.start()
+    recorded = await world.record(20)
+    await world.head_over(20)
+    # The connection with the lock dies, and the second attestor takes over while the first is still at work.
+    await world.connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid() "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    recorded += await world.record(20)
+    await world.head_over(40)
+    await world.audit(recorded)
+    assert (await world.log()).frozen_reason is None
+    assert second.attestor.problem() is None
 
 
 async def test_missing_tile_is_frozen(world) -> None:
