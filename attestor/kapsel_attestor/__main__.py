@@ -10,6 +10,8 @@ from kapsel_attestor.anchors import Anchors
 from kapsel_attestor.attestor import Attestor
 from kapsel_attestor.places import place
 from kapsel_attestor.settings import AttestorSettings
+from kapsel_attestor.signers.backends import Identity
+from kapsel_attestor.signers.keyring import Keyring
 from kapsel_attestor.witnesses import Witnesses
 from kapsel_runtime import process
 from kapsel_runtime.health import Health
@@ -35,12 +37,18 @@ async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
     ):
         source = Source(pool, SealingKeys.from_file(settings.sealing_key_file), listener)
         fences = place(settings)
+        identity = Identity(
+            service_account=settings.attestor_service_account,
+            aws_token_file=settings.attestor_aws_token_file,
+            google_metadata=settings.attestor_google_metadata,
+        )
         attestor = Attestor(
             pool,
             source,
             fences.open,
             measured,
             reporter=fences.reporter,
+            keyring=Keyring(identity),
             cosigner=witnesses,
             beside=[Anchors(measured), witnesses],
         )

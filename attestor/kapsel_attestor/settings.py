@@ -19,6 +19,12 @@ def _api_server() -> str | None:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
+def _aws_token_file() -> Path | None:
+    """Return where EKS says that the token of the pod is, in a variable that it sets itself."""
+    named = os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
+    return Path(named) if named else None
+
+
 class AttestorSettings(DataPlaneSettings):
     """What can be set of an attestor; intervals and the key of the log are configuration, not settings."""
 
@@ -46,6 +52,18 @@ class AttestorSettings(DataPlaneSettings):
         default=Path("/var/run/secrets/kubernetes.io/serviceaccount"),
         description="Directory with token and ca.crt of the service account that may get and patch the status of the "
         "AttestationLog. Both are read for each request, for they are renewed. Default: where pods have it.",
+    )
+
+    attestor_aws_token_file: Path | None = Field(
+        default_factory=_aws_token_file,
+        description="File with the token for which AWS STS gives the credentials of a role, for a SigningKey of source "
+        "AWSKMS with a roleARN. Default: what AWS_WEB_IDENTITY_TOKEN_FILE names, which EKS sets.",
+    )
+    attestor_google_metadata: str = Field(
+        default="http://metadata.google.internal",
+        pattern=r"^https?://[^/?#@]+$",
+        description="URL of the metadata server that has a token for a SigningKey of source GoogleKMS without "
+        "credentials.",
     )
 
     @model_validator(mode="after")
