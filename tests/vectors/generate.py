@@ -59,6 +59,10 @@ def vkey(seed: str = "log", origin: str = ORIGIN) -> VerifierKey:
     return VerifierKey(origin, bytes(signer(seed).verify_key))
 
 
+def trusted() -> TrustedKey:
+    return TrustedKey(vkey().public_key, ORIGIN)
+
+
 def sign(seed: str = "log") -> Callable[[bytes], bytes]:
     return lambda message: signer(seed).sign(message).signature
 
