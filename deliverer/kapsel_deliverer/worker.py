@@ -323,7 +323,7 @@ class Worker:
         target.meters.tried(outcome, tried.duration)
         if tried.judged is not None:
             target.meters.looked(tried.judged.result)
-            if tried.judged.result != "acknowledged":
+            if tried.judged.result in ("invalid", "no_key"):  # what is missing explains itself
                 logger.info("not acknowledged: %s", tried.judged.detail, extra={"destination": target.label})
         if isinstance(outcome, Delivered):
             self._metrics.age.observe((tried.started_at + tried.duration - delivery.received_at).total_seconds())
