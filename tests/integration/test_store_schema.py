@@ -20,6 +20,7 @@ from kapsel_store.errors import (
 from kapsel_store.migrate import Migration, known, migrate
 from kapsel_store.rows import (
     Acknowledgement,
+    Anchoring,
     Backoff,
     Configuration,
     DestinationRow,
@@ -65,7 +66,13 @@ FULL = Configuration(
     endpoints=(ORDERS,),
     destinations=(BILLING,),
     keys=(KEY,),
-    log=LogRow(namespace="shop", name="main", origin="kapsel.test/shop", key_name="log"),
+    log=LogRow(
+        namespace="shop",
+        name="main",
+        origin="kapsel.test/shop",
+        key_name="log",
+        anchoring=Anchoring(calendars=("https://a.example.com", "https://b.example.com"), minimum=2),
+    ),
 )
 
 
