@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check cluster e2e e2e-kind bench verifier fmt crds chart docs lock clean
+.PHONY: help setup demo test check cluster e2e e2e-kind bench verifier web-verifier screenshots fmt crds chart docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-8s ", $$2; $$1=$$2=""; print}'
@@ -41,6 +41,12 @@ bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each bes
 
 verifier: $(INSTALLED) ## write dist/kapsel-verify.pyz, the proof verifier as one file that any Python runs
 	@$(BIN)/python -m kapsel_verifier.single_file dist/kapsel-verify.pyz LICENSE
+
+web-verifier: $(INSTALLED) ## write dist/kapsel-verify.html, the proof verifier as one page that any browser opens
+	@$(BIN)/python verifier/web/bundle.py dist/kapsel-verify.html
+
+screenshots: web-verifier ## make the pictures of the web verifier in docs/images anew (Chromium)
+	@PYTHONPATH=tests/shared $(BIN)/python -m browser.verifier_pictures dist/kapsel-verify.html docs/images
 
 fmt: $(INSTALLED) ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

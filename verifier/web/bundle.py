@@ -28,10 +28,10 @@ class BundleError(Exception):
 
 def page() -> str:
     """Return the whole page."""
-    script, style = f"\n{_scripts()}", f"\n{(HERE / 'style.css').read_text()}"
+    script, style = f"\n{_scripts()}", f"\n{(HERE / 'style.css').read_text(encoding='utf-8')}"
     if "</script" in script or "</style" in style:
         raise BundleError("an end tag within a script or a style would end it")
-    html = (HERE / "index.html").read_text()
+    html = (HERE / "index.html").read_text(encoding="utf-8")
     for old, new in (
         (_POLICY, f"script-src '{_source(script)}'; style-src '{_source(style)}';"),
         (_LINK, f"<style>{style}</style>"),
@@ -55,7 +55,7 @@ def _take(name: str, done: dict[str, str], path: tuple[str, ...]) -> None:
         raise BundleError(f"modules need each other: {' -> '.join((*path, name))}")
     if name in done:
         return
-    source = (HERE / f"{name}.js").read_text()
+    source = (HERE / f"{name}.js").read_text(encoding="utf-8")
     # An import over several lines is one over one line.
     source = _IMPORT_LINES.sub(lambda found: f"import {{ {' '.join(found[1].split()).rstrip(',')} }} from ", source)
     for found in _IMPORT.finditer(source):

@@ -86,7 +86,8 @@ export function takeDrops(changed) {
     event.preventDefault();
     mark(null);
     if (event.dataTransfer.files.length === 0) return;
-    zoneOf(event).querySelector("input[type=file]").files = event.dataTransfer.files;
+    const input = event.target.closest?.("input[type=file]") ?? zoneOf(event).querySelector("input[type=file]");
+    input.files = event.dataTransfer.files;
     changed();
   });
 }

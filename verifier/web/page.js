@@ -49,7 +49,8 @@ function show({ refusal, verified, assurance, steps }, nowMs) {
       view.openList(notProven(verified)), view.checkedAt(nowMs), view.jsonText(verifiedJson(verified, assurance)),
     );
   } else {
-    const sentence = `${refusal.message}: ${refusal.meaning}.`;
+    const { message } = refusal;
+    const sentence = `${message.slice(0, 1).toUpperCase()}${message.slice(1)}: ${refusal.meaning}.`;
     view.showCard({ verdict: "refused", title: `Refused: ${refusal.className}`, sentence });
     view.showReport(view.stepList(steps), view.checkedAt(nowMs), view.jsonText(refusalJson(refusal)));
   }

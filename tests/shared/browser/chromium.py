@@ -25,6 +25,7 @@ _OPTIONS: Final = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--disable-gpu",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb", "--font-render-hinting=none",
+    "--disable-lcd-text",
 )  # fmt: skip
 
 
@@ -235,17 +236,9 @@ class Page:
         ]
         return entries + thrown + said
 
-    def screenshot(self, selector: str = "body") -> bytes:
-        """Return a PNG of one element, all of it, whatever the size of the window."""
-        box = self.run(
-            """(selector) => {
-              const box = document.querySelector(selector).getBoundingClientRect();
-              return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height, scale: 1};
-            }""",
-            selector,
-        )
-        answer = self.call("Page.captureScreenshot", format="png", clip=box, captureBeyondViewport=True)
-        return base64.b64decode(answer["data"])
+    def screenshot(self) -> bytes:
+        """Return what the window shows, as a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def _events(self, method: str) -> list[dict[str, Any]]:
         self.run("() => null")  # what the page did before has been reported when this answers
