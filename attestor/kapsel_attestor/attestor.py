@@ -28,10 +28,10 @@ from kapsel_attestor.metrics import Metrics
 from kapsel_attestor.publisher import Cosigner
 from kapsel_attestor.signers.backends import Identity
 from kapsel_attestor.signers.keyring import Keyring
-from kapsel_attestor.status_report import Condition, Reporter, Standing
+from kapsel_attestor.status_report import Condition, Reporter, Standing, key_documents
 from kapsel_runtime.backoff import patient, reconnecting
 from kapsel_runtime.waiting import until
-from kapsel_store import tlog
+from kapsel_store import log_keys, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.errors import StaleTreeError
@@ -84,6 +84,7 @@ class Attestor:
             cosigner=cosigner,
             beside=tuple(beside),
             say=self._say,
+            show_keys=self._show_keys,
             published=self._published,
             late=self._late,
         )
@@ -173,6 +174,8 @@ class Attestor:
         self._settle(str(error))
         words = {"frozen" if isinstance(error, FrozenError) else "trouble": str(error)}
         head = None if log is None else await tlog.latest_head(connection, log.id)
+        if log is not None:
+            await self._show_keys(connection, log)
         self._tell(Standing(head=head, due=_due(row), **words))
 
     def _stand_by(self) -> None:
@@ -182,6 +185,10 @@ class Attestor:
     def _tell(self, standing: Standing | None) -> None:
         if self._reporter is not None:
             self._reporter.tell(standing)
+
+    async def _show_keys(self, connection: Connection, log: LogState) -> None:
+        if self._reporter is not None:
+            self._reporter.show_keys(key_documents(log.origin, await log_keys.history(connection, log.id)))
 
     def _say(self, condition: Condition) -> None:
         if self._reporter is not None:
@@ -205,6 +212,7 @@ class Attestor:
         await publisher.inspect(connection, log, guard)
         self._metrics.set_fence_up(True)
         self._settle(None)
+        await self._show_keys(connection, log)
         self._tell(Standing(head=await tlog.latest_head(connection, log.id), due=_due(row)))
         self._leader = leader = Leader(self._around, row, log, guard)
         try:

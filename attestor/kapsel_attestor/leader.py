@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -51,6 +51,7 @@ class Surroundings:
     cosigner: Cosigner | None
     beside: Sequence[SideTask]
     say: Callable[[Condition], None]
+    show_keys: Callable[[Connection, LogState], Awaitable[None]]
     published: Callable[[HeadRow, LogRow], None]
     late: Callable[[LateError, HeadRow | None, LogRow], None]
 
@@ -210,6 +211,7 @@ class Leader:
                 self._around.clock,
                 None if cosigner is None else functools.partial(cosigner.cosign, row),
             )
+            await self._around.show_keys(connection, log)
         self._head, self._last = head, time.monotonic()
         self._around.published(head, row)
         logger.debug("published the head of %d leaves", head.tree_size)

@@ -17,10 +17,13 @@ from kapsel_attestor.errors import FenceAwayError, RefusedError
 from kapsel_attestor.kubernetes_fence import API_VERSION, MANAGER, status_path
 from kapsel_runtime.backoff import patient
 from kapsel_runtime.waiting import until
+from kapsel_store.log_keys import LogKey
 from kapsel_store.tlog import HeadRow
+from kapsel_verifier.note import VerifierKey
 
 HEAD_INTERVAL: Final = timedelta(seconds=30)  # between two writes that only a head is the reason of
 LOOK: Final = 5.0  # seconds between looks at whether the head is still fresh
+MOST_KEYS: Final = 32  # that a status has: the newest
 GRACE: Final = timedelta(minutes=1)  # that a head may be late before it is called stale
 
 logger = logging.getLogger(__name__)
@@ -73,7 +76,9 @@ def _fresh(standing: Standing, now: datetime) -> Condition:
     return Condition(type="CheckpointFresh", status="True", reason="Fresh", message="heads are published in time")
 
 
-def status(found: Document, wanted: Sequence[Condition], head: HeadRow | None, now: datetime) -> dict[str, Any]:
+def status(
+    found: Document, wanted: Sequence[Condition], head: HeadRow | None, now: datetime, keys: Sequence[Document] = ()
+) -> dict[str, Any]:
     """Return this attestor's part of the status of an object; a condition keeps its time until it turns."""
     generation = found["metadata"].get("generation", 0)
     before = {one["type"]: one for one in (found.get("status") or {}).get("conditions", [])}
@@ -99,14 +104,33 @@ def status(found: Document, wanted: Sequence[Condition], head: HeadRow | None, n
             "timestamp": _text(_time(head)),
             "checkpoint": head.checkpoint,
         }
+    if keys:
+        part["keys"] = list(keys[-MOST_KEYS:])
     return part
+
+
+def key_documents(origin: str, history: Sequence[LogKey]) -> list[Document]:
+    """Return the keys of a log as its status has them."""
+    told: list[Document] = []
+    for one in history:
+        key = VerifierKey(origin, one.public_key)
+        document = {
+            "id": key.key_id.hex(),
+            "publicKey": key.encode(),
+            "notBefore": _text(_moment(one.not_before_ms)),
+        }
+        if one.not_after_ms is not None:
+            document["notAfter"] = _text(_moment(one.not_after_ms))
+        told.append(document)
+    return told
 
 
 def stands(found: Document, part: Document) -> bool:
     """Whether an object already says this."""
     current = found.get("status") or {}
     before = {one["type"]: one for one in current.get("conditions", [])}
-    return current.get("head") == part.get("head") and all(before.get(one["type"]) == one for one in part["conditions"])
+    same = all(current.get(name) == part.get(name) for name in ("head", "keys"))
+    return same and all(before.get(one["type"]) == one for one in part["conditions"])
 
 
 class Reporter:
@@ -118,6 +142,7 @@ class Reporter:
         self._name = name
         self._standing: Standing | None = None
         self._said: dict[str, Condition] = {}
+        self._keys: Sequence[Document] = ()
         self._changed = asyncio.Event()
         self._conditions: Sequence[Condition] = ()  # as written last
         self._head: HeadRow | None = None
@@ -130,6 +155,10 @@ class Reporter:
             self._said.clear()
         self._standing = standing
         self._changed.set()
+
+    def show_keys(self, keys: Sequence[Document]) -> None:
+        """Have the keys of the log written with the next head."""
+        self._keys = keys
 
     def say(self, condition: Condition) -> None:
         """Have a condition of what runs beside the log written, too, for as long as this attestor leads it."""
@@ -184,7 +213,7 @@ class Reporter:
         found = self._api.request("GET", path)
         if found.status != 200:
             raise RefusedError(found.message)
-        part = status(found.body, wanted, head, datetime.now(UTC))
+        part = status(found.body, wanted, head, datetime.now(UTC), self._keys)
         if stands(found.body, part):
             return
         patch = {
@@ -239,7 +268,11 @@ def alarm(found: Document, message: str, now: datetime) -> dict[str, Any]:
 
 
 def _time(head: HeadRow) -> datetime:
-    return datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)
+    return _moment(head.timestamp_ms)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _text(moment: datetime) -> str:

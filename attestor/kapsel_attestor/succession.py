@@ -24,6 +24,7 @@ from kapsel_attestor.errors import LateError, SigningError
 from kapsel_attestor.sequencer import Note
 from kapsel_attestor.signers.keyring import Keyring
 from kapsel_attestor.signers.signer import Signer
+from kapsel_attestor.status_report import Condition
 from kapsel_runtime.backoff import patient
 from kapsel_store import log_keys, tlog
 from kapsel_store.configuration import Source
@@ -134,7 +135,7 @@ class Succession:
 
     async def run(self, led: Led) -> None:
         """Announce each new key as soon as it is configured, until cancelled."""
-        waits, complained = patient(), ""
+        waits, said = patient(), None
         while True:
             pause = LOOK
             try:
@@ -142,14 +143,14 @@ class Succession:
                     roll = await self._decided(connection, led.row())
                 if roll.announce is not None:
                     await self._announce(*roll.announce)
-                for trouble in roll.troubles:
-                    raise trouble
-                waits, complained = patient(), ""
+                for error in roll.troubles:
+                    raise error
+                waits, trouble = patient(), ""
             except LateError as error:
-                pause = next(waits)
-                if str(error) != complained:
-                    logger.warning("no key can be announced: %s", error)
-                complained = str(error)
+                pause, trouble = next(waits), str(error)
+            if trouble != said:
+                led.say(_announced(trouble))
+                said = trouble
             await asyncio.sleep(pause)
 
     async def _decided(self, connection: Connection, row: LogRow) -> Roll:
@@ -197,6 +198,14 @@ class Succession:
         await self._state(statement.encode(), note)
         # A crash before this has announced nothing, after it everything: leaf and note are one transaction.
         logger.info("%s was announced as a key of the log, from %s on", successor.where, _date(not_before))
+
+
+def _announced(trouble: str) -> Condition:
+    if not trouble:
+        message = "every live version of its key is announced in the log"
+        return Condition(type="KeysAnnounced", status="True", reason="Announced", message=message)
+    logger.warning("a key of the log cannot be announced: %s", trouble)
+    return Condition(type="KeysAnnounced", status="False", reason="NotAnnounced", message=trouble)
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -116,7 +116,6 @@ def signing_key(one: Declared, resource: SigningKey, view: View) -> dict[str, An
     live = newest_live(versions, view.now)
     newest = next((row for row in versions if row.version == live), None)
     upcoming = min((row.not_before for row in versions if row.not_before > view.now), default=None)
-    reference = resource.spec.secret_ref
     return _document(
         SigningKeyStatus,
         one,
@@ -125,11 +124,19 @@ def signing_key(one: Declared, resource: SigningKey, view: View) -> dict[str, An
         version=live,
         public_key=key_values.public_text(newest.public) if newest and newest.public else None,
         next_rotation=_second(upcoming) if upcoming else None,
-        secret_name=reference.name if reference else secret_name("SigningKey", one.identity.name) if versions else None,
+        secret_name=_secret_of_key(one, resource, versions),
         versions=tuple(_version(row, view.now, live or 0) for row in versions if row.state(view.now, live or 0))[
             -_SHOWN_VERSIONS:
         ],
     )
+
+
+def _secret_of_key(one: Declared, resource: SigningKey, versions: Sequence[KeyView]) -> str | None:
+    """Return the Secret that holds the versions; what opens the way to a key elsewhere holds none."""
+    if resource.spec.secret_ref is not None:
+        return resource.spec.secret_ref.name
+    is_kept = versions and resource.spec.source == "Generate"
+    return secret_name("SigningKey", one.identity.name) if is_kept else None
 
 
 def attestation_log(one: Declared, view: View, *, superseded: bool) -> dict[str, Any]:

@@ -204,15 +204,36 @@ class Fence(Part):
     timestamp_ms: Count = Field(description="The time of the head, in milliseconds since 1970.")
 
 
+class LogKeyStatus(Part):
+    """One key of a log, and the time in which it signs heads."""
+
+    KEY = "id"
+
+    id: Annotated[str, Field(max_length=8)] = Field(description="The key id, as in the signature lines of checkpoints.")
+    public_key: Annotated[str, Field(max_length=512)] = Field(
+        description="The key as auditors pin it: <name>+<id>+<base64>."
+    )
+    not_before: Time = Field(description="The date of the first head that it signed, or from when on it will.")
+    not_after: Time | None = Field(
+        default=None, description="The date of the last head that it signed; absent as long as it signs."
+    )
+
+
 class AttestationLogStatus(Status):
     """Conditions: Ready (and Stalled when it holds) by the operator; LogConsistent, CheckpointFresh and, if somebody is
-    to date or cosign heads, Anchored and Witnessed by the attestor, who writes head and fence as well."""
+    to date or cosign heads, Anchored and Witnessed by the attestor, who writes head, keys and fence as well."""
 
     origin: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="The name of the log in every checkpoint and proof."
     )
     public_key: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="The key that auditors pin, as a verifier key: <name>+<id>+<base64>."
+    )
+    keys: tuple[LogKeyStatus, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=32,
+        description="The keys that the log has had and has announced, the oldest first; of more than 32 the newest.",
     )
     head: Head | None = Field(default=None, description="The newest head that was published.")
     fence: Fence | None = Field(

@@ -11,7 +11,18 @@ from kapsel_attestor.errors import FenceAwayError, RefusedError
 from kapsel_attestor.fence import Fenced
 from kapsel_attestor.kubernetes_fence import KubernetesFence
 from kapsel_attestor.places import Statuses
-from kapsel_attestor.status_report import Standing, alarm, conditions, newly_frozen, stands, status
+from kapsel_attestor.status_report import (
+    MOST_KEYS,
+    Standing,
+    alarm,
+    conditions,
+    key_documents,
+    newly_frozen,
+    stands,
+    status,
+)
+from kapsel_resources.kinds.status import AttestationLogStatus
+from kapsel_store.log_keys import LogKey
 from kapsel_store.rows import LogRow
 from kapsel_store.tlog import HeadRow
 
@@ -124,6 +135,27 @@ def test_what_stands_there_already_is_recognised_among_what_others_wrote() -> No
     assert stands(found(ready, *part["conditions"], head=part["head"], fence={}), part)
     assert not stands(found(ready, *part["conditions"]), part)
     assert not stands(found(ready, head=part["head"]), part)
+
+
+def test_the_keys_of_a_log_are_told_with_the_time_in_which_they_sign() -> None:
+    begin = HEAD.timestamp_ms
+    history = [
+        LogKey(number=1, public_key=bytes(32), not_before_ms=begin, not_after_ms=begin + 60_000),
+        LogKey(number=2, public_key=b"\x01" * 32, not_before_ms=begin + 30_000, announced_in=4),
+    ]
+    keys = key_documents("log.example.com/orders", history)
+    assert [(key["notBefore"], key.get("notAfter")) for key in keys] == [
+        ("2026-03-01T12:00:00Z", "2026-03-01T12:01:00Z"),
+        ("2026-03-01T12:00:30Z", None),
+    ]
+    assert keys[0]["publicKey"].startswith(f"log.example.com/orders+{keys[0]['id']}+")
+    part = status(found(), conditions(Standing(head=HEAD, due=DUE), NOW), HEAD, NOW, keys)
+    assert part["keys"] == keys
+    AttestationLogStatus.model_validate({"keys": part["keys"]})
+    assert stands(found(*part["conditions"], head=part["head"], keys=keys), part)
+    assert not stands(found(*part["conditions"], head=part["head"], keys=keys[:1]), part)
+    many = status(found(), (), HEAD, NOW, [{"id": str(number)} for number in range(MOST_KEYS + 1)])["keys"]
+    assert [key["id"] for key in many] == [str(number) for number in range(1, MOST_KEYS + 1)]
 
 
 def test_an_alarm_is_raised_when_a_log_freezes_and_not_again() -> None:
