@@ -189,6 +189,15 @@ class RelaySpec(Model):
     )
     database: Database | None = Field(default=None, description="Where everything is kept. A cluster needs it.")
     exposure: Exposure = Field(default=Exposure(), description="How providers outside reach the receivers.")
+    public_log: Literal["None", "Heads", "Proofs", "Leaves"] = Field(
+        default="None",
+        description=(
+            "What of the log outsiders may read without the console's token, at the host name of `exposure` if it has "
+            "one. Heads: checkpoints, hashes, keys and consistency proofs. Proofs: also the proof of an attempt, for "
+            "whoever knows its id. Leaves: also all leaves, with the URL and outcome of every attempt. Only a cluster "
+            "reads this."
+        ),
+    )
     retention: Duration = Field(
         default=RETENTION,
         ge=timedelta(hours=1),

@@ -94,6 +94,8 @@ def _console(relay: Relay, facts: Facts, database: Database) -> _Parts:
         variable("KAPSEL_CONSOLE_PORT", PORTS["console"][HTTP]),
         variable("KAPSEL_CONSOLE_TOKEN_FILE", f"{SECRETS}/{CONSOLE_TOKEN}"),
     ]
+    if relay.spec.public_log != "None":
+        settings.append(variable("KAPSEL_CONSOLE_PUBLIC_LOG", relay.spec.public_log.lower()))
     main = _main(relay, facts, "console", settings) | {"lifecycle": _leave_service()}
     return _Parts(main, (pods.secrets_volume(relay, database, console=True),))
 

@@ -1,4 +1,10 @@
-"""Ingress and HTTPRoute: the way in for providers outside of the cluster, to the receivers alone."""
+"""Ingress and HTTPRoute: the way in for providers outside of the cluster, to the receivers.
+
+If the Relay opens its log to outsiders, the paths of the log lead to the consoles, and no others: what else a console
+has stays in the cluster, behind its token.
+"""
+
+from typing import Final
 
 from kapsel_operator.manifests import names
 from kapsel_operator.manifests.containers import HTTP
@@ -7,6 +13,9 @@ from kapsel_operator.manifests.metadata import metadata
 from kapsel_operator.manifests.services import PORT
 from kapsel_resources.kinds.exposure import Exposure, GatewayReference
 from kapsel_resources.kinds.relay import Relay
+
+# As KAPSEL_CONSOLE_PUBLIC_LOG opens them; whatever else is below them wants the token.
+LOG_PATHS: Final = ("/checkpoint", "/tile", "/logs", "/.well-known/kapsel", "/api/v1/attestation")
 
 
 def route(relay: Relay, facts: Facts) -> Manifest | None:
@@ -22,9 +31,15 @@ def route(relay: Relay, facts: Facts) -> Manifest | None:
 
 
 def _ingress(relay: Relay, facts: Facts, exposure: Exposure, hostname: str) -> Manifest:
-    service = {"name": names.object_name(relay.metadata.name, "receiver"), "port": {"name": HTTP}}
-    path = {"path": "/", "pathType": "Prefix", "backend": {"service": service}}
-    spec: Manifest = {"rules": [{"host": hostname, "http": {"paths": [path]}}]}
+    paths = [
+        {
+            "path": path,
+            "pathType": "Prefix",
+            "backend": {"service": {"name": names.object_name(relay.metadata.name, to), "port": {"name": HTTP}}},
+        }
+        for path, to in _paths(relay)
+    ]
+    spec: Manifest = {"rules": [{"host": hostname, "http": {"paths": paths}}]}
     if exposure.ingress_class_name is not None:
         spec["ingressClassName"] = exposure.ingress_class_name
     if exposure.tls_secret_ref is not None:
@@ -44,17 +59,26 @@ def _http_route(relay: Relay, facts: Facts, hostname: str, gateway: GatewayRefer
         parent["namespace"] = gateway.namespace
     if gateway.section_name is not None:
         parent["sectionName"] = gateway.section_name
-    backend = {
-        "group": "",
-        "kind": "Service",
-        "name": names.object_name(relay.metadata.name, "receiver"),
-        "port": PORT,
-        "weight": 1,
-    }
-    rule = {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": [backend]}
+    rules: dict[str, Manifest] = {}
+    for path, to in _paths(relay):
+        backend = {
+            "group": "",
+            "kind": "Service",
+            "name": names.object_name(relay.metadata.name, to),
+            "port": PORT,
+            "weight": 1,
+        }
+        rule = rules.setdefault(to, {"matches": [], "backendRefs": [backend]})
+        rule["matches"].append({"path": {"type": "PathPrefix", "value": path}})
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": metadata(relay, facts, "receiver", annotations=relay.spec.exposure.annotations),
-        "spec": {"parentRefs": [parent], "hostnames": [hostname], "rules": [rule]},
+        "spec": {"parentRefs": [parent], "hostnames": [hostname], "rules": list(rules.values())},
     }
+
+
+def _paths(relay: Relay) -> list[tuple[str, str]]:
+    """Return which path leads to the pods of which component, the one that has all others last."""
+    log = [] if relay.spec.public_log == "None" else [(path, "console") for path in LOG_PATHS]
+    return [*log, ("/", "receiver")]

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from kapsel_console.app import ROUTES
+from kapsel_console.openness import Openness
 from kapsel_operator.manifests.address import inside, url
 from kapsel_operator.manifests.build import build
+from kapsel_operator.manifests.facts import Capability
 
 HOST = "hooks.example.com"
 INGRESS = {"type": "Ingress", "hostname": HOST}
@@ -97,3 +100,43 @@ def test_what_exposes_leads_to_the_receivers_alone(relay: Any, facts: Any) -> No
     assert rule["http"]["paths"][0]["backend"] == {"service": {"name": "main-receiver", "port": {"name": "http"}}}
     route = next(one for one in build(relay({"exposure": ROUTE}), facts()) if one["kind"] == "HTTPRoute")
     assert [one["name"] for one in route["spec"]["rules"][0]["backendRefs"]] == ["main-receiver"]
+
+
+def ways_in(relay: Any, facts: Any, exposure: dict[str, Any], public_log: str) -> dict[str, str]:
+    """Return which path leads to which Service."""
+    made = build(relay({"exposure": exposure, "publicLog": public_log}), facts(capabilities=frozenset(Capability)))
+    (route,) = [one for one in made if one["kind"] in ("Ingress", "HTTPRoute")]
+    if route["kind"] == "Ingress":
+        paths = route["spec"]["rules"][0]["http"]["paths"]
+        return {path["path"]: path["backend"]["service"]["name"] for path in paths}
+    return {
+        match["path"]["value"]: rule["backendRefs"][0]["name"]
+        for rule in route["spec"]["rules"]
+        for match in rule["matches"]
+    }
+
+
+@pytest.mark.parametrize("exposure", [INGRESS, ROUTE])
+def test_outsiders_reach_the_log_if_it_is_opened_to_them_and_nothing_else_of_a_console(
+    relay: Any, facts: Any, exposure: dict[str, Any]
+) -> None:
+    assert ways_in(relay, facts, exposure, "None") == {"/": "main-receiver"}
+    opened = ways_in(relay, facts, exposure, "Heads")
+    assert opened.pop("/") == "main-receiver"
+    assert set(opened.values()) == {"main-console"}
+    # All that a console can open is reached, and what it never opens is not, but for what the log is called.
+    for route in ROUTES:
+        reached = any(route.path.startswith(path + "/") or route.path == path for path in opened)
+        assert reached == (route.opens is not Openness.NONE or route.path == "/api/v1/attestation/log"), route.path
+
+
+@pytest.mark.parametrize(("public_log", "setting"), [("None", None), ("Heads", "heads"), ("Leaves", "leaves")])
+def test_consoles_open_as_much_of_the_log_as_the_relay_says(
+    relay: Any, facts: Any, public_log: str, setting: str | None
+) -> None:
+    made = build(relay({"publicLog": public_log}), facts())
+    (console,) = [one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"] == "main-console"]
+    env = {one["name"]: one.get("value") for one in console["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env.get("KAPSEL_CONSOLE_PUBLIC_LOG") == setting
+    if setting is not None:
+        assert setting.upper() in Openness.__members__
