@@ -17,7 +17,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from nacl.signing import SigningKey
 from onenode.control_plane import Cluster
 from prometheus_client import CollectorRegistry
 
@@ -26,7 +25,9 @@ from kapsel_attestor.attestor import Attestor
 from kapsel_attestor.kubernetes_fence import KubernetesFence
 from kapsel_attestor.metrics import Metrics
 from kapsel_attestor.places import Statuses
-from kapsel_attestor.signers import Signer
+from kapsel_attestor.signers.gate import Gate
+from kapsel_attestor.signers.seeds import SeedBackend
+from kapsel_attestor.signers.signer import Signer
 from kapsel_store import configuration, deliveries, ids, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import CONFIGURATION_CHANNEL, Listener
@@ -165,8 +166,16 @@ class World:
         return KubernetesFence(self.api, self.namespace, "log", self.row.origin)
 
     def signer(self) -> Signer:
-        key = SigningKey(self.key.secret)
-        return Signer(VerifierKey(self.row.origin, bytes(key.verify_key)), lambda message: key.sign(message).signature)
+        backend = SeedBackend(self.key.secret)
+        return Signer(
+            key=VerifierKey(self.row.origin, backend.public_key()),
+            key_id=self.key.id,
+            where="the log's key",
+            not_before=self.key.not_before,
+            not_after=None,
+            backend=backend,
+            gate=Gate(),
+        )
 
     async def configure(self, row: LogRow) -> None:
         desired = Configuration(endpoints=(self.endpoint,), destinations=(self.destination,), keys=(self.key,), log=row)

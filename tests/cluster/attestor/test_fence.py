@@ -50,7 +50,7 @@ async def test_two_attestors_that_both_believe_to_lead_sign_one_head(world) -> N
         pool = await world.database.pool("attestor")
         async with pool.acquire() as one, pool.acquire() as other:
             heads = [
-                publisher.publish(connection, sequencer.log, world.guard(), world.signer(), lambda: 1_800_000_000_000)
+                publisher.publish(connection, sequencer.log, world.guard(), [world.signer()], lambda: 1_800_000_000_000)
                 for connection in (one, other)
             ]
             results = await asyncio.gather(*heads, return_exceptions=True)
