@@ -91,6 +91,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--proof", required=True, metavar="FILE", help="proof.json or a .tlog-proof file; - reads standard input")
     add("--public-key", action="append", default=[], metavar="KEY", help="a trusted key: a vkey, or 64 hex digits")
     add("--keys", metavar="FILE", help="trusted keys: lines of vkeys, or the JSON of /.well-known/kapsel/keys.json")
+    add("--successors", metavar="FILE", help="a key set that you do not trust: keys that yours have announced count")
     add("--policy", metavar="FILE", help="trusted logs, witnesses, and how many of them it takes (C2SP tlog-policy)")
     add(
         "--block-header", action="append", default=[], metavar="HEX|FILE",
@@ -136,7 +137,7 @@ def _verify(options: argparse.Namespace) -> None:
 
     verified = verify.verify_proof(
         given.proof(options.proof),
-        given.trusted_keys(options.public_key, options.keys),
+        given.trusted_keys(options.public_key, options.keys, options.successors),
         means=given.means(options),
         known=given.known_head(options.known_checkpoint, options.consistency),
         payload=given.payload(options.body, options.payload_salt),

@@ -39,13 +39,16 @@ def proof(name: str) -> "Proof | TlogProof":
     return TlogProof.parse(data)
 
 
-def trusted_keys(texts: list[str], key_set: str | None) -> "list[TrustedKey]":
-    """Return the keys given as text, and those of a key set file."""
+def trusted_keys(texts: list[str], key_set: str | None, successors: str | None) -> "list[TrustedKey]":
+    """Return the keys given as text, those of a key set file, and their successors in one that is not trusted."""
     from kapsel_verifier import keys
 
     trusted = [keys.parse_key(text) for text in texts]
     if key_set is not None:
         trusted += keys.parse_key_set(read(key_set, "the key set", keys.MAX_KEY_SET_SIZE))
+    if successors is not None:
+        offered = keys.parse_key_set(read(successors, "the set of successors", keys.MAX_KEY_SET_SIZE))
+        trusted = [*keys.follow(trusted, offered)]
     return trusted
 
 

@@ -46,7 +46,9 @@ def parse(data: bytes) -> tuple[Key, ...]:
 
 def thumbprint(public: bytes) -> str:
     """Return the JWK thumbprint of a key (RFC 7638), by which a signature may name it."""
-    return _base64url(sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{_base64url(public)}"}}'.encode()).digest())
+    return strict.to_base64url(
+        sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{strict.to_base64url(public)}"}}'.encode()).digest()
+    )
 
 
 def _is_for_signatures(entry: object) -> bool:
@@ -65,7 +67,3 @@ def _key(entry: Mapping[str, object]) -> Key:
     public = strict.base64(x.translate(str.maketrans("-_", "+/")) + "=", "a key of the directory", MalformedKeyError)
     names = {thumbprint(public)}
     return Key(public, frozenset(names | {kid} if isinstance(kid, str) else names))
-
-
-def _base64url(data: bytes) -> str:
-    return strict.to_base64(data).translate(str.maketrans("+/", "-_")).rstrip("=")

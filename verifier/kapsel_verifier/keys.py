@@ -5,7 +5,6 @@ fetching it over a channel one trusts, and keeping it, is the auditor's act. Who
 the set: `follow` takes from it the keys that this one announced, and their successors, each signed by the one before.
 """
 
-import base64
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -172,7 +171,7 @@ def _to_jwk(key: TrustedKey) -> dict[str, str | int]:
         "alg": "EdDSA",
         "use": "sig",
         "kid": VerifierKey(key.name, key.public_key).key_id.hex(),
-        "x": base64.urlsafe_b64encode(key.public_key).rstrip(b"=").decode("ascii"),
+        "x": strict.to_base64url(key.public_key),
         "origin": key.name,
     }
     # In seconds, as JWTs have them; rounded so that no head falls out.

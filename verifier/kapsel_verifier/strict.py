@@ -13,6 +13,7 @@ from kapsel_verifier.errors import VerificationError
 
 MAX_INTEGER: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact (RFC 8785, I-JSON)
 
+_URL_ALPHABET: Final = str.maketrans("+/", "-_")
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 
@@ -102,6 +103,11 @@ def base64(text: str, what: str, error: Refusal) -> bytes:
 def to_base64(data: bytes) -> str:
     """Write standard base64 (RFC 4648 section 4) with padding."""
     return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def to_base64url(data: bytes) -> str:
+    """Write base64 in the alphabet of URLs without padding (RFC 4648 section 5), as JSON Web Keys have it."""
+    return to_base64(data).translate(_URL_ALPHABET).rstrip("=")
 
 
 def shown(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kapsel_verifier.cli import main
+from kapsel_verifier.keys import TrustedKey, encode_key_set
 from kapsel_verifier.proof import Proof
 from kapsel_verifier.strict import to_base64
 
@@ -120,6 +121,22 @@ def test_a_required_level_that_is_only_claimed_or_absent_is_refused(
     assert run(claims_it, "--require", level)[0] == exit_code
 
 
+def test_keys_that_the_trusted_one_announced_count_and_no_others(run: Run, log: ModuleType) -> None:
+    """An auditor who pinned the first key years ago checks a proof under the second."""
+    successor, stranger = log.vkey("successor"), log.vkey("stranger")
+    leaf = log.succession(not_before=log.HEAD_MS).encode()
+    head = log.sign_head(log.Checkpoint.parse(log.TEXT.decode()), log.HEAD_MS, successor, log.sign("successor"))
+    proof = log.PROOF._replace(checkpoint=head.checkpoint, sth=head.sth)
+    keys = [TrustedKey(successor.public_key, log.ORIGIN, succession=leaf), TrustedKey(stranger.public_key, log.ORIGIN)]
+    Path("keys.json").write_bytes(encode_key_set(keys))
+    assert run(proof)[0] == 20
+    assert run(proof, "--successors", "keys.json")[0] == 0
+    assert run(proof, "--successors", "keys.json", key=stranger.encode())[0] == 20
+    forged = log.succession(not_before=log.HEAD_MS, predecessor_signature=bytes(64)).encode()
+    Path("keys.json").write_bytes(encode_key_set([TrustedKey(successor.public_key, log.ORIGIN, succession=forged)]))
+    assert run(proof, "--successors", "keys.json")[0] == 21
+
+
 def test_a_head_that_is_known_must_agree(run: Run, log: ModuleType) -> None:
     Path("older").write_text(log.make_head(log.LEAVES[:7]).checkpoint)
     Path("proof").write_text(log.between(7, log.SIZE))
@@ -214,6 +231,7 @@ def test_every_bad_input_is_tried(log: ModuleType) -> None:
 OPTIONS = [
     "--proof",
     "--keys",
+    "--successors",
     "--policy",
     "--body",
     "--known-checkpoint",
