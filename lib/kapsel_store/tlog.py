@@ -233,9 +233,22 @@ async def put_tiles(connection: Connection, log_id: int, tiles: Sequence[TileRow
     )
 
 
-async def remove_tiles(connection: Connection, log_id: int) -> None:
-    """Remove all tiles of a log, which are then made anew within the same transaction."""
-    await connection.execute(statement("tlog.remove_tiles"), log_id)
+async def remove_tiles(connection: Connection, log_id: int, gone: Sequence[tuple[int, int]]) -> None:
+    """Remove the tiles at (level, index), which are then made anew within the same transaction."""
+    await connection.execute(
+        statement("tlog.remove_tiles"), log_id, [level for level, _ in gone], [index for _, index in gone]
+    )
+
+
+async def remove_tiles_beyond(connection: Connection, log_id: int, size: int) -> int:
+    """Remove the tiles that no tree of `size` leaves has, and return how many there were."""
+    count: int = await connection.fetchval(statement("tlog.remove_tiles_beyond"), log_id, size)
+    return count
+
+
+async def unfreeze(connection: Connection, log_id: int) -> None:
+    """Let a log be signed again, if all that is checked before a signature holds."""
+    await connection.execute(statement("tlog.unfreeze"), log_id)
 
 
 async def requeue(connection: Connection, log_id: int, first: int) -> None:

@@ -120,7 +120,18 @@ FROM heads WHERE log_id = $1 AND timestamp_ms > $2 ORDER BY timestamp_ms LIMIT $
 SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id > $2 ORDER BY endpoint_id LIMIT $3
 
 -- name: remove_tiles
-DELETE FROM tiles WHERE log_id = $1
+DELETE FROM tiles t USING unnest($2::smallint[], $3::bigint[]) AS gone (level, index)
+WHERE t.log_id = $1 AND t.level = gone.level AND t.index = gone.index
+
+-- name: remove_tiles_beyond
+-- What no tree of so many leaves has.
+WITH removed AS (
+    DELETE FROM tiles WHERE log_id = $1 AND index * 256 >= $2::bigint >> (8 * level) RETURNING 1
+)
+SELECT count(*) FROM removed
+
+-- name: unfreeze
+UPDATE logs SET frozen_reason = NULL WHERE id = $1
 
 -- name: oldest_unpublished
 -- The attempt of the first leaf that no head covers; statements of the log itself were made by nobody's delivery.
