@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "audit" / "by-hand.sh"
+MARK = "== next step =="
 TOOLS = ("bash", "openssl", "perl", "sed", "base64", "sha256sum")
 # What the arithmetic shows; all else, such as spelling and dates, is left to kapsel-verify.
 REFUSED = (
@@ -22,10 +25,14 @@ REFUSED = (
 ACCEPTED = ("valid", "valid-first", "valid-lone-right", "valid-one-leaf", "valid-payload", "valid-rotation")
 
 
-def check(name: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def require_tools() -> None:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing and os.environ.get("CI") != "true":
         pytest.skip(f"checking by hand needs {', '.join(missing)}: install them with your package manager")
+
+
+def check(name: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    require_tools()
     case: dict[str, Any] = json.loads((ROOT / "tests" / "vectors" / "proof" / f"{name}.json").read_text())
     proof = tmp_path / "proof.json"
     proof.write_text(case["proof"])
@@ -49,3 +56,24 @@ def test_proofs_whose_arithmetic_fails_are_refused(name: str, tmp_path: Path) ->
     done = check(name, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("REFUSED: ")
+
+
+def test_the_walk_in_the_docs_prints_what_the_docs_say(tmp_path: Path) -> None:
+    require_tools()
+    text = (ROOT / "docs" / "auditing.md").read_text()
+    walk = text[text.index("**1. The leaf**") : text.index("## A whole log")]
+    steps = re.findall(r"```shell\n(.*?)```\n\n```text\n(.*?)```", walk, re.DOTALL)
+    assert len(steps) == 6
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    script = "".join(f"{commands}\nprintf '%s' '{MARK}'\n" for commands, _ in steps)
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    printed = [part.rstrip("\n") for part in done.stdout.split(MARK)]
+    assert printed == [*(expected.rstrip("\n") for _, expected in steps), ""], done.stderr
+
+
+def test_the_proof_of_the_docs_holds_for_kapsel_verify_as_well() -> None:
+    folder = ROOT / "examples" / "audit"
+    key = (folder / "log.vkey").read_text().strip()
+    command = [sys.executable, "-m", "kapsel_verifier", "--proof", str(folder / "proof.json"), "--public-key", key]
+    done = subprocess.run([*command, "--body", str(folder / "body.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
