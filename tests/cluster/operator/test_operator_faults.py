@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from faulty_proxy import FaultyProxy, Passed, matching, refusal
 
@@ -88,6 +89,7 @@ async def test_an_operator_that_is_killed_after_any_write_leaves_what_the_next_o
     assert key is None or (await resources.get("Secret", "out-key"))["data"] == key["data"]
 
 
+@pytest.mark.timeout(1200)
 async def test_an_operator_that_is_killed_at_any_await_leaves_what_the_next_one_finishes(
     operator: Any, resources: Any, database: Any, around: Any, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
