@@ -82,7 +82,7 @@ class Anchors:
         async with led.pool.acquire(timeout=5) as connection:
             await anchors.begin(connection, led.log.id, declared.interval, os.urandom(NONCE))
             # A crash here leaves an anchor that nobody was asked about yet: it is due at once.
-            due = await anchors.due(connection, led.log.id, BATCH)
+            due = await anchors.due(connection, BATCH)
         works = [self._work(anchor, declared) for anchor in due]
         await asyncio.gather(*(self._ask_calendar(client, url, works, declared) for url in declared.calendars))
         # A crash here loses answers; calendars are asked the same again, and answer again.

@@ -60,9 +60,9 @@ async def begin(connection: Connection, log_id: int, interval: timedelta, nonce:
     return await connection.fetchval(statement("anchors.begin"), log_id, interval, nonce) is not None
 
 
-async def due(connection: Connection, log_id: int, limit: int) -> list[DueAnchor]:
-    """Return anchors about which it is time to ask, those that wait longest first."""
-    return [DueAnchor(**dict(row)) for row in await connection.fetch(statement("anchors.due"), log_id, limit)]
+async def due(connection: Connection, limit: int) -> list[DueAnchor]:
+    """Return anchors, of whichever log, about which it is time to ask, those that wait longest first."""
+    return [DueAnchor(**dict(row)) for row in await connection.fetch(statement("anchors.due"), limit)]
 
 
 async def keep(

@@ -353,6 +353,25 @@ async def test_what_was_begun_is_taken_up_by_whoever_leads_next(around: Surround
     assert (await anchors.pending(around.world.connection, log.id)).count == 1
 
 
+async def test_the_last_heads_of_a_log_are_dated_while_the_next_one_is_led(around: Surroundings) -> None:
+    await around.publish()
+    ended = await around.world.log()
+    async with around.at_work():
+        await around.promised(by=3)
+    await around.world.configure(origin=f"{around.world.row.origin}/2")
+    around.world.fence_file = around.world.fence_file.with_name("fence-2.json")
+    await around.publish(count=0)
+    for one in around.calendars:
+        one.mine(int(time.time()))
+
+    async def dated() -> bool:
+        found = await anchors.covering(around.world.connection, ended.id, 0)
+        return found is not None and found.height is not None
+
+    async with around.at_work():
+        await around.eventually(dated)
+
+
 async def test_two_attestors_at_once_lose_no_promise(around: Surroundings) -> None:
     await around.publish()
     async with around.at_work(), around.at_work():
@@ -425,9 +444,8 @@ async def test_what_an_anchor_says_can_only_grow(around: Surroundings) -> None:
     await around.publish()
     async with around.at_work():
         await around.promised(by=3)
-    log = await around.world.log()
     await around.world.connection.execute("UPDATE anchors SET next_at = now()")
-    (due,) = await anchors.due(around.world.connection, log.id, 5)
+    (due,) = await anchors.due(around.world.connection, 5)
     for change in ("ots = NULL", "ots = substr(ots, 2)", "nonce = decode(repeat('00', 16), 'hex')", "tree_size = 7"):
         with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
             await around.world.connection.execute(f"UPDATE anchors SET {change}")

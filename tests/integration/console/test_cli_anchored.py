@@ -46,7 +46,7 @@ async def test_an_anchored_proof_is_awaited_in_words_and_then_holds_against_the_
 
     log = await tlog.open_log(world.connection, world.desired.log.origin)
     assert await anchors.begin(world.connection, log.id, timedelta(hours=1), bytes(16))
-    (due,) = await anchors.due(world.connection, log.id, 1)
+    (due,) = await anchors.due(world.connection, 1)
     timestamp = dating.begun(due)
     (question,) = dating.questions(due, timestamp, declared)
     async with console.session.post(f"{calendar.url}/digest", data=question.message) as response:
@@ -58,7 +58,7 @@ async def test_an_anchored_proof_is_awaited_in_words_and_then_holds_against_the_
     assert "promised" in ran.err
 
     height = calendar.mine(world.clock // 1000)
-    (due,) = await anchors.due(world.connection, log.id, 1)
+    (due,) = await anchors.due(world.connection, 1)
     (question,) = dating.questions(due, timestamp, declared)
     async with console.session.get(f"{calendar.url}/timestamp/{question.message.hex()}") as response:
         timestamp = dating.absorb(timestamp, question, ots_paths.parse(await response.read(), len(question.message)))

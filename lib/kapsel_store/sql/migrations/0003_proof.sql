@@ -190,7 +190,7 @@ CREATE TABLE anchors (
 );
 CREATE INDEX anchors_by_size ON anchors (log_id, tree_size);
 CREATE INDEX anchors_by_age ON anchors (log_id, created_at);
-CREATE INDEX anchors_due ON anchors (log_id, next_at) WHERE NOT complete;
+CREATE INDEX anchors_due ON anchors (next_at) WHERE NOT complete;
 CREATE INDEX anchors_pending ON anchors (log_id, created_at) WHERE height IS NULL;
 CREATE TRIGGER anchors_no_delete BEFORE DELETE ON anchors FOR EACH ROW EXECUTE FUNCTION refuse_change();
 -- What was promised once can be fulfilled, and what was confirmed stays so.

@@ -9,11 +9,12 @@ ON CONFLICT (log_id, timestamp_ms) DO NOTHING
 RETURNING timestamp_ms
 
 -- name: due
--- Those that wait longest first, so that none is passed over while calendars are slow.
+-- Of all logs: the last heads of one that ended are in no block yet when the next one begins. Those that wait longest
+-- come first, so that none is passed over while calendars are slow.
 SELECT a.log_id, a.timestamp_ms, a.tree_size, h.checkpoint, a.nonce, a.ots, a.height, now() - a.created_at AS age, a.tries
 FROM anchors a JOIN heads h USING (log_id, timestamp_ms)
-WHERE a.log_id = $1 AND NOT a.complete AND a.next_at <= now()
-ORDER BY a.next_at LIMIT $2
+WHERE NOT a.complete AND a.next_at <= now()
+ORDER BY a.next_at LIMIT $1
 
 -- name: keep
 -- Whoever read another file loses: what the other has added must not be lost.
