@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from kapsel_cli.kubectl.advice import BY_REASON, advice
-from kapsel_cli.kubectl.page import MOST, Line, is_well, page, troubles
+from kapsel_cli.kubectl.page import MOST, Line, Mark, is_well, page, troubles
 from kapsel_cli.kubectl.view import Condition, View, view
 from kapsel_resources.reasons import Reason
 
@@ -165,6 +165,18 @@ def test_a_log_without_attempts_and_one_that_was_replaced_are_no_trouble() -> No
     lines = page([new, old], NOW)
     assert is_well(lines)
     assert printed(lines)[1] == "  · not CheckpointFresh: NoHead: none yet"
+
+
+def test_calendars_that_are_away_are_a_warning_and_blocks_that_take_hours_are_none() -> None:
+    def said(reason: str) -> list[Line]:
+        conditions = {"Ready": "True X", "Anchored": f"False {reason}: why"}
+        return [*troubles(resource("AttestationLog", conditions=conditions), NOW)]
+
+    (promised, *_) = said("Promised")
+    assert promised.mark is Mark.NOTE
+    (away, step) = said("CalendarsAway")
+    assert (away.mark, away.text) == (Mark.WARNING, "not Anchored: CalendarsAway: why")
+    assert "name others" in step.text
 
 
 def test_what_follows_from_a_frozen_log_is_not_said_again() -> None:
