@@ -20,6 +20,7 @@ from kapsel_store.tlog import HeadRow
 from kapsel_tlog import prover
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.key_set import key_set
+from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.keys import TrustedKey, encode_jwks, encode_key_set
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 from kapsel_verifier.sth import SignedTreeHead
@@ -90,7 +91,7 @@ async def consistency(request: web.Request) -> web.Response:
             nodes = await prover.consistency(connection, head.log_id, old, new)
         except DamagedTreeError as error:
             raise damaged(error) from error
-    content = {"origin": origin_of(head), "old_size": old, "new_size": new, "proof": documents.hashes(nodes)}
+    content = ConsistencyProof(origin_of(head), old, new, tuple(nodes)).to_json()
     return kept(request, encoded(content), type_="application/json", cache=cache)
 
 

@@ -291,11 +291,6 @@ def log(state: LogState, head: HeadRow | None) -> Document:
     }
 
 
-def hashes(nodes: Sequence[bytes]) -> list[str]:
-    """Return the hashes of a proof."""
-    return [node.hex() for node in nodes]
-
-
 def _rate_limit(limit: RateLimit | None) -> Document | None:
     return None if limit is None else {"requests_per_second": limit.requests_per_second, "burst": limit.burst}
 

@@ -6,6 +6,7 @@ from uuid import uuid4
 from kapsel_console.tiles import BUNDLE_CACHE, TILE_CACHE
 from kapsel_store import tlog
 from kapsel_verifier import proof as proof_file
+from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.keys import parse_key_set
 from kapsel_verifier.merkle import leaf_hash, root_from_leaves, verify_consistency
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
@@ -153,9 +154,9 @@ async def test_any_two_published_sizes_are_consistent(console, world) -> None:
     await world.delivered(9)
     new = await console.get(f"{PATH}/sth")
     found = await console.get(f"{PATH}/consistency-proof?old_size={old.tree_size}&new_size={new['tree_size']}")
-    verify_consistency(
-        5, 14, [bytes.fromhex(node) for node in found["proof"]], old.root, bytes.fromhex(new["root_hash"])
-    )
+    proof = ConsistencyProof.parse(json.dumps(found).encode())
+    assert (proof.old_size, proof.new_size) == (5, 14)
+    verify_consistency(5, 14, proof.proof, old.root, bytes.fromhex(new["root_hash"]))
     assert await console.get(f"{PATH}/consistency-proof?old_size=5") == found
     assert (await console.get(f"{PATH}/consistency-proof?old_size=14"))["proof"] == []
     assert (await console.get(f"{PATH}/consistency-proof?old_size=0"))["proof"] == []
