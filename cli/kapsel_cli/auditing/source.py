@@ -1,0 +1,117 @@
+"""Fetches what a log and its witnesses show, from servers that may lie, hang, or send without end.
+
+Every answer has a limit and a deadline; what does not come is asked for again a few times, for an audit takes minutes
+and networks hiccup. Redirects are not followed: who is audited must answer itself.
+"""
+
+import asyncio
+from hashlib import sha256
+from random import Random
+from typing import Final
+
+import aiohttp
+
+from kapsel_cli.auditing.errors import SourceError
+from kapsel_runtime.backoff import delays
+from kapsel_verifier import keys, note, tiles
+from kapsel_verifier.tiles import Tile
+
+TRIES: Final = 4
+TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10, sock_read=20)  # seconds, for one answer
+_WAIT: Final = (0.2, 2.0)  # seconds between tries
+_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Source:
+    """One log, at the prefix of its tlog-tiles API."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url.rstrip("/")
+        self._session = session
+
+    async def checkpoint(self) -> str:
+        """Return the newest signed note, unchecked."""
+        return _text(await self._get(f"{self.url}/checkpoint", note.MAX_NOTE_SIZE), "the checkpoint")
+
+    async def tile(self, tile: Tile, hashes: int) -> bytes:
+        """Return the bytes of a tile with so many hashes, unchecked."""
+        return await self._get(f"{self.url}/{tiles.path(tile, hashes)}", tiles.TILE_BYTES)
+
+    async def bundle(self, number: int, entries: int) -> bytes:
+        """Return the bytes of a bundle with so many leaves, unchecked."""
+        return await self._get(f"{self.url}/{tiles.entries_path(number, entries)}", tiles.MAX_BUNDLE_SIZE)
+
+    async def key_set(self) -> bytes:
+        """Return the key set that the log's operator publishes: what it announces, not what is to be trusted."""
+        return await self._get(f"{self.url}/.well-known/kapsel/keys.json", keys.MAX_KEY_SET_SIZE)
+
+    async def view(self, witness_url: str, origin: str) -> str | None:
+        """Return the newest head of a log that a witness has cosigned, unchecked; None if it has seen none."""
+        address = f"{witness_url.rstrip('/')}/{sha256(origin.encode()).hexdigest()}/checkpoint"
+        body = await self._look(address, note.MAX_NOTE_SIZE)
+        return None if body is None else _text(body, "the witness's view")
+
+    async def _get(self, address: str, limit: int) -> bytes:
+        """Return a body; raises SourceError."""
+        body = await self._look(address, limit)
+        if body is None:
+            raise SourceError(f"{address} cannot be read: it answers 404")
+        return body
+
+    async def _look(self, address: str, limit: int) -> bytes | None:
+        """Return a body, None if there is no such thing; raises SourceError."""
+        reason = ""
+        waits = delays(*_WAIT, Random())  # noqa: S311 - jitter, not a secret
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(next(waits))
+            try:
+                async with self._session.get(address, allow_redirects=False) as answer:
+                    if answer.status == 404:
+                        return None
+                    if answer.status == 200:
+                        return await _read(answer, limit, address)
+                    reason = f"it answers {answer.status}"
+                    if answer.status not in _PASSING:
+                        break
+            except TimeoutError:
+                reason = "it does not answer in time"
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                reason = str(error) or type(error).__name__
+        raise SourceError(f"{address} cannot be read: {reason}")
+
+
+class Opened:
+    """An HTTP session for audits."""
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+
+    async def __aenter__(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=2 * self._connections)
+        # Not packed: a few bytes could unpack to more than any limit before it is seen.
+        headers = {"User-Agent": "kapsel-audit", "Accept-Encoding": "identity"}
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=TIMEOUT, headers=headers, auto_decompress=False
+        )
+        return self._session
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+
+async def _read(answer: aiohttp.ClientResponse, limit: int, address: str) -> bytes:
+    parts, size = [], 0
+    while chunk := await answer.content.read(65_536):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise SourceError(f"{address} sends more than {limit} bytes")
+    return b"".join(parts)
+
+
+def _text(body: bytes, what: str) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SourceError(f"{what} is not UTF-8") from None

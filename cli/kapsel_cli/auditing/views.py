@@ -1,0 +1,85 @@
+"""Compares heads of one log: what it shows to the auditor, to witnesses, and to whoever kept a checkpoint.
+
+A head that somebody else holds is worth comparing if the log itself signed it. Its root is then either that of the
+first so many leaves that the auditor has read, or the log has two histories.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from kapsel_cli.auditing.errors import BehindError, SplitViewError
+from kapsel_cli.auditing.source import Source
+from kapsel_tlog import tiles
+from kapsel_tlog.errors import DamagedTreeError
+from kapsel_tlog.prover import consistency_spans, resolve
+from kapsel_verifier import strict
+from kapsel_verifier.errors import ConsistencyError, MalformedNoteError
+from kapsel_verifier.merkle import HASH_SIZE, verify_consistency
+from kapsel_verifier.note import Checkpoint, Note
+from kapsel_verifier.tiles import split, width
+
+_BASE64: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A head as somebody else has it, signed by the log."""
+
+    holder: str  # for people: the witness, or the file
+    note: str  # the signed note
+    checkpoint: Checkpoint
+
+
+def read_note(data: bytes) -> str:
+    """Return a note that somebody kept, as it is or in base64, as deliveries carry it; raises MalformedNoteError."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedNoteError("the checkpoint is not UTF-8") from None
+    packed = text.strip()
+    if packed and _BASE64.issuperset(packed):
+        return strict.base64(packed, "the checkpoint", MalformedNoteError).decode("utf-8", "replace")
+    return text
+
+
+def compare(view: View, note: str, head: Checkpoint, root: bytes) -> None:
+    """Raise SplitViewError unless the view's root is `root`, that of the first so many leaves of the audited head."""
+    if view.checkpoint.root_hash != root:
+        raise SplitViewError(
+            f"{view.holder} holds a head of {view.checkpoint.tree_size} leaves that is not the beginning of the "
+            f"{head.tree_size} that are shown here",
+            (view.note, note),
+        )
+
+
+def require_seen(view: View, head: Checkpoint) -> None:
+    """Raise BehindError if the view is of a larger tree than the log shows."""
+    if view.checkpoint.tree_size > head.tree_size:
+        raise BehindError(
+            f"{view.holder} has seen {view.checkpoint.tree_size} leaves, and the log shows {head.tree_size}"
+        )
+
+
+async def compare_older(source: Source, view: View, note: str, head: Checkpoint) -> None:
+    """Compare a view that lies before where the leaves are read: by a consistency proof out of the log's own tiles."""
+    spans = consistency_spans(view.checkpoint.tree_size, head.tree_size)
+    stored: dict[tuple[int, int], bytes] = {}
+    for tile in tiles.needed(spans):
+        hashes = width(tile, head.tree_size)
+        stored[tile] = await source.tile(tile, hashes)
+        if len(split(stored[tile])) != hashes or len(stored[tile]) % HASH_SIZE:
+            raise ConsistencyError(f"the tile {tile.level}/{tile.number} has not the hashes that it must have")
+    try:
+        proof = resolve(spans, stored)
+        verify_consistency(view.checkpoint.tree_size, head.tree_size, proof, view.checkpoint.root_hash, head.root_hash)
+    except (DamagedTreeError, ConsistencyError) as error:
+        raise SplitViewError(
+            f"{view.holder} holds a head of {view.checkpoint.tree_size} leaves, and no proof leads from there to the "
+            f"{head.tree_size} that are shown here ({error})",
+            (view.note, note),
+        ) from error
+
+
+def of_note(text: str, holder: str) -> View:
+    """Return the view that a note is, whose signatures were checked; raises VerificationError."""
+    return View(holder=holder, note=text, checkpoint=Checkpoint.parse(Note.parse(text).text))

@@ -1,0 +1,507 @@
+"""An audit of logs that keep their word, and of logs that break it in each way there is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from nacl.signing import SigningKey
+from public_log import START_MS, PublicLog, serving
+
+from kapsel_cli.auditing.errors import SplitViewError
+from kapsel_cli.auditing.run import Audit, Demands, Outcome
+from kapsel_cli.auditing.source import Opened, Source
+from kapsel_cli.auditing.state import State, load, save
+from kapsel_verifier import policy, tiles
+from kapsel_verifier.cosignature import WitnessKey, cosign
+from kapsel_verifier.keys import TrustedKey, encode_key_set
+from kapsel_verifier.merkle import leaf_hash
+from kapsel_verifier.note import Note, VerifierKey
+from kapsel_verifier.statements import KeySuccession, LogContinuation
+
+Check = Callable[..., Awaitable[Outcome]]
+
+
+@pytest.fixture
+def log() -> PublicLog:
+    made = PublicLog()
+    made.grow(700)
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def state_file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.json"
+
+
+@pytest.fixture
+def check(log: PublicLog, state_file: Path) -> Iterator[Check]:
+    """Audit as the command does, going on from the state file."""
+    with serving(log) as url:
+
+        async def check(prefix: str = url, **demands: object) -> Outcome:
+            wanted = {"trusted": (TrustedKey(log.key.public_key, log.origin),), **demands}
+            state = load(state_file)
+            async with Opened(4) as session:
+                return await Audit(
+                    Source(prefix, session),
+                    Demands(**wanted),  # type: ignore[arg-type]
+                    state,
+                    save=lambda now: save(state_file, now),
+                    tell=lambda done, size: None,
+                    clock=lambda: log.date_ms + 1000,
+                ).run()
+
+        yield check
+
+
+def classes(outcome: Outcome) -> list[str]:
+    return [type(finding).__name__ for finding in outcome.findings]
+
+
+async def test_a_log_that_keeps_its_word_is_found_to_do_so_and_followed(log: PublicLog, check: Check) -> None:
+    first = await check()
+    assert first.findings == []
+    assert (first.origin, first.tree_size, first.read, first.endpoints) == (log.origin, 700, 700, 3)
+    log.grow(3)
+    log.publish()
+    second = await check()
+    assert (second.findings, second.tree_size, second.read) == ([], 703, 3)
+    log.publish()
+    third = await check()
+    assert (third.findings, third.read) == ([], 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 511, 512, 65_537])
+async def test_every_size_around_the_edges_of_tiles(size: int, state_file: Path) -> None:
+    log = PublicLog()
+    log.grow(size // 2)
+    log.publish()
+    with serving(log) as url:
+        for count in (0, size - size // 2):
+            log.grow(count)
+            log.publish()
+            state = load(state_file)
+            async with Opened(16) as session:
+                outcome = await Audit(
+                    Source(url, session),
+                    Demands(trusted=(TrustedKey(log.key.public_key, log.origin),)),
+                    state,
+                    save=lambda now: save(state_file, now),
+                    tell=lambda done, size: None,
+                ).run()
+            assert outcome.findings == []
+        assert outcome.tree_size == size
+        assert outcome.root == log.root()
+
+
+async def test_erased_leaves_are_counted_and_their_endpoints_go_on(log: PublicLog, check: Check) -> None:
+    log.erased |= {0, 1, 2, 5, 8, 100, 300, 699}
+    outcome = await check()
+    assert outcome.findings == []
+    assert outcome.erased == 8
+    log.grow(9)
+    log.erased.add(701)
+    log.publish()
+    assert (await check()).findings == []
+
+
+async def test_all_leaves_of_an_endpoint_may_be_erased(log: PublicLog, check: Check) -> None:
+    log.erased |= set(range(300))
+    assert (await check()).findings == []
+
+
+async def test_a_missing_record_is_a_gap_each_time_it_is_looked_for(log: PublicLog, check: Check) -> None:
+    log.grow(5, skip=True)
+    log.publish()
+    for _ in range(2):
+        outcome = await check()
+        assert classes(outcome) == ["GapError"]
+        assert "are not in the log" in str(outcome.findings[0])
+
+
+async def test_a_gap_is_not_excused_by_erasing_something_else(log: PublicLog, check: Check) -> None:
+    log.erased |= {10, 20, 30}
+    log.grow(5, skip=True)
+    log.publish()
+    assert classes(await check()) == ["GapError"]
+
+
+async def test_a_record_that_does_not_name_the_one_before_it_is_a_gap(log: PublicLog, check: Check) -> None:
+    log.grow(1, previous_leaf_hash=bytes(32))
+    log.publish()
+    assert classes(await check()) == ["GapError"]
+
+
+async def test_a_doubled_record_is_a_gap(log: PublicLog, check: Check) -> None:
+    log.grow(1, endpoint_sequence=5)
+    log.publish()
+    assert classes(await check()) == ["GapError"]
+
+
+async def test_a_leaf_that_is_served_differently_is_found(log: PublicLog, check: Check) -> None:
+    log.leaves[300] = log.leaves[301]
+    assert classes(await check()) == ["InclusionError"]
+
+
+async def test_leaves_and_tile_changed_together_do_not_make_the_signed_root(log: PublicLog, check: Check) -> None:
+    log.leaves[300] = log.leaf(log._endpoints[0], 100, bytes(32))
+    tile = log._tiles[tiles.Tile(0, 1)]
+    place = (300 - 256) * 32
+    log._tiles[tiles.Tile(0, 1)] = tile[:place] + leaf_hash(log.leaves[300]) + tile[place + 32 :]
+    assert "InclusionError" in classes(await check())
+
+
+async def test_a_tile_above_the_leaves_that_does_not_follow_from_them_is_found(log: PublicLog, check: Check) -> None:
+    log.overrides["tile/1/000.p/2"] = bytes(64)
+    assert classes(await check()) == ["InclusionError"]
+
+
+async def test_a_leaf_that_is_not_canonical_is_found(log: PublicLog, check: Check) -> None:
+    log.add([b'{"type":"kapsel.delivery-attempt","v":1}'])
+    log.publish()
+    outcome = await check()
+    assert classes(outcome) == ["MalformedLeafError"]
+    assert "leaf 700" in str(outcome.findings[0])
+
+
+async def test_a_leaf_dated_after_its_head_is_found(log: PublicLog, check: Check) -> None:
+    log.grow(1, timestamp=log.date_ms + 3_600_000)
+    log.publish()
+    assert classes(await check()) == ["MalformedLeafError"]
+
+
+async def test_another_root_for_the_audited_size_is_a_split_view_with_evidence(log: PublicLog, check: Check) -> None:
+    await check()
+    first = log.note
+    log.publish(root=bytes(32))
+    (finding,) = (await check()).findings
+    assert isinstance(finding, SplitViewError)
+    assert finding.heads == (first, log.note)
+    assert all(Note.parse(head).verify([log.key]) for head in finding.heads)
+
+
+async def test_a_rewritten_log_is_found_by_whoever_audited_it_before(log: PublicLog, check: Check) -> None:
+    await check()
+    other = PublicLog(seed=0)
+    other._random.seed(99)
+    other.grow(900)
+    other.publish(after_ms=10_000)
+    with serving(other) as url:
+        assert classes(await check(prefix=url)) == ["ConsistencyError"]
+
+
+async def test_a_smaller_head_dated_later_proves_that_the_log_cheats(log: PublicLog, check: Check) -> None:
+    await check()
+    log.publish(size=600, root=bytes(32))
+    (finding,) = (await check()).findings
+    assert isinstance(finding, SplitViewError)
+
+
+async def test_an_older_head_again_is_behind(log: PublicLog, check: Check) -> None:
+    older = log.note
+    log.grow(10)
+    log.publish()
+    await check()
+    log.note = older
+    assert classes(await check()) == ["BehindError"]
+
+
+async def test_a_larger_head_that_is_not_dated_later_is_refused(log: PublicLog, check: Check) -> None:
+    await check()
+    log.grow(1, timestamp=START_MS)
+    log.publish(after_ms=-10)
+    assert classes(await check()) == ["ConsistencyError"]
+
+
+async def test_a_head_by_a_stranger_and_a_forged_one_are_refused(log: PublicLog, check: Check) -> None:
+    note = log.note
+    log.note = note.replace("\n700\n", "\n701\n")
+    assert classes(await check()) == ["SignatureError"]
+    stranger = VerifierKey(log.origin, bytes(SigningKey(bytes(32)).verify_key))
+    log.note = note
+    outcome = await check(trusted=(TrustedKey(stranger.public_key, log.origin),))
+    assert classes(outcome) in (["UntrustedKeyError"], ["SourceError"])
+
+
+async def test_a_head_that_is_too_old_is_said_and_all_else_checked(log: PublicLog, check: Check) -> None:
+    assert (await check(max_age_ms=5_000)).findings == []
+    outcome = await check(max_age_ms=500)
+    assert classes(outcome) == ["StaleHeadError"]
+    assert outcome.tree_size == 700
+
+
+async def test_an_interrupted_walk_goes_on_where_it_was(log: PublicLog, state_file: Path) -> None:
+    log.grow(20_000)
+    log.publish()
+    trusted = (TrustedKey(log.key.public_key, log.origin),)
+    with serving(log) as url:
+
+        def audit(state: State, session: object, tell: Callable[[int, int], None]) -> Audit:
+            return Audit(
+                Source(url, session),  # type: ignore[arg-type]
+                Demands(trusted=trusted),
+                state,
+                save=lambda now: save(state_file, now),
+                tell=tell,
+            )
+
+        async with Opened(4) as session:
+            reached = asyncio.Event()
+            running = asyncio.create_task(
+                audit(State(), session, lambda done, size: reached.set() if done > 8000 else None).run()
+            )
+            await asyncio.wait_for(reached.wait(), 60)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            state = load(state_file)
+            assert 8000 < state.progress.tree.size < 20_700
+            assert state.verified is None
+            before = state.progress.tree.size
+            outcome = await audit(state, session, lambda done, size: None).run()
+            assert outcome.findings == []
+            assert outcome.read == 20_700 - before
+
+
+async def test_what_a_server_lied_about_in_an_interrupted_walk_is_read_again(
+    log: PublicLog, check: Check, state_file: Path
+) -> None:
+    """The first walk ends early, over leaves that nobody signed; the second finds that, the third reads the truth."""
+    honest = dict(log._tiles), list(log.leaves)
+    log.leaves[10] = log.leaf(log._endpoints[1], 3, leaf_hash(log.leaves[7]))
+    tile = log._tiles[tiles.Tile(0, 0)]
+    log._tiles[tiles.Tile(0, 0)] = tile[: 10 * 32] + leaf_hash(log.leaves[10]) + tile[11 * 32 :]
+    log.overrides["tile/entries/002.p/188"] = 403
+    assert classes(await check()) == ["SourceError"]
+    assert load(state_file).progress.tree.size == 512
+    del log.overrides["tile/entries/002.p/188"]
+    log._tiles, log.leaves = honest
+    assert classes(await check()) == ["InclusionError"]
+    assert (await check()).findings == []
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "name"),
+    [
+        ("checkpoint", b"x" * 300_000, "SourceError"),
+        ("checkpoint", b"garbage", "MalformedNoteError"),
+        ("checkpoint", b"\xff\xfe", "SourceError"),
+        ("checkpoint", 404, "SourceError"),
+        ("checkpoint", 301, "SourceError"),
+        ("tile/0/000", b"x" * 8193, "SourceError"),
+        ("tile/0/000", b"x" * 8191, "MalformedTileError"),
+        ("tile/0/000", 404, "SourceError"),
+        ("tile/entries/000", b"", "MalformedTileError"),
+        ("tile/entries/000", b"\x00\x01", "MalformedTileError"),
+        ("tile/entries/000", bytes(600), "MalformedTileError"),
+        ("tile/entries/000", bytes(512), None),  # all erased: nothing is left to check but hashes
+    ],
+)
+async def test_a_server_that_lies_is_caught_with_its_class(
+    log: PublicLog, check: Check, path: str, said: bytes | int, name: str | None
+) -> None:
+    log.overrides[path] = said
+    found = classes(await check())
+    assert found == ([] if name is None else [name])
+
+
+# Keys that follow each other.
+
+
+def succession(log: PublicLog, successor: SigningKey) -> KeySuccession:
+    made = KeySuccession(
+        not_before=log.date_ms,
+        origin=log.origin,
+        predecessor=log.key,
+        predecessor_not_after=log.date_ms + 10_000,
+        predecessor_signature=bytes(64),
+        salt=bytes(32),
+        successor=VerifierKey(log.origin, bytes(successor.verify_key)),
+        successor_signature=bytes(64),
+        timestamp=log.date_ms,
+    )
+    message = made.message()
+    return made._replace(
+        predecessor_signature=log.secret.sign(message).signature,
+        successor_signature=successor.sign(message).signature,
+    )
+
+
+def hand_over(log: PublicLog, *, announced: bool = True) -> bytes:
+    """Have another key sign from now on; return the leaf that announces it."""
+    successor = SigningKey(bytes([9]) * 32)
+    leaf = succession(log, successor).encode()
+    log.key_set = encode_key_set(
+        [
+            TrustedKey(log.key.public_key, log.origin),
+            TrustedKey(bytes(successor.verify_key), log.origin, succession=leaf),
+        ]
+    )
+    if announced:
+        log.add([leaf])
+    log.secret, log.key = successor, VerifierKey(log.origin, bytes(successor.verify_key))
+    log.publish()
+    return leaf
+
+
+async def test_a_key_that_the_log_announced_is_followed_and_remembered(log: PublicLog, check: Check) -> None:
+    pinned = (TrustedKey(log.key.public_key, log.origin),)
+    await check(trusted=pinned)
+    hand_over(log)
+    outcome = await check(trusted=pinned)
+    assert outcome.findings == []
+    assert log.key.encode() in outcome.statements[0]
+    log.grow(4)
+    log.key_set = b""
+    log.publish()
+    assert (await check(trusted=pinned)).findings == []
+
+
+async def test_a_key_that_was_announced_everywhere_but_in_the_log_is_refused(log: PublicLog, check: Check) -> None:
+    pinned = (TrustedKey(log.key.public_key, log.origin),)
+    hand_over(log, announced=False)
+    assert classes(await check(trusted=pinned)) == ["InclusionError"]
+
+
+async def test_an_announcement_that_one_of_the_keys_did_not_sign_is_refused(log: PublicLog, check: Check) -> None:
+    forged = succession(log, SigningKey(bytes([9]) * 32))._replace(successor_signature=bytes(64))
+    log.add([forged.encode()])
+    log.publish()
+    assert classes(await check()) == ["SignatureError"]
+
+
+async def test_a_log_may_say_in_its_first_leaf_alone_that_it_continues_another(check: Check, log: PublicLog) -> None:
+    old = PublicLog("log.example.com/old")
+    statement = LogContinuation(
+        checkpoint=old.note.encode(), origin=log.origin, reason="moved", salt=bytes(32), timestamp=log.date_ms
+    )
+    log.add([statement.encode()])
+    log.publish()
+    assert classes(await check()) == ["MalformedLeafError"]
+    fresh = PublicLog(log.origin)
+    fresh.add([statement.encode()])
+    fresh.grow(5)
+    fresh.publish()
+    with serving(fresh) as url:
+        outcome = await check(prefix=url)
+    assert outcome.findings == []
+    assert outcome.statements == ["leaf 0: the log continues log.example.com/old, which ended with 0 leaves"]
+
+
+# What others hold.
+
+
+@pytest.fixture
+def witness() -> Iterator[tuple[PublicLog, str]]:
+    """A server of views: its overrides are what it shows."""
+    views = PublicLog("views")
+    with serving(views) as url:
+        yield views, url
+
+
+def view_path(log: PublicLog) -> str:
+    return f"{sha256(log.origin.encode()).hexdigest()}/checkpoint"
+
+
+async def test_a_witness_that_saw_the_same_log_agrees(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str]
+) -> None:
+    views, url = witness
+    views.overrides[view_path(log)] = log.note.encode()
+    log.grow(1000)
+    log.publish()
+    outcome = await check(witnesses=(("one", url),))
+    assert outcome.findings == []
+    assert outcome.agreed == [("the witness one", 700)]
+    log.grow(100)
+    log.publish()
+    outcome = await check(witnesses=(("one", url),))  # its head lies before where this audit begins to read
+    assert (outcome.findings, outcome.agreed) == ([], [("the witness one", 700)])
+
+
+@pytest.mark.parametrize("audited_before", [False, True])
+async def test_a_witness_that_saw_another_log_proves_the_split_view(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str], audited_before: bool
+) -> None:
+    views, url = witness
+    if audited_before:
+        log.grow(100)
+        log.publish()
+        await check()
+    other = PublicLog()
+    other._random.seed(99)
+    other.grow(650)
+    other.publish()
+    views.overrides[view_path(log)] = other.note.encode()
+    log.grow(5)
+    log.publish()
+    outcome = await check(witnesses=(("one", url),))
+    (finding,) = outcome.findings
+    assert isinstance(finding, SplitViewError)
+    assert finding.heads == (other.note, log.note)
+
+
+async def test_a_log_that_shows_less_than_a_witness_saw_withholds_it(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str]
+) -> None:
+    views, url = witness
+    older = log.note
+    log.grow(50)
+    views.overrides[view_path(log)] = log.publish().encode()
+    log.note = older
+    assert classes(await check(witnesses=(("one", url),))) == ["BehindError"]
+
+
+async def test_a_log_that_has_grown_since_the_witness_was_asked_is_looked_at_again(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str]
+) -> None:
+    views, url = witness
+
+    def see() -> bytes:
+        log.grow(50)
+        return log.publish().encode()
+
+    views.overrides[view_path(log)] = see
+    outcome = await check(witnesses=(("one", url),))
+    assert outcome.findings == []
+    assert outcome.agreed == [("the witness one", 750)]
+
+
+async def test_a_view_that_the_log_did_not_sign_and_one_that_is_not_there_are_said(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str]
+) -> None:
+    views, url = witness
+    assert classes(await check(witnesses=(("one", url),))) == ["SourceError"]
+    views.overrides[view_path(log)] = log.note.replace("\n700\n", "\n701\n").encode()
+    outcome = await check(witnesses=(("one", url),))
+    assert classes(outcome) == ["SignatureError"]
+    assert "the witness one shows what the log did not sign" in str(outcome.findings[0])
+    views.overrides[view_path(log)] = PublicLog("another.example").note.encode()
+    assert classes(await check(witnesses=(("one", url),))) == ["UntrustedKeyError"]
+
+
+async def test_a_checkpoint_that_somebody_kept_is_compared(log: PublicLog, check: Check) -> None:
+    kept = log.note
+    log.grow(9)
+    log.publish()
+    assert (await check(checkpoints=(("kept.txt", kept),))).agreed == [("kept.txt", 700)]
+    other = PublicLog()
+    other._random.seed(99)
+    other.grow(700)
+    forked = other.publish()
+    assert classes(await check(checkpoints=(("kept.txt", forked),))) == ["SplitViewError"]
+
+
+async def test_a_policy_s_quorum_is_demanded_of_the_head(log: PublicLog, check: Check) -> None:
+    secret = SigningKey(bytes([3]) * 32)
+    key = WitnessKey("witness.example/w", bytes(secret.verify_key))
+    pinned = policy.parse(f"log {log.key.encode()}\nwitness w {key.encode()}\nquorum w\n")
+    assert classes(await check(policy=pinned)) == ["QuorumError"]
+    text = Note.parse(log.note).text
+    log.note += cosign(text, 1_767_225_700, key, lambda message: secret.sign(message).signature)
+    outcome = await check(policy=pinned)
+    assert outcome.findings == []
+    assert outcome.witnessed_at == 1_767_225_700
