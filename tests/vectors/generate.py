@@ -920,6 +920,7 @@ def anchors() -> Iterator[tuple[str, Case]]:
     test_chain = {"min_difficulty": 0, "block_headers": [block(checkpoint).hex()]}
     shown, unchecked = {"anchored": "established"}, {"anchored": "unchecked"}
     yield "anchored-valid", case("A block commits to the checkpoint.", proof, None, **test_chain, levels=shown)
+    yield "anchored-valid-absent", case("A header is given and nothing to check with it.", PROOF, None, **test_chain)
     yield (
         "anchored-valid-required",
         case("It is required.", proof, None, **test_chain, require=["anchored"], levels=shown),
@@ -1000,6 +1001,7 @@ def acknowledgements() -> Iterator[tuple[str, Case]]:
     key = {"destination_keys": [bytes(signer("destination").verify_key).hex()]}
     shown, unchecked = {"acknowledged": "established"}, {"acknowledged": "unchecked"}
     yield "acknowledged-valid", case("The destination signed.", proof, None, **key, levels=shown)
+    yield "acknowledged-valid-absent", case("A key is given and nothing to check with it.", PROOF, None, **key)
     yield (
         "acknowledged-valid-required",
         case("It is required.", proof, None, **key, require=["acknowledged"], levels=shown),
