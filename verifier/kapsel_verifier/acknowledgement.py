@@ -29,6 +29,7 @@ MAX_SKEW_S: Final = 300  # seconds between the try and `created`: what clocks of
 MAX_OFFERED: Final = 4  # signatures of one response: enough for a destination that changes its key
 
 COMPONENTS: Final = ('"@status"', '"content-digest"', '"webhook-id";req', '"content-digest";req')
+_SORTED: Final = sorted(COMPONENTS)
 _PARAMETERS: Final[Mapping[str, type]] = {
     "created": int, "expires": int, "nonce": str, "alg": str, "keyid": str, "tag": str,
 }  # fmt: skip
@@ -122,18 +123,23 @@ def check(leaf: Leaf, key: bytes) -> Acknowledgement:
 
 def signature_base(exchange: Exchange, parameters: InnerList) -> bytes:
     """Return the bytes that are signed (RFC 9421 section 2.5), the components in the order of the parameters."""
+    return _base(exchange, [structured_fields.encode(item) for item in parameters.items], parameters.parameters)
+
+
+def _base(exchange: Exchange, components: list[str], parameters: Mapping[str, Bare]) -> bytes:
     digest, payload = digest_field(exchange.response_digest), digest_field(exchange.payload_hash)
     values = dict(zip(COMPONENTS, (str(exchange.status), digest, exchange.webhook_id, payload), strict=True))
-    names = [structured_fields.encode(component) for component in parameters.items]
-    lines = [f"{name}: {values[name]}" for name in names]
-    return "\n".join((*lines, _PARAMS + structured_fields.encode(parameters))).encode("ascii")
+    lines = [f"{name}: {values[name]}" for name in components]
+    written = f"({' '.join(components)}){structured_fields.encode_parameters(parameters)}"
+    return "\n".join((*lines, _PARAMS + written)).encode("ascii")
 
 
 def _offer(parameters: Member, signature: Member | None, exchange: Exchange, max_skew_s: int) -> Offer:
     error = AcknowledgementError
     if not isinstance(parameters, InnerList):
         raise error("the signature's parameters do not begin with a list of components")
-    if sorted(map(structured_fields.encode, parameters.items)) != sorted(COMPONENTS):
+    components = [structured_fields.encode(item) for item in parameters.items]
+    if sorted(components) != _SORTED:
         raise error(f"the signature does not cover exactly {', '.join(COMPONENTS)}")
     created, key_id = _parameters(parameters.parameters, exchange.timestamp, max_skew_s)
     if not isinstance(signature, Item) or not isinstance(signature.value, bytes):
@@ -142,7 +148,7 @@ def _offer(parameters: Member, signature: Member | None, exchange: Exchange, max
         raise error(f"the signature does not have {ed25519.SIGNATURE_SIZE} bytes")
     if not 200 <= exchange.status <= 299:
         raise error(f"the status {exchange.status} is not a success")
-    base = signature_base(exchange, parameters)
+    base = _base(exchange, components, parameters.parameters)
     if len(base) > MAX_BASE_SIZE:
         raise error(f"the signature base is larger than {MAX_BASE_SIZE} bytes")
     return Offer(base, signature.value, created, key_id)

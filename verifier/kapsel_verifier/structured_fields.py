@@ -85,8 +85,13 @@ def inner_list(text: str, what: str, error: strict.Refusal) -> InnerList:
 def encode(member: Member) -> str:
     """Write an item or an inner list in the canonical form (RFC 9651 section 4.1)."""
     if isinstance(member, Item):
-        return _bare(member.value) + _parameters(member.parameters)
-    return f"({' '.join(map(encode, member.items))}){_parameters(member.parameters)}"
+        return _bare(member.value) + encode_parameters(member.parameters)
+    return f"({' '.join(map(encode, member.items))}){encode_parameters(member.parameters)}"
+
+
+def encode_parameters(parameters: Mapping[str, Bare]) -> str:
+    """Write parameters as they stand behind an item or a list."""
+    return "".join(f";{key}" if value is True else f";{key}={_bare(value)}" for key, value in parameters.items())
 
 
 def _bare(value: Bare) -> str:
@@ -101,10 +106,6 @@ def _bare(value: Bare) -> str:
             return str(value)
         case _:
             return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _parameters(parameters: Mapping[str, Bare]) -> str:
-    return "".join(f";{key}" if value is True else f";{key}={_bare(value)}" for key, value in parameters.items())
 
 
 class _Reader:
