@@ -9,6 +9,7 @@ from kapsel_attestor.sequencer import Sequencer
 from kapsel_store import tlog
 from kapsel_tlog import prover
 from kapsel_verifier.merkle import verify_consistency
+from kapsel_verifier.note import VerifierKey
 
 
 async def test_a_head_is_fenced_and_told(world, kit) -> None:
@@ -23,6 +24,9 @@ async def test_a_head_is_fenced_and_told(world, kit) -> None:
     assert consistent["observedGeneration"] == 1
     assert (status["head"]["treeSize"], status["head"]["checkpoint"]) == (newest.tree_size, newest.checkpoint)
     assert status["head"]["rootHash"] == head.root.hex()
+    (key,) = status["keys"]
+    assert key["publicKey"] == VerifierKey(world.row.origin, newest.public_key).encode()
+    assert "notAfter" not in key
     assert status["fence"] == {
         "origin": world.row.origin,
         "treeSize": newest.tree_size,
@@ -62,7 +66,8 @@ async def test_what_the_operator_tells_and_what_the_attestor_tells_stay_beside_e
     await world.record(3)
     await world.head_over(6)
     status = await world.status()
-    assert {one["type"] for one in status["conditions"]} == {"Ready", "LogConsistent", "CheckpointFresh"}
+    told = {"Ready", "LogConsistent", "CheckpointFresh", "LeavesComplete", "KeysAnnounced"}
+    assert {one["type"] for one in status["conditions"]} == told
     assert status["origin"] == world.row.origin
     assert status["fence"]["treeSize"] == 6
 
