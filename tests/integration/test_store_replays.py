@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from kapsel_store import audit, configuration, deliveries, events, ids, partitions, replay_runs, replays
+from kapsel_store import audit, configuration, deliveries, erasures, events, ids, partitions, replay_runs, replays
 from kapsel_store.queries import statement
 from kapsel_store.replays import Phase
 from kapsel_store.rows import (
@@ -202,6 +202,23 @@ async def test_open_deliveries_are_looked_at_in_turn_until_all_have_ended(owner)
     for _ in range(3):
         run = await replay_runs.settle(owner, run, 4)
     assert (run.delivered, run.failed, run.open) == (5, 1, 0)
+
+
+@pytest.mark.parametrize("state", [State.EXHAUSTED, State.DELIVERED])
+async def test_a_replay_skips_what_was_erased_also_between_its_walks(owner, state) -> None:
+    made = await put(owner, ORDERS, 3, state)
+    run = await begun(owner, replace(AGAIN, states=(state,)))
+    erased = await owner.fetchval("SELECT event_id FROM deliveries WHERE id = $1", made[0])
+    assert (await erasures.erase(owner, erased)) is not None
+    step = await replay_runs.step(owner, run, most=100, width=100)
+    assert {one.id for one in step.found if one.gone} == set(made[:2])
+    later = await owner.fetchval("SELECT event_id FROM deliveries WHERE id = $1", made[2])
+    await replay_runs.enqueue(owner, run, [one for one in step.found if not one.gone])
+    await erasures.erase(owner, later)  # after its new deliveries were made: they end before they are tried
+    _, claimed = await deliveries.claim(owner, {row.id: 10 for row in DESTINATIONS}, timedelta(seconds=9))
+    assert {one.event_id for one in claimed}.isdisjoint({erased, later})
+    ended = await owner.fetch("SELECT state FROM deliveries WHERE event_id = $1 AND replay_of IS NOT NULL", later)
+    assert [row["state"] for row in ended] == ["cancelled"] * 2
 
 
 async def test_removed_replays_are_forgotten_with_the_retention_of_what_they_selected(owner) -> None:
