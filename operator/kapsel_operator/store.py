@@ -23,7 +23,7 @@ RECONCILE: Final = "kapsel.dev/reconcile"  # annotation; "disabled" leaves every
 DEFAULT: Final = "kapsel.dev/default"  # annotation of an AttestationLog that the operator made for a Relay without one
 # What others write into a status: the attestor's part of an AttestationLog.
 FOREIGN_FIELDS: Final[Mapping[str, frozenset[str]]] = {"AttestationLog": frozenset({"fence", "head"})}
-FOREIGN_CONDITIONS: Final = frozenset({"LogConsistent", "CheckpointFresh", "Anchored", "Witnessed"})
+FOREIGN_CONDITIONS: Final = frozenset({"LogConsistent", "CheckpointFresh", "LeavesComplete", "Anchored", "Witnessed"})
 
 Object = dict[str, Any]
 

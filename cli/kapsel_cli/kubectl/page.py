@@ -35,6 +35,7 @@ _GOOD_WHEN_TRUE: Final = (
     "Delivering",
     "LogConsistent",
     "CheckpointFresh",
+    "LeavesComplete",
     "Anchored",
     "Witnessed",
 )

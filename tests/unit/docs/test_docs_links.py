@@ -92,7 +92,7 @@ def test_the_labels_of_every_metric_are_documented() -> None:
             name = f"{family.name}_total" if family.type == "counter" else family.name
             row = re.search(rf"^\| `{name}` \| {family.type} \| (.*?) \|", rows, re.MULTILINE)
             assert row is not None, name
-            assert re.findall(r"`([a-z]+)`", row[1]) == list(collector._labelnames), name
+            assert re.findall(r"`([a-z_]+)`", row[1]) == list(collector._labelnames), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
