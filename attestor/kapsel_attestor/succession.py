@@ -51,6 +51,7 @@ class Roll:
     announce: tuple[Signer, Signer] | None  # a key of the log, and the one to announce
     ended: tuple[LogKey, ...]  # keys that sign no more
     troubles: tuple[LateError, ...] = ()  # of configured keys that nobody could look at yet
+    is_settled: bool = False  # every configured key is known to the log
 
 
 def decide(
@@ -102,6 +103,7 @@ def decide(
         announce=(signing[-1], fresh[0]) if fresh else None,
         ended=tuple(one for one in active if one.public_key not in configured),
         troubles=troubles,
+        is_settled=not fresh and not troubles,
     )
 
 
@@ -135,14 +137,19 @@ class Succession:
 
     async def run(self, led: Led) -> None:
         """Announce each new key as soon as it is configured, until cancelled."""
-        waits, said = patient(), None
+        waits, said, settled = patient(), None, None
         while True:
-            pause = LOOK
+            pause, seen = LOOK, self._source.current
+            if seen is settled:
+                await asyncio.sleep(pause)
+                continue
             try:
                 async with led.pool.acquire(timeout=5) as connection:
                     roll = await self._decided(connection, led.row())
                 if roll.announce is not None:
                     await self._announce(*roll.announce)
+                # A log without a head has no key yet that could announce another.
+                settled = seen if roll.is_settled else None
                 for error in roll.troubles:
                     raise error
                 waits, trouble = patient(), ""

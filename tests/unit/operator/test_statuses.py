@@ -1,8 +1,11 @@
 """What a status must not say, and how much of it there may be."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from kapsel_operator import key_secrets, relay_status, statuses
 from kapsel_operator.planned import Basis, EndpointView, KeyView, Planned
@@ -82,6 +85,33 @@ def test_of_a_secret_with_very_many_keys_a_status_shows_the_newest() -> None:
     assert isinstance(one.resource, SigningKey)
     status = statuses.signing_key(one, one.resource, view(keys=40))
     assert [row["version"] for row in status["versions"]] == list(range(9, 41))
+
+
+IN_VAULT = {
+    "algorithm": "Ed25519",
+    "source": "Vault",
+    "vault": {
+        "address": "https://vault.example",
+        "key": "log",
+        "versions": [1],
+        "tokenSecretRef": {"name": "vault-token", "key": "token"},
+        "caSecretRef": {"name": "vault-ca", "key": "ca.crt"},
+    },
+}
+
+
+def test_a_key_that_is_elsewhere_has_no_secret_and_names_what_opens_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPECS, "SigningKey", IN_VAULT)
+    one = resource("SigningKey")
+    assert isinstance(one.resource, SigningKey)
+    seen_by = view()
+    row = KeyView(version=1, algorithm="Ed25519", public=None, not_before=NOW, not_after=None)
+    planned = replace(seen_by.planned, keys={("shop", "external/main"): (row,)})
+    status = statuses.signing_key(one, one.resource, replace(seen_by, planned=planned))
+    assert [(version["version"], version["state"]) for version in status["versions"]] == [(1, "Live")]
+    assert "secretName" not in status
+    assert "publicKey" not in status
+    assert one.resource.spec.secret_names() == {"vault-token", "vault-ca"}
 
 
 def test_a_key_whose_secret_has_a_name_that_is_taken_says_so_and_what_to_do() -> None:
