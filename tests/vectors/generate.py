@@ -227,6 +227,12 @@ def flip(data: bytes, position: int = 0) -> bytes:
     return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
+def successor_lines(timestamp_ms: int) -> str:
+    """Return both signature lines of the log's next key under the head of the proof."""
+    checkpoint = Checkpoint(origin=ORIGIN, tree_size=SIZE, root_hash=PROOF.sth.root_hash)
+    return sign_head(checkpoint, timestamp_ms, vkey("successor"), sign("successor")).checkpoint.partition("\n\n")[2]
+
+
 def proof_cases() -> Iterator[tuple[str, Case]]:
     for cases in (
         accepted, malformed, unsupported, tlog, leaves, heads, keys, mismatches, inclusion, asked, statements,
@@ -247,16 +253,11 @@ def accepted() -> Iterator[tuple[str, Case]]:
     stranger = signature_line("witness.example.org", b"\1\2\3\4", bytes(73))
     known = with_(checkpoint=PROOF.checkpoint + stranger)
     yield "valid-unknown-signature", case("A signature by an unknown key is ignored.", known, None)
-    successor = vkey("successor")
-    checkpoint = Checkpoint(origin=ORIGIN, tree_size=SIZE, root_hash=PROOF.sth.root_hash)
-    other = sign_head(checkpoint, HEAD_MS, successor, sign("successor")).checkpoint.partition("\n\n")[2]
-    both = with_(checkpoint=PROOF.checkpoint + other)
-    yield (
-        "valid-rotation",
-        case(
-            "Signed by the old and the new key, both trusted.", both, None, keys=[successor.encode(), vkey().encode()]
-        ),
-    )
+    old, new = vkey().encode(), vkey("successor").encode()
+    both = with_(checkpoint=PROOF.checkpoint + successor_lines(HEAD_MS))
+    yield "valid-rotation", case("Signed by the old and the new key, both trusted.", both, None, keys=[new, old])
+    yield "valid-rotation-old", case("The same for who trusts the old key alone.", both, None, keys=[old])
+    yield "valid-rotation-new", case("And the new one alone; the sth is by the old one.", both, None, keys=[new])
     yield "valid-key-set", case("Within the key's validity.", PROOF, None, keys=[], key_set=key_set(0, 0))
     yield "valid-payload", case(
         "The body has the hash, and with its salt opens the commitment.",
@@ -574,6 +575,24 @@ def mismatches() -> Iterator[tuple[str, Case]]:
     yield "head-stale", case("The sth is of an older tree.", with_(sth=older.sth.to_json()), refused)
     bare = with_(checkpoint=PROOF.checkpoint.replace(sth.line(vkey()), ""))
     yield "head-no-line", case("The checkpoint lacks the tree head line.", bare, refused)
+    both, successor = PROOF.checkpoint + successor_lines(HEAD_MS), [vkey("successor").encode()]
+    alone = PROOF.checkpoint.partition("\n\n")[0] + "\n\n" + successor_lines(HEAD_MS)
+    later = PROOF.checkpoint + successor_lines(HEAD_MS + 1)
+    for name, description, content in (
+        ("absent", "The sth is by a key that did not sign the checkpoint.", with_(checkpoint=alone)),
+        ("date", "The sth is by the old key, which dates the head otherwise.", with_(checkpoint=later)),
+        (
+            "signature",
+            "The sth is by the old key, with another signature than in its line.",
+            with_(checkpoint=both, sth={**sth.to_json(), "signature": flip(sth.signature).hex()}),
+        ),
+        (
+            "tree-size",
+            "The sth is by the old key, and of another size.",
+            with_(checkpoint=both, sth={**sth.to_json(), "tree_size": 14}),
+        ),
+    ):
+        yield f"head-rotation-{name}", case(description, content, refused, keys=successor)
     line = signature_line(ORIGIN, flip(STHVerifier(vkey()).key_id), HEAD_MS.to_bytes(8, "big") + sth.signature)
     unknown = with_(checkpoint=PROOF.checkpoint.replace(sth.line(vkey()), line))
     yield "head-line-id", case("The tree head line has another id.", unknown, refused)
@@ -758,6 +777,9 @@ def known_heads() -> Iterator[tuple[str, Case]]:
     ):  # fmt: skip
         given = {"known_checkpoint": checkpoint} | ({} if proof is None else {"consistency": proof})
         yield f"known-{name}", case(description, PROOF, error, **given)
+    bank = make_head(LEAVES, vkey(origin="log.example.com/bank")).checkpoint
+    both = {"keys": [vkey().public_key.hex()], "known_checkpoint": bank}
+    yield "known-other-origin", case("The known head is of another log with the same key.", PROOF, mixed, **both)
 
 
 # Witnesses and policies.
