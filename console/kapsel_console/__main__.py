@@ -76,7 +76,7 @@ def open_tokens(settings: ConsoleSettings) -> Tokens | None:
     if path is None:
         if settings.console_host not in LOOPBACK:
             logger.warning(
-                "whoever reaches this console reads every event and may retry, cancel and resume: "
+                "whoever reaches this console reads every event and may retry, cancel, resume and erase: "
                 "set KAPSEL_CONSOLE_TOKEN_FILE",
                 extra={"host": settings.console_host},
             )

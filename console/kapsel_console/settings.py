@@ -15,7 +15,7 @@ class ConsoleSettings(DataPlaneSettings):
         default="127.0.0.1",
         min_length=1,
         description="Address of the API. Default: this machine only, because whoever reaches a console without a token "
-        "reads every event and may retry, cancel and resume. On any other address, set "
+        "reads every event and may retry, cancel, resume and erase. On any other address, set "
         "`KAPSEL_CONSOLE_TOKEN_FILE`, or put something in front that authenticates.",
     )
     console_port: int = Field(

@@ -83,6 +83,37 @@ async def test_it_serves_reports_itself_and_drains(start, world) -> None:
     assert await processes.list_live(world.connection) == []
 
 
+async def test_settings_open_the_log_to_outsiders_and_an_erasure_goes_on_by_itself(start, world, tmp_path) -> None:
+    (tmp_path / "token").write_text("a-token-of-this-test\n")
+    await world.delivered(1)
+    (event,) = await world.put(body=b"forget me")
+    await world.attempt()
+    child = await start(
+        KAPSEL_CONSOLE_TOKEN_FILE=str(tmp_path / "token"),
+        KAPSEL_CONSOLE_PUBLIC_LOG="heads",
+        KAPSEL_CONSOLE_PUBLIC_RATE="2",
+    )
+    base = f"http://127.0.0.1:{(await said(child, 'answering requests'))['port']}"
+    async with aiohttp.ClientSession() as session:
+
+        async def status(method: str, path: str, **headers: str) -> int:
+            async with session.request(method, base + path, headers=headers) as response:
+                return response.status
+
+        assert await status("GET", "/checkpoint") == 200
+        assert await status("GET", "/tile/entries/000.p/1") == 401
+        assert 429 in [await status("GET", "/checkpoint") for _ in range(50)]
+        erase = f"/api/v1/events/{event.id}/erase"
+        assert await status("POST", erase) == 401
+        assert await status("POST", erase, **{"Kapsel-Token": "a-token-of-this-test"}) == 202
+        await world.sequence()
+        async with asyncio.timeout(DEADLINE):
+            while await world.connection.fetchval(
+                "SELECT count(*) FROM attempts WHERE event_id = $1 AND payload_hash IS NOT NULL", event.id
+            ):
+                await asyncio.sleep(0.02)
+
+
 async def test_it_starts_without_a_database_and_says_so(start) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -107,7 +138,8 @@ async def test_a_setting_it_does_not_know_is_refused_in_one_sentence(start) -> N
 
 async def test_a_console_without_a_token_says_so_if_others_reach_it(start) -> None:
     warning = (
-        "whoever reaches this console reads every event and may retry, cancel and resume: set KAPSEL_CONSOLE_TOKEN_FILE"
+        "whoever reaches this console reads every event and may retry, cancel, resume and erase: "
+        "set KAPSEL_CONSOLE_TOKEN_FILE"
     )
     assert (await said(await start(KAPSEL_CONSOLE_HOST="0.0.0.0"), warning))["level"] == "warning"
 

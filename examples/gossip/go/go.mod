@@ -1,0 +1,3 @@
+module kapsel.dev/examples/gossip
+
+go 1.22
