@@ -80,6 +80,12 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--interval", type=seconds, default=INTERVAL, metavar="SECONDS", help=f"between two audits ({INTERVAL:g})"
     )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="token for the log's server, if it wants one; never shown to others",
+    )
     parser.add_argument("--json", action="store_true", help="print each result as one line of JSON")
     parser.set_defaults(run=run)
 
@@ -109,11 +115,12 @@ async def _audits(
     from kapsel_cli.auditing.source import Opened, Source
     from kapsel_cli.auditing.state import save
 
+    token = None if arguments.token_file is None else _read(arguments.token_file).decode("ascii", "replace").strip()
     async with Opened(AHEAD) as session:
         while True:
             with _bar(arguments) as tell:
                 audit = Audit(
-                    Source(arguments.url, session),
+                    Source(arguments.url, session, token),
                     demands,
                     state,
                     save=lambda now: save(arguments.state, now),

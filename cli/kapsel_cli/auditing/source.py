@@ -1,10 +1,12 @@
 """Fetches what a log and its witnesses show, from servers that may lie, hang, or send without end.
 
 Every answer has a limit and a deadline; what does not come is asked for again a few times, for an audit takes minutes
-and networks hiccup. Redirects are not followed: who is audited must answer itself.
+and networks hiccup, and more often if the server says when. Redirects are not followed: who is audited must answer.
 """
 
 import asyncio
+import time
+from collections.abc import Mapping
 from hashlib import sha256
 from random import Random
 from typing import Final
@@ -17,6 +19,7 @@ from kapsel_verifier import keys, note, tiles
 from kapsel_verifier.tiles import Tile
 
 TRIES: Final = 4
+PATIENCE: Final = 120.0  # seconds that a server may put off one answer
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10, sock_read=20)  # seconds, for one answer
 _WAIT: Final = (0.2, 2.0)  # seconds between tries
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -25,9 +28,11 @@ _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 class Source:
     """One log, at the prefix of its tlog-tiles API."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, token: str | None = None) -> None:
+        """Read the log at a prefix; the token is for its server alone."""
         self.url = url.rstrip("/")
         self._session = session
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     async def checkpoint(self) -> str:
         """Return the newest signed note, unchecked."""
@@ -48,25 +53,27 @@ class Source:
     async def view(self, witness_url: str, origin: str) -> str | None:
         """Return the newest head of a log that a witness has cosigned, unchecked; None if it has seen none."""
         address = f"{witness_url.rstrip('/')}/{sha256(origin.encode()).hexdigest()}/checkpoint"
-        body = await self._look(address, note.MAX_NOTE_SIZE)
+        body = await self._look(address, note.MAX_NOTE_SIZE, {})
         return None if body is None else _text(body, "the witness's view")
 
     async def _get(self, address: str, limit: int) -> bytes:
         """Return a body; raises SourceError."""
-        body = await self._look(address, limit)
+        body = await self._look(address, limit, self._headers)
         if body is None:
             raise SourceError(f"{address} cannot be read: it answers 404")
         return body
 
-    async def _look(self, address: str, limit: int) -> bytes | None:
+    async def _look(self, address: str, limit: int, headers: Mapping[str, str]) -> bytes | None:
         """Return a body, None if there is no such thing; raises SourceError."""
-        reason = ""
+        reason, failures = "", 0
         waits = delays(*_WAIT, Random())  # noqa: S311 - jitter, not a secret
-        for attempt in range(TRIES):
-            if attempt:
+        until = time.monotonic() + PATIENCE
+        while failures < TRIES:
+            if failures:
                 await asyncio.sleep(next(waits))
+            failures += 1
             try:
-                async with self._session.get(address, allow_redirects=False) as answer:
+                async with self._session.get(address, headers=headers, allow_redirects=False) as answer:
                     if answer.status == 404:
                         return None
                     if answer.status == 200:
@@ -74,6 +81,10 @@ class Source:
                     reason = f"it answers {answer.status}"
                     if answer.status not in _PASSING:
                         break
+                    wait = _put_off(answer)
+                if wait is not None and time.monotonic() + wait < until:
+                    await asyncio.sleep(wait)
+                    failures = 0
             except TimeoutError:
                 reason = "it does not answer in time"
             except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -98,6 +109,12 @@ class Opened:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+
+
+def _put_off(answer: aiohttp.ClientResponse) -> float | None:
+    """Return the seconds after which the server asks to be asked again, if it says so."""
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 4 else None
 
 
 async def _read(answer: aiohttp.ClientResponse, limit: int, address: str) -> bytes:

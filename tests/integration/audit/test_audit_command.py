@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_how_far_it_came_and_the_next_one_goes_on(tmp_path: Path) -
     def hold() -> bytes:
         gate.wait(DEADLINE)
         del log.overrides[stopped_at]
-        answer = log.answer(stopped_at)
+        answer = log.truth(stopped_at)
         assert isinstance(answer, bytes)
         return answer
 
@@ -190,3 +190,22 @@ def test_it_follows_a_log_until_that_cheats(log: PublicLog, url: str, tmp_path: 
     _, _ = following.communicate(timeout=DEADLINE)
     assert following.returncode == 32
     assert 610 in sizes
+
+
+def test_a_server_that_puts_off_is_asked_again_when_it_says(log: PublicLog, url: str, tmp_path: Path) -> None:
+    """The whole of kapsel's public side has one rate for all who come without a token."""
+    puts_off = [429, 429, 429, 429, 429, 429]
+    log.retry_after = "0"
+    log.overrides["tile/entries/001"] = lambda: puts_off.pop() if puts_off else log.truth("tile/entries/001")
+    assert audit(tmp_path, url, "--public-key", log.key.encode(), *AGE).returncode in (0, 26)
+    assert puts_off == []
+
+
+def test_a_token_is_shown_to_the_log_and_to_no_witness(log: PublicLog, url: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret-token\n")
+    views = PublicLog("views")
+    with serving(views) as witness:
+        audit(tmp_path, url, "--public-key", log.key.encode(), "--token-file", str(token), "--witness", witness)
+    assert set(log.tokens) == {"Bearer secret-token"}
+    assert views.tokens == [None]

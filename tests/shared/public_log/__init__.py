@@ -36,6 +36,8 @@ class PublicLog:
         self.key_set = b""
         self.overrides: dict[str, bytes | int | Callable[[], bytes | int]] = {}  # path -> what is answered instead
         self.asked: list[str] = []
+        self.tokens: list[str | None] = []
+        self.retry_after: str | None = None
         self._random = random.Random(7)
         self._endpoints = [str(uuid.UUID(int=number + 1)) for number in range(endpoints)]
         self._chains: dict[str, tuple[int, bytes | None]] = dict.fromkeys(self._endpoints, (-1, None))
@@ -107,6 +109,10 @@ class PublicLog:
         other = self.overrides.get(path)
         if other is not None:
             return other() if callable(other) else other
+        return self.truth(path)
+
+    def truth(self, path: str) -> bytes | int:
+        """Return what an honest server answers."""
         if path == "checkpoint":
             return self.note.encode()
         if path == ".well-known/kapsel/keys.json":
@@ -133,10 +139,13 @@ def serving(log: PublicLog) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            log.tokens.append(self.headers["Authorization"])
             said = log.answer(self.path.lstrip("/"))
             body = b"" if isinstance(said, int) else said
             self.send_response(said if isinstance(said, int) else 200)
             self.send_header("Content-Length", str(len(body)))
+            if said == 429 and log.retry_after is not None:
+                self.send_header("Retry-After", log.retry_after)
             self.end_headers()
             self.wfile.write(body)
 
