@@ -58,7 +58,12 @@ class DatabaseLock:
             timeout=CONNECT_TIMEOUT,
             server_settings=settings(schema=self._schema, role=None, component="up-lock"),
         )
-        if not await processes.try_supervise(connection):
+        try:
+            taken = await processes.try_supervise(connection)
+        except BaseException:
+            connection.terminate()  # it may hold the lock, and the next try would find it taken
+            raise
+        if not taken:
             connection.terminate()
             raise DataInUseError(
                 "another kapsel up runs on this database",

@@ -94,6 +94,7 @@ class Up:
 
     @property
     def urls(self) -> dict[str, str]:
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.text}"
         return dict(json.loads((self.data_dir / "up.json").read_text()))
 
     def post(self, endpoint: str) -> int:
