@@ -83,21 +83,22 @@ class Anchors:
             await anchors.begin(connection, led.log.id, declared.interval, os.urandom(NONCE))
             # A crash here leaves an anchor that nobody was asked about yet: it is due at once.
             due = await anchors.due(connection, BATCH)
-        works = [self._work(anchor, declared) for anchor in due]
+        works, damaged = _readable(due, declared)
         await asyncio.gather(*(self._ask_calendar(client, url, works, declared) for url in declared.calendars))
         # A crash here loses answers; calendars are asked the same again, and answer again.
         async with led.pool.acquire(timeout=5) as connection:
             for work in works:
                 await self._keep(connection, work, declared)
+            for anchor in damaged:
+                later = dating.unit(declared) * 720
+                await anchors.keep(
+                    connection, anchor, ots=anchor.ots, height=anchor.height, complete=False, next_in=later
+                )
             newest = await anchors.newest(connection, led.log.id)
             confirmed = await anchors.newest_confirmed(connection, led.log.id)
             pending = await anchors.pending(connection, led.log.id)
         failures = [f"{url} {self._open[url].reason}" for url in declared.calendars if url in self._open]
         self._say(led, dating.condition(declared, newest, confirmed, pending, failures))
-
-    def _work(self, anchor: DueAnchor, declared: Anchoring) -> Work:
-        timestamp = dating.begun(anchor)
-        return Work(anchor, timestamp, dating.questions(anchor, timestamp, declared))
 
     async def _ask_calendar(
         self, client: aiohttp.ClientSession, url: str, works: list[Work], declared: Anchoring
@@ -162,3 +163,17 @@ class Anchors:
         if condition != self._said:
             led.say(condition)
             self._said = condition
+
+
+def _readable(due: list[DueAnchor], declared: Anchoring) -> tuple[list[Work], list[DueAnchor]]:
+    """Return the work on anchors, and those whose stored file is damaged: they must not keep the others waiting."""
+    works: list[Work] = []
+    damaged: list[DueAnchor] = []
+    for anchor in due:
+        try:
+            timestamp = dating.begun(anchor)
+            works.append(Work(anchor, timestamp, dating.questions(anchor, timestamp, declared)))
+        except VerificationError as error:
+            logger.error("the stored timestamp of the head of %d leaves is damaged: %s", anchor.tree_size, error)
+            damaged.append(anchor)
+    return works, damaged

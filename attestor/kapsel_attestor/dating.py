@@ -15,6 +15,7 @@ from kapsel_attestor.status_report import Condition
 from kapsel_store.anchors import DueAnchor, Newest, Pending
 from kapsel_store.rows import Anchoring
 from kapsel_verifier import ots, ots_paths
+from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.merkle import HASH_SIZE
 from kapsel_verifier.ots import Timestamp
 from kapsel_verifier.ots_paths import APPEND, BITCOIN, PENDING, SHA256, Path, Step
@@ -44,7 +45,10 @@ class Progress:
 
 
 def begun(anchor: DueAnchor) -> Timestamp:
-    """Return the file of an anchor as it is known, without paths if nobody has answered yet."""
+    """Return the file of an anchor as it is known, without paths if nobody has answered yet.
+
+    Raises VerificationError if what is stored was damaged.
+    """
     if anchor.ots is not None:
         return ots.parse(anchor.ots)
     return Timestamp(sha256(anchor.checkpoint.encode()).digest(), ())
@@ -126,9 +130,10 @@ def condition(
     """Return what the status of the AttestationLog says of its anchors."""
     if newest is None:
         return _condition("Unknown", "NoHead", "no head with leaves was published yet")
-    promised = 0
-    if newest.ots is not None:
-        promised = len(progress(ots.parse(newest.ots), declared.calendars).promised)
+    try:
+        promised = 0 if newest.ots is None else len(progress(ots.parse(newest.ots), declared.calendars).promised)
+    except VerificationError as error:
+        return _condition("False", "Damaged", f"the stored timestamp of the newest dated head cannot be read: {error}")
     if newest.height is None and promised < declared.minimum and newest.tries >= 3:
         words = "; ".join(sorted(failures)) or "the others refuse"
         need = f"{promised} of the {declared.minimum} calendars that are needed"

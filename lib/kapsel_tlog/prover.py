@@ -17,7 +17,7 @@ from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.tiles import Span, Stored
 from kapsel_tlog.tree import fold
 from kapsel_verifier import proof
-from kapsel_verifier.errors import InclusionError
+from kapsel_verifier.errors import InclusionError, MalformedTimestampError
 from kapsel_verifier.merkle import leaf_hash, verify_inclusion
 from kapsel_verifier.note import VerifierKey
 from kapsel_verifier.proof import Proof
@@ -156,14 +156,17 @@ async def _proof(connection: Connection, leaf: _Leaf, head: HeadRow, ots: bytes 
     except InclusionError as error:
         raise DamagedTreeError(f"leaf {index} has no proof under the head of {size} leaves") from error
     origin = head.checkpoint.partition("\n")[0]
-    return proof.build(
-        leaf=leaf.data,
-        leaf_index=index,
-        inclusion_proof=path,
-        checkpoint=head.checkpoint,
-        keys=[VerifierKey(origin, head.public_key)],
-        ots=ots,
-    )
+    try:
+        return proof.build(
+            leaf=leaf.data,
+            leaf_index=index,
+            inclusion_proof=path,
+            checkpoint=head.checkpoint,
+            keys=[VerifierKey(origin, head.public_key)],
+            ots=ots,
+        )
+    except MalformedTimestampError as error:
+        raise DamagedTreeError(f"the stored timestamp of the head of {size} leaves is damaged: {error}") from error
 
 
 async def inclusion(connection: Connection, log_id: int, index: int, size: int) -> list[bytes]:

@@ -21,10 +21,11 @@ from kapsel_attestor.anchors import Anchors
 from kapsel_attestor.beside import Led
 from kapsel_attestor.metrics import Metrics
 from kapsel_attestor.status_report import Condition
-from kapsel_store import anchors
+from kapsel_store import anchors, tlog
 from kapsel_store.anchors import Anchored
 from kapsel_store.rows import Anchoring
 from kapsel_tlog import prover
+from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.prover import NotYetAnchored, Unknown
 from kapsel_verifier import ots
 from kapsel_verifier import proof as proof_file
@@ -438,6 +439,29 @@ async def test_a_proof_brings_the_anchor_of_its_head_or_is_made_for_an_anchored_
         another = around.chain.header(around.chain.mine(bytes(32)))
         with pytest.raises(AnchorError):
             verify_proof(proof, trusted, means=means._replace(block_headers=(another,)))
+
+
+async def test_a_stored_timestamp_that_was_damaged_is_told_and_keeps_no_other_waiting(around: Surroundings) -> None:
+    await around.publish()
+    async with around.at_work():
+        await around.promised(by=3)
+    connection = around.world.connection
+    await connection.execute("UPDATE anchors SET ots = set_byte(ots, 0, 1), next_at = now()")
+    async with around.at_work():
+        assert (await around.condition("Damaged")).status == "False"
+        await around.publish()
+        await around.condition("Promised")
+        log = await around.world.log()
+
+        async def both() -> bool:
+            found = await anchors.newest(connection, log.id)
+            return found is not None and found.tree_size == 2 and found.ots is not None
+
+        await around.eventually(both)
+    assert (await anchors.pending(connection, log.id)).count == 2
+    (leaf, _) = await tlog.leaves(connection, log.id, 0, 2)
+    with pytest.raises(DamagedTreeError, match="stored timestamp"):
+        await prover.proof_for_attempt(connection, leaf.attempt_id)
 
 
 async def test_what_an_anchor_says_can_only_grow(around: Surroundings) -> None:
