@@ -56,6 +56,7 @@ class Running:
 
     attestor: Attestor
     source: Source
+    metrics: Metrics
     registry: CollectorRegistry
     stopping: asyncio.Event
     task: asyncio.Task[None]
@@ -82,6 +83,7 @@ class World:
     running: list[Running] = field(default_factory=list)
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
     connections: list[asyncpg.Connection] = field(default_factory=list)
+    fences: type[FileFence] = FileFence
     clones: list["World"] = field(default_factory=list)
 
     async def configure(self, **log: object) -> None:
@@ -156,7 +158,7 @@ class World:
         attestor = Attestor(
             pool,
             source,
-            lambda row: FileFence(self.fence_file, row.origin),
+            lambda row: self.fences(self.fence_file, row.origin),
             metrics,
             clock=clock,
             beside=beside(metrics),
@@ -166,7 +168,7 @@ class World:
             await attestor.run(stopping)
             following.cancel()
 
-        started = Running(attestor, source, registry, stopping, asyncio.create_task(run()))
+        started = Running(attestor, source, metrics, registry, stopping, asyncio.create_task(run()))
         self.running.append(started)
         return started
 
