@@ -168,7 +168,7 @@ def _causes(resource: View) -> list[Condition]:
 def _mark(condition: Condition) -> Mark:
     if condition.reason in _HARMLESS:
         return Mark.NOTE
-    return Mark.WARNING if condition.type in ("Anchored", "Delivering", "Ready") else Mark.BAD
+    return Mark.WARNING if condition.type in ("Anchored", "Delivering", "Ready", "Witnessed") else Mark.BAD
 
 
 def _said(resource: View, condition: Condition, mark: Mark) -> Iterator[Line]:

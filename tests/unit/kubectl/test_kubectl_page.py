@@ -179,6 +179,14 @@ def test_calendars_that_are_away_are_a_warning_and_blocks_that_take_hours_are_no
     assert "name others" in step.text
 
 
+def test_witnesses_that_are_missing_are_a_warning_and_who_they_are_is_said() -> None:
+    missing = "2 witnesses are needed, and heads are withheld: cosigned by one; not by two: it answers 503"
+    conditions = {"Ready": "True X", "Witnessed": f"False NoQuorum: {missing}"}
+    (line, step) = troubles(resource("AttestationLog", conditions=conditions), NOW)
+    assert (line.mark, line.text) == (Mark.WARNING, f"not Witnessed: NoQuorum: {missing}")
+    assert "may reach the witnesses" in step.text
+
+
 def test_what_follows_from_a_frozen_log_is_not_said_again() -> None:
     why = "it is older than the fence"
     log = {"LogConsistent": f"False Frozen: {why}", "CheckpointFresh": f"False NotSigned: {why}"}
