@@ -50,6 +50,7 @@ export async function collect() {
     proof: await file("proof", "the proof", MAX_PROOF_SIZE),
     keys,
     keySets: keyFile === undefined ? keySets : [...keySets, keyFile],
+    successors: await file("successors", "the set of successors", MAX_KEY_SET_SIZE),
     policy: await file("policy", "the policy", MAX_POLICY_SIZE),
     headers,
     destinationKeys,

@@ -14,12 +14,13 @@ import { MIN_DIFFICULTY, readHeader } from "./ots.js";
 import { parsePolicy } from "./policy.js";
 import { parseProof } from "./proof.js";
 import { Steps } from "./steps.js";
+import { follow } from "./successors.js";
 import { isTlogProof, parseTlogProof } from "./tlog_proof.js";
 import { TITLES, verifyProof } from "./verify.js";
 
 /**
  * @typedef {{
- *   proof: Uint8Array, keys?: string[], keySets?: Uint8Array[], policy?: Uint8Array, headers?: Uint8Array[],
+ *   proof: Uint8Array, keys?: string[], keySets?: Uint8Array[], successors?: Uint8Array, policy?: Uint8Array, headers?: Uint8Array[],
  *   minDifficulty?: bigint, destinationKeys?: Uint8Array[], require?: string[], knownCheckpoint?: Uint8Array,
  *   consistency?: Uint8Array, body?: Uint8Array, salt?: Uint8Array, expected?: Map<string, string>, nowMs?: number,
  *   maxAgeMs?: number,
@@ -57,8 +58,9 @@ async function read(raw) {
   const keys = [];
   for (const text of raw.keys ?? []) keys.push(await parseKey(text));
   for (const data of raw.keySets ?? []) keys.push(...(await parseKeySet(data)));
+  const offered = raw.successors === undefined ? [] : await parseKeySet(raw.successors);
   return {
-    keys,
+    keys: await follow(keys, offered),
     policy: raw.policy === undefined ? null : await parsePolicy(raw.policy),
     headers: (raw.headers ?? []).map(readHeader),
     minDifficulty: raw.minDifficulty ?? MIN_DIFFICULTY,

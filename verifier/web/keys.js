@@ -12,8 +12,9 @@ export const MAX_KEY_SET_SIZE = 262144; // bytes
 const EDGES = /^[\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|[\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/g;
 
 /**
- * @typedef {{publicKey: Uint8Array, name: string | null, notBefore: number | null, notAfter: number | null}} TrustedKey
- *   for one log or, without a name, for whatever log is signed with it; times are milliseconds since 1970-01-01 UTC
+ * @typedef {{publicKey: Uint8Array, name: string | null, notBefore: number | null, notAfter: number | null,
+ *   succession: Uint8Array | null}} TrustedKey for one log or, without a name, for whatever log is signed with it; times
+ *   are milliseconds since 1970-01-01 UTC; the succession is a leaf, and a claim until `successors.js` followed it
  */
 
 /** Reads 64 hex digits or a vkey; throws MalformedKeyError. @param {string} text @returns {Promise<TrustedKey>} */
@@ -21,7 +22,7 @@ export async function parseKey(text) {
   const bare = strip(text);
   if (bare.includes("+")) return named(await VerifierKey.parse(bare));
   const publicKey = strict.hexadecimal(bare.toLowerCase(), 32, "the public key", MalformedKeyError);
-  return { publicKey, name: null, notBefore: null, notAfter: null };
+  return { publicKey, name: null, notBefore: null, notAfter: null, succession: null };
 }
 
 /**
@@ -88,17 +89,18 @@ async function fromItem(item) {
   const full = new Map([["not_before_ms", null], ["not_after_ms", null], ["succession", null], ...item]);
   strict.members(full, ["not_before_ms", "not_after_ms", "succession", "vkey"], what, MalformedKeyError);
   const key = await VerifierKey.parse(strict.string(full.get("vkey"), "a vkey of the key set", MalformedKeyError));
-  checkSuccession(full.get("succession"));
-  return { ...named(key), notBefore: instant(full.get("not_before_ms")), notAfter: instant(full.get("not_after_ms")) };
+  return {
+    ...named(key),
+    notBefore: instant(full.get("not_before_ms")),
+    notAfter: instant(full.get("not_after_ms")),
+    succession: succession(full.get("succession")),
+  };
 }
 
-/**
- * Checks the form of the leaf in which the log announced a key. Whoever gives the set trusts its keys without it.
- * @param {unknown} value
- */
-function checkSuccession(value) {
+/** @param {unknown} value @returns {Uint8Array | null} */
+function succession(value) {
   const what = "a succession in the key set";
-  if (value !== null) strict.base64(strict.string(value, what, MalformedKeyError), what, MalformedKeyError);
+  return value === null ? null : strict.base64(strict.string(value, what, MalformedKeyError), what, MalformedKeyError);
 }
 
 /** @param {unknown} value @returns {number | null} */
@@ -108,7 +110,7 @@ function instant(value) {
 
 /** @param {VerifierKey} key @returns {TrustedKey} */
 function named(key) {
-  return { publicKey: key.publicKey, name: key.name, notBefore: null, notAfter: null };
+  return { publicKey: key.publicKey, name: key.name, notBefore: null, notAfter: null, succession: null };
 }
 
 /** @param {string} text @returns {string} */

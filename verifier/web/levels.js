@@ -31,7 +31,7 @@ function level(name, state, detail, facts = {}) {
 /** @param {import("./policy.js").Policy | null} policy @returns {import("./keys.js").TrustedKey[]} its logs' keys */
 export function trustedBy(policy) {
   const logs = policy?.logs ?? [];
-  return logs.map(({ name, publicKey }) => ({ name, publicKey, notBefore: null, notAfter: null }));
+  return logs.map(({ name, publicKey }) => ({ name, publicKey, notBefore: null, notAfter: null, succession: null }));
 }
 
 /** @returns {Level} that of every verified proof */

@@ -1,5 +1,6 @@
-"""A browser, the page as it is served from verifier/web, and the page as the one file that works from a disk."""
+"""A browser, the page as it is served from verifier/web and as the one file that works from a disk, and its model."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -7,11 +8,23 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from browser import Browser, Page, find
+from browser.verifier import Verifier
+
+from kapsel_verifier import keys, levels, policy, report
+from kapsel_verifier import proof as proofs
+from kapsel_verifier.consistency import ConsistencyProof
+from kapsel_verifier.errors import VerificationError
+from kapsel_verifier.heads import KnownHead
+from kapsel_verifier.ots import read_header
+from kapsel_verifier.tlog_proof import TlogProof
+from kapsel_verifier.verify import Payload, verify_proof
 
 ROOT = Path(__file__).parents[3]
 WEB = ROOT / "verifier" / "web"
@@ -32,6 +45,7 @@ JUDGE = """async (cases) => {
       proof: hex(one.proof_hex) ?? utf8(one.proof),
       keys: one.keys,
       keySets: "key_set" in one ? [utf8(one.key_set)] : [],
+      successors: utf8(one.successors),
       policy: utf8(one.policy),
       headers: one.block_headers?.map(utf8),
       minDifficulty: "min_difficulty" in one ? BigInt(one.min_difficulty) : undefined,
@@ -87,6 +101,20 @@ def single_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture(scope="session")
+def web() -> Path:
+    """The folder of the page's parts."""
+    return WEB
+
+
+@pytest.fixture
+def verifier(chromium: Browser, single_file: Path, tmp_path: Path) -> Iterator[Verifier]:
+    """The single file, opened from the disk."""
+    with chromium.page() as page:
+        page.open(single_file.as_uri())
+        yield Verifier(page, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def modules(chromium: Browser, site: str) -> Iterator[Page]:
     """The page as it is served, from which its modules can be imported."""
@@ -95,7 +123,68 @@ def modules(chromium: Browser, site: str) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture(scope="session")
+def vectors() -> ModuleType:
+    """The generator of the test vectors, so that tests share its log and its keys."""
+    spec = importlib.util.spec_from_file_location("kapsel_vectors_generate", VECTORS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def judge(modules: Page) -> Judge:
     """Judges cases by name, each a mapping as tests/vectors/README.md describes."""
-    return partial(modules.run, JUDGE)
+
+    def judged(cases: dict[str, Any]) -> dict[str, Any]:
+        # A few at a time: each call has a deadline.
+        found: dict[str, Any] = {}
+        waiting = iter(cases.items())
+        while batch := dict(islice(waiting, 200)):
+            found |= modules.run(JUDGE, batch)
+        return found
+
+    return judged
+
+
+@pytest.fixture(scope="session")
+def python_says() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What kapsel-verify --json prints for a case of tests/vectors; of a refusal only the class and its exit code."""
+    return _python_says
+
+
+def _python_says(case: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return report.to_json(_verified(case))
+    except VerificationError as error:
+        return {"verified": False, "error": type(error).__name__, "exit_code": error.exit_code}
+
+
+def _verified(case: dict[str, Any]) -> Any:
+    data = bytes.fromhex(case["proof_hex"]) if "proof_hex" in case else case["proof"].encode()
+    trusted = [keys.parse_key(text) for text in case["keys"]]
+    if "key_set" in case:
+        trusted += keys.parse_key_set(case["key_set"].encode())
+    if "successors" in case:
+        trusted = list(keys.follow(trusted, keys.parse_key_set(case["successors"].encode())))
+    consistency = ConsistencyProof.parse(case["consistency"].encode()) if "consistency" in case else None
+    means = levels.Means(
+        policy=policy.parse(case["policy"]) if "policy" in case else None,
+        block_headers=tuple(read_header(header.encode()) for header in case.get("block_headers", ())),
+        min_difficulty=case.get("min_difficulty"),
+        destination_keys=tuple(bytes.fromhex(key) for key in case.get("destination_keys", ())),
+        require=frozenset(case.get("require", ())),
+    )
+    salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None
+    return verify_proof(
+        TlogProof.parse(data) if proofs.is_tlog_proof(data) else proofs.parse(data),
+        trusted,
+        means=means,
+        known=KnownHead(case["known_checkpoint"], consistency) if "known_checkpoint" in case else None,
+        payload=Payload(bytes.fromhex(case["payload"]), salt) if "payload" in case else None,
+        expected=case.get("expected"),
+        now_ms=case.get("now_ms"),
+        max_age_ms=case.get("max_age_ms"),
+    )

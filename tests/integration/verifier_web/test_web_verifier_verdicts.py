@@ -7,7 +7,6 @@ from hashlib import sha512
 from pathlib import Path
 from typing import Any
 
-import pytest
 from browser import Page
 from nacl.bindings import (
     crypto_core_ed25519_add,
@@ -16,14 +15,9 @@ from nacl.bindings import (
 )
 from nacl.exceptions import BadSignatureError
 
-from kapsel_verifier import errors, given, keys, levels, policy, report, strict
+from kapsel_verifier import errors, given, keys, policy, strict
 from kapsel_verifier import proof as proofs
-from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.errors import VerificationError
-from kapsel_verifier.heads import KnownHead
-from kapsel_verifier.ots import read_header
-from kapsel_verifier.tlog_proof import TlogProof
-from kapsel_verifier.verify import Payload, verify_proof
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 CASES: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in VECTORS.glob("proof/*.json")}
@@ -32,40 +26,7 @@ PRIME = 2**255 - 19
 TORSION = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")  # a point of order 8
 
 Judge = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-def python_says(case: dict[str, Any]) -> dict[str, Any]:
-    """Return what kapsel-verify --json prints for a case of tests/vectors."""
-    try:
-        return report.to_json(_verified(case))
-    except VerificationError as error:
-        return {"verified": False, "error": type(error).__name__, "exit_code": error.exit_code}
-
-
-def _verified(case: dict[str, Any]) -> Any:
-    data = bytes.fromhex(case["proof_hex"]) if "proof_hex" in case else case["proof"].encode()
-    trusted = [keys.parse_key(text) for text in case["keys"]]
-    if "key_set" in case:
-        trusted += keys.parse_key_set(case["key_set"].encode())
-    consistency = ConsistencyProof.parse(case["consistency"].encode()) if "consistency" in case else None
-    means = levels.Means(
-        policy=policy.parse(case["policy"]) if "policy" in case else None,
-        block_headers=tuple(read_header(header.encode()) for header in case.get("block_headers", ())),
-        min_difficulty=case.get("min_difficulty"),
-        destination_keys=tuple(bytes.fromhex(key) for key in case.get("destination_keys", ())),
-        require=frozenset(case.get("require", ())),
-    )
-    salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None
-    return verify_proof(
-        TlogProof.parse(data) if proofs.is_tlog_proof(data) else proofs.parse(data),
-        trusted,
-        means=means,
-        known=KnownHead(case["known_checkpoint"], consistency) if "known_checkpoint" in case else None,
-        payload=Payload(bytes.fromhex(case["payload"]), salt) if "payload" in case else None,
-        expected=case.get("expected"),
-        now_ms=case.get("now_ms"),
-        max_age_ms=case.get("max_age_ms"),
-    )
+Python = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def verdict(result: dict[str, Any]) -> tuple[str | None, int]:
@@ -88,7 +49,7 @@ def test_each_verified_vector_has_its_levels(judge: Judge) -> None:
     }
 
 
-def test_the_json_of_a_verified_proof_is_that_of_the_command(judge: Judge) -> None:
+def test_the_json_of_a_verified_proof_is_that_of_the_command(judge: Judge, python_says: Python) -> None:
     verified = {name: case for name, case in CASES.items() if case["error"] is None}
     judged = judge(verified)
     for name, case in verified.items():
@@ -117,21 +78,6 @@ def test_the_classes_of_refusal_are_those_of_python(modules: Page) -> None:
     ]
     # Tiles are read by who follows a log, not by who checks a proof.
     assert sorted(ours) == sorted(theirs)
-
-
-@pytest.mark.parametrize("name", ["valid", "tlog-valid"])
-def test_whichever_byte_is_changed_the_verdict_is_that_of_python(judge: Judge, name: str) -> None:
-    case = CASES[name]
-    data = case["proof"].encode()
-    changed = {}
-    for at in range(len(data)):
-        altered = bytes([*data[:at], data[at] ^ 1 << at % 7, *data[at + 1 :]])
-        changed[str(at)] = {"keys": case["keys"], "proof_hex": altered.hex()}
-    judged = judge(changed)
-    ours = {at: verdict(judged[at]) for at in changed}
-    theirs = {at: verdict(python_says(given)) for at, given in changed.items()}
-    assert ours == theirs
-    assert sum(error is not None for error, _ in ours.values()) > 0.99 * len(data)  # hex and escapes have spellings
 
 
 def test_signatures_on_which_libraries_disagree_get_the_verdict_of_the_profile(modules: Page) -> None:

@@ -4,16 +4,15 @@ The page is the one that `make web-verifier` writes, what it judges are test vec
 same page gives the same pictures.
 """
 
-import json
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from browser.chromium import Browser, Page, find
+from browser.verifier import Verifier, vector
 
-VECTORS: Final = Path(__file__).parents[2] / "vectors" / "proof"
 NOW_MS: Final = 1_767_312_000_000  # 2026-01-02 00:00 UTC, a day after the heads of the vectors
 
 
@@ -22,14 +21,13 @@ class Picture(NamedTuple):
 
     vector: str
     width: int = 1120
-    height: int = 1080
+    height: int = 830
     scheme: str = "light"
-    open_more: bool = False
 
 
 PICTURES: Final[Mapping[str, Picture]] = {
-    "web-verifier-acknowledged.png": Picture("acknowledged-valid", open_more=True, height=1180),
-    "web-verifier-refused.png": Picture("inclusion-leaf-altered", height=830),
+    "web-verifier-acknowledged.png": Picture("acknowledged-valid", height=1290),
+    "web-verifier-refused.png": Picture("inclusion-leaf-altered"),
     "web-verifier-dark.png": Picture("witnessed-valid", scheme="dark", height=690),
     "web-verifier-phone.png": Picture("valid", width=360, height=1180),
 }
@@ -37,29 +35,19 @@ PICTURES: Final[Mapping[str, Picture]] = {
 
 def take(page: Page, address: str, picture: Picture, folder: Path) -> bytes:
     """Give the page what the vector says and return what it then looks like."""
-    case: dict[str, Any] = json.loads((VECTORS / f"{picture.vector}.json").read_text())
+    case = vector(picture.vector)
     page.call("Page.addScriptToEvaluateOnNewDocument", source=f"Date.now = () => {NOW_MS}")
     page.resize(picture.width, picture.height)
     page.emulate(prefers_color_scheme=picture.scheme)
     page.open(address)
-    for field, name, content in (
-        ("proof", "proof.json", case["proof"]),
-        ("policy", "policy.txt", case.get("policy")),
-    ):
-        if content is not None:
-            (folder / name).write_text(content)
-            page.choose(f"#{field}", folder / name)
-    page.run(
-        """(texts, isOpen) => {
-          for (const [id, text] of Object.entries(texts)) document.getElementById(id).value = text;
-          document.getElementById("more").open = isOpen;
-          document.getElementById("given").dispatchEvent(new Event("input"));
-        }""",
-        {"keys": "\n".join(case["keys"]), "destinationKeys": "\n".join(case.get("destination_keys", ()))},
-        picture.open_more,
-    )
-    expected = "refused" if case["error"] else "verified"
-    page.wait_until("(expected) => document.getElementById('card').dataset.verdict === expected", expected)
+    verifier = Verifier(page, folder)
+    if "policy" in case:
+        verifier.choose("policy", "policy.txt", case["policy"])
+    if "destination_keys" in case:
+        page.run("() => { more.open = true; }")
+        verifier.fill("destinationKeys", "\n".join(case["destination_keys"]))
+    verifier.give(case)
+    page.run("() => scrollTo(0, 0)")
     return page.screenshot()
 
 
