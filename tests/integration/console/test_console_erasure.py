@@ -1,6 +1,7 @@
 """An event is forgotten: what it said is nowhere in the database, and what others can prove still holds."""
 
 import asyncio
+import copy
 import hashlib
 import json
 from uuid import uuid4
@@ -30,6 +31,21 @@ async def erase(console, event) -> tuple[int, dict]:
     status, content, response = await console.ask(f"/api/v1/events/{event.id}/erase", method="POST")
     assert (status == 202) == ("Retry-After" in response.headers)
     return status, content
+
+
+@pytest.fixture
+async def eraser(world, database):
+    """Take passes over all erasures, until nothing is left to do."""
+    taking = Eraser(await database.pool("console"), Metrics(CollectorRegistry()))
+
+    async def take() -> None:
+        while await world.connection.fetchval("SELECT count(*) FROM erasures WHERE NOT complete"):
+            await world.connection.execute("UPDATE erasures SET next_at = now()")
+            await taking.round()
+        await world.connection.execute("UPDATE erasures SET next_at = now()")
+        await taking.round()
+
+    return take
 
 
 async def stored(world) -> str:
@@ -229,3 +245,45 @@ async def test_only_the_console_may_erase(world, database, role: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.fetch("SELECT * FROM erase_event($1)", event.id)
     await connection.close()
+
+
+async def test_erasing_while_everything_is_at_work_leaves_no_trace_and_a_log_that_holds(
+    console, world, database, eraser
+) -> None:
+    """Webhooks come, are tried and sequenced by their own connections while every second one is erased."""
+    working, sequencing = copy.copy(world), copy.copy(world)
+    working.connection, sequencing.connection = await database.connection(), await database.connection()
+    events = await world.put(60, body=SECRET)
+    stop = asyncio.Event()
+
+    async def deliver() -> None:
+        while await working.attempt(State.DELIVERED, count=3):
+            await asyncio.sleep(0)
+
+    async def sequence() -> None:
+        while not stop.is_set():
+            await sequencing.sequence()
+
+    sequencer = asyncio.create_task(sequence())
+    delivering = asyncio.create_task(deliver())
+    for event in events[::2]:
+        await erase(console, event)
+    await delivering
+    stop.set()
+    await sequencer
+    await eraser()
+    gone, kept = {event.id for event in events[::2]}, {event.id for event in events[1::2]}
+    hashes = {
+        row["event_id"]: row["payload_hash"]
+        for row in await world.connection.fetch("SELECT event_id, payload_hash FROM attempts")
+    }
+    assert {event for event, digest in hashes.items() if digest is not None} == kept
+    assert gone & set(hashes)  # some were tried before they were forgotten, or while they were
+    left = await world.connection.fetch(
+        "SELECT leaf FROM leaves l JOIN attempts a ON a.id = l.attempt_id WHERE a.event_id = ANY ($1)", list(gone)
+    )
+    assert {row["leaf"] for row in left} <= {None}
+    head = await world.publish()
+    assert await check.rebuild(world.connection, head.log_id, head.tree_size) == head.root
+    for one in (working, sequencing):
+        await one.connection.close()
