@@ -61,8 +61,8 @@ def _take(name: str, done: dict[str, str], path: tuple[str, ...]) -> None:
     for found in _IMPORT.finditer(source):
         _take(found[3], done, (*path, name))
     body = _EXPORT.sub(r"\1 \2", _IMPORT.sub(_as_constant, source))
-    if found := re.search(r"^(import|export)\b.*", body, re.MULTILINE):
-        raise BundleError(f"{name}.js has a form of import or export that is not known here: {found[0]}")
+    if unknown := re.search(r"^(import|export)\b.*", body, re.MULTILINE):
+        raise BundleError(f"{name}.js has a form of import or export that is not known here: {unknown[0]}")
     exported = ", ".join(found[2] for found in _EXPORT.finditer(source))
     done[name] = f"const ${name} = (() => {{\n{body}return {{ {exported} }};\n}})();\n"
 

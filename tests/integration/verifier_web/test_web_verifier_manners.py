@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,28 @@ def test_two_copies_of_the_single_file_are_the_same(single_file: Path, web: Path
     made = subprocess.run([sys.executable, web / "bundle.py", again], check=True, capture_output=True, text=True)
     assert again.read_bytes() == single_file.read_bytes()
     assert made.stdout.split()[1:] == [str(again)]
+
+
+@pytest.mark.parametrize(
+    ("part", "addition", "says"),
+    [
+        ("words.js", "export default 1;\n", "not known here: export default 1;"),
+        ("bytes.js", 'import { shown } from "./strict.js";\n', "modules need each other"),
+        ("style.css", "/* </style> */\n", "an end tag within"),
+        ("index.html", '<link rel="stylesheet" href="style.css">\n', "does not hold exactly once"),
+    ],
+)
+def test_no_page_is_made_of_parts_that_do_not_fit_into_one(
+    web: Path, tmp_path: Path, part: str, addition: str, says: str
+) -> None:
+    copy = shutil.copytree(web, tmp_path / "web")
+    with (copy / part).open("a") as file:
+        file.write(addition)
+    command = [sys.executable, copy / "bundle.py", tmp_path / "page"]
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert made.returncode == 1
+    assert says in made.stderr
+    assert not (tmp_path / "page").exists()
 
 
 def test_the_pictures_in_the_docs_can_be_made_anew(
