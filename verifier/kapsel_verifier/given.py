@@ -4,8 +4,8 @@ The command line calls it once its options are in order. A file that cannot be r
 what it must be a refusal of its class. Modules are imported where something was given for them.
 """
 
-import argparse
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from kapsel_verifier.errors import MalformedKeyError, MalformedNoteError, TooLargeError
@@ -52,7 +52,7 @@ def trusted_keys(texts: list[str], key_set: str | None, successors: str | None) 
     return trusted
 
 
-def means(options: argparse.Namespace) -> "Means":
+def means(options: SimpleNamespace) -> "Means":
     """Return what the levels are checked with; whatever is given makes its level required."""
     from kapsel_verifier.levels import Means
 

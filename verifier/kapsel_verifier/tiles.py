@@ -98,7 +98,7 @@ def parse_bundle(data: bytes, entries: int) -> list[bytes]:
     for number in range(entries):
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
-        if start > len(data) or at > len(data):
+        if at > len(data):
             raise MalformedTileError(f"the bundle ends within entry {number} of {entries}")
         found.append(data[start:at])
     if at != len(data):

@@ -18,7 +18,7 @@ from kapsel_deliverer.signing import Signer
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store.rows import Configuration, KeyRow
-from kapsel_verifier import cli as verifier_cli
+from kapsel_verifier import options as verifier_options
 
 DOCS = Path(__file__).parents[3] / "docs"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -70,13 +70,13 @@ def test_a_command_has_its_part_of_the_page_with_every_option(command: str) -> N
 
 def test_every_option_of_the_verifier_is_on_the_page() -> None:
     part = _page("cli.md").partition("## kapsel-verify")[2]
-    options = [option for action in verifier_cli._parser()._actions for option in action.option_strings]
+    options = [option for action in verifier_options.parser()._actions for option in action.option_strings]
     assert [option for option in options if option.startswith("--") and option != "--help" and option not in part] == []
 
 
 def test_the_page_names_no_option_that_does_not_exist() -> None:
     known = {option for _, action in _parsers(build(), ()) for option in action.option_strings}
-    known |= {option for action in verifier_cli._parser()._actions for option in action.option_strings}
+    known |= {option for action in verifier_options.parser()._actions for option in action.option_strings}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", _page("cli.md"))) <= known
 
 

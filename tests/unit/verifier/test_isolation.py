@@ -52,4 +52,4 @@ def test_the_package_verifies_where_only_pynacl_can_be_imported(log: ModuleType,
     allowed = sys.stdlib_module_names | {"__main__", "kapsel_verifier", "nacl", "_sodium", "_cffi_backend"}
     assert set(loaded) - allowed == set()
     # Each of these costs the command line a tenth of its time.
-    assert {"dataclasses", "inspect", "pathlib", "datetime", "asyncio"} & set(by_the_command) == set()
+    assert {"dataclasses", "inspect", "pathlib", "datetime", "asyncio", "argparse"} & set(by_the_command) == set()
