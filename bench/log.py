@@ -27,13 +27,13 @@ INSERT INTO unsequenced (attempt_id) SELECT id FROM recorded
 
 
 async def sequencing(url: str, attempts: int) -> float:
-    """Return leaves a second over `attempts` that wait, in batches of 1,000, each its own durable commit."""
+    """Return leaves a second over `attempts` that wait, each batch its own durable commit, as the attestor catches up."""
     await prepare(url, SCHEMA)
-    async with database.connect(url, role=None, schema=SCHEMA, size=2, component="bench") as pool:
+    async with database.connect(url, role=None, schema=SCHEMA, size=3, component="bench") as pool:
         await fill(pool, attempts)
         async with pool.acquire() as connection:
             log = await tlog.open_log(connection, "bench.kapsel.local/log")
-            sequencer = await Sequencer.open(connection, log)
+            sequencer = await Sequencer.open(connection, log, ahead=pool)
             start, done = time.perf_counter(), 0
             while taken := await sequencer.integrate(connection, BATCH):
                 done += taken

@@ -48,8 +48,8 @@ BY_TYPE: Final[Mapping[str, str]] = {
     "the calendars of the AttestationLog, or name others",
     "Witnessed": "Deliveries go on. See that pods may reach the witnesses of the AttestationLog, and ask those who run "
     "them what is wrong; with `required`, heads and with them proofs wait",
-    "LeavesComplete": "All other attempts get their leaves, and these are tried again. See `Attempts wait for their leaf` "
-    "in the documentation of operations. " + _ATTESTOR,
+    "LeavesComplete": "All other attempts get their leaves, and these are tried again. See `Attempts wait for their "
+    "leaf` in the documentation of operations. " + _ATTESTOR,
     "CheckpointFresh": "Deliveries go on, and proofs of new attempts wait. " + _ATTESTOR,
 }
 
