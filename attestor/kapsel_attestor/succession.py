@@ -94,8 +94,9 @@ def decide(
         ids = ", ".join(VerifierKey(row.origin, one.public_key).key_id.hex() for one in active)
         raise SigningError(
             f"no key of the log {row.origin} (key id {ids}) is among the versions of SigningKey "
-            f"{row.namespace}/{row.key_name}, and no successor was announced: put it back beside the new one until the "
-            f"status of the log shows both; if it is lost for good, the log can only be continued under a new origin"
+            f"{row.namespace}/{row.key_name}, and no successor was announced: put it back beside the new one, or name "
+            f"it as retiringSigningKey, until both sign; if it is lost for good, the log can only be continued under a "
+            f"new origin"
         )
     fresh = [signer for signer in configured.values() if signer.key.public_key not in known]
     return Roll(

@@ -58,7 +58,7 @@ class Surroundings:
     keys: Keys
     relay: RelaySpec
     allow_http: bool
-    log_key: tuple[str, str] | None  # no endpoint may use it: what signs heads must sign nothing else
+    log_keys: frozenset[tuple[str, str]]  # no endpoint may use them: what signs heads must sign nothing else
     entropy: Entropy
 
 
@@ -177,7 +177,7 @@ class _Draft:
             self._refuse(
                 path, "SigningKeyNotReady", f"SigningKey {name} has no version yet", "a SigningKey without problems"
             )
-        elif (namespace, key_name) == self._around.log_key:
+        elif (namespace, key_name) in self._around.log_keys:
             self._refuse(
                 path, "SigningKeyTaken", f"SigningKey {name} signs the heads of the log", "a SigningKey of its own"
             )

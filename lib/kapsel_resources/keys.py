@@ -93,7 +93,8 @@ def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
         endpoint = endpoints[row.endpoint_id]
         uses(endpoint.namespace, row.key_name, f"destination {endpoint.namespace}/{endpoint.name}/{row.name}")
     if configuration.log is not None:
-        uses(configuration.log.namespace, configuration.log.key_name, f"log {configuration.log.origin}")
+        for key_name in configuration.log.key_names:
+            uses(configuration.log.namespace, key_name, f"log {configuration.log.origin}")
     return found
 
 

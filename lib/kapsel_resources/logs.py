@@ -1,5 +1,6 @@
 """The one log of a Relay: from its AttestationLog, or, if there is none, with all defaults."""
 
+from dataclasses import replace
 from typing import Final
 
 from kapsel_resources.inventory import Inventory
@@ -71,9 +72,26 @@ def _declared(log: AttestationLog, inventory: Inventory, keys: Keys) -> LogRow |
         if isinstance(found, Problem):
             return found
         key_name = found
+    retiring = None
+    if spec.retiring_signing_key is not None:
+        found = _retiring(log, inventory, keys)
+        if isinstance(found, Problem):
+            return found
+        retiring = found
     if spec.witnessing is not None and (problem := unusable(log.identity, spec.witnessing)) is not None:
         return problem
-    return _row(namespace, name, spec.origin or _origin(namespace, name), key_name, spec)
+    row = _row(namespace, name, spec.origin or _origin(namespace, name), key_name, spec)
+    return row if retiring in (None, row.key_name) else replace(row, retiring_key_name=retiring)
+
+
+def _retiring(log: AttestationLog, inventory: Inventory, keys: Keys) -> str | Problem:
+    named = log.spec.retiring_signing_key
+    if named is None or named.name is None:
+        return f"log/{log.spec.origin or _origin(log.metadata.namespace, log.metadata.name)}"
+    found = _key(log.identity, named.name, inventory, keys)
+    if isinstance(found, Problem):
+        return replace(found, path=("spec", "retiringSigningKey", "name"))
+    return found
 
 
 def _key(resource: Identity, name: str, inventory: Inventory, keys: Keys) -> str | Problem:

@@ -91,7 +91,7 @@ def _plan_endpoints(
         keys=keys,
         relay=chosen.spec,
         allow_http=chosen.spec.egress.allow_http,
-        log_key=(log.namespace, log.key_name) if log else None,
+        log_keys=frozenset((log.namespace, name) for name in log.key_names) if log else frozenset(),
         entropy=entropy,
     )
     previous = _previous(existing)
@@ -129,7 +129,7 @@ def _wanted_keys(
     """Return namespace and name of every key that the configuration must hold."""
     wanted = {where for rows in endpoints for where in rows.key_names()}
     if log is not None:
-        wanted.add((log.namespace, log.key_name))
+        wanted.update((log.namespace, name) for name in log.key_names)
     living = {(rows.endpoint.namespace, f"endpoint/{rows.endpoint.name}") for rows in endpoints}
     wanted.update(where for where in keys.known() if _is_kept(inventory, *where, living))
     for key in inventory.all(SigningKey):

@@ -4,6 +4,7 @@ The plan (kapsel_resources) writes the configuration rows, receivers and deliver
 behaviour, no secrets in the clear except `KeyRow.secret`, which exists only between unsealing and use.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -211,6 +212,20 @@ class LogRow:
     idle_interval: timedelta = timedelta(minutes=10)
     anchoring: Anchoring | None = None
     witnessing: Witnessing | None = None
+    retiring_key_name: str | None = None  # another key that signs beside `key_name` while the log moves from it
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The names of all its keys, the one that goes first."""
+        return (self.key_name,) if self.retiring_key_name is None else (self.retiring_key_name, self.key_name)
+
+    def versions(self, keys: Iterable[KeyRow]) -> list[KeyRow]:
+        """Return the versions of its keys, the one that goes first, each from the oldest on."""
+        mine = [key for key in keys if key.namespace == self.namespace and key.name in self.key_names]
+        return sorted(
+            (key for key in mine if key.algorithm == "Ed25519"),
+            key=lambda key: (self.key_names.index(key.name), key.version),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,12 +55,7 @@ def _versions(configuration: Configuration, origin: str) -> list[KeyRow]:
     log = configuration.log
     if log is None or log.origin != origin:
         return []
-    return [
-        row
-        for row in configuration.keys
-        if (row.namespace, row.name, row.algorithm) == (log.namespace, log.key_name, "Ed25519")
-        and row.public is not None
-    ]
+    return [row for row in log.versions(configuration.keys) if row.public is not None]
 
 
 def _declared(origin: str, row: KeyRow) -> TrustedKey:

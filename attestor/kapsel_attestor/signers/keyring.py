@@ -43,7 +43,7 @@ class Keyring:
 
     async def open(self, configuration: Configuration, log: LogRow, public_keys: Mapping[UUID, bytes]) -> Opened:
         """Return all versions that can sign; `public_keys` are those that the log has been signed with, by row."""
-        rows = sorted((key for key in configuration.keys if _signs(key, log)), key=lambda key: key.version)
+        rows = [row for row in log.versions(configuration.keys) if row.backend is not None or len(row.secret) == 32]
         self._known = {row.id: self._opened(row) for row in rows}
         signers, troubles = [], []
         for row in rows:
@@ -77,8 +77,3 @@ class Keyring:
     async def _ask(self, name: str, known: _Known) -> bytes:
         known.public_key = await known.gate.call(name, known.backend.public_key)
         return known.public_key
-
-
-def _signs(key: KeyRow, log: LogRow) -> bool:
-    named = (key.namespace, key.name, key.algorithm) == (log.namespace, log.key_name, "Ed25519")
-    return named and (key.backend is not None or len(key.secret) == 32)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import CALENDAR, ORIGIN, Model, Reference, Resource, broken, unique
+from kapsel_resources.kinds.model import CALENDAR, ORIGIN, SUBDOMAIN, Model, Reference, Resource, broken, unique
 from kapsel_resources.kinds.witnessing import Witnessing
 from kapsel_resources.rules import Rule, each_once, unchanged
 from kapsel_store import rows
@@ -112,6 +112,19 @@ class Anchoring(Model):
         return self
 
 
+class RetiringKey(Model):
+    """The key that a log moves away from."""
+
+    name: str | None = Field(
+        default=None,
+        max_length=253,
+        pattern=SUBDOMAIN,
+        description=(
+            "Name of its SigningKey, in the same namespace. Without it: the key that kapsel generated for the origin."
+        ),
+    )
+
+
 class AttestationLogSpec(Model):
     """All of it has defaults; name an origin of your own before others rely on proofs."""
 
@@ -136,6 +149,13 @@ class AttestationLogSpec(Model):
             "An Ed25519 SigningKey, used by nothing else. Auditors pin its public half. While it has several live "
             "versions every head is signed by all of them, and a new one is announced in the log by both before it "
             "signs alone. Without it kapsel generates a key for the origin, which stays."
+        ),
+    )
+    retiring_signing_key: RetiringKey | None = Field(
+        default=None,
+        description=(
+            "A key that signs beside that of signingKeyRef while the log moves from one SigningKey to another, such as "
+            "from a generated one to an HSM. Take this away when the overlap is over."
         ),
     )
     integration: Integration = Field(default=Integration(), description="When attempts become leaves.")

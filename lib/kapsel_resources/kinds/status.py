@@ -220,9 +220,9 @@ class LogKeyStatus(Part):
 
 
 class AttestationLogStatus(Status):
-    """Conditions: Ready (and Stalled when it holds) by the operator; LogConsistent, CheckpointFresh, LeavesComplete and,
-    if somebody is to date or cosign heads, Anchored and Witnessed by the attestor, who writes head, keys and fence as
-    well."""
+    """Conditions: Ready (and Stalled when it holds) by the operator; LogConsistent, CheckpointFresh, LeavesComplete,
+    KeysAnnounced and, if somebody is to date or cosign heads, Anchored and Witnessed by the attestor, who writes head,
+    keys and fence as well."""
 
     origin: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="The name of the log in every checkpoint and proof."

@@ -259,6 +259,25 @@ async def test_a_new_key_that_is_not_there_yet_keeps_no_head_waiting(world, even
     assert running.attestor.problem() is None
 
 
+async def test_a_log_moves_from_one_signing_key_to_another(world, eventually, tmp_path) -> None:
+    file = tmp_path / "ceremony"
+    seed = os.urandom(32)
+    file.write_text(seed.hex())
+    held = another(world, 1, name="external/ceremony")
+    world.keys.append(replace(held, secret=b"", public=None, backend=FileKey(path=str(file))))
+    await world.apply(world.row)
+    await world.start()
+    await world.head_over(0)
+
+    moving = replace(world.row, key_name="external/ceremony", retiring_key_name=world.row.key_name)
+    await world.apply(moving)
+    both = await eventually(signed_by, world, 2)
+    assert both == [public_of(world.keys[0]), bytes(SigningKey(seed).verify_key)]
+
+    await world.apply(replace(moving, retiring_key_name=None))
+    assert await eventually(next_signed_by, world, 1) == both[1:]
+
+
 async def test_dates_of_an_old_key_set_refuse_what_its_key_signs_later(world, eventually) -> None:
     old, new = world.keys[0], another(world, 2)
     await world.start()

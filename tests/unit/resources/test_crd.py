@@ -80,6 +80,7 @@ def test_every_list_says_how_it_is_merged():
         if schema["x-kubernetes-list-type"] == "map" and not path.endswith(".conditions")
     } == {
         "AttestationLog.spec.witnessing.witnesses": ["name"],
+        "AttestationLog.status.keys": ["id"],
         "WebhookEndpoint.spec.destinations": ["name"],
         "WebhookEndpoint.spec.destinations[].headers": ["name"],
         "WebhookEndpoint.status.destinations": ["name"],

@@ -765,6 +765,36 @@ def test_nothing_but_a_log_may_have_a_key_that_kapsel_does_not_hold(run, resourc
     ]
 
 
+@pytest.mark.parametrize(
+    ("retiring", "name"), [({}, "log/log.example/a"), ({"name": "old"}, "generated/old"), (None, None)]
+)
+def test_a_log_may_move_from_one_key_to_another(run, resource, endpoint, retiring, name):
+    generated = {"algorithm": "Ed25519", "source": "Generate"}
+    spec = {"origin": "log.example/a", "signingKeyRef": {"name": "new"}, "retiringSigningKey": retiring}
+    planned = run(
+        resource("SigningKey", "old", generated),
+        resource("SigningKey", "new", generated),
+        resource("AttestationLog", "l", spec),
+        endpoint(destinations=[{"signingKeyRef": {"name": "old"}}]),
+    )
+
+    log = planned.configuration.log
+    assert (log.key_name, log.retiring_key_name) == ("generated/new", name)
+    used = [row.name for row in log.versions(planned.configuration.keys)]
+    assert used == ([name, "generated/new"] if name else ["generated/new"])
+    taken = [("SigningKeyTaken", "spec.destinations[0].signingKeyRef")] if name == "generated/old" else []
+    assert _said(planned) == taken
+
+
+def test_a_key_to_move_from_that_is_not_there_is_said_by_its_own_field(run, resource):
+    planned = run(
+        resource("SigningKey", "new", {"algorithm": "Ed25519", "source": "Generate"}),
+        resource("AttestationLog", "l", {"signingKeyRef": {"name": "new"}, "retiringSigningKey": {"name": "gone"}}),
+    )
+
+    assert _said(planned) == [("SigningKeyNotFound", "spec.retiringSigningKey.name")]
+
+
 def test_two_logs_are_one_too_many_and_the_old_one_goes_on(run, resource):
     log = resource("AttestationLog", "l", {"origin": "log.example/a"})
     good = run(log).configuration
