@@ -24,7 +24,7 @@ REST: Final = 4.0  # of the first pass: how many times longer it rests than it w
 PACE: Final = 10.0  # seconds between two queries of every later pass: ten million leaves take a day
 
 
-async def patrol(pool: Pool, log: LogState, *, refold: bool, folded: Callable[[], None]) -> None:
+async def patrol(pool: Pool, log: LogState, *, refold: bool, folded: Callable[[], None], pace: float = PACE) -> None:
     """Read a log back until cancelled; `folded` is called when all tiles were found to fit.
 
     Raises MismatchError, which says how it was found, if the log must never be signed again.
@@ -34,12 +34,12 @@ async def patrol(pool: Pool, log: LogState, *, refold: bool, folded: Callable[[]
             async with pool.acquire(timeout=5) as connection:
                 await check.refold(connection, log.id, log.tree_size)
             folded()
-        pace = 0.0
+        await _leaves(pool, log, 0.0)
+        await _heads(pool, log, 0.0)
         while True:
+            await asyncio.sleep(pace)
             await _leaves(pool, log, pace)
             await _heads(pool, log, pace)
-            pace = PACE
-            await asyncio.sleep(pace)
     except DamagedTreeError as error:
         raise MismatchError(f"{error}; found by reading the whole log back") from error
 

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from kapsel_attestor.errors import MismatchError
+from kapsel_attestor.patrol import patrol
 from kapsel_attestor.sequencer import Sequencer
 from kapsel_store import tlog
 
@@ -239,6 +241,26 @@ async def test_older_head_row_edited_by_hand_is_found_by_reading_the_log_back(wo
         )
     await world.start()
     assert "the head of 5 leaves" in await world.frozen()
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("UPDATE leaves SET leaf = leaf || '\\x20' WHERE leaf_index = 3", "leaf 3 is not what its hash"),
+        ("DELETE FROM leaves WHERE leaf_index = 3", "leaf 3 is missing"),
+        ("UPDATE heads SET root = sha256('other') WHERE tree_size = 3000", "the head of 3000 leaves"),
+    ],
+)
+async def test_change_after_all_was_read_back_once_is_found_by_the_next_round(world, sql: str, says: str) -> None:
+    await published(world, 3000)
+    folded = asyncio.Event()
+    pool = await world.database.pool("attestor")
+    rounds = asyncio.create_task(patrol(pool, await world.log(), refold=True, folded=folded.set, pace=0.01))
+    await asyncio.wait_for(folded.wait(), 30)
+    async with world.tampering():
+        await world.connection.execute(sql)
+    with pytest.raises(MismatchError, match=says):
+        await asyncio.wait_for(rounds, 60)
 
 
 async def test_two_attestors_on_two_copies_of_the_database_sign_one_tree(world, eventually) -> None:
