@@ -53,6 +53,15 @@ def test_files_can_be_chosen_too(verifier: Verifier) -> None:
     verifier.says("verified", "Verified: claimed")
 
 
+def test_the_proof_of_the_auditor_s_guide_is_verified_with_its_body(verifier: Verifier, web: Path) -> None:
+    example = web.parents[1] / "examples" / "audit"
+    verifier.fill("keys", (example / "log.vkey").read_text())
+    verifier.page.choose("#body", example / "body.json")
+    verifier.page.choose("#proof", example / "proof.json")
+    verifier.says("verified", "Verified: claimed")
+    assert "the body given matches" in verifier.shown()
+
+
 def test_a_header_of_a_block_that_took_no_work_anchors_nothing(verifier: Verifier) -> None:
     case = vector("anchored-valid")
     assert case["min_difficulty"] == 0  # nobody mined the vector's block, and the page has no field for that
