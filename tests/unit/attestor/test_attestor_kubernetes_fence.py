@@ -118,6 +118,13 @@ def test_a_head_that_is_long_overdue_is_stale_and_none_is_not_fresh() -> None:
     assert said(Standing(head=None, due=DUE))[1] == ("CheckpointFresh", "False", "NoHead")
 
 
+def test_a_head_that_is_late_says_what_it_waits_for() -> None:
+    for head, moment in ((HEAD, NOW + timedelta(minutes=12)), (None, NOW)):
+        _, fresh = conditions(Standing(head=head, due=DUE, late="the signer does not answer"), moment)
+        assert fresh.message.endswith(": the signer does not answer")
+    assert conditions(Standing(head=HEAD, due=DUE, late="just now"), NOW)[1].status == "True"
+
+
 def test_a_condition_keeps_its_time_until_it_turns() -> None:
     well = conditions(Standing(head=HEAD, due=DUE), NOW)
     first = status(found(), well, HEAD, NOW)
