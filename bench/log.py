@@ -27,7 +27,7 @@ INSERT INTO unsequenced (attempt_id) SELECT id FROM recorded
 
 
 async def sequencing(url: str, attempts: int) -> float:
-    """Return leaves a second over `attempts` that wait, each batch its own durable commit, as the attestor catches up."""
+    """Return leaves a second over `attempts` that wait, batch by durable batch, as the attestor catches up."""
     await prepare(url, SCHEMA)
     async with database.connect(url, role=None, schema=SCHEMA, size=3, component="bench") as pool:
         await fill(pool, attempts)
