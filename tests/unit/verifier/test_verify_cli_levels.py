@@ -1,6 +1,8 @@
 """kapsel-verify with what an auditor gives: how strong a proof is, other heads of the log, and input that is bad."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -251,6 +253,18 @@ def test_a_file_of_a_gigabyte_is_refused_after_its_limit(run: Run, log: ModuleTy
     code, out, err = run(log.PROOF, *arguments)
     assert (code, out) == (16, "")
     assert "is larger than" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to so much address space")
+def test_a_file_of_a_gigabyte_is_not_read_into_memory(log: ModuleType, tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 30)
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29)); "
+    program = f"{limited}import sys; from kapsel_verifier.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "--proof", str(tmp_path / "huge"), "--public-key", log.vkey().encode()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (16, "")
+    assert done.stderr.startswith("kapsel-verify: the proof is larger than 1048576 bytes: ")
 
 
 @pytest.mark.parametrize(
