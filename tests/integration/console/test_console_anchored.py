@@ -23,7 +23,7 @@ BLOCK = ots_paths.Path(STEPS, ots_paths.bitcoin(930_000))
 
 async def anchor(world, height: int | None, *paths: ots_paths.Path) -> None:
     """Keep what calendars have said of the head that is due, as the attestor does."""
-    ((due),) = await anchors.due(world.connection, 1, 1)
+    (due,) = await anchors.due(world.connection, 1)
     file = ots.Timestamp(hashlib.sha256(due.checkpoint.encode()).digest(), paths).encode()
     assert await anchors.keep(
         world.connection, due, ots=file, height=height, complete=height is not None, next_in=timedelta(0)
