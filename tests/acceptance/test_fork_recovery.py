@@ -49,6 +49,14 @@ async def copy(source: Path, target: Path) -> None:
     assert await child.wait() == 0
 
 
+def name_origin(path: Path, origin: str) -> None:
+    """Change the origin in the manifest of the AttestationLog."""
+    declared = list(yaml.safe_load_all(path.read_text()))
+    [log] = [document for document in declared if document["kind"] == "AttestationLog"]
+    log["spec"]["origin"] = origin
+    path.write_text(yaml.safe_dump_all(declared))
+
+
 async def deliver(up: Any, numbers: range) -> None:
     await Producer(up.ingest).run(numbers)
     connection = await up.connection()
@@ -111,16 +119,7 @@ async def test_database_that_was_set_back_is_frozen_and_its_log_is_continued(
         up, "recover", SECOND, "--checkpoint", str(newest), "--reason", "Monday's backup", "--yes"
     )
     assert code == 0, out
-    (up.manifests / "log.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "kapsel.dev/v1alpha1",
-                "kind": "AttestationLog",
-                "metadata": {"name": "log", "namespace": "crash"},
-                "spec": {"origin": SECOND},
-            }
-        )
-    )
+    name_origin(up.manifests / "crash.yaml", SECOND)
     found = await proven(up)
     assert found[origin] == before
     assert len(found[SECOND]) >= 20

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kapsel_attestor import leaves
@@ -108,6 +108,7 @@ TEXTS = st.text(max_size=12) | st.text(st.characters(min_codepoint=32, max_codep
 HASHES = st.none() | st.binary(min_size=32, max_size=32)
 
 
+@settings(deadline=None)
 @given(
     texts=st.lists(TEXTS.filter(bool), min_size=5, max_size=5),
     reason=TEXTS,
