@@ -143,8 +143,8 @@ examples:
 Every version of every key, never its secret. Behind the namespace, NAME says where it comes from: generated/K was
 made by kapsel for the SigningKey K, endpoint/E for the destinations of endpoint E that name no key, log/ORIGIN for
 the log; literal/K, standard/K and ed25519/K are read from K's Secret, basic/S and bearer/S from Secret S; external/K
-is where K says, in a file, an HSM, Vault or a KMS, and never here. LIVE: it signs or verifies now. SINCE and UNTIL: when that began or begins, and ends. `kapsel secret NAME` shows the secret of
-one that kapsel made.
+is where K says, in a file, an HSM, Vault or a KMS, and never here. LIVE: it signs or verifies now. SINCE and UNTIL:
+when that began or begins, and ends. `kapsel secret NAME` shows the secret of one that kapsel made.
 
 examples:
   kapsel get keys -o wide                                           with public halves
