@@ -1,5 +1,6 @@
 """A log gets another key: announced, signed by both for a while, then by the new one alone; nobody is left behind."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,11 @@ from kapsel_store import log_keys, tlog
 from kapsel_store.key_backends import FileKey
 from kapsel_store.log_keys import LogKey
 from kapsel_store.rows import Configuration, KeyRow
-from kapsel_tlog import prover
+from kapsel_tlog import check, prover
 from kapsel_tlog.key_set import key_set
 from kapsel_verifier import keys, proof, verify
 from kapsel_verifier.errors import KeyValidityError, UntrustedKeyError
+from kapsel_verifier.heads import verify_head
 from kapsel_verifier.keys import TrustedKey
 from kapsel_verifier.leaf import parse_any
 from kapsel_verifier.note import Note, VerifierKey
@@ -290,3 +292,45 @@ async def test_dates_of_an_old_key_set_refuse_what_its_key_signs_later(world, ev
     refuses(during, [over], KeyValidityError)
     verified = verify.verify_proof(during, [over, TrustedKey(new.public, world.row.origin)])
     assert verified.head.key.public_key == new.public
+
+
+async def test_an_attestor_that_is_killed_over_and_over_rotates_all_the_same(world, eventually) -> None:
+    old, new = world.keys[0], another(world, 2)
+
+    async def killed_until(count: int) -> None:
+        """Kill attestors at whatever they do, ever later, until the newest head is signed by so many keys."""
+        patience = 1.0
+        while len(await signers_of_head(world)) != count:
+            child = await world.start_process()
+            await world.record()
+            await asyncio.sleep(patience)
+            child.kill()
+            await child.wait()
+            patience += 1.0
+
+    await killed_until(1)
+    world.keys.append(new)
+    await world.apply(world.row)
+    await killed_until(2)
+    world.keys.remove(old)
+    await world.apply(world.row)
+    await killed_until(1)
+
+    log = await world.log()
+    assert await signers_of_head(world) == [public_of(new)]
+    assert len(await statements(world)) == 1
+    assert await check.rebuild(world.connection, log.id, log.tree_size) == log.root
+    first, second = await history(world)
+    assert (first.public_key, second.public_key) == (public_of(old), public_of(new))
+    offered = await published(world)
+    heads = await tlog.heads(world.connection, log.id, 1000)
+    for trusted in (offered, keys.follow([TrustedKey(public_of(old), world.row.origin)], offered)):
+        for head in heads:
+            verify_head(head.checkpoint, trusted)
+
+
+async def signers_of_head(world) -> list[bytes]:
+    """Return the keys that signed the newest head, none if there is no log yet."""
+    if await tlog.state(world.connection, world.row.origin) is None:
+        return []
+    return await signed_by(world, 1) or await signed_by(world, 2)

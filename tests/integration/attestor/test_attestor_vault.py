@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -181,6 +183,40 @@ async def test_outside_a_pod_there_is_no_account_to_log_in_with(vault: Vault, tm
     key = replace(row(vault, role="kapsel", role_mount="kubernetes"), secret=b"")
     found = await opened(key, identity=Identity(service_account=tmp_path / "none"))
     assert "which only a pod has" in str(found.troubles[0])
+
+
+async def test_a_server_is_believed_for_the_authority_that_is_named_and_for_no_other(tmp_path: Path) -> None:
+    for name in ("server", "stranger"):
+        command = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "1", "-subj", "/CN=vault"]
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.crt", "-addext", "subjectAltName=IP:127.0.0.1"]
+        subprocess.run([*command, *files], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    vault = Vault()
+    await vault.start(context)
+    try:
+
+        async def trusting(name: str | None) -> Opened:
+            authority = {} if name is None else {"ca": (tmp_path / name).read_text()}
+            return await opened(replace(row(vault), secret=json.dumps({"token": TOKEN, **authority}).encode()))
+
+        (one,) = (await trusting("server.crt")).signers
+        VerifyKey(vault.public(1)).verify(b"message", await one.sign(b"message"))
+        for stranger in ("stranger.crt", None):
+            (trouble,) = (await trusting(stranger)).troubles
+            assert isinstance(trouble, SignerAwayError)
+            assert "CERTIFICATE_VERIFY_FAILED" in str(trouble)
+        (trouble,) = (await trusting("server.key")).troubles
+        assert "the authority of Vault is no certificate in PEM" in str(trouble)
+    finally:
+        await vault.stop()
+
+
+async def test_a_redirect_is_not_followed(vault: Vault) -> None:
+    one = await signer(row(vault))
+    vault.faults.status, vault.faults.body = 307, {}
+    with pytest.raises(SigningError, match="redirects, which is not followed"):
+        await one.sign(b"message")
 
 
 async def test_a_token_that_was_renewed_is_used_at_once(vault: Vault) -> None:

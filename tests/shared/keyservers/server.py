@@ -1,6 +1,7 @@
 """What they share: a server on this machine, faults to order, and signatures of both kinds."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -31,12 +32,12 @@ class Server:
         self._app = web.Application(middlewares=[self._faulty])
         self._runner = web.AppRunner(self._app, shutdown_timeout=1.0)
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
 
     async def stop(self) -> None:
         self.faults.released.set()
