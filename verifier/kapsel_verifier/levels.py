@@ -17,7 +17,7 @@ from kapsel_verifier.claims import (
     WITNESSED,
     CosignatureClaim,
 )
-from kapsel_verifier.errors import AcknowledgementError, AnchorError, QuorumError
+from kapsel_verifier.errors import AcknowledgementError, AnchorError, QuorumError, UnsupportedProofError
 from kapsel_verifier.keys import TrustedKey
 from kapsel_verifier.leaf import Leaf
 from kapsel_verifier.note import Note
@@ -132,7 +132,12 @@ _REFUSALS: Final = {WITNESSED: QuorumError, ANCHORED: AnchorError, ACKNOWLEDGED:
 
 
 def demand(levels: tuple[Level, ...], required: frozenset[str]) -> None:
-    """Raise QuorumError, AnchorError or AcknowledgementError unless every required level is established."""
+    """Raise QuorumError, AnchorError or AcknowledgementError unless every required level is established.
+
+    A level that nobody knows is refused with UnsupportedProofError: a mistyped demand must not be met by silence.
+    """
+    for name in required.difference(LEVELS):
+        raise UnsupportedProofError(f"no level is called {strict.shown(name)}")
     for level in levels:
         if level.name in required and level.state != ESTABLISHED:
             raise _REFUSALS[level.name](f"the proof is not {level.name}: {level.detail}")

@@ -11,11 +11,13 @@ from kapsel_verifier.errors import (
     KeyValidityError,
     SignatureError,
     TooLargeError,
+    UnsupportedProofError,
     UntrustedKeyError,
     VerificationError,
 )
 from kapsel_verifier.heads import verify_head
 from kapsel_verifier.keys import TrustedKey
+from kapsel_verifier.levels import Means
 from kapsel_verifier.note import Checkpoint, Note
 from kapsel_verifier.report import lines, to_json
 from kapsel_verifier.sth import SignedTreeHead, find_sth, sign_head
@@ -172,6 +174,12 @@ def test_a_valid_successor_carries_a_head_that_the_expired_key_signed_too(log: M
     expired = TrustedKey(public_key=log.vkey().public_key, name=log.ORIGIN, not_after_ms=log.HEAD_MS - 1)
     successor = TrustedKey(public_key=log.vkey("next").public_key, name=log.ORIGIN)
     assert verify_head(both, [expired, successor]).key == log.vkey("next")
+
+
+def test_a_demand_for_a_level_that_nobody_knows_is_not_met_by_silence(log: ModuleType) -> None:
+    with pytest.raises(UnsupportedProofError, match="no level is called notarised"):
+        verify_proof(log.PROOF, trusted(log), means=Means(require=frozenset({"notarised"})))
+    assert verify_proof(log.PROOF, trusted(log), means=Means(require=frozenset({"claimed"}))).assurance == "claimed"
 
 
 def test_without_the_time_no_head_is_too_new(log: ModuleType) -> None:
