@@ -14,7 +14,6 @@ import asyncpg
 from kapsel_cli.client import DATA_DIR
 from kapsel_cli.data_dir import DataDir, read_state
 from kapsel_cli.errors import CliError, DataInUseError
-from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_runtime.errors import SettingsError
 from kapsel_runtime.settings import DatabaseSettings, load
 from kapsel_store import database
@@ -55,6 +54,8 @@ def _located(data_dir: Path | None, environ: Mapping[str, str]) -> Iterator[tupl
             raise CliError(str(error).rstrip("."), "docs/settings.md explains the variables") from error
         yield settings.database_url.get_secret_value(), settings.database_schema
         return
+    from kapsel_cli.postgres import EmbeddedPostgres  # which an image does not have to bring
+
     path = _data_dir(data_dir)
     if _runs(path):
         yield EmbeddedPostgres(path).url, DEFAULT_SCHEMA
