@@ -35,6 +35,7 @@ LOOK: Final = 1.0  # seconds between looks at how old the cosignatures are
 TRIPPED: Final = 3  # failures in a row after which a witness is left out
 LEFT_OUT: Final = (5.0, 60.0)  # seconds: at first, and at most
 BURST: Final = 10  # heads that a budget may be ahead of its even rate, such as after an outage
+OVER_BUDGET: Final = "its budget of heads is used up"
 _DAY: Final = 86_400.0
 _MOST_PER_DAY: Final = 86_400  # heads: the most that are ever published
 
@@ -83,7 +84,7 @@ class Asked:
             return None
         if self._last is not None and self._last[0] == text:
             return self._last[1]
-        return "its budget of heads is used up"
+        return OVER_BUDGET
 
     async def ask(self, session: aiohttp.ClientSession, head: Head, prove: Prove) -> Cosigned | Failed:
         """Ask it, and remember what came of it."""
@@ -125,7 +126,8 @@ class Witnesses:
         self._said: Condition | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64), trust_env=False)
+        connector, cookies = aiohttp.TCPConnector(limit=64), aiohttp.DummyCookieJar()
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=cookies)
         return self
 
     async def __aexit__(
@@ -148,10 +150,13 @@ class Witnesses:
         cosigned = {name: answer for name, answer in answers.items() if isinstance(answer, Cosigned)}
         met = self._quorum(declared).is_met_by(cosigned.keys())
         missing = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-        self._metrics.witnessed.labels(origin=row.origin).set(met)
-        self._condition = condition(list(cosigned), missing, declared)
+        told = condition(list(cosigned), missing, declared)
+        if met or OVER_BUDGET not in missing.values():
+            # A head that goes out between two that a budget allows says nothing of the witnesses.
+            self._metrics.witnessed.labels(origin=row.origin).set(met)
+            self._condition = told
         if declared.required and not met:
-            raise UncosignedError(self._condition.message)
+            raise UncosignedError(told.message)
         return [answer.line for answer in cosigned.values()]
 
     async def run(self, led: Led) -> None:

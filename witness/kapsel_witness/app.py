@@ -117,7 +117,9 @@ class Witness:
 
     def _refuse(self, said: Refused) -> web.Response:
         self._metrics.requests.labels(result=said.result).inc()
-        logger.warning("refused a head: %s", said.reason, extra={"status": said.status})
+        # What nobody known has signed anybody can send, as often as they like.
+        level = logging.DEBUG if said.status in (400, 403, 404) else logging.WARNING
+        logger.log(level, "refused a head: %s", said.reason, extra={"status": said.status})
         if said.known_size is not None:
             return web.Response(
                 status=said.status, body=f"{said.known_size}\n".encode(), headers={"Content-Type": SIZE_TYPE}

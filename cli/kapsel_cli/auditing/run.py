@@ -38,7 +38,7 @@ from kapsel_verifier.errors import (
 )
 from kapsel_verifier.heads import MAX_SKEW_MS, VerifiedHead
 from kapsel_verifier.keys import TrustedKey
-from kapsel_verifier.note import Note
+from kapsel_verifier.note import Checkpoint, Note
 from kapsel_verifier.policy import Policy
 from kapsel_verifier.statements import KeySuccession, LogContinuation
 
@@ -135,12 +135,15 @@ class Audit:
         trusted = self._trusted()
         try:
             return note, self._verified(note, trusted), []
-        except (UntrustedKeyError, KeyValidityError) as error:
+        except (UntrustedKeyError, KeyValidityError):
             # Its key may have been announced since by one that is trusted.
-            offered = keys.parse_key_set(await self._source.key_set())
+            published = await self._source.key_set()
+            if published is None:
+                raise
+            offered = keys.parse_key_set(published)
             followed = keys.follow(trusted, offered)
             if followed == tuple(trusted):
-                raise error
+                raise
             links = [key.succession for key in offered if key.succession is not None]
             return note, self._verified(note, followed), links
 
@@ -172,16 +175,15 @@ class Audit:
         state.origin = new.origin
         if state.verified is None:
             return
-        last = heads.verified_heads(Note.parse(state.verified), self._trusted_ever())[0]
-        old = last.checkpoint
+        old = Checkpoint.parse(Note.parse(state.verified).text)  # judged when it was new
         if new.tree_size == old.tree_size and new.root_hash != old.root_hash:
             raise SplitViewError(f"another root for {old.tree_size} leaves than was audited", (state.verified, note))
         if new.tree_size < old.tree_size:
-            if head.sth.timestamp_ms > last.sth.timestamp_ms:
+            if head.sth.timestamp_ms > state.verified_ms:
                 words = f"the log shows {new.tree_size} leaves, dated later than the {old.tree_size} that were audited"
                 raise SplitViewError(words, (state.verified, note))
             raise BehindError(f"the log shows {new.tree_size} leaves, and {old.tree_size} were audited")
-        if new.tree_size > old.tree_size and head.sth.timestamp_ms <= last.sth.timestamp_ms:
+        if new.tree_size > old.tree_size and head.sth.timestamp_ms <= state.verified_ms:
             raise ConsistencyError("the head is larger than the one that was audited, and not dated later")
 
     def _trusted_ever(self) -> tuple[TrustedKey, ...]:
@@ -225,7 +227,8 @@ class Audit:
             self.outcome.findings += walk.gaps[:MOST_GAPS]
             state.progress = state.verified_progress.copy()
         else:
-            state.verified, state.verified_progress = note, state.progress.copy()
+            state.verified, state.verified_ms = note, head.sth.timestamp_ms
+            state.verified_progress = state.progress.copy()
         self._save(state)
         return walk
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from random import Random
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -46,9 +47,14 @@ class Source:
         """Return the bytes of a bundle with so many leaves, unchecked."""
         return await self._get(f"{self.url}/{tiles.entries_path(number, entries)}", tiles.MAX_BUNDLE_SIZE)
 
-    async def key_set(self) -> bytes:
-        """Return the key set that the log's operator publishes: what it announces, not what is to be trusted."""
-        return await self._get(f"{self.url}/.well-known/kapsel/keys.json", keys.MAX_KEY_SET_SIZE)
+    async def key_set(self) -> bytes | None:
+        """Return the key set that the log's operator publishes, or None: it is announced, not to be trusted."""
+        parts = urlsplit(self.url)
+        for prefix in dict.fromkeys((self.url, f"{parts.scheme}://{parts.netloc}")):
+            found = await self._look(f"{prefix}/.well-known/kapsel/keys.json", keys.MAX_KEY_SET_SIZE, self._headers)
+            if found is not None:
+                return found
+        return None
 
     async def view(self, witness_url: str, origin: str) -> str | None:
         """Return the newest head of a log that a witness has cosigned, unchecked; None if it has seen none."""
@@ -103,7 +109,11 @@ class Opened:
         # Not packed: a few bytes could unpack to more than any limit before it is seen.
         headers = {"User-Agent": "kapsel-audit", "Accept-Encoding": "identity"}
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=TIMEOUT, headers=headers, auto_decompress=False
+            connector=connector,
+            timeout=TIMEOUT,
+            headers=headers,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self._session
 

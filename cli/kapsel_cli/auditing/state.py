@@ -19,7 +19,7 @@ from kapsel_verifier.merkle import HASH_SIZE
 from kapsel_verifier.tiles import HEIGHT, WIDTH
 
 _VERSION: Final = 1
-_MEMBERS: Final = ("v", "origin", "verified", "verified_progress", "progress")
+_MEMBERS: Final = ("v", "origin", "verified", "verified_ms", "verified_progress", "progress")
 _PROGRESS: Final = ("size", "edge", "chains", "erased", "unclaimed", "erasures", "successions")
 
 
@@ -44,6 +44,7 @@ class State:
 
     origin: str | None = None
     verified: str | None = None  # the newest signed note of which every leaf was checked
+    verified_ms: int = 0  # the date of that head
     verified_progress: Progress = field(default_factory=Progress)  # at that head
     progress: Progress = field(default_factory=Progress)  # there, or further
 
@@ -88,6 +89,7 @@ def _encode(state: State) -> bytes:
         _VERSION,
         state.origin,
         state.verified,
+        state.verified_ms,
         _progress(state.verified_progress),
         None if same else _progress(state.progress),
     )
@@ -118,6 +120,7 @@ def _parse(data: bytes) -> State:
     return State(
         origin=_text_or_none(value["origin"]),
         verified=_text_or_none(value["verified"]),
+        verified_ms=strict.integer(value["verified_ms"], "the date in it", error),
         verified_progress=verified,
         progress=verified.copy() if value["progress"] is None else _parse_progress(value["progress"]),
     )

@@ -304,3 +304,26 @@ async def test_a_witness_keeps_a_restored_database_from_being_shown_as_the_log(w
     seen = http("GET", f"{one.url}/{sha256(world.row.origin.encode()).hexdigest()}/checkpoint").body
     assert Checkpoint.parse(Note.parse(seen).text).tree_size == 7
     assert json.loads(fence)["tree_size"] == 3
+
+
+async def test_a_witness_is_asked_no_more_often_than_its_budget_and_heads_go_on(world, witnesses, eventually) -> None:
+    """Between two heads that the budget allows the condition and the metric stay what they were."""
+    (one,) = witnesses(1)
+    one.start([log_key(world)])
+    await world.configure(
+        witnessing=rows.Witnessing(witnesses=named(one), quorum=1, timeout=PATIENT, queries_per_day=24),
+        idle_interval=timedelta(seconds=0.2),
+    )
+    await world.record(2)
+    await world.start_process()
+    budget = 'attestation_cosignatures_total{result="budget",witness="w0"}'
+
+    async def used_up() -> bool:
+        return (await value(world, budget) or 0) > 2
+
+    await eventually(used_up)
+    await world.record(3)
+    head = await world.head_over(5)
+    assert cosignature.find(Note.parse(head.checkpoint), [one.key]) == ()
+    assert await value(world, 'attestation_cosignatures_total{result="cosigned",witness="w0"}') == 10
+    assert await value(world, f'attestation_witnessed{{origin="{world.row.origin}"}}') == 1

@@ -223,7 +223,15 @@ async def test_a_head_by_a_stranger_and_a_forged_one_are_refused(log: PublicLog,
     stranger = VerifierKey(log.origin, bytes(SigningKey(bytes(32)).verify_key))
     log.note = note
     outcome = await check(trusted=(TrustedKey(stranger.public_key, log.origin),))
-    assert classes(outcome) in (["UntrustedKeyError"], ["SourceError"])
+    assert classes(outcome) == ["UntrustedKeyError"]
+
+
+async def test_whoever_pins_the_newest_key_alone_goes_on_from_a_head_by_the_one_before(
+    log: PublicLog, check: Check
+) -> None:
+    await check()
+    hand_over(log)
+    assert (await check(trusted=(TrustedKey(log.key.public_key, log.origin),))).findings == []
 
 
 async def test_a_head_that_is_too_old_is_said_and_all_else_checked(log: PublicLog, check: Check) -> None:

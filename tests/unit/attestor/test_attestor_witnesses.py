@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from kapsel_attestor.witness_client import Cosigned, Failed, Head
-from kapsel_attestor.witnesses import BURST, TRIPPED, Asked, Budget, condition, text_of
+from kapsel_attestor.witnesses import BURST, OVER_BUDGET, TRIPPED, Asked, Budget, condition, text_of
 from kapsel_store import rows
 from kapsel_verifier.cosignature import WitnessKey
 from kapsel_verifier.merkle import leaf_hash
@@ -41,7 +41,7 @@ def test_a_witness_over_its_budget_is_represented_by_what_it_said_of_the_same_he
     one = Asked(DECLARED, 24, 0.0)
     for _ in range(BURST):
         assert one.over_budget("text", 0.0) is None
-    assert one.over_budget("text", 0.0) == "its budget of heads is used up"
+    assert one.over_budget("text", 0.0) == OVER_BUDGET
     said = Cosigned(line="line\n", timestamp=5)
     one._note(said, head())
     assert one.over_budget(text_of(head().checkpoint), 0.0) is said
