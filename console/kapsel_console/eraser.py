@@ -32,8 +32,9 @@ class Eraser:
                 while await self.round() == BATCH and not stopping.is_set():
                     pass
             except Exception as error:
+                # Whatever is wrong here, people who ask the console must be answered.
                 if not database.is_away(error):
-                    raise
+                    logger.exception("erasures cannot go on; they are tried again")
             await until(stopping, timeout=POLL)
 
     async def round(self) -> int:

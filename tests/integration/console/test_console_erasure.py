@@ -4,6 +4,7 @@ import asyncio
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from uuid import uuid4
 
 import asyncpg
@@ -171,6 +172,30 @@ async def test_what_comes_late_is_forgotten_without_being_asked(console, world, 
     assert hashlib.sha256(SECRET).hexdigest() not in await stored(world)
     stopping.set()
     await task
+
+
+async def test_what_a_destination_signed_is_forgotten_too_and_that_it_did_is_not(console, world) -> None:
+    (event,) = await world.put(body=SECRET)
+    lease, (claimed,) = await deliveries.claim(world.connection, {world.billing.id: 1}, LEASE)
+    result = world._result(claimed, world.billing, lease, State.DELIVERED)
+    base = f'"content-digest";req: sha-256=:{hashlib.sha256(SECRET).hexdigest()}:'.encode()
+    signed = replace(
+        result.attempt,
+        acknowledgement="acknowledged",
+        acknowledgement_base=base,
+        acknowledgement_key=b"\x06" * 32,
+        acknowledgement_signature=b"\x07" * 64,
+    )
+    await deliveries.record(world.connection, [replace(result, attempt=signed)])
+    await world.sequence()
+    assert base.hex() in await stored(world)
+    status, content = await erase(console, event)
+    assert (status, content["complete"]) == (200, True)
+    left = await stored(world)
+    assert base.hex() not in left
+    assert (b"\x07" * 64).hex() not in left
+    (attempt,) = (await console.get(f"/api/v1/attempts?event={event.id}"))["items"]
+    assert attempt["acknowledgement"] == "acknowledged"
 
 
 async def test_erasing_again_changes_nothing_and_is_audited_once(console, world) -> None:
