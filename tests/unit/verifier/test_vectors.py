@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import pytest
 
 from kapsel_verifier import (
+    ed25519,
     errors,
     leaf_hash,
     merkle,
@@ -79,6 +81,19 @@ def test_each_proof_gets_the_verdict_of_its_vector(name: str) -> None:
     with pytest.raises(VerificationError) as refusal:
         judge(case)
     assert (type(refusal.value).__name__, refusal.value.exit_code) == (case["error"], case["exit_code"])
+
+
+def test_without_pynacl_every_vector_gets_the_same_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nacl._sodium", None)  # what an import finds where pynacl is not installed
+    assert ed25519.implementation() == "Python"
+    for name in CASES:
+        case = json.loads((VECTORS / "proof" / f"{name}.json").read_text())
+        try:
+            found = {level.name: level.state for level in judge(case).levels}
+        except VerificationError as refusal:
+            assert (name, type(refusal).__name__) == (name, case["error"])  # noqa: PT017 - some are refused
+        else:
+            assert (name, found) == (name, case.get("levels"))
 
 
 def test_every_class_of_refusal_has_a_vector_or_cannot_come_from_a_proof() -> None:
