@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from browser.chromium import Browser, Page, find
+from browser.png import reduced
 from browser.verifier import Verifier, vector
 
 NOW_MS: Final = 1_767_312_000_000  # 2026-01-02 00:00 UTC, a day after the heads of the vectors
@@ -67,7 +68,7 @@ def main(page: Path, target: Path) -> None:
         sys.exit("the pictures are made with Chromium, and there is none: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, Browser(program, Path(folder)) as browser:
         for name, png in take_all(browser, page.resolve().as_uri(), Path(folder)).items():
-            (target / name).write_bytes(png)
+            (target / name).write_bytes(reduced(png))
 
 
 if __name__ == "__main__":
