@@ -228,7 +228,11 @@ class AttestationLogStatus(Status):
         default=None, description="The name of the log in every checkpoint and proof."
     )
     public_key: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="The key that auditors pin, as a verifier key: <name>+<id>+<base64>."
+        default=None,
+        description=(
+            "The oldest live version of the key, as a verifier key: <name>+<id>+<base64>. Absent if it is held "
+            "elsewhere: see keys."
+        ),
     )
     keys: tuple[LogKeyStatus, ...] = Field(
         default=(),
