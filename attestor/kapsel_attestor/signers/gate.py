@@ -28,6 +28,7 @@ class Gate:
     def __init__(self, deadline: float = DEADLINE, first_wait: float = FIRST_WAIT) -> None:
         """Give a call `deadline` seconds, and another one none for `first_wait`, then ever longer, after a failure."""
         self._deadline = deadline
+        self._turn = asyncio.Lock()  # a head and an announcement may want the same signer at once
         self._busy = False
         self._error: LateError | None = None
         self._opens = 0.0
@@ -41,16 +42,17 @@ class Gate:
 
     async def call(self, name: str, function: Callable[[], T]) -> T:
         """Return what a blocking function returns; raise LateError if it fails, is too slow, or failed just now."""
-        self.check()
-        try:
-            result = await self._in_thread(name, function)
-        except LateError as error:
-            self._error = error
-            self._opens = time.monotonic() + next(self._waits)
-            raise
-        self._error = None
-        self._waits = self._delays()
-        return result
+        async with self._turn:
+            self.check()
+            try:
+                result = await self._in_thread(name, function)
+            except LateError as error:
+                self._error = error
+                self._opens = time.monotonic() + next(self._waits)
+                raise
+            self._error = None
+            self._waits = self._delays()
+            return result
 
     def _delays(self) -> Iterator[float]:
         return delays(self._first_wait, LONGEST_WAIT, Random())  # noqa: S311 - jitter, not a secret

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 from kapsel_attestor.errors import SigningError
@@ -36,21 +35,27 @@ class Signer:
 
     async def sign_head(self, checkpoint: Checkpoint, timestamp_ms: int) -> SignedHead:
         """Return both forms of a head, signed and verified; raise LateError if that is not to be had now."""
-        try:
-            return await self.gate.call(
-                self.where, partial(sign_head, checkpoint, timestamp_ms, self.key, self.backend.sign)
-            )
-        except VerificationError as error:
-            raise self._does_not_fit(error) from error
+
+        def work() -> SignedHead:
+            try:
+                return sign_head(checkpoint, timestamp_ms, self.key, self.backend.sign)
+            except VerificationError as error:
+                raise self._does_not_fit(error) from error
+
+        return await self.gate.call(self.where, work)
 
     async def sign(self, message: bytes) -> bytes:
         """Return a verified signature over a message of ASCII; raise LateError if that is not to be had now."""
-        signature = await self.gate.call(self.where, partial(self.backend.sign, message))
-        try:
-            self.key.verify(message.decode("ascii"), signature)
-        except VerificationError as error:
-            raise self._does_not_fit(error) from error
-        return signature
+
+        def work() -> bytes:
+            signature = self.backend.sign(message)
+            try:
+                self.key.verify(message.decode("ascii"), signature)
+            except VerificationError as error:
+                raise self._does_not_fit(error) from error
+            return signature
+
+        return await self.gate.call(self.where, work)
 
     def _does_not_fit(self, error: VerificationError) -> SigningError:
         return SigningError(

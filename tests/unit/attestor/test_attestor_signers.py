@@ -14,6 +14,7 @@ from kapsel_attestor.errors import SignerAwayError, SigningError
 from kapsel_attestor.signers.backends import Identity
 from kapsel_attestor.signers.gate import Gate
 from kapsel_attestor.signers.keyring import Keyring
+from kapsel_attestor.signers.seeds import SeedBackend
 from kapsel_attestor.signers.signer import Signer, sign_by_all
 from kapsel_store.key_backends import FileKey
 from kapsel_store.rows import Configuration, KeyRow, LogRow
@@ -81,6 +82,13 @@ async def test_a_signature_by_another_key_than_the_pinned_one_is_refused(tmp_pat
     assert signer.key.public_key == public(KEY)
     with pytest.raises(SigningError, match="does not sign as log"):
         await signer.sign(b"message")
+    file.write_text("01" * 32)
+    with pytest.raises(SigningError, match="does not sign as log"):  # it is not asked again at once
+        await signer.sign_head(HEAD, 1)
+
+
+async def test_a_head_signed_by_another_key_than_the_pinned_one_is_refused() -> None:
+    signer = replace((await opened(KEY))[0], backend=SeedBackend(NEWER.secret))
     with pytest.raises(SigningError, match="does not sign as log"):
         await signer.sign_head(HEAD, 1)
 
@@ -138,6 +146,20 @@ async def test_a_signer_that_works_is_asked_each_time() -> None:
     gate, caller = Gate(), Caller()
     assert [await gate.call("it", caller) for _ in range(3)] == ["signed"] * 3
     assert caller.calls == 3
+
+
+async def test_calls_at_the_same_time_take_turns() -> None:
+    gate, under_way, most = Gate(), [], []
+
+    def slow() -> str:
+        under_way.append(1)
+        most.append(len(under_way))
+        threading.Event().wait(0.02)
+        under_way.pop()
+        return "signed"
+
+    assert await asyncio.gather(*(gate.call("it", slow) for _ in range(4))) == ["signed"] * 4
+    assert most == [1, 1, 1, 1]
 
 
 async def test_an_error_that_is_no_matter_of_the_signer_passes_through() -> None:
