@@ -1,6 +1,6 @@
 """What is decided about witnesses: how often they are asked, and what is said of a head."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
@@ -21,6 +21,7 @@ def head(size: int = 1) -> Head:
     return Head.of(f"{text}\n{VerifierKey('log.example', bytes(32)).line(bytes(64))}")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100_000), max_size=300), st.integers(24, 86_400))
 def test_a_budget_is_kept_over_any_time_and_may_be_ahead_by_no_more_than_its_burst(
     gaps: list[float], per_day: int

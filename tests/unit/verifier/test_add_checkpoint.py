@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kapsel_verifier.add_checkpoint import MAX_REQUEST_SIZE, AddCheckpoint, parse_size
@@ -28,6 +28,7 @@ def test_the_example_of_the_specification_is_read_and_written() -> None:
     assert read.encode() == EXAMPLE.encode()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**53 - 1), st.lists(st.binary(min_size=32, max_size=32), max_size=63))
 def test_a_request_comes_back_as_it_was_written(old: int, proof: list[bytes]) -> None:
     made = AddCheckpoint(old, tuple(proof), "origin\n5\nroot\n\nsignature\n")
@@ -66,6 +67,7 @@ def test_bytes_that_are_no_text_and_too_many_of_them_are_refused() -> None:
         AddCheckpoint.parse(b"o" * (MAX_REQUEST_SIZE + 1))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_whatever_comes_nothing_else_is_raised(data: bytes) -> None:
     for body in (data, b"old 5\n" + data):

@@ -1,7 +1,7 @@
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
@@ -130,6 +130,7 @@ def test_what_a_wrong_key_signed_is_not_given_away() -> None:
         cosign(TEXT, 1_700_000_000, OTHER, sign)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_change_of_any_byte_is_refused(data: st.DataObject) -> None:
     blob = bytearray(note(LINE).signatures[0].signature)

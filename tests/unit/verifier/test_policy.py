@@ -1,7 +1,7 @@
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
@@ -205,6 +205,7 @@ def test_a_huge_file_is_refused_unread() -> None:
         policy.parse(b"#" * (policy.MAX_POLICY_SIZE + 1))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_mutated_policy_is_refused_or_says_something_that_can_be_said_again(data: st.DataObject) -> None:
     text = bytearray(EXAMPLE.encode())

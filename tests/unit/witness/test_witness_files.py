@@ -55,6 +55,7 @@ def test_without_a_proper_name_no_key_is_made(tmp_path: Path, name: str | None) 
     assert not (tmp_path / "key").exists()
 
 
+@settings(deadline=None)
 @given(where=st.integers(0, len(GO_SIGNER) - 1), to=st.characters(codec="ascii"))
 def test_a_damaged_key_file_is_refused(where: int, to: str) -> None:
     changed = GO_SIGNER[:where] + to + GO_SIGNER[where + 1 :]
@@ -92,7 +93,7 @@ def test_the_state_of_another_witness_is_refused(tmp_path: Path, log: SmallLog) 
         state.load(tmp_path / "a", mine.public)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_state_is_refused_and_nothing_else_is_raised(
     tmp_path: Path, log: SmallLog, data: st.DataObject
