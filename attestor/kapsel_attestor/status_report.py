@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from kapsel_attestor.api_server import APPLY, ApiServer, Document
 from kapsel_attestor.errors import FenceAwayError, RefusedError
 from kapsel_attestor.kubernetes_fence import API_VERSION, MANAGER, status_path
+from kapsel_resources.reasons import AttestorCondition
 from kapsel_runtime.backoff import patient
 from kapsel_runtime.waiting import until
 from kapsel_store.log_keys import LogKey
@@ -44,7 +45,7 @@ class Standing:
 class Condition:
     """One condition as this attestor sees it."""
 
-    type: str
+    type: AttestorCondition
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str

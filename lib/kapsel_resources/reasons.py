@@ -2,6 +2,11 @@
 
 from typing import Final, Literal
 
+# What the attestor says of an AttestationLog; all other conditions, there and elsewhere, are the operator's.
+AttestorCondition = Literal[
+    "Anchored", "CheckpointFresh", "KeysAnnounced", "LeavesComplete", "LogConsistent", "Witnessed"
+]
+
 Reason = Literal[
     "CnpgClusterNotFound",
     "CnpgClusterNotReady",

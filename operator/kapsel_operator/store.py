@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from kapsel_operator.apis import DECLARED_BY_KIND
 from kapsel_operator.manifests.build import Key, key_of
@@ -18,12 +18,13 @@ from kapsel_resources.kinds.core import Namespace
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.manifests import Resource
 from kapsel_resources.problems import Problem
+from kapsel_resources.reasons import AttestorCondition
 
 RECONCILE: Final = "kapsel.dev/reconcile"  # annotation; "disabled" leaves everything as it is
 DEFAULT: Final = "kapsel.dev/default"  # annotation of an AttestationLog that the operator made for a Relay without one
 # What others write into a status: the attestor's part of an AttestationLog.
-FOREIGN_FIELDS: Final[Mapping[str, frozenset[str]]] = {"AttestationLog": frozenset({"fence", "head"})}
-FOREIGN_CONDITIONS: Final = frozenset({"LogConsistent", "CheckpointFresh", "LeavesComplete", "Anchored", "Witnessed"})
+FOREIGN_FIELDS: Final[Mapping[str, frozenset[str]]] = {"AttestationLog": frozenset({"fence", "head", "keys"})}
+FOREIGN_CONDITIONS: Final = frozenset(get_args(AttestorCondition))
 
 Object = dict[str, Any]
 
