@@ -112,8 +112,8 @@ class AwsBackend:
         """Trade the token of the pod for credentials of a role."""
         if self._token_file is None:
             raise SigningError(
-                f"there is no token to assume {role} with: AWS_WEB_IDENTITY_TOKEN_FILE names none, so annotate the "
-                f"service account of the deliverers for EKS, or set KAPSEL_ATTESTOR_AWS_TOKEN_FILE"
+                f"there is no token to assume {role} with: mount one for the audience sts.amazonaws.com, and name its "
+                f"file with KAPSEL_ATTESTOR_AWS_TOKEN_FILE"
             )
         try:
             token = self._token_file.read_text(encoding="ascii").strip()

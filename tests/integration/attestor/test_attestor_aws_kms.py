@@ -133,7 +133,7 @@ async def test_a_pod_assumes_its_role_and_again_before_the_credentials_end(aws: 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "AWS_WEB_IDENTITY_TOKEN_FILE names none, so annotate the service account"),
+        (None, "there is no token to assume .*name its file with KAPSEL_ATTESTOR_AWS_TOKEN_FILE"),
         ("another", "does not let the attestor assume .*: Not authorized to perform sts:AssumeRoleWithWebIdentity"),
     ],
 )

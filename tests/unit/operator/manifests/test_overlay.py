@@ -1,10 +1,13 @@
 """podTemplate: what it adds, what it changes, and what is not used and told."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+import yaml
 
 from kapsel_operator.manifests.build import build, problems
 
@@ -39,6 +42,26 @@ def pods(relay: Any, facts: Any, component: str, template: dict[str, Any]) -> tu
 def containers(template: dict[str, Any]) -> dict[str, Any]:
     spec = template["spec"]
     return {one["name"]: one for one in (*spec["containers"], *spec.get("initContainers", ()))}
+
+
+KEYS_PAGE = Path(__file__).parents[4] / "docs" / "keys-of-a-log.md"
+RELAYS = [
+    block
+    for block in re.findall(r"```yaml\n(.*?)```", KEYS_PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    if block.startswith("kind: Relay\n")
+]
+
+
+@pytest.mark.parametrize("block", RELAYS)
+def test_the_attestor_gets_what_the_page_about_keys_mounts_for_it(relay: Any, facts: Any, block: str) -> None:
+    template = yaml.safe_load(block)["spec"]["deliverer"]["podTemplate"]
+    (wanted,) = template["spec"]["initContainers"]
+    merged, told = pods(relay, facts, "deliverer", template)
+    assert told == []
+    attestor = containers(merged)["attestor"]
+    assert [mount for mount in attestor["volumeMounts"] if mount in wanted["volumeMounts"]] == wanted["volumeMounts"]
+    assert [one for one in attestor["env"] if one in wanted.get("env", [])] == wanted.get("env", [])
+    assert [volume for volume in merged["spec"]["volumes"] if volume in template["spec"]["volumes"]]
 
 
 @hypothesis.given(metadata=json, spec=json)
