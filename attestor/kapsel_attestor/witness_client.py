@@ -106,6 +106,9 @@ class Witness:
             found = cosignature.find(note, [self.key])
         except VerificationError as error:
             return Failed(why="invalid", words=f"its answer is wrong ({type(error).__name__})")
+        if note.text != Note.parse(head.checkpoint).text:
+            # A blank line in the answer moves the end of the text: what it signs is not what will be published.
+            return Failed(why="invalid", words="its answer is more than signature lines")
         if not found:
             return Failed(why="invalid", words="its answer holds no cosignature by its key")
         lines = {

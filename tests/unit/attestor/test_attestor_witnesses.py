@@ -1,17 +1,19 @@
 """What is decided about witnesses: how often they are asked, and what is said of a head."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from kapsel_attestor.witness_client import Cosigned, Failed, Head
+from kapsel_attestor.witness_client import Cosigned, Failed, Head, Witness
 from kapsel_attestor.witnesses import BURST, OVER_BUDGET, TRIPPED, Asked, Budget, condition, text_of
 from kapsel_store import rows
-from kapsel_verifier.cosignature import WitnessKey
+from kapsel_verifier.cosignature import WitnessKey, cosign, find
 from kapsel_verifier.merkle import leaf_hash
-from kapsel_verifier.note import Checkpoint, VerifierKey
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 
-KEY = WitnessKey("witness.example/w", bytes(SigningKey(bytes(32)).verify_key))
+SECRET = SigningKey(bytes(32))
+KEY = WitnessKey("witness.example/w", bytes(SECRET.verify_key))
 DECLARED = rows.Witness(name="w", vkey=KEY.encode(), url="https://witness.example")
 FAILED = Failed(why="refused", words="it answers 500")
 
@@ -19,6 +21,26 @@ FAILED = Failed(why="refused", words="it answers 500")
 def head(size: int = 1) -> Head:
     text = Checkpoint("log.example", size, leaf_hash(b"")).text()
     return Head.of(f"{text}\n{VerifierKey('log.example', bytes(32)).line(bytes(64))}")
+
+
+def cosigned(text: str) -> str:
+    return cosign(text, 5, KEY, lambda message: SECRET.sign(message).signature)
+
+
+def test_a_cosignature_over_the_head_is_taken_with_its_line() -> None:
+    line = cosigned(Note.parse(head().checkpoint).text)
+    answer = Witness("https://witness.example", KEY)._checked(head(), line.encode())
+    assert answer == Cosigned(line=line, timestamp=5)
+    assert find(Note.parse(head().checkpoint + line), [KEY])
+
+
+@pytest.mark.parametrize("before", ["\n", "— other.example AAAAAAA=\n\n", "text\n\n"])
+def test_a_cosignature_over_anything_but_the_head_is_none(before: str) -> None:
+    """An answer with a blank line would have the note end elsewhere, and its own lines be part of what is signed."""
+    line = cosigned((head().checkpoint + before).removesuffix("\n"))
+    answer = Witness("https://witness.example", KEY)._checked(head(), (before + line).encode())
+    assert isinstance(answer, Failed)
+    assert answer.why == "invalid"
 
 
 @settings(deadline=None)
