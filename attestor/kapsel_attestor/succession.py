@@ -20,13 +20,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from kapsel_attestor.beside import Led
-from kapsel_attestor.errors import LateError, SigningError
+from kapsel_attestor.errors import LateError, SignerAwayError, SigningError
 from kapsel_attestor.sequencer import Note
 from kapsel_attestor.signers.keyring import Keyring
 from kapsel_attestor.signers.signer import Signer
 from kapsel_attestor.status_report import Condition
 from kapsel_runtime.backoff import patient
-from kapsel_store import log_keys, tlog
+from kapsel_store import configuration, log_keys, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection
 from kapsel_store.log_keys import LogKey
@@ -50,7 +50,9 @@ class Roll:
     signing: tuple[Signer, ...]  # all of them sign the next head, the oldest key of the log first
     announce: tuple[Signer, Signer] | None  # a key of the log, and the one to announce
     ended: tuple[LogKey, ...]  # keys that sign no more
-    troubles: tuple[LateError, ...] = ()  # of configured keys that nobody could look at yet
+    troubles: tuple[
+        LateError, ...
+    ] = ()  # of configured keys that do not sign: nobody could look at them, or they ended
     is_settled: bool = False  # every configured key is known to the log
 
 
@@ -77,19 +79,19 @@ def decide(
     if not history:
         return Roll(signing=(live[0],), announce=None, ended=(), troubles=troubles)
     known = {one.public_key: one for one in history}
-    for signer in live:
-        record = known.get(signer.key.public_key)
-        if record is not None and record.not_after_ms is not None:
-            raise SigningError(
-                f"{signer.where} signed the log {row.origin} until {_date(record.not_after_ms)} and has ended: "
-                f"auditors take no later head from it; take it out, and add a new version if you need one"
-            )
+    back = tuple(
+        _has_ended(row, signer, record.not_after_ms)
+        for signer in live
+        if (record := known.get(signer.key.public_key)) is not None and record.not_after_ms is not None
+    )
     active = [one for one in history if one.not_after_ms is None]
     signing = tuple(
         configured[one.public_key]
         for one in active
         if one.public_key in configured and one.not_before_ms <= max(_milliseconds(now), last_ms + 1)
     )
+    if not signing and back:
+        raise back[0]
     if not signing:
         ids = ", ".join(VerifierKey(row.origin, one.public_key).key_id.hex() for one in active)
         raise SigningError(
@@ -103,8 +105,15 @@ def decide(
         signing=signing,
         announce=(signing[-1], fresh[0]) if fresh else None,
         ended=tuple(one for one in active if one.public_key not in configured),
-        troubles=troubles,
+        troubles=(*troubles, *back),
         is_settled=not fresh and not troubles,
+    )
+
+
+def _has_ended(row: LogRow, signer: Signer, last_ms: int) -> SigningError:
+    return SigningError(
+        f"{signer.where} signed the log {row.origin} until {_date(last_ms)} and has ended: auditors take no later head "
+        f"from it; take it out, and add a new version if you need one"
     )
 
 
@@ -125,7 +134,11 @@ class Succession:
 
         Raises LateError if nobody may sign, or if it is too early to ask again who could not a moment ago.
         """
+        seen = self._source.current
         roll = await self._decided(connection, row)
+        if roll.ended and await configuration.generation(connection) != seen.generation:
+            # Ending cannot be taken back, and the key may be missing only in what this process knows.
+            raise SignerAwayError("the newest configuration has not been loaded yet")
         for one in roll.ended:
             head = await tlog.latest_head(connection, self._log_id)
             last = one.not_before_ms if head is None else head.timestamp_ms

@@ -5,13 +5,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from nacl.signing import SigningKey
 
+from kapsel_attestor.errors import SignerAwayError
 from kapsel_attestor.sequencer import Sequencer
+from kapsel_attestor.signers.backends import Identity
+from kapsel_attestor.signers.keyring import Keyring
+from kapsel_attestor.succession import Succession
 from kapsel_store import log_keys, tlog
 from kapsel_store.key_backends import FileKey
 from kapsel_store.log_keys import LogKey
@@ -208,6 +213,10 @@ async def test_a_key_that_has_ended_stays_so(world, eventually) -> None:
     await eventually(next_signed_by, world, 1)
     world.keys.insert(0, old)
     await world.apply(world.row)
+    await eventually(lambda: len(running.source.current.keys) == 2)
+    assert await next_signed_by(world, 1) == [new.public]
+    world.keys.remove(new)
+    await world.apply(world.row)
     await world.record()
     assert "has ended: auditors take no later head from it" in await eventually(running.attestor.problem)
     for change in ("not_after_ms = NULL", "not_before_ms = 0", "announced_in = 9"):
@@ -259,6 +268,26 @@ async def test_a_new_key_that_is_not_there_yet_keeps_no_head_waiting(world, even
     file.write_text(seed.hex())
     await recorded(world)
     assert running.attestor.problem() is None
+
+
+async def test_a_key_is_not_ended_by_who_has_not_seen_the_newest_configuration(world, eventually) -> None:
+    running = await world.start()
+    await world.head_over(0)
+    stale = running.source.current
+    world.keys.append(another(world, 2))
+    await world.apply(world.row)
+    await eventually(signed_by, world, 2)
+    await running.stop()
+
+    log = await world.log()
+    behind = Succession(SimpleNamespace(current=stale), Keyring(Identity()), log.id, nobody_states)
+    with pytest.raises(SignerAwayError, match="the newest configuration has not been loaded yet"):
+        await behind.signers(world.connection, world.row)
+    assert [one.not_after_ms for one in await history(world)] == [None, None]
+
+
+async def nobody_states(leaf: bytes, note: object) -> None:
+    raise AssertionError(leaf)
 
 
 async def test_a_log_moves_from_one_signing_key_to_another(world, eventually, tmp_path) -> None:

@@ -85,8 +85,14 @@ def test_nothing_is_signed_by_a_key_that_nobody_announced() -> None:
 
 def test_a_key_that_has_ended_never_signs_again() -> None:
     history = [known(OLD, 1, not_after_ms=NOW_MS), known(NEW, 2, announced_in=7)]
-    with pytest.raises(SigningError, match=r"version 1 signed .* until 2026-06-01T00:00:00\+00:00 and has ended"):
-        decide(ROW, history, [OLD, NEW], NOW)
+    roll = decide(ROW, history, [OLD, NEW], NOW)
+    assert (roll.signing, roll.ended) == ((NEW,), ())
+    words = r"version 1 signed .* until 2026-06-01T00:00:00\+00:00 and has ended"
+    (trouble,) = roll.troubles
+    with pytest.raises(SigningError, match=words):
+        raise trouble
+    with pytest.raises(SigningError, match=words):
+        decide(ROW, history, [OLD], NOW)
 
 
 def test_without_a_live_version_nothing_is_signed() -> None:
