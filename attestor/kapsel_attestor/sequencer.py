@@ -49,6 +49,7 @@ class Sequencer:
         self.parked = parked
         self.latest_reason = ""  # why the last attempt was parked
         self.drained = True  # whether no more waited than were taken up last
+        self._is_backlog = False
         self._tree = grown
         self._ahead = ahead
         self._next: asyncio.Task[list[PendingAttempt]] | None = None
@@ -74,7 +75,7 @@ class Sequencer:
         waiting = await self._take_up(connection, limit)
         if not waiting:
             return 0
-        if self._ahead is not None and not self.drained:
+        if self._ahead is not None and self._is_backlog:
             self._next = asyncio.create_task(self._look_ahead(self._ahead, waiting[-1].id))
         await self._integrate(connection, waiting)
         return len(waiting)
@@ -109,11 +110,13 @@ class Sequencer:
     async def _take_up(self, connection: Connection, limit: int) -> list[PendingAttempt]:
         if self._next is not None:
             found, self._next = await self._next, None
-            self.drained = len(found) < CATCHING_UP
             if found:
+                # What came in meanwhile under an earlier id was not looked for: it is, by the next round.
+                self._is_backlog, self.drained = len(found) == CATCHING_UP, False
                 return found
         found = await tlog.pending(connection, limit, without=self.parked)
-        self.drained = len(found) < limit
+        self._is_backlog = len(found) == limit
+        self.drained = not self._is_backlog
         return found
 
     async def _look_ahead(self, pool: "Pool", after: UUID) -> list[PendingAttempt]:
@@ -127,9 +130,11 @@ class Sequencer:
         due = await tlog.parked_due(connection, PARKED_BATCH, early=not self._look_at)
         self._look_at = time.monotonic() + PARKED_LOOK
         if due:
-            await self._integrate(connection, due)
+            await self._integrate(connection, due, judged=True)
 
-    async def _integrate(self, connection: Connection, waiting: Sequence[PendingAttempt]) -> None:
+    async def _integrate(
+        self, connection: Connection, waiting: Sequence[PendingAttempt], *, judged: bool = False
+    ) -> None:
         try:
             await self._append(connection, waiting)
             return
@@ -140,7 +145,7 @@ class Sequencer:
         await self.close()
         await self._read_anew(connection)
         offending = dict[UUID, str]()
-        passed = await self._bisect(connection, waiting, offending)
+        passed = await self._bisect(connection, waiting, offending, judged=judged)
         await tlog.park(connection, offending)
         # A crash up to here parks nothing: the same attempts wait, fail, and are found again.
         self.parked |= offending.keys()
@@ -149,10 +154,14 @@ class Sequencer:
             logger.error("attempt %s cannot be put into the log, %d others could: %s", attempt_id, passed, reason)
 
     async def _bisect(
-        self, connection: Connection, waiting: Sequence[PendingAttempt], offending: dict[UUID, str]
+        self, connection: Connection, waiting: Sequence[PendingAttempt], offending: dict[UUID, str], *, judged: bool
     ) -> int:
-        """Append all that can be appended, in ever smaller parts; note the rest, and return how many passed."""
-        passed, parts = 0, [list(waiting)]
+        """Append all that can be appended, in ever smaller parts; note the rest, and return how many passed.
+
+        Raises what so many fail with that it is not their fault, unless they were `judged`, and parked, before.
+        """
+        # The newest goes first: if it passes, the oldest may all fail, and are parked instead of stopping the log.
+        passed, parts = 0, [part for part in (list(waiting[:-1]), [waiting[-1]]) if part]
         while parts:
             part = parts.pop()
             try:
@@ -166,7 +175,7 @@ class Sequencer:
                     parts += [part[middle:], part[:middle]]
                     continue
                 offending[part[0].id] = _text(error)
-                if len(offending) >= SYSTEMATIC and not passed:
+                if len(offending) >= SYSTEMATIC and not passed and not judged:
                     raise
         return passed
 
