@@ -90,6 +90,25 @@ async def test_when_every_attempt_fails_none_is_parked_for_it_is_not_the_attempt
     assert len(await tlog.pending(world.connection, 100)) == SYSTEMATIC + 5
 
 
+@pytest.mark.parametrize("refused_first", [False, True])
+async def test_many_parked_attempts_do_not_stop_those_that_come_after(world, refused_first) -> None:
+    """However many are parked, wherever they stand in a batch, and whoever tries them again."""
+    recorded = [] if refused_first else await world.record(5)
+    refused = await odd(world, SYSTEMATIC + 1)
+    recorded += await world.record(5) if refused_first else []
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    await sequencer.integrate(world.connection, 100)
+    recorded += await world.record(5)
+    for _ in range(2):
+        sequencer = await Sequencer.open(world.connection, await world.log())
+        await sequencer.integrate(world.connection, 100)
+    leaves = await tlog.leaves(world.connection, sequencer.log.id, 0, 100)
+    assert {row.attempt_id for row in leaves} == set(recorded)
+    parked = await tlog.parked(world.connection, 100)
+    assert {row.attempt_id for row in parked} == set(refused)
+    assert {row.tries for row in parked} == {3}
+
+
 async def test_what_its_retention_took_away_is_not_parked_any_more(world) -> None:
     await odd(world, 1)
     sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
