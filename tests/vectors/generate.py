@@ -537,7 +537,7 @@ def keys() -> Iterator[tuple[str, Case]]:
     yield "validity-too-early", case("Dated before the key was valid.", PROOF, invalid, keys=[], key_set=key_set(1, 2))
     yield "validity-too-late", case("Dated after the key was valid.", PROOF, invalid, keys=[], key_set=key_set(-2, -1))
     refused = errors.MalformedKeyError
-    good = vkey().encode()
+    good, half = vkey().encode(), vkey(origin="\ufffd").encode().replace("\ufffd", "\\ud800")
     for name, description, text in (
         ("hex-short", "Sixty-two hex digits.", "00" * 31),
         ("id", "A key id that does not fit.", good.replace(vkey().key_id.hex(), "00000000")),
@@ -554,6 +554,11 @@ def keys() -> Iterator[tuple[str, Case]]:
         ("duplicate-member", "A key with a member twice.", f'{{"keys":[{{"vkey":"{good}","vkey":"{good}"}}]}}'),
         ("no-list", "The keys are an object.", '{"keys":{}}'),
         ("time", "A time that is no integer.", f'{{"keys":[{{"vkey":"{good}","not_after_ms":"1"}}]}}'),
+        (
+            "surrogate",
+            "A name that is no Unicode text, with the id of the text that a reader may take it for.",
+            f'{{"keys":[{{"vkey":"{half}"}}]}}',
+        ),
     ):
         yield f"key-set-{name}", case(description, PROOF, refused, keys=[], key_set=text)
 
@@ -715,6 +720,7 @@ def statements() -> Iterator[tuple[str, Case]]:
         ("same-key", "A key that succeeds itself.", text.replace(vkey("successor").encode(), vkey().encode())),
         ("other-name", "A key named otherwise than the log.", text.replace(vkey().encode(), vkey(origin="x").encode())),
         ("key-id", "A key whose id does not fit.", text.replace(vkey().key_id.hex(), "00000000")),
+        ("surrogate", "A key name that is no text.", text.replace(vkey().encode(), "\\ud800" + vkey().encode())),
         ("same-origin", "A log that continues itself.", other.replace(f'"{ORIGIN}"', '"log.example.com/old"')),
         ("checkpoint", "A checkpoint that is none.", other.replace(b64(old.encode()), b64(b"13\n"))),
         ("reason", "No reason.", other.replace(continuation().reason, "")),

@@ -27,6 +27,7 @@ _DASH: Final = "— "
 _MAX_NAME: Final = 1024
 _NO_KEY_NAME: Final = "a key name is empty or too long, or has a space, a plus sign or a control character"
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # what a JSON string or a command line may hold, and no UTF-8
 
 
 class Verifier(Protocol):
@@ -193,7 +194,7 @@ class Checkpoint(NamedTuple):
 
 def is_key_name(name: str) -> bool:
     """Say whether this may stand as a key name in a signature line (C2SP signed-note), at most 1,024 characters."""
-    if not 0 < len(name) <= _MAX_NAME or "+" in name or _CONTROL.search(name):
+    if not 0 < len(name) <= _MAX_NAME or "+" in name or _CONTROL.search(name) or _SURROGATE.search(name):
         return False
     return not any(character.isspace() for character in name)
 

@@ -16,6 +16,7 @@ const ED25519 = Uint8Array.of(1); // signature type: Ed25519 over the text of th
 const MAX_NAME = 1024; // characters
 const DASH = "\u2014 ";
 const CONTROL = /[\u0000-\u0009\u000b-\u001f]/;
+const SURROGATE = /\p{Surrogate}/u; // half a character, as a JSON string may hold it: no UTF-8
 const SPACE = /[\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
 /** @typedef {{name: string, keyId: Uint8Array, signature: Uint8Array}} Signature one line; after its 4-byte key id */
@@ -85,7 +86,10 @@ export async function keyId(name, identity) {
 
 /** @param {string} name @returns {boolean} whether this may stand as a key name in a signature line */
 export function isKeyName(name) {
-  return name !== "" && [...name].length <= MAX_NAME && !name.includes("+") && !CONTROL.test(name) && !SPACE.test(name);
+  return (
+    name !== "" && [...name].length <= MAX_NAME && !name.includes("+") &&
+    ![CONTROL, SPACE, SURROGATE].some((refused) => refused.test(name))
+  );
 }
 
 /**

@@ -84,6 +84,7 @@ def test_a_log_s_key_is_no_witness_s_key_and_the_other_way_round() -> None:
         "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw",
         "remora.n621.de+da77ade7+",
         "a b+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2",
+        "\udcff+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2",
         "test+5893dc2c+BtMcFiao",  # another kind: ML-DSA-44
     ],
 )

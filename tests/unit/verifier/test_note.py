@@ -115,6 +115,7 @@ def test_a_vkey_with_any_part_cut_or_changed_is_refused(data: st.DataObject) -> 
     [
         "PeterNeumann+cc469956+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TWBADKEY==",  # a key of another length
         "PeterNeumann+173116ae+ZRpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",  # an unknown type
+        "\udcff+28c16885+AZsfhHkc/HZjBFhU04netcqVRJ2HXydqg4QLBgqznPxx",  # a byte of a command line that is no UTF-8
     ],
 )
 def test_a_vkey_of_another_kind_is_refused_though_its_id_fits(vkey: str) -> None:
