@@ -4,7 +4,7 @@ Pure, and most of the time that an audit takes: the walk runs it in other proces
 """
 
 import json
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from kapsel_cli.auditing.chains import Run
 from kapsel_verifier import tiles
@@ -24,6 +24,13 @@ _BYTES: Final = (
     "acknowledgement_key",
     "acknowledgement_signature",
 )
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_no_float)  # 1.0 is written as it is read, and is no integer
 
 
 class Read(NamedTuple):
@@ -84,7 +91,7 @@ def _leaf(index: int, data: bytes) -> Leaf | Statement:
     What encodes to the same bytes is canonical, however it was read; whatever is not goes the long way, which says why.
     """
     try:
-        members = json.loads(data)
+        members = _DECODER.decode(data.decode("ascii"))
         del members["type"], members["v"]
         for name in _BYTES:
             if members[name] is not None:

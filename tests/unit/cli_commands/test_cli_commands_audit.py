@@ -82,6 +82,21 @@ def test_a_leaf_is_read_as_strictly_as_the_verifier_reads_it(place: int, where: 
         assert bundle._leaf(0, changed) == expected
 
 
+@pytest.mark.parametrize("member", ["attempt", "endpoint_sequence", "response_status", "timestamp"])
+@pytest.mark.parametrize("change", ["{}.0", "{}.5", "{}e0", '"{}"', "-{}", "+{}", "0{}", "true", "null", "NaN", "[{}]"])
+def test_whatever_stands_for_an_integer_is_read_as_the_verifier_reads_it(member: str, change: str) -> None:
+    data = RECORDS[2][7]
+    value = getattr(Leaf.parse(data), member)
+    changed = data.replace(f'"{member}":{value}'.encode(), f'"{member}":{change.format(value)}'.encode())
+    assert changed != data
+    if (member, change) == ("response_status", "null"):  # what an attempt without an answer has
+        assert bundle._leaf(7, changed) == parse_any(changed)
+        return
+    for read in (parse_any, lambda leaf: bundle._leaf(7, leaf)):
+        with pytest.raises(MalformedLeafError):
+            read(changed)
+
+
 @pytest.mark.parametrize("data", [b"[]", b"{}", b"null", b"1" * 5000, b'{"type":1,"v":1}', b"[" * 60_000, b"\xff"])
 def test_what_is_no_leaf_is_refused_with_its_place(data: bytes) -> None:
     with pytest.raises(MalformedLeafError, match="leaf 7"):
