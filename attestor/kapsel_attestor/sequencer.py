@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -160,8 +161,13 @@ class Sequencer:
 
         Raises what so many fail with that it is not their fault, unless they were `judged`, and parked, before.
         """
-        # The newest goes first: if it passes, the oldest may all fail, and are parked instead of stopping the log.
-        passed, parts = 0, [part for part in (list(waiting[:-1]), [waiting[-1]]) if part]
+        # A few from everywhere go first, the newest before all: if one of them passes, the oldest may all fail, and are
+        # parked instead of stopping the log.
+        spread = max(min(SYSTEMATIC, len(waiting)) - 1, 1)
+        places = sorted({place * (len(waiting) - 1) // spread for place in range(spread + 1)})
+        sample = [waiting[place] for place in places]
+        rest = [attempt for place, attempt in enumerate(waiting) if place not in places]
+        passed, parts = 0, [part for part in (rest, *([attempt] for attempt in sample)) if part]
         while parts:
             part = parts.pop()
             try:
@@ -176,6 +182,8 @@ class Sequencer:
                     continue
                 offending[part[0].id] = _text(error)
                 if len(offending) >= SYSTEMATIC and not passed and not judged:
+                    if isinstance(error, asyncpg.PostgresError):
+                        error.detail = None  # it quotes the row, and whoever catches this logs it
                     raise
         return passed
 
@@ -230,5 +238,10 @@ def _is_of_the_batch(error: Exception) -> bool:
 
 
 def _text(error: Exception) -> str:
-    kind = "" if isinstance(error, VerificationError) else f"{type(error).__name__}: "
-    return f"{kind}{error}"[:1000]
+    """Say what is wrong without a word of what was to be stored, which is kept longer here than it may be there."""
+    if isinstance(error, VerificationError):
+        return str(error)[:1000]
+    if isinstance(error, asyncpg.PostgresError):
+        what = " ".join(filter(None, (error.sqlstate, error.constraint_name)))
+        return f"{type(error).__name__}: {what}"
+    return f"{type(error).__name__} in {traceback.extract_tb(error.__traceback__)[-1].name}"

@@ -25,12 +25,22 @@ async def test_only_the_offending_attempts_are_parked_and_all_others_go_on(world
     await world.audit(recorded)
     parked = await tlog.parked(world.connection, 10)
     assert {row.attempt_id for row in parked} == set(refused)
-    assert all("CheckViolationError" in row.reason for row in parked)
+    assert {row.reason for row in parked} == {"CheckViolationError: 23514 picky"}
     assert await proof_for_attempt(world.connection, refused[0]) == NotYetIntegrated()
     assert "3 attempts cannot be put into the log" in running.attestor.problem()
     recorded += await world.record(5)
     await world.head_over(45)
     await world.audit(recorded)
+
+
+async def test_reason_of_a_fault_of_ours_says_where_it_is_and_quotes_nothing(world) -> None:
+    recorded = await world.record(1)
+    await world.record(1, payload_hash=None)
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    await sequencer.integrate(world.connection, 10)
+    [parked] = await tlog.parked(world.connection, 10)
+    assert parked.reason == "TypeError in _short"
+    assert sequencer.log.tree_size == len(recorded)
 
 
 async def test_attempt_that_no_leaf_can_hold_is_parked(world) -> None:
@@ -84,8 +94,9 @@ async def test_parked_attempt_is_tried_again_when_it_is_due_and_later_each_time(
 async def test_when_every_attempt_fails_none_is_parked_for_it_is_not_the_attempts(world) -> None:
     await odd(world, SYSTEMATIC + 5)
     sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
-    with pytest.raises(asyncpg.CheckViolationError):
+    with pytest.raises(asyncpg.CheckViolationError) as raised:
         await sequencer.integrate(world.connection, 100)
+    assert "Failing row" not in str(raised.value)
     assert await tlog.parked_count(world.connection) == 0
     assert len(await tlog.pending(world.connection, 100)) == SYSTEMATIC + 5
 
@@ -107,6 +118,17 @@ async def test_many_parked_attempts_do_not_stop_those_that_come_after(world, ref
     parked = await tlog.parked(world.connection, 100)
     assert {row.attempt_id for row in parked} == set(refused)
     assert {row.tries for row in parked} == {3}
+
+
+async def test_attempts_that_pass_are_found_between_many_that_do_not(world) -> None:
+    refused = await odd(world, SYSTEMATIC + 1)
+    recorded = await world.record(6)
+    refused += await world.record(SYSTEMATIC + 1, url="https://example.com/" + "a" * 8000)
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    await sequencer.integrate(world.connection, 100)
+    rows = await tlog.leaves(world.connection, sequencer.log.id, 0, 100)
+    assert {row.attempt_id for row in rows} == set(recorded)
+    assert {row.attempt_id for row in await tlog.parked(world.connection, 100)} == set(refused)
 
 
 async def test_what_its_retention_took_away_is_not_parked_any_more(world) -> None:
