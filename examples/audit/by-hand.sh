@@ -13,8 +13,9 @@ proof=$1 vkey=$2 body=${3-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-say() { printf '%s\n' "$*"; }
-refuse() { printf 'REFUSED: %s\n' "$*" >&2; exit 1; }
+printable() { tr -cd '[:print:]\n'; }
+say() { printf '%s\n' "$*" | printable; }
+refuse() { printf 'REFUSED: %s\n' "$*" | printable >&2; exit 1; }
 member() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$proof"; }
 number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$proof"; }
 bytes() { perl -e 'print pack "H*", join "", @ARGV' -- "$@"; }
@@ -34,6 +35,8 @@ checkpoint=$(printf '%b' "$(member checkpoint)")
 origin=$(sed -n 1p <<< "$checkpoint") size=$(sed -n 2p <<< "$checkpoint")
 signed_root=$(sed -n 3p <<< "$checkpoint" | base64 -d | hex)
 index=$(number leaf_index)
+# What is not a number must not get into arithmetic: bash would carry out what stands in it.
+[[ $size =~ ^[1-9][0-9]{0,15}$ && $index =~ ^(0|[1-9][0-9]{0,15})$ ]] || refuse "size or index is not a number"
 ((index < size)) || refuse "the leaf has index $index in a tree of $size"
 at=$index last=$((size - 1))
 for sibling in $(sed -n 's/.*"inclusion_proof":\[\([^]]*\)\].*/\1/p' "$proof" | tr -d '"' | tr ',' ' '); do

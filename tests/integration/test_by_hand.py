@@ -58,6 +58,22 @@ def test_proofs_whose_arithmetic_fails_are_refused(name: str, tmp_path: Path) ->
     assert done.stderr.startswith("REFUSED: ")
 
 
+def test_what_stands_in_a_proof_is_never_carried_out(tmp_path: Path) -> None:
+    require_tools()
+    proof = (ROOT / "examples" / "audit" / "proof.json").read_text()
+    for old, new in (
+        ("\\n20\\n", f"\\nindex[$(touch {tmp_path}/done)0]\\n"),
+        ('"leaf_index":13', f'"leaf_index":"at[$(touch {tmp_path}/done)0]"'),
+    ):
+        assert old in proof
+        (tmp_path / "proof.json").write_text(proof.replace(old, new))
+        key = (ROOT / "examples" / "audit" / "log.vkey").read_text().strip()
+        command = ["bash", str(SCRIPT), str(tmp_path / "proof.json"), key]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stderr == "REFUSED: size or index is not a number\n"
+        assert not (tmp_path / "done").exists()
+
+
 def test_the_walk_in_the_docs_prints_what_the_docs_say(tmp_path: Path) -> None:
     require_tools()
     text = (ROOT / "docs" / "auditing.md").read_text()

@@ -45,7 +45,8 @@ func Acknowledge(key ed25519.PrivateKey, keyID string, handler http.Handler) htt
 		response := &held{ResponseWriter: w, status: http.StatusOK}
 		handler.ServeHTTP(response, r)
 		digest := contentDigest(body)
-		if r.Header.Get("Content-Digest") == digest && response.status >= 200 && response.status < 300 {
+		wanted := r.Header.Get("Content-Digest") == digest && r.Header.Get("Webhook-Id") != ""
+		if wanted && response.status >= 200 && response.status < 300 {
 			answer := contentDigest(response.body.Bytes())
 			parameters := fmt.Sprintf(`%s;created=%d;keyid="%s";alg="ed25519";tag="kapsel-ack"`, covered, time.Now().Unix(), keyID)
 			base := fmt.Sprintf("\"@status\": %d\n\"content-digest\": %s\n\"webhook-id\";req: %s\n\"content-digest\";req: %s\n\"@signature-params\": %s",

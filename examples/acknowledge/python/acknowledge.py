@@ -30,8 +30,13 @@ def acknowledge(key: SigningKey, key_id: str) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         digest = content_digest(await request.read())
-        wanted = request.headers.get("Content-Digest") == digest and 200 <= response.status < 300
-        if not wanted or not isinstance(response, web.Response) or not isinstance(response.body, bytes | None):
+        wanted = request.headers.get("Content-Digest") == digest and "Webhook-Id" in request.headers
+        if (
+            not wanted
+            or not 200 <= response.status < 300
+            or not isinstance(response, web.Response)
+            or not isinstance(response.body, bytes | None)
+        ):
             return response  # what is streamed cannot be signed
         answer = content_digest(response.body or b"")
         parameters = f'{COVERED};created={int(time.time())};keyid="{key_id}";alg="ed25519";tag="kapsel-ack"'

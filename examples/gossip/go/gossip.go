@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// fork is two signed heads that no one log can have: keep both, they prove it to everybody.
+// fork is two signed heads that the log has not shown to be of one history: keep both.
 type fork struct{ notes string }
 
 func (f *fork) Error() string { return f.notes }

@@ -10,7 +10,7 @@ import { createHash, verify } from "node:crypto";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 
-// Two signed heads that no one log can have: keep both, they prove it to everybody.
+// Two signed heads, and the log has not shown that they are of one history: keep both.
 export class Fork extends Error {}
 
 // Return what a note says; throw unless the key has signed it for its own log.
@@ -37,7 +37,7 @@ const hash = (left, right) => createHash("sha256").update(Buffer.concat([Buffer.
 // Whether the tree of m leaves is the beginning of the one of n.
 export function consistent(m, n, proof, old, fresh) {
   if (m === 0 || m === n) return proof.length === 0 && (m === 0 || old.equals(fresh));
-  const path = Number.isInteger(Math.log2(m)) ? [old, ...proof] : [...proof];
+  const path = (BigInt(m) & BigInt(m - 1)) === 0n ? [old, ...proof] : [...proof];
   if (proof.length === 0 || path.some((node) => node.length !== 32)) return false;
   let [f, s] = [BigInt(m - 1), BigInt(n - 1)];
   while (f & 1n) [f, s] = [f >> 1n, s >> 1n];

@@ -21,7 +21,7 @@ from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 
 
 class ForkError(Exception):
-    """Two signed heads that no one log can have: keep both, they prove it to everybody."""
+    """Two signed heads, and the log has not shown that they are of one history: keep both."""
 
 
 def opened(note: bytes, key: VerifierKey) -> Checkpoint:
