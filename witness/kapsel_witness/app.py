@@ -13,11 +13,11 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_verifier import add_checkpoint
+from kapsel_verifier import add_checkpoint, cosignature
 from kapsel_verifier.add_checkpoint import SIZE_TYPE, AddCheckpoint
 from kapsel_verifier.cosignature import cosign
 from kapsel_verifier.errors import MalformedNoteError
-from kapsel_verifier.note import signature_line
+from kapsel_verifier.note import Note, signature_line
 from kapsel_witness.errors import StateError
 from kapsel_witness.judge import Agreed, Logs, Refused, judge
 from kapsel_witness.key import Key
@@ -107,6 +107,8 @@ class Witness:
         origin = said.checkpoint.origin
         # Dates never go back, whatever the clock of this machine does.
         timestamp = max(self._clock(), self._state.timestamp(origin))
+        if (again := self._cosigned(said.text, timestamp)) is not None:
+            return again
         line = cosign(said.text, timestamp, self._key.public, self._key.sign)
         lines = [signature_line(one.name, one.key_id, one.signature) for one in said.signatures]
         note = f"{said.text}\n{''.join(dict.fromkeys(lines))}{line}"
@@ -114,6 +116,21 @@ class Witness:
         self._measure(origin)
         logger.info("cosigned", extra={"origin": origin, "tree_size": said.checkpoint.tree_size})
         return line
+
+    def _cosigned(self, text: str, timestamp: int) -> str | None:
+        """Return the line that was given for the same head in the same second, if there is one.
+
+        The newest head of a log is public, and anybody can put it here again as often as they like. It would be the
+        same line: nothing is written for it, so that the log's own next head does not wait behind a stranger's.
+        """
+        kept = self._state.notes.get(text.partition("\n")[0])
+        if kept is None or (note := Note.parse(kept)).text != text:
+            return None
+        found = cosignature.find(note, [self._key.public])
+        if found[0].timestamp != timestamp:
+            return None
+        one = next(one for one in note.signatures if (one.name, one.key_id) == (found[0].name, found[0].key_id))
+        return signature_line(one.name, one.key_id, one.signature)
 
     def _refuse(self, said: Refused) -> web.Response:
         self._metrics.requests.labels(result=said.result).inc()
