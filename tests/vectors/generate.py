@@ -888,6 +888,8 @@ TEXT = (PROOF.checkpoint.partition("\n\n")[0] + "\n").encode()
 
 def policies() -> Iterator[tuple[str, Case]]:
     key = witness("a").encode()
+    log_as_witness = WitnessKey("witness.example.com/d", vkey().public_key).encode()
+    witness_as_log = VerifierKey("log.example.com/bank", witness("a").public_key).encode()
     for name, description, text in (
         ("empty", "Nothing.", ""),
         ("no-quorum", "No quorum line.", policy("")),
@@ -903,6 +905,8 @@ def policies() -> Iterator[tuple[str, Case]]:
         ("empty-group", "A group of nobody.", policy("group g 1\nquorum none\n")),
         ("name-twice", "Two witnesses of one name.", policy(f"witness a {witness('d').encode()}\nquorum a\n")),
         ("key-twice", "One witness under two names.", policy(f"witness d {key}\nquorum d\n")),
+        ("log-as-witness", "The log is its own witness.", policy(f"witness d {log_as_witness}\nquorum d\n")),
+        ("witness-as-log", "A witness's key is a second log's, below it.", policy(f"log {witness_as_log}\nquorum a\n")),
         ("none-as-name", "A witness called none.", policy(f"witness none {witness('d').encode()}\nquorum a\n")),
         ("keyword", "A line of another kind.", policy("mirror a\nquorum a\n")),
         ("words", "A quorum line with a word too many.", policy("quorum a b\n")),

@@ -225,6 +225,8 @@ class _Reader:
         key = _key(VerifierKey.parse, what, vkey)
         if key.public_key in self._logs:
             raise MalformedPolicyError(f"{what} lists a log's key again")
+        if key.public_key in self._witnesses:
+            raise MalformedPolicyError(f"{what} lists a witness's key as that of a log")
         self._logs[key.public_key] = LogLine(key, *url)
 
     def _witness(self, what: str, name: str, vkey: str, url: list[str]) -> None:
@@ -232,6 +234,9 @@ class _Reader:
         if key.public_key in self._witnesses:
             # One witness under two names would count twice.
             raise MalformedPolicyError(f"{what} lists a witness's key again")
+        if key.public_key in self._logs:
+            # The log would vouch for itself.
+            raise MalformedPolicyError(f"{what} lists a log's key as that of a witness")
         self._define(what, name)
         self._witnesses[key.public_key] = WitnessLine(name, key, *url)
 

@@ -132,6 +132,9 @@ export class Policy {
     if (this.logs.some((log) => strict.same(log.publicKey, key.publicKey))) {
       throw new MalformedPolicyError(`${what} lists a log's key again`);
     }
+    if (this.witnesses.some((witness) => strict.same(witness.key.publicKey, key.publicKey))) {
+      throw new MalformedPolicyError(`${what} lists a witness's key as that of a log`);
+    }
     this.logs.push(key);
   }
 
@@ -141,6 +144,10 @@ export class Policy {
     if (this.witnesses.some((witness) => strict.same(witness.key.publicKey, key.publicKey))) {
       // One witness under two names would count twice.
       throw new MalformedPolicyError(`${what} lists a witness's key again`);
+    }
+    if (this.logs.some((log) => strict.same(log.publicKey, key.publicKey))) {
+      // The log would vouch for itself.
+      throw new MalformedPolicyError(`${what} lists a log's key as that of a witness`);
     }
     this.define(what, name);
     this.witnesses.push({ name, key });
