@@ -130,8 +130,9 @@ async def _measure(metrics: Metrics, connection: Connection, source: Source) -> 
     metrics.leaf_lag.set(count)
     metrics.leaf_lag_seconds.set(max(age.total_seconds(), 0))
     metrics.parked.set(await tlog.parked_count(connection))
-    log = None if source.current.log is None else await tlog.state(connection, source.current.log.origin)
-    if log is None:
+    row = source.current.log
+    log = None if row is None else await tlog.state(connection, row.origin)
+    if row is None or log is None:
         return
     metrics.tree_size.set(log.tree_size)
     head = await tlog.latest_head(connection, log.id)
@@ -140,9 +141,15 @@ async def _measure(metrics: Metrics, connection: Connection, source: Source) -> 
     oldest = await tlog.oldest_unpublished(connection, log.id, 0 if head is None else head.tree_size)
     uncovered = timedelta() if oldest is None else now - ids.timestamp(oldest)
     metrics.merge_delay.set(max(age, uncovered, timedelta()).total_seconds())
-    waiting = await anchors.pending(connection, log.id)
-    metrics.anchors_pending.set(waiting.count)
-    metrics.anchor_oldest_pending.set(0 if waiting.oldest is None else waiting.oldest.total_seconds())
-    dated = await anchors.newest_confirmed(connection, log.id)
+    await _measure_anchors(metrics, connection, log.id, asked=row.anchoring is not None)
+
+
+async def _measure_anchors(metrics: Metrics, connection: Connection, log_id: int, *, asked: bool) -> None:
+    """Tell of the anchors; without calendars, nothing that was begun waits for a block any more."""
+    waiting = await anchors.pending(connection, log_id) if asked else None
+    metrics.anchors_pending.set(0 if waiting is None else waiting.count)
+    oldest = None if waiting is None else waiting.oldest
+    metrics.anchor_oldest_pending.set(0 if oldest is None else oldest.total_seconds())
+    dated = await anchors.newest_confirmed(connection, log_id)
     if dated is not None:
         metrics.anchor_age.set(max(time.time() - dated.timestamp_ms / 1000, 0))

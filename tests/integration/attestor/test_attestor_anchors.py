@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 from otscalendar import CalendarServer, Chain, Node
 from prometheus_client import CollectorRegistry
 
+from kapsel_attestor import metrics
 from kapsel_attestor.anchors import Anchors
 from kapsel_attestor.beside import Led
 from kapsel_attestor.metrics import Metrics
@@ -251,6 +252,22 @@ async def test_no_calendar_at_all_leaves_the_head_waiting(around: Surroundings) 
         for one in around.calendars:
             one.fault = None
         await around.promised()
+
+
+async def test_a_head_that_nobody_follows_to_a_block_any_more_waits_for_none(around: Surroundings) -> None:
+    await around.publish()
+    async with around.at_work():
+        await around.promised()
+    running = await around.world.start()
+    pool, stopping = await around.world.database.pool("attestor"), asyncio.Event()
+    following = asyncio.create_task(metrics.follow(running.metrics, pool, running.source, stopping))
+    await around.eventually(lambda: running.value("attestation_anchors_pending") == 1)
+    assert running.value("attestation_anchor_oldest_pending_seconds") > 0
+    await around.world.configure(anchoring=None)
+    await around.eventually(lambda: running.value("attestation_anchors_pending") == 0)
+    assert running.value("attestation_anchor_oldest_pending_seconds") == 0
+    stopping.set()
+    await following
 
 
 async def test_hanging_calendars_slow_neither_leaves_nor_heads(around: Surroundings) -> None:

@@ -1,6 +1,11 @@
 -- name: get
+-- Columns by name, here and below: a later version may add some before this process is replaced.
 -- An attempt may have a leaf in a log that was frozen, and another one in the log after it, which counts.
-SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status,
+       a.response_headers, a.response_body, a.response_size, a.response_digest, a.acknowledgement,
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature,
+       p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
 LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
 WHERE a.id = $1
@@ -18,14 +23,22 @@ WHERE a.id < $1 AND a.id >= $2 AND ($4::uuid IS NULL OR a.endpoint_id = $4)
 ORDER BY a.id DESC LIMIT $3
 
 -- name: page_of_delivery
-SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status,
+       a.response_headers, a.response_body, a.response_size, a.response_digest, a.acknowledgement,
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature,
+       p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM attempts a JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
 LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
 WHERE a.id < $1 AND a.id >= $2 AND a.delivery_id = $4
 ORDER BY a.id DESC LIMIT $3
 
 -- name: page_of_event
-SELECT a.*, p.namespace, p.name, t.name AS destination, l.leaf_index
+SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
+       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status,
+       a.response_headers, a.response_body, a.response_size, a.response_digest, a.acknowledgement,
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature,
+       p.namespace, p.name, t.name AS destination, l.leaf_index
 FROM deliveries d JOIN attempts a ON a.delivery_id = d.id
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
 LEFT JOIN LATERAL (SELECT leaf_index FROM leaves WHERE attempt_id = a.id ORDER BY log_id DESC LIMIT 1) l ON true
