@@ -7,6 +7,7 @@ the set: `follow` takes from it the keys that this one announced, and their succ
 
 import json
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kapsel_verifier import strict
@@ -26,7 +27,7 @@ class TrustedKey(NamedTuple):
     name: str | None = None  # the log's origin; None for a bare key
     not_before_ms: int | None = None  # heads dated earlier are refused; milliseconds since 1970-01-01 UTC
     not_after_ms: int | None = None  # heads dated later are refused
-    succession: bytes | None = None  # the leaf in which the log announced the key: a claim until it was followed
+    succession: bytes | None = None  # the leaf in which the log announced the key: a claim unless `follow` returned it
 
     def under(self, origin: str) -> VerifierKey | None:
         """Return the key as it would sign for this origin, or None if it is trusted for another one."""
@@ -76,25 +77,40 @@ def follow(trusted: Iterable[TrustedKey], offered: Iterable[TrustedKey]) -> tupl
 
     A link is a leaf in which a key announces the next, signed by both. The successor is trusted from the date in it,
     and the predecessor no longer than it says there. Nothing else of what is offered is trusted, nor are its dates.
-    Raises SignatureError, MalformedLeafError or TooLargeError if a link that begins at a trusted key does not hold.
+    Raises SignatureError if a link that begins at a trusted key does not hold, MalformedLeafError or TooLargeError if
+    one is no leaf: nobody can tell where that would begin.
     """
     from kapsel_verifier.statements import KeySuccession, parse
 
-    links = [parse(key.succession) for key in offered if key.succession is not None]
-    waiting = [link for link in links if isinstance(link, KeySuccession)]
+    leaves = [key.succession for key in offered if key.succession is not None]
+    links = [(link, leaf) for leaf in leaves if isinstance(link := parse(leaf), KeySuccession)]
+    announced: dict[bytes, list[int]] = {}  # predecessor -> its links
+    for number, (link, _) in enumerate(links):
+        announced.setdefault(link.predecessor.public_key, []).append(number)
     followed = list(trusted)
-    while True:
-        link, place = next(
-            ((link, place) for link in waiting for place, key in enumerate(followed) if _announces(key, link)),
-            (None, 0),
-        )
-        if link is None:
-            return tuple(followed)
+    places: dict[bytes, list[int]] = {}  # public key -> where it stands among the followed
+    for place, key in enumerate(followed):
+        places.setdefault(key.public_key, []).append(place)
+    waiting = [number for public_key in places for number in announced.get(public_key, ())]
+    heapify(waiting)  # in the order in which they are offered
+    taken = set()
+    while waiting:
+        number = heappop(waiting)
+        link, leaf = links[number]
+        begins = places[link.predecessor.public_key]
+        beginning = next((place for place in begins if _announces(followed[place], link)), None)
+        if beginning is None or number in taken:
+            continue
+        taken.add(number)
         link.verify()
-        followed[place] = _until(followed[place], link.predecessor_not_after)
-        if all(link.successor != key.under(link.origin) for key in followed):
-            followed.append(TrustedKey(link.successor.public_key, link.origin, not_before_ms=link.not_before))
-        waiting.remove(link)
+        followed[beginning] = _until(followed[beginning], link.predecessor_not_after)
+        known = places.setdefault(link.successor.public_key, [])
+        if all(link.successor != followed[place].under(link.origin) for place in known):
+            known.append(len(followed))
+            followed.append(TrustedKey(link.successor.public_key, link.origin, link.not_before, succession=leaf))
+            for further in announced.get(link.successor.public_key, ()):
+                heappush(waiting, further)
+    return tuple(followed)
 
 
 def _announces(key: TrustedKey, link: "KeySuccession") -> bool:
