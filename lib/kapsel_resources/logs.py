@@ -78,10 +78,14 @@ def _declared(log: AttestationLog, inventory: Inventory, keys: Keys) -> LogRow |
         if isinstance(found, Problem):
             return found
         retiring = found
-    if spec.witnessing is not None and (problem := unusable(log.identity, spec.witnessing)) is not None:
-        return problem
     row = _row(namespace, name, spec.origin or _origin(namespace, name), key_name, spec)
-    return row if retiring in (None, row.key_name) else replace(row, retiring_key_name=retiring)
+    if retiring != row.key_name:
+        row = replace(row, retiring_key_name=retiring)
+    if spec.witnessing is not None:
+        own = {key.public for key_name in row.key_names for key in keys.rows(namespace, key_name)}
+        if (problem := unusable(log.identity, spec.witnessing, own)) is not None:
+            return problem
+    return row
 
 
 def _retiring(log: AttestationLog, inventory: Inventory, keys: Keys) -> str | Problem:

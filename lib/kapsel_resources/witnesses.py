@@ -1,5 +1,6 @@
 """The witnesses of a log, from its AttestationLog to what the attestor asks."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from kapsel_resources.kinds.model import Identity
@@ -32,20 +33,22 @@ def heads_apart(spec: Witnessing | None) -> timedelta:
     return _DAY / spec.queries_per_day
 
 
-def unusable(resource: Identity, spec: Witnessing) -> Problem | None:
-    """Return what is wrong with a witness's key that its form does not show, or None."""
+def unusable(resource: Identity, spec: Witnessing, own: Collection[bytes | None]) -> Problem | None:
+    """Return what is wrong with a witness's key beyond its form, or None; `own` are the public keys of the log."""
     lines = []
     for index, one in enumerate(spec.witnesses):
         try:
             lines.append(WitnessLine(one.name, WitnessKey.parse(one.vkey)))
             # One witness under two names would count twice.
             policy.quorum_of(lines, 0)
+            if lines[-1].key.public_key in own:
+                raise MalformedPolicyError("it is a key of the log, which would vouch for itself")
         except (MalformedKeyError, MalformedPolicyError) as error:
             return Problem(
                 resource=resource,
                 path=("spec", "witnessing", "witnesses", index, "vkey"),
                 reason="WitnessKeyInvalid",
                 wrong=f"it is not the key of another witness: {error}",
-                allowed="the vkey as `kapsel witness --print-key` prints it, of type 04, each key once",
+                allowed="the vkey as `kapsel witness --print-key` prints it, of type 04, each key once, none of the log",
             )
     return None

@@ -21,7 +21,7 @@ from kapsel_witness import state
 from kapsel_witness.app import Witness
 from kapsel_witness.errors import WitnessError
 from kapsel_witness.judge import Logs
-from kapsel_witness.key import open_key
+from kapsel_witness.key import Key, open_key
 from kapsel_witness.metrics import Metrics
 from kapsel_witness.settings import WitnessSettings
 
@@ -38,6 +38,7 @@ async def main(settings: WitnessSettings, stopping: asyncio.Event) -> None:
     try:
         with state.locked(directory):
             key = open_key(directory, settings.witness_name)
+            _refuse_itself(logs, key)
             registry = CollectorRegistry()
             found = state.load(directory, key.public)
             witness = Witness(key, found, logs, Metrics(registry), directory / "evidence")
@@ -68,6 +69,16 @@ async def _serve(
             await stopping.wait()
         finally:
             await runner.cleanup()
+
+
+def _refuse_itself(logs: Logs, key: Key) -> None:
+    """Refuse to vouch for whoever has the same key; raises SettingsError."""
+    for origin, known in logs.items():
+        if any(one.public_key == key.public.public_key for one in known):
+            raise SettingsError(
+                f"The log {origin} has the key of this witness. A log that is its own witness shows nobody anything: "
+                f"whoever runs the log must not have the witness's key, and no policy takes one key as both."
+            )
 
 
 def read_logs(text: str | None, file: Path | None) -> Logs:

@@ -12,7 +12,7 @@ import pytest
 from witnessing import DEADLINE, KAPSEL, SmallLog, WitnessProcess, http
 
 from kapsel_verifier import cosignature
-from kapsel_verifier.note import Checkpoint, Note
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 
 Make = Callable[[str], WitnessProcess]
 NAME = "witness.example/w1"
@@ -124,6 +124,17 @@ def test_it_does_not_start_over_a_state_it_lost_and_says_what_to_do(witness: Mak
     )  # fmt: skip
     assert done.returncode == 2
     assert "put its newest copy back" in done.stderr
+
+
+def test_it_does_not_vouch_for_a_log_with_its_own_key(witness: Make, small_log: SmallLog) -> None:
+    one = witness(NAME)
+    own = VerifierKey("log.example/own", one.key.public_key)
+    done = subprocess.run(
+        [*KAPSEL, "witness", "--directory", str(one.directory), "--log", small_log.key.encode(), "--log", own.encode()],
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "The log log.example/own has the key of this witness" in done.stderr
 
 
 def test_it_cosigns_nothing_it_cannot_remember(witness: Make, small_log: SmallLog) -> None:

@@ -74,6 +74,20 @@ def test_a_key_that_is_no_other_witness_s_is_a_problem_of_its_field(log, keys):
     assert problem.path == ("spec", "witnessing", "witnesses", 1, "vkey")
 
 
+@pytest.mark.parametrize("named_key", [False, True])
+def test_the_log_is_not_its_own_witness(run, resource, now, entropy, named_key):
+    key = [resource("SigningKey", "k", {"source": "Generate", "algorithm": "Ed25519"})] if named_key else []
+    spec = {"signingKeyRef": {"name": "k"}} if named_key else {}
+    before = run(*key, resource("AttestationLog", "l", spec)).configuration
+    (own,) = [row.public for row in before.keys if row.algorithm == "Ed25519"]
+    spec["witnessing"] = {"witnesses": named(KEYS[0], WitnessKey("witness.example/own", own))}
+    after = plan([*key, resource("AttestationLog", "l", spec)], existing=before, now=now, entropy=entropy)
+    (problem,) = after.problems
+    assert problem.reason == "WitnessKeyInvalid"
+    assert problem.path == ("spec", "witnessing", "witnesses", 1, "vkey")
+    assert after.configuration.log.witnessing is None
+
+
 def test_heads_that_need_their_witnesses_keep_to_the_budget_of_these(log):
     witnesses = named(KEYS[0])
     planned = log({"witnesses": witnesses, "required": True, "queriesPerDay": 1440}).configuration.log
