@@ -6,6 +6,7 @@ On the database itself, for these are for when the attestor signs nothing; docs/
 import argparse
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -176,7 +177,9 @@ async def _recover(connection: "Connection", arguments: argparse.Namespace) -> i
     from kapsel_store import tlog
     from kapsel_tlog import continuation
     from kapsel_tlog.errors import BusyLogError, NoContinuationError
+    from kapsel_verifier.errors import VerificationError
 
+    _require_origin(arguments.origin)
     logs = await tlog.states(connection)
     if any(log.origin == arguments.origin for log in logs):
         raise CliError(f"there is a log {arguments.origin} already", "A new log needs an origin of its own")
@@ -201,11 +204,23 @@ async def _recover(connection: "Connection", arguments: argparse.Namespace) -> i
             if time.monotonic() > deadline:
                 raise CliError(f"nothing was changed: {error}", "Stop it first") from error
             await asyncio.sleep(0.2)
-        except NoContinuationError as error:
+        except (NoContinuationError, VerificationError) as error:
             raise CliError(f"nothing was changed: {error}", "Name the newest checkpoint of the old log") from error
     said = "its first leaf states where the old one ended" if new.tree_size else "nothing was signed before it"
     print(f"{new.origin} is begun: {said}. Now set spec.origin of the AttestationLog to it (docs/fork-recovery.md).")
     return 0
+
+
+def _require_origin(origin: str) -> None:
+    """Refuse what no AttestationLog can name: the log before it would be closed for one that is never signed."""
+    from kapsel_resources.kinds.attestation_log import MAX_ORIGIN
+    from kapsel_resources.kinds.model import FORMS, ORIGIN
+
+    if len(origin) > MAX_ORIGIN or not re.fullmatch(ORIGIN, origin):
+        raise CliError(
+            f"{origin!r} cannot be the origin of a log: 1 to {MAX_ORIGIN} characters, {FORMS[ORIGIN]}",
+            "Take a URL without scheme, under a domain you own, such as log.example.com/orders-2",
+        )
 
 
 def _ask(log: "LogState", origin: str) -> None:

@@ -11,6 +11,7 @@ from kapsel_resources.kinds.witnessing import Witnessing
 from kapsel_resources.rules import Rule, each_once, unchanged
 from kapsel_store import rows
 
+MAX_ORIGIN: Final = 200  # characters
 _ANCHORING: Final = rows.Anchoring(calendars=(), minimum=0)
 _LOG: Final = rows.LogRow(namespace="", name="", origin="", key_name="")
 
@@ -135,7 +136,7 @@ class AttestationLogSpec(Model):
     origin: str | None = Field(
         default=None,
         min_length=1,
-        max_length=200,
+        max_length=MAX_ORIGIN,
         pattern=ORIGIN,
         description=(
             "The name of the log in every checkpoint and proof: a URL without scheme, under a domain you own, "

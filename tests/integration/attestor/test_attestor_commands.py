@@ -1,6 +1,7 @@
 """`kapsel log`: examined, rebuilt and continued by hand, as the runbook has it."""
 
 import asyncio
+import base64
 import os
 import sys
 
@@ -178,6 +179,28 @@ async def test_log_is_not_closed_without_a_yes_nor_twice_nor_over_a_wrong_checkp
         code, _, err = await kapsel(world, "recover", *arguments)
         assert (code, says in err) == (1, True), err
     assert (await world.log()).frozen_reason is None
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["nothing signed", "signed"])
+async def test_log_is_not_closed_for_one_that_no_attestation_log_can_name(world, signed: bool) -> None:
+    await (published(world, 1) if signed else tlog.open_log(world.connection, world.row.origin))
+    for origin in ("a b+c\n\nd", "log.example.com/second\n", "log.example.com/" + "x" * 185, ""):
+        code, _, err = await kapsel(world, "recover", origin, "--yes")
+        assert (code, "cannot be the origin of a log: 1 to 200 characters, printable ASCII" in err) == (1, True), err
+    [log] = await tlog.states(world.connection)
+    assert (log.origin, log.frozen_reason) == (world.row.origin, None)
+
+
+async def test_log_is_not_closed_over_a_checkpoint_that_no_leaf_can_hold(world, tmp_path) -> None:
+    await published(world, 1)
+    large = tmp_path / "large.txt"
+    stranger = f"— {'w' * 1000} {base64.b64encode(bytes(68)).decode()}\n"
+    large.write_text((await world.head()).checkpoint + stranger * 60, encoding="utf-8")
+    code, _, err = await kapsel(world, "recover", "log.example.com/second", "--yes", "--checkpoint", str(large))
+    assert code == 1
+    assert "nothing was changed: the leaf is larger than 65535 bytes" in err
+    [log] = await tlog.states(world.connection)
+    assert log.frozen_reason is None
 
 
 async def test_unknown_log_is_refused_with_those_that_there_are(world) -> None:
