@@ -69,7 +69,7 @@ Begins the log ORIGIN, which continues the newest log of this database that was 
 the first leaf of the new one is a statement with the old one's last checkpoint, and attempts that no head of the old
 one covers wait for a leaf in the new one. The attestor does the same by itself when the configuration names a new
 origin; this command is for saying why, and for stating a later checkpoint than this database has, as receivers and
-witnesses keep it. Name the origin in the AttestationLog afterwards.
+witnesses keep it. Name the origin in an AttestationLog afterwards, as docs/fork-recovery.md has it in step 2.
 
 examples:
   kapsel log recover log.example.com/orders-2 --reason "database restored from Monday's backup"
@@ -207,7 +207,7 @@ async def _recover(connection: "Connection", arguments: argparse.Namespace) -> i
         except (NoContinuationError, VerificationError) as error:
             raise CliError(f"nothing was changed: {error}", "Name the newest checkpoint of the old log") from error
     said = "its first leaf states where the old one ended" if new.tree_size else "nothing was signed before it"
-    print(f"{new.origin} is begun: {said}. Now set spec.origin of the AttestationLog to it (docs/fork-recovery.md).")
+    print(f"{new.origin} is begun: {said}. Now name it in an AttestationLog (docs/fork-recovery.md, step 2).")
     return 0
 
 

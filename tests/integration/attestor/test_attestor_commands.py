@@ -155,6 +155,7 @@ async def test_log_is_continued_by_hand_with_a_reason_and_the_attestor_goes_on_w
     code, out, err = await kapsel(world, "recover", "log.example.com/second", "--reason", "as rehearsed", "--yes")
     assert (code, err) == (0, "")
     assert "log.example.com/second is begun: its first leaf states where the old one ended" in out
+    assert "name it in an AttestationLog (docs/fork-recovery.md, step 2)" in out
     world.fence_file = tmp_path / "second.json"
     await world.configure(origin="log.example.com/second")
     await world.start()
