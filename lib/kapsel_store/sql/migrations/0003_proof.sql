@@ -1,12 +1,14 @@
 -- Proof of delivery, complete: leaves that are no attempts, keys of a log over time, erasure, witnesses, anchors and
 -- acknowledgements.
+--
+-- What takes long, for it reads whole tables, comes first and keeps webhooks waiting for nothing: only the sequencer waits.
+-- What webhooks flow through is locked last, all at once, and nothing is read while it is.
 
 -- The log (attestor, sequencer). -----------------------------------------------------------------------------------
 
 -- A log also states what happens to itself: which log it continues, which key follows which.
 -- A leaf that no head covers when its log is frozen says nothing to anybody: its attempt gets one in the next log, too.
-ALTER TABLE leaves ALTER COLUMN attempt_id DROP NOT NULL,
-    DROP CONSTRAINT leaves_attempt_id_key, ADD CONSTRAINT leaves_of_attempts UNIQUE (attempt_id, log_id);
+CREATE UNIQUE INDEX leaves_of_attempts ON leaves (attempt_id, log_id);
 
 -- Attempts that could not be put into the log, beside their rows in unsequenced: tried again when they are due.
 CREATE TABLE parked (
@@ -18,9 +20,6 @@ CREATE TABLE parked (
 );
 
 -- Keys of a log. ---------------------------------------------------------------------------------------------------
-
--- Where a key is that kapsel does not hold; what opens the way to it is sealed, like every secret.
-ALTER TABLE keys ADD COLUMN backend jsonb;
 
 -- Every key that a log was ever signed with, or has announced, and when: what configuration forgets, old proofs need.
 CREATE TABLE log_keys (
@@ -48,6 +47,32 @@ SELECT log_id, row_number() OVER earlier, public_key, first,
 FROM (SELECT log_id, public_key, min(timestamp_ms) AS first, max(timestamp_ms) AS last
       FROM heads GROUP BY log_id, public_key) used
 WINDOW earlier AS (PARTITION BY log_id ORDER BY last);
+
+-- What there was before. -------------------------------------------------------------------------------------------
+
+-- Everybody who waits for a lock waits behind whoever waits longer. So it is tried for less than the second after which
+-- Postgres looks for deadlocks, and given back, for as long as somebody reads for minutes.
+DO $$ BEGIN
+    PERFORM set_config('lock_timeout', '500ms', true);
+    FOR try IN 1..600 LOOP
+        BEGIN
+            LOCK TABLE events, deliveries, attempts, leaves, keys IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF try = 600 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.5 + random());
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', '0', true);
+END $$;
+
+ALTER TABLE leaves ALTER COLUMN attempt_id DROP NOT NULL,
+    DROP CONSTRAINT leaves_attempt_id_key, ADD CONSTRAINT leaves_of_attempts UNIQUE USING INDEX leaves_of_attempts;
+
+-- Where a key is that kapsel does not hold; what opens the way to it is sealed, like every secret.
+ALTER TABLE keys ADD COLUMN backend jsonb;
 
 -- Erasure. ---------------------------------------------------------------------------------------------------------
 
@@ -203,16 +228,22 @@ CREATE TRIGGER anchors_only_grow BEFORE UPDATE ON anchors FOR EACH ROW
 
 -- What a destination signed of an attempt: the result of looking for it, null if the destination declares nothing or did
 -- not take the delivery, and the evidence, which goes into the leaf.
+-- Not valid means not looked for in the attempts that there are, which have nothing of it; new ones are held to it.
 ALTER TABLE attempts
-    ADD COLUMN acknowledgement text
-        CHECK (acknowledgement IN ('acknowledged', 'missing', 'invalid', 'no_key')),
-    ADD COLUMN acknowledgement_base bytea CHECK (length(acknowledgement_base) BETWEEN 1 AND 8192),
-    ADD COLUMN acknowledgement_key bytea CHECK (length(acknowledgement_key) = 32),
-    ADD COLUMN acknowledgement_signature bytea CHECK (length(acknowledgement_signature) = 64),
+    ADD COLUMN acknowledgement text,
+    ADD COLUMN acknowledgement_base bytea,
+    ADD COLUMN acknowledgement_key bytea,
+    ADD COLUMN acknowledgement_signature bytea,
+    ADD CONSTRAINT attempts_acknowledgement_check
+        CHECK (acknowledgement IN ('acknowledged', 'missing', 'invalid', 'no_key')) NOT VALID,
+    ADD CONSTRAINT attempts_acknowledgement_base_check
+        CHECK (length(acknowledgement_base) BETWEEN 1 AND 8192) NOT VALID,
+    ADD CONSTRAINT attempts_acknowledgement_key_check CHECK (length(acknowledgement_key) = 32) NOT VALID,
+    ADD CONSTRAINT attempts_acknowledgement_signature_check CHECK (length(acknowledgement_signature) = 64) NOT VALID,
     ADD CONSTRAINT acknowledged_with_evidence CHECK (
         num_nonnulls(acknowledgement_base, acknowledgement_key, acknowledgement_signature)
             = CASE WHEN acknowledgement = 'acknowledged' AND payload_hash IS NOT NULL THEN 3 ELSE 0 END
-    );
+    ) NOT VALID;
 
 -- Of the last attempt, so that a list of deliveries need not look at attempts.
 ALTER TABLE deliveries ADD COLUMN acknowledgement text;
