@@ -5,6 +5,7 @@ so there is at most one, and until it is back the signer counts as away.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +21,8 @@ FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 60.0
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Gate:
@@ -47,12 +50,23 @@ class Gate:
             try:
                 result = await self._in_thread(name, function)
             except LateError as error:
-                self._error = error
-                self._opens = time.monotonic() + next(self._waits)
+                self._fail(error)
                 raise
+            except Exception as error:  # noqa: BLE001 - no answer, however odd, may end the leader, who also writes leaves
+                # What it says may quote a credential, so only its kind is told.
+                logger.debug("%s fails in a way that nobody foresaw", name, exc_info=error)
+                odd = SignerAwayError(
+                    f"{name} fails with {type(error).__name__}: its answer is none that it should give"
+                )
+                self._fail(odd)
+                raise odd from None
             self._error = None
             self._waits = self._delays()
             return result
+
+    def _fail(self, error: LateError) -> None:
+        self._error = error
+        self._opens = time.monotonic() + next(self._waits)
 
     def _delays(self) -> Iterator[float]:
         return delays(self._first_wait, LONGEST_WAIT, Random())  # noqa: S311 - jitter, not a secret

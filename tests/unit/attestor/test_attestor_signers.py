@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import traceback
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,9 +163,13 @@ async def test_calls_at_the_same_time_take_turns() -> None:
     assert most == [1, 1, 1, 1]
 
 
-async def test_an_error_that_is_no_matter_of_the_signer_passes_through() -> None:
-    with pytest.raises(ZeroDivisionError):
-        await Gate().call("it", Caller(ZeroDivisionError()))
+async def test_a_failure_that_nobody_foresaw_counts_as_away_and_its_words_are_not_told() -> None:
+    gate, caller = Gate(), Caller(AttributeError("token hvs.secret"))
+    for _ in range(2):
+        with pytest.raises(SignerAwayError, match="it fails with AttributeError") as raised:
+            await gate.call("it", caller)
+        assert "hvs.secret" not in "".join(traceback.format_exception(raised.value))
+    assert caller.calls == 1
 
 
 async def test_a_signer_that_hangs_keeps_one_thread_and_the_deadline() -> None:
