@@ -25,7 +25,7 @@ from kapsel_resources import key_values, rotation
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.key_values import KeyValue, KeyValueError
 from kapsel_resources.kinds.core import Secret
-from kapsel_resources.kinds.key_backend import OPTIONAL, SecretEntry, Source
+from kapsel_resources.kinds.key_backend import ONE_LINE, OPTIONAL, SecretEntry, Source
 from kapsel_resources.kinds.model import Identity, SecretReference
 from kapsel_resources.kinds.signing_key import Rotation, SigningKey
 from kapsel_resources.reasons import Reason
@@ -186,6 +186,9 @@ class Keys:
         opens: dict[str, str] = {}
         for what, entry in source.secrets().items():
             value, lacking = self._entry(namespace, entry)
+            if value is not None and what in ONE_LINE and not value.isprintable():
+                wrong = f"entry {entry.key} of the Secret has a line break or another control character"
+                return (), Lacking("InvalidKey", wrong, "one line of text")
             if lacking is not None and what not in OPTIONAL:
                 return (), lacking
             if value is not None:

@@ -53,6 +53,11 @@ class Service:
             # A certificate that is not trusted is told here too: it may be the clock, or be renewed in a moment.
             reason = str(error) or type(error).__name__
             raise SignerAwayError(f"{self.name} at {self.url} does not answer: {reason}") from error
+        except ValueError:
+            # Not chained: the error quotes the header, which is the secret.
+            raise SigningError(
+                f"what opens {self.name} at {self.url} cannot be sent: it has a line break, or no text"
+            ) from None
         answer = Answer(status, _object(content))
         if status == 429 or status >= 500:
             raise SignerAwayError(f"{self.name} at {self.url} cannot serve: status {status} {problem(answer)}".rstrip())

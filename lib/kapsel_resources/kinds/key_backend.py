@@ -333,4 +333,5 @@ class GoogleSource(Model):
 
 
 Source = FileSource | Pkcs11Source | VaultSource | AwsSource | GoogleSource
+ONE_LINE: Final = frozenset({"token", "accessKeyId", "secretAccessKey", "sessionToken", "pin"})
 OPTIONAL: Final = frozenset({"sessionToken"})  # entries that a Secret need not have

@@ -5,6 +5,7 @@ import base64
 import json
 import ssl
 import subprocess
+import traceback
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -150,6 +151,20 @@ async def test_an_answer_that_is_no_vaults_is_no_signature(vault: Vault) -> None
     third = await signer_after_fault(vault, {"data": {"signature": "vault:v1:" + base64.b64encode(b"short").decode()}})
     with pytest.raises(SigningError, match="does not sign as log"):
         await third.sign(b"message")
+
+
+async def test_a_token_that_cannot_be_sent_is_said_and_not_shown(vault: Vault) -> None:
+    found = await opened(row(vault, token="hvs.secret\n# rotated on monday"))
+    (trouble,) = found.troubles
+    assert isinstance(trouble, SigningError)
+    assert "cannot be sent: it has a line break" in str(trouble)
+    assert "hvs.secret" not in "".join(traceback.format_exception(trouble))
+
+
+async def test_an_answer_without_what_belongs_into_it_is_away(vault: Vault) -> None:
+    vault.faults.status, vault.faults.body = 200, {"data": None}
+    (trouble,) = (await opened(row(vault))).troubles
+    assert isinstance(trouble, SignerAwayError | SigningError)
 
 
 async def signer_after_fault(vault: Vault, body: object) -> Signer:

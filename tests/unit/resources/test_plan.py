@@ -735,6 +735,18 @@ def test_what_opens_the_way_to_a_key_is_missed_by_its_name_and_the_last_good_sta
     assert (planned.configuration.log, planned.configuration.keys) == (good.log, good.keys)
 
 
+def test_what_opens_the_way_to_a_key_is_one_line(run, resource, secret):
+    log = resource("AttestationLog", "l", {"signingKeyRef": {"name": "k"}})
+    key = resource("SigningKey", "k", _in_vault())
+    good = run(secret("v", t="hvs.token"), key, log).configuration
+
+    planned = run(secret("v", t="hvs.token\n# rotated on monday\n"), key, log, existing=good)
+
+    assert _said(planned) == [("InvalidKey", "spec")]
+    assert "hvs.token" not in str(planned.problems)
+    assert (planned.configuration.log, planned.configuration.keys) == (good.log, good.keys)
+
+
 def test_the_optional_entry_of_credentials_may_be_missing(run, resource, secret):
     aws = {"keyIds": ["1234abcd"], "region": "eu-central-1", "credentialsSecretRef": {"name": "a"}}
     planned = run(
