@@ -49,6 +49,6 @@ def unusable(resource: Identity, spec: Witnessing, own: Collection[bytes | None]
                 path=("spec", "witnessing", "witnesses", index, "vkey"),
                 reason="WitnessKeyInvalid",
                 wrong=f"it is not the key of another witness: {error}",
-                allowed="the vkey as `kapsel witness --print-key` prints it, of type 04, each key once, none of the log",
+                allowed="the vkey as `kapsel witness --print-key` prints it, of type 04, each once, none of the log",
             )
     return None

@@ -14,7 +14,11 @@ from kapsel_attestor.errors import SignerAwayError, SigningError
 from kapsel_store.key_backends import Pkcs11Key
 
 _LOCK: Final = Lock()
+# PINs that a token did not take, with its module and label: a second try could only bring it nearer to its lock, for
+# the same key or for another one, now or after the lead has come back. Another PIN is tried at once.
+_REFUSED: Final[set[tuple[str, str, str]]] = set()
 _OCTET_STRING: Final = b"\x04\x20"
+_REMEDY: Final = "correct the Secret; if the token was given another PIN or unlocked instead, restart the attestor"
 
 
 class TokenBackend:
@@ -23,6 +27,7 @@ class TokenBackend:
     def __init__(self, where: Pkcs11Key, pin: str) -> None:
         self._where = where
         self._pin = pin
+        self._trial = (where.module, where.token_label, pin)
         self._session: Any = None
 
     def public_key(self) -> bytes:
@@ -67,6 +72,10 @@ class TokenBackend:
                 "a PKCS#11 token needs the package python-pkcs11: pip install 'kapsel[pkcs11]'"
             ) from error
         with _LOCK:
+            if self._session is None and self._trial in _REFUSED:
+                raise SigningError(
+                    f"the token of {self._where} did not take the PIN, which is not tried again: {_REMEDY}"
+                )
             try:
                 if self._session is None:
                     self._session = self._open(pkcs11)
@@ -77,8 +86,12 @@ class TokenBackend:
                 exceptions.PinInvalid,
                 exceptions.PinExpired,
             ) as error:
-                # Each wrong try counts, and some tokens lock themselves for good: the gate waits ever longer.
-                raise SigningError(f"the token of {self._where} does not take the PIN ({_name(error)})") from error
+                # Each wrong try counts, and some tokens lock themselves for good after three.
+                _REFUSED.add(self._trial)
+                raise SigningError(
+                    f"the token of {self._where} does not take the PIN ({_name(error)}), which is not tried again: "
+                    f"{_REMEDY}"
+                ) from error
             except (exceptions.NoSuchToken, exceptions.MultipleTokensReturned) as error:
                 raise SigningError(f"there is not exactly one token of the label {self._where.token_label}") from error
             except (exceptions.MechanismInvalid, exceptions.KeyTypeInconsistent) as error:

@@ -149,6 +149,30 @@ asyncio.run(main())
     assert "1234" not in done.stdout
 
 
+def test_a_pin_that_was_refused_is_not_tried_again_until_it_is_another_one(token: str) -> None:
+    """In a process of its own: who is logged in to a token is asked for no PIN."""
+    program = """
+import sys
+from kapsel_attestor.errors import SigningError
+from kapsel_attestor.signers.pkcs11_token import TokenBackend
+from kapsel_store.key_backends import Pkcs11Key
+module, label, pin = sys.argv[1:]
+def attempt(key, pin):
+    try:
+        return len(TokenBackend(Pkcs11Key(module=module, token_label=label, label=key), pin).public_key())
+    except SigningError as error:
+        return str(error)
+first, again, other_key = attempt("log", "0000"), attempt("log", "0000"), attempt("next", "0000")
+assert "does not take the PIN (" in first and "restart the attestor" in first, first
+assert "did not take the PIN" in again and "did not take the PIN" in other_key, (again, other_key)
+assert "0000" not in first + again, "a PIN is told"
+print(attempt("log", pin))
+"""
+    command = [sys.executable, "-c", program, MODULE or "", token, PIN]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "32\n"
+
+
 @pytest.mark.parametrize("encoded", [bytes(range(32)), b"\x04\x20" + bytes(range(32))])
 def test_the_public_point_is_read_raw_and_within_der(encoded: bytes) -> None:
     assert point(encoded, "it") == bytes(range(32))
