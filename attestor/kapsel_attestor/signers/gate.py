@@ -52,8 +52,9 @@ class Gate:
             except LateError as error:
                 self._fail(error)
                 raise
-            except Exception as error:  # noqa: BLE001 - no answer, however odd, may end the leader, who also writes leaves
-                # What it says may quote a credential, so only its kind is told.
+            except Exception as error:
+                # No answer, however odd, may end the leader, who also writes leaves. What the error says may quote a
+                # credential, so only its kind is told.
                 logger.debug("%s fails in a way that nobody foresaw", name, exc_info=error)
                 odd = SignerAwayError(
                     f"{name} fails with {type(error).__name__}: its answer is none that it should give"
