@@ -15,21 +15,23 @@ WAIT: Final = 60.0  # seconds
 PAUSE: Final = 1.0
 
 TEXT: Final = """\
-Forgets events for good: body, headers, salt and every hash that a guess could be compared with, what destinations
+Forgets events for good: body, headers, salt and the hashes that a guess could be compared with, what destinations
 answered, and what the log's leaves said of the attempts. Deliveries of it that wait end. What stays are ids, times,
 outcomes and the hash of each leaf, so that every other proof goes on to hold; of what is erased nothing can be proven
 any more. A try that is under way is not called back; what comes of it is forgotten as soon as it is recorded.
 
-Not erased: what destinations have got, what backups and a replica that lags still hold, and what proof files say that
-somebody has taken along. docs/privacy.md tells how to go about those.
+Not erased: what destinations have got, what backups and a replica that lags still hold, what proof files say that
+somebody has taken along, and, until its window is over, the idempotency key: a hash, of the body where the endpoint
+goes by content, without which an event that is sent again would be stored again. docs/privacy.md tells how to go about
+those.
 
 examples:
   kapsel erase 0199a1b2-...                               asks before it does it
   kapsel erase 0199a1b2-... --yes --wait                  does not, and waits until nothing is left
   kapsel get events --endpoint shop/orders --since 24h -o json | jq -r '.items[].id' | xargs kapsel erase --yes
 
-exit codes: 0 nothing is left, 1 it could not be done, 2 the arguments are wrong, 3 something is still under way; it is
-forgotten without being asked again
+exit codes: 0 nothing is left but what is named above, 1 it could not be done, 2 the arguments are wrong, 3 something is
+still under way; it is forgotten without being asked again
 """
 
 
