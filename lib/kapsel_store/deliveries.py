@@ -68,8 +68,8 @@ class NotRetried:
 async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timedelta) -> tuple[UUID, list[Claimed]]:
     """Lease due deliveries, at most `wanted[destination]` of each; return the lease id and what was claimed.
 
-    Those whose event is gone with its retention end here instead. Losing a claim in a crash only ends the lease early,
-    so the connection may have synchronous_commit off.
+    Those whose event is gone with its retention, or erased, end here instead. Losing a claim in a crash only ends the
+    lease early, so the connection may have synchronous_commit off.
     """
     lease_id = uuid4()
     rows = await connection.fetch(
@@ -80,7 +80,7 @@ async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timed
         gone = [row["id"] for row in rows if row["body"] is None]
         # A crash before this commit leaves them leased; they are rescued, claimed again, and end then.
         await connection.execute(statement("deliveries.end_gone"), gone, lease_id)
-        logger.warning("%d deliveries ended: the retention of their events is over", len(gone))
+        logger.warning("%d deliveries ended: the retention of their events is over, or they were erased", len(gone))
     return lease_id, claimed
 
 

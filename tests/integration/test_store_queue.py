@@ -536,7 +536,7 @@ async def test_finding_an_event_by_its_id_touches_one_partition(queue: Queue) ->
     assert sum("Scan" in line[0] for line in plan) == 1
 
 
-async def test_a_delivery_whose_event_is_gone_ends_at_the_claim_without_an_attempt(queue: Queue) -> None:
+async def test_a_delivery_whose_event_is_gone_or_erased_ends_at_the_claim_without_an_attempt(queue: Queue) -> None:
     gone, erased, there = await queue.put(3)
     await queue.connection.execute("DELETE FROM events WHERE id = $1", gone.id)
     await queue.connection.execute("UPDATE events SET body = NULL WHERE id = $1", erased.id)
@@ -544,9 +544,9 @@ async def test_a_delivery_whose_event_is_gone_ends_at_the_claim_without_an_attem
     _, claimed = await queue.claim()
 
     assert [row.event_id for row in claimed] == [there.id]
-    for event in (gone, erased):
+    for event, reason in ((gone, "event_gone"), (erased, "event_erased")):
         row = await deliveries.get(queue.connection, event.deliveries[0].id)
         assert row is not None
-        assert (row.state, row.attempts, row.last_reason) == (State.EXHAUSTED, 0, "event_gone")
+        assert (row.state, row.attempts, row.last_reason) == (State.EXHAUSTED, 0, reason)
     assert await queue.connection.fetchval("SELECT count(*) FROM attempts") == 0
     assert await queue.connection.fetchval("SELECT count(*) FROM unsequenced") == 0

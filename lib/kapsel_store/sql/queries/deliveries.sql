@@ -21,10 +21,11 @@ SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, 
 FROM claimed c LEFT JOIN events e ON e.id = c.event_id
 
 -- name: end_gone
--- Claimed, and its event is gone with its retention: there is nothing to try, and never will be.
+-- Claimed, and its event is gone with its retention, or still there and erased: there is nothing to try, and never will be.
 UPDATE deliveries
 SET state = 'exhausted', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
-    last_reason = 'event_gone'
+    last_reason = CASE WHEN EXISTS (SELECT FROM events e WHERE e.id = deliveries.event_id)
+                       THEN 'event_erased' ELSE 'event_gone' END
 WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = $2
 
 -- name: record
