@@ -130,6 +130,9 @@ class Sequencer:
             return
         due = await tlog.parked_due(connection, PARKED_BATCH, early=not self._look_at)
         self._look_at = time.monotonic() + PARKED_LOOK
+        # What was erased meanwhile, or is gone with its retention, needs no leaf any more.
+        await tlog.forget_parked(connection)
+        self.parked.intersection_update({row.attempt_id for row in await tlog.parked(connection, 1_000_000)})
         if due:
             await self._integrate(connection, due, judged=True)
 

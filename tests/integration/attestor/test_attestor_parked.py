@@ -141,6 +141,17 @@ async def test_what_its_retention_took_away_is_not_parked_any_more(world) -> Non
     assert await tlog.parked_count(world.connection) == 0
 
 
+async def test_what_is_erased_is_not_parked_any_more_without_a_new_attestor(world, monkeypatch) -> None:
+    monkeypatch.setattr("kapsel_attestor.sequencer.PARKED_LOOK", 0.0)
+    await odd(world, 2)
+    sequencer = await Sequencer.open(world.connection, await tlog.open_log(world.connection, world.row.origin))
+    await sequencer.integrate(world.connection, 10)
+    assert len(sequencer.parked) == 2
+    await world.connection.execute("DELETE FROM unsequenced")
+    await sequencer.integrate(world.connection, 10)
+    assert sequencer.parked == set()
+
+
 async def test_backlog_is_read_ahead_and_integrated_whole(world) -> None:
     await world.configure(integrate_batch=100)
     recorded = []

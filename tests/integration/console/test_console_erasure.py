@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from kapsel_console.eraser import Eraser
 from kapsel_console.metrics import Metrics
-from kapsel_store import audit, deliveries, ids
+from kapsel_store import audit, deliveries, ids, tlog
 from kapsel_store.states import State
 from kapsel_tlog import check
 from kapsel_verifier import proof as proof_file
@@ -89,6 +89,19 @@ async def test_an_event_is_forgotten_wherever_it_was(console, world) -> None:
     assert (shown["outcome"], shown["response_status"], shown["leaf_index"]) == ("delivered", 200, 0)
     untouched = await console.get(f"/api/v1/events/{other.id}")
     assert (untouched["body_text"], untouched["erased_at"]) == ('{"name": "somebody else"}', None)
+
+
+async def test_an_attempt_that_cannot_be_put_into_the_log_is_forgotten_at_once(console, world) -> None:
+    (event,) = await world.put(body=SECRET)
+    (attempt,) = await world.attempt()
+    await tlog.park(world.connection, {attempt.id: "CheckViolationError"})
+
+    status, content = await erase(console, event)
+
+    assert (status, content["complete"], content["attempts_without_leaf"]) == (200, True, 0)
+    shown = await console.get(f"/api/v1/attempts/{attempt.id}")
+    assert (shown["payload_hash"], shown["leaf_index"]) == (None, None)
+    assert (await tlog.parked_count(world.connection), await tlog.pending(world.connection, 10)) == (0, [])
 
 
 async def test_the_proofs_of_others_live_on_and_that_of_the_erased_one_is_its_hash(console, world) -> None:

@@ -160,6 +160,9 @@ BEGIN
     IF (SELECT count(*) FROM configuration WHERE log IS NOT NULL) = 0 THEN
         DELETE FROM unsequenced WHERE attempt_id = ANY (tried);
     END IF;
+    -- What cannot be put into the log keeps nothing for the sake of it.
+    DELETE FROM unsequenced u USING parked p WHERE u.attempt_id = ANY (tried) AND p.attempt_id = u.attempt_id;
+    DELETE FROM parked WHERE attempt_id = ANY (tried);
     -- Its leaf is made of the hashes, so they stay until it has one; the response goes at once.
     waiting := ARRAY(SELECT attempt_id FROM unsequenced WHERE attempt_id = ANY (tried));
     without_leaf := cardinality(waiting);
