@@ -41,6 +41,7 @@ async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
             service_account=settings.attestor_service_account,
             aws_token_file=settings.attestor_aws_token_file,
             google_metadata=settings.attestor_google_metadata,
+            hosts=settings.identity_hosts,
         )
         attestor = Attestor(
             pool,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kapsel_runtime.settings import DataPlaneSettings
 
 _NAMESPACED = r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-.a-z0-9]*$"
+_HOSTS = r"^[-._:a-zA-Z0-9]+(,[-._:a-zA-Z0-9]+)*$"
 
 
 def _api_server() -> str | None:
@@ -65,6 +66,19 @@ class AttestorSettings(DataPlaneSettings):
         description="URL of the metadata server that has a token for a SigningKey of source GoogleKMS without "
         "credentials.",
     )
+    attestor_identity_hosts: str | None = Field(
+        default=None,
+        pattern=_HOSTS,
+        description="Hosts to which what identifies the pod may go when a SigningKey names them, separated by commas, "
+        "without ports: that of a Vault that the pod logs in to with its service account, and those of AWS STS and "
+        "Google Cloud KMS that are not the providers' own. Default: no others than the providers' own and this "
+        "machine.",
+    )
+
+    @property
+    def identity_hosts(self) -> frozenset[str]:
+        """The hosts to which an identity of the pod may go beside the providers' own."""
+        return frozenset((self.attestor_identity_hosts or "").lower().split(",")) - {""}
 
     @model_validator(mode="after")
     def _exactly_one_fence(self) -> Self:

@@ -8,13 +8,14 @@ token that the pod was given; those are renewed before they end.
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 from kapsel_attestor.errors import SignerAwayError, SigningError
+from kapsel_attestor.signers import hosts
 from kapsel_attestor.signers.rest import Answer, Service, problem
 from kapsel_attestor.signers.sigv4 import Credentials, signed_headers
 from kapsel_store.key_backends import AwsKey
@@ -36,7 +37,9 @@ _DISABLED: Final = ("DisabledException", "KMSInvalidStateException", "NotFoundEx
 class AwsBackend:
     """One key."""
 
-    def __init__(self, where: AwsKey, opens: Mapping[str, str], token_file: Path | None) -> None:
+    def __init__(
+        self, where: AwsKey, opens: Mapping[str, str], token_file: Path | None, identity_hosts: Collection[str]
+    ) -> None:
         self._where = where
         self._service = Service("AWS KMS", where.endpoint)
         self._credentials = (
@@ -44,6 +47,7 @@ class AwsBackend:
         )
         self._until: datetime | None = None  # when credentials of STS end
         self._token_file = token_file
+        self._identity_hosts = identity_hosts
 
     def public_key(self) -> bytes:
         answer = self._ask("GetPublicKey", {"KeyId": self._where.key_id})
@@ -110,6 +114,7 @@ class AwsBackend:
 
     def _assume(self, role: str, endpoint: str) -> None:
         """Trade the token of the pod for credentials of a role."""
+        hosts.require(endpoint, "the token of the pod for AWS", hosts.AWS_STS, self._identity_hosts)
         if self._token_file is None:
             raise SigningError(
                 f"there is no token to assume {role} with: mount one for the audience sts.amazonaws.com, and name its "

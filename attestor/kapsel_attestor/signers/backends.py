@@ -39,6 +39,7 @@ class Identity:
     )  # directory with the token that Vault's Kubernetes auth method takes
     aws_token_file: Path | None = None  # what STS takes for a role
     google_metadata: str = "http://metadata.google.internal"
+    hosts: frozenset[str] = frozenset()  # other than the providers' own, to which it may be shown
 
 
 def backend_of(row: KeyRow, identity: Identity) -> Backend:
@@ -52,8 +53,8 @@ def backend_of(row: KeyRow, identity: Identity) -> Backend:
         case Pkcs11Key():
             return TokenBackend(row.backend, opens["pin"])
         case VaultKey():
-            return VaultBackend(row.backend, opens, identity.service_account / "token")
+            return VaultBackend(row.backend, opens, identity.service_account / "token", identity.hosts)
         case AwsKey():
-            return AwsBackend(row.backend, opens, identity.aws_token_file)
+            return AwsBackend(row.backend, opens, identity.aws_token_file, identity.hosts)
         case GoogleKey():
-            return GoogleBackend(row.backend, opens.get("serviceAccount"), identity.google_metadata)
+            return GoogleBackend(row.backend, opens.get("serviceAccount"), identity.google_metadata, identity.hosts)

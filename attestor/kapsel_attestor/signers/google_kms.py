@@ -7,9 +7,11 @@ back, as Google asks of its clients.
 import base64
 import binascii
 import json
+from collections.abc import Collection
 from typing import Any, Final
 
 from kapsel_attestor.errors import SignerAwayError, SigningError
+from kapsel_attestor.signers import hosts
 from kapsel_attestor.signers.crc32c import crc32c
 from kapsel_attestor.signers.google_tokens import Tokens
 from kapsel_attestor.signers.rest import Answer, Service, problem
@@ -21,8 +23,12 @@ _SPKI: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: DER in fro
 class GoogleBackend:
     """One version of one key."""
 
-    def __init__(self, where: GoogleKey, service_account: str | None, metadata: str) -> None:
+    def __init__(
+        self, where: GoogleKey, service_account: str | None, metadata: str, identity_hosts: Collection[str]
+    ) -> None:
         self._where = where
+        self._as_pod = service_account is None
+        self._identity_hosts = identity_hosts
         self._service = Service("Google Cloud KMS", where.endpoint)
         self._tokens = Tokens(service_account, metadata)
 
@@ -53,6 +59,8 @@ class GoogleBackend:
         return signature
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
+        if self._as_pod:
+            hosts.require(self._where.endpoint, "the pod's token for Google", hosts.GOOGLE_KMS, self._identity_hosts)
         headers = {"Authorization": f"Bearer {self._tokens.current()}", "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
         answer = self._service.request(method, path, headers, content)

@@ -8,11 +8,12 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from kapsel_attestor.errors import SignerAwayError, SigningError
+from kapsel_attestor.signers import hosts
 from kapsel_attestor.signers.rest import Answer, Service, problem
 from kapsel_store.key_backends import VaultKey
 
@@ -22,11 +23,14 @@ _EARLY: Final = 30.0  # seconds before its end at which a token is renewed
 class VaultBackend:
     """One version of one key."""
 
-    def __init__(self, where: VaultKey, opens: Mapping[str, str], account_token: Path) -> None:
+    def __init__(
+        self, where: VaultKey, opens: Mapping[str, str], account_token: Path, identity_hosts: Collection[str]
+    ) -> None:
         self._where = where
         self._service = Service("Vault", where.address, opens.get("ca"))
         self._token = opens.get("token")
         self._account_token = account_token
+        self._identity_hosts = identity_hosts
         self._lease_end = 0.0  # of a token that logging in has brought
 
     def public_key(self) -> bytes:
@@ -82,6 +86,7 @@ class VaultBackend:
 
     def _log_in(self) -> None:
         """Trade the token of the pod's service account for one of Vault's."""
+        hosts.require(self._where.address, "the token of the pod's service account", hosts.NONE, self._identity_hosts)
         try:
             account = self._account_token.read_text(encoding="ascii").strip()
         except OSError as error:

@@ -177,7 +177,9 @@ class VaultSource(Model):
         default=None, description="The entry that holds a token with the right to update <mount>/sign/<key>."
     )
     kubernetes: VaultRole | None = Field(
-        default=None, description="Instead of a token: log in with the service account of the pod. In a cluster alone."
+        default=None,
+        description="Instead of a token: log in with the service account of the pod. In a cluster alone, "
+        "and to a host in KAPSEL_ATTESTOR_IDENTITY_HOSTS.",
     )
     ca_secret_ref: SecretEntry | None = Field(
         default=None, description="The entry that holds the authority of the server, in PEM. Default: the system's."

@@ -31,7 +31,8 @@ HTTPS: Final = (
 CALENDAR: Final = r"^(https://[-._a-zA-Z0-9]+|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?$"
 WITNESS_URL: Final = r"^https?://([-._a-zA-Z0-9]+|\[[:.0-9a-fA-F]+\])(:[0-9]{1,5})?(/[-._~a-zA-Z0-9]+)*$"
 WITNESS_KEY: Final = r"^[!-*,-~]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+=*$"
-VAULT_PATH: Final = r"^[-._a-zA-Z0-9]+(/[-._a-zA-Z0-9]+)*$"
+# No segment of dots alone: a path must not lead out of where it stands.
+VAULT_PATH: Final = r"^[.]*[-_a-zA-Z0-9][-._a-zA-Z0-9]*(/[.]*[-_a-zA-Z0-9][-._a-zA-Z0-9]*)*$"
 HEX_ID: Final = r"^([0-9a-f][0-9a-f])+$"
 REGION: Final = r"^[a-z0-9]+(-[a-z0-9]+)+$"
 AWS_KEY: Final = r"^(arn:[-a-z]+:kms:[-a-z0-9]+:[0-9]{12}:key/)?[-a-zA-Z0-9]+$"
@@ -61,7 +62,7 @@ FORMS: Final = {
     CALENDAR: "a URL without a path, such as https://alice.btc.calendar.opentimestamps.org; http on this machine alone",
     WITNESS_URL: "a URL without '/' at its end, such as https://witness.example.com/w1",
     WITNESS_KEY: "a vkey such as witness.example.com/w1+55b4d5ae+BMTm...",
-    VAULT_PATH: "letters, digits, '-', '_', '.', and '/' between them",
+    VAULT_PATH: "letters, digits, '-', '_', '.', and '/' between them; no part of dots alone",
     HEX_ID: "hex digits in lower case, two for each byte",
     REGION: "a region such as eu-central-1",
     AWS_KEY: "the id of a key, or its ARN; no alias, which could come to mean another key",
