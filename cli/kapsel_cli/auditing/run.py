@@ -2,7 +2,8 @@
 
  1. The newest head is signed by a key that the auditor trusts, or by one that such a key announced in the log; it is
     not of the future, and, by the auditor's policy, cosigned by a quorum.
- 2. It is not smaller than the one that was audited last, nor another of the same size, nor dated before it.
+ 2. It is not smaller than the one that was audited last, nor another of the same size, nor dated before it. No head
+    that the auditor has, or was shown at a look that came to no end, is of the same size and has another root.
  3. Every leaf since then has its hash in the tiles, is canonical, continues its endpoint's records, and is not dated
     after the head. Statements of the log about its keys are signed by both keys.
  4. The tree over all leaves has the root that was signed: it continues the audited one, whose edge it grew from.
@@ -20,20 +21,18 @@ from dataclasses import dataclass, field
 
 from kapsel_cli.auditing import bundle, views
 from kapsel_cli.auditing.bundle import Read
-from kapsel_cli.auditing.errors import BehindError, SourceError, SplitViewError
+from kapsel_cli.auditing.errors import BehindError, GapError, SourceError, SplitViewError
+from kapsel_cli.auditing.shown import OWN, Shown
 from kapsel_cli.auditing.source import Source
 from kapsel_cli.auditing.state import State
 from kapsel_cli.auditing.views import View
 from kapsel_cli.auditing.walk import Walk
-from kapsel_verifier import heads, keys
 from kapsel_verifier.errors import (
     ConsistencyError,
     HeadMismatchError,
     InclusionError,
-    KeyValidityError,
     MalformedLeafError,
     StaleHeadError,
-    UntrustedKeyError,
     VerificationError,
 )
 from kapsel_verifier.heads import MAX_SKEW_MS, VerifiedHead
@@ -44,7 +43,7 @@ from kapsel_verifier.statements import KeySuccession, LogContinuation
 
 AHEAD = 16  # bundles that are fetched and read before it is their turn
 FEW = 20_000  # leaves that are not worth other processes
-MOST_GAPS = 20  # that are told
+MOST_KEYS = 1000  # announcements of keys in one log
 SAVE = 5.0  # seconds between two notes of how far a walk has come
 
 
@@ -103,6 +102,7 @@ class Audit:
         self._tell = tell
         self._executor = executor
         self._clock = clock
+        self._shown = Shown(source, demands.trusted, state, save, clock)
         self._saved_at = time.monotonic()
         self.outcome = Outcome()
 
@@ -115,44 +115,21 @@ class Audit:
         return self.outcome
 
     async def _run(self) -> None:
-        note, head, announced = await self._head()
+        note, head, announced = await self._shown.newest()
         seen = await self._views(head)
         if any(view.checkpoint.tree_size > head.checkpoint.tree_size for view in seen):
             # The log may have published since; only what it still does not show is withheld.
-            note, head, announced = await self._head()
+            note, head, announced = await self._shown.newest()
         self._note_head(head)
         self._check_policy(note)
+        self._check_age(head)
+        seen = self._compare_now([*self._shown.earlier(head), *seen], note, head)
         self._check_against_verified(note, head)
         walk = await self._walk(note, head, seen)
         for view in seen:
             await self._compare(view, note, head, walk.roots)
+        self._save(self._state)
         self._check_announced(announced)
-        self._check_age(head)
-
-    async def _head(self) -> tuple[str, VerifiedHead, list[bytes]]:
-        """Return the newest head, and the leaves that must be in the log because its key is trusted by them."""
-        note = await self._source.checkpoint()
-        trusted = self._trusted()
-        try:
-            return note, self._verified(note, trusted), []
-        except (UntrustedKeyError, KeyValidityError):
-            # Its key may have been announced since by one that is trusted.
-            published = await self._source.key_set()
-            if published is None:
-                raise
-            offered = keys.parse_key_set(published)
-            followed = keys.follow(trusted, offered)
-            if followed == tuple(trusted):
-                raise
-            links = [key.succession for key in offered if key.succession is not None]
-            return note, self._verified(note, followed), links
-
-    def _verified(self, note: str, trusted: Sequence[TrustedKey]) -> VerifiedHead:
-        return heads.verify_head(note, trusted, now_ms=self._clock())
-
-    def _trusted(self) -> tuple[TrustedKey, ...]:
-        learnt = [TrustedKey(b"", succession=leaf) for leaf in self._state.progress.successions]
-        return keys.follow(self._demands.trusted, learnt)
 
     def _note_head(self, head: VerifiedHead) -> None:
         outcome = self.outcome
@@ -178,6 +155,8 @@ class Audit:
         old = Checkpoint.parse(Note.parse(state.verified).text)  # judged when it was new
         if new.tree_size == old.tree_size and new.root_hash != old.root_hash:
             raise SplitViewError(f"another root for {old.tree_size} leaves than was audited", (state.verified, note))
+        if new.tree_size == old.tree_size and head.sth.timestamp_ms < state.verified_ms:
+            raise BehindError(f"the head of {new.tree_size} leaves is older than the one that was audited")
         if new.tree_size < old.tree_size:
             if head.sth.timestamp_ms > state.verified_ms:
                 words = f"the log shows {new.tree_size} leaves, dated later than the {old.tree_size} that were audited"
@@ -185,10 +164,6 @@ class Audit:
             raise BehindError(f"the log shows {new.tree_size} leaves, and {old.tree_size} were audited")
         if new.tree_size > old.tree_size and head.sth.timestamp_ms <= state.verified_ms:
             raise ConsistencyError("the head is larger than the one that was audited, and not dated later")
-
-    def _trusted_ever(self) -> tuple[TrustedKey, ...]:
-        """Return the trusted keys without their dates: the head was judged by them when it was new."""
-        return tuple(TrustedKey(key.public_key, key.name) for key in self._trusted())
 
     async def _walk(self, note: str, head: VerifiedHead, seen: Sequence[View]) -> Walk:
         state, new = self._state, head.checkpoint
@@ -222,9 +197,9 @@ class Audit:
             raise
         self.outcome.erased = state.progress.erasures
         self.outcome.endpoints = len(state.progress.chains.last)
-        if walk.gaps:
+        if state.progress.gaps:
             # The head is not taken for audited, so that the next audit finds them again.
-            self.outcome.findings += walk.gaps[:MOST_GAPS]
+            self.outcome.findings += map(GapError, state.progress.gaps)
             state.progress = state.verified_progress.copy()
         else:
             state.verified, state.verified_ms = note, head.sth.timestamp_ms
@@ -240,6 +215,8 @@ class Audit:
             if isinstance(found, KeySuccession):
                 if found.origin != head.checkpoint.origin:
                     raise MalformedLeafError(f"leaf {index} announces a key of another log, {found.origin}")
+                if len(self._state.progress.successions) >= MOST_KEYS:
+                    raise MalformedLeafError(f"leaf {index} announces a key after {MOST_KEYS} others")
                 self._state.progress.successions.append(data)
                 self.outcome.statements.append(f"leaf {index}: the key {found.successor.encode()} is announced")
             elif isinstance(found, LogContinuation):
@@ -271,7 +248,7 @@ class Audit:
         try:
             note = Note.parse(text)
             # A witness keeps the log's plain signature, and not always the line that dates the head.
-            note.verify([key for one in self._trusted_ever() if (key := one.under(origin)) is not None])
+            note.verify([key for one in self._shown.trusted_ever() if (key := one.under(origin)) is not None])
             view = views.of_note(text, holder)
             if view.checkpoint.origin != origin:
                 raise HeadMismatchError(f"it is of the log {view.checkpoint.origin}")
@@ -281,18 +258,34 @@ class Audit:
             return None
         return view
 
+    def _compare_now(self, held: Sequence[View], note: str, head: VerifiedHead) -> list[View]:
+        """Tell what needs no leaf to be read, so that no server can put it off; return the views that are left."""
+        by_size = {head.checkpoint.tree_size: View(holder="the log", note=note, checkpoint=head.checkpoint)}
+        left = []
+        for view in held:
+            try:
+                views.require_same(view, by_size.setdefault(view.checkpoint.tree_size, view))
+                views.require_seen(view, head.checkpoint)
+            except VerificationError as error:
+                self.outcome.findings.append(error)
+            else:
+                left.append(view)
+        return left
+
     async def _compare(self, view: View, note: str, head: VerifiedHead, roots: dict[int, bytes]) -> None:
         size = view.checkpoint.tree_size
         try:
-            views.require_seen(view, head.checkpoint)
             if size in roots:
                 views.compare(view, note, head.checkpoint, roots[size])
             else:
                 await views.compare_older(self._source, view, note, head.checkpoint)
         except VerificationError as error:
             self.outcome.findings.append(error)
-        else:
+            return
+        if view.holder != OWN:
             self.outcome.agreed.append((view.holder, size))
+        elif view.checkpoint != head.checkpoint or self._state.verified == note:
+            self._state.seen.remove(view.note)
 
     def _check_announced(self, links: Sequence[bytes]) -> None:
         """A key that is trusted because the log announced it must have been announced in the log."""

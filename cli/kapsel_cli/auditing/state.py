@@ -19,8 +19,8 @@ from kapsel_verifier.merkle import HASH_SIZE
 from kapsel_verifier.tiles import HEIGHT, WIDTH
 
 _VERSION: Final = 1
-_MEMBERS: Final = ("v", "origin", "verified", "verified_ms", "verified_progress", "progress")
-_PROGRESS: Final = ("size", "edge", "chains", "erased", "unclaimed", "erasures", "successions")
+_MEMBERS: Final = ("v", "origin", "verified", "verified_ms", "seen", "verified_progress", "progress")
+_PROGRESS: Final = ("size", "edge", "chains", "erased", "unclaimed", "erasures", "successions", "gaps")
 
 
 @dataclass(slots=True)
@@ -31,11 +31,12 @@ class Progress:
     chains: Chains = field(default_factory=Chains)
     erasures: int = 0  # leaves of which only the hash was left when they were read
     successions: list[bytes] = field(default_factory=list)  # leaves that announced keys
+    gaps: list[str] = field(default_factory=list)  # where records are missing, told when the root at the end was signed
 
     def copy(self) -> "Progress":
         """Return the same, to go on from without losing this."""
         chains = Chains(dict(self.chains.last), set(self.chains.erased), self.chains.unclaimed)
-        return Progress(self.tree, chains, self.erasures, list(self.successions))
+        return Progress(self.tree, chains, self.erasures, list(self.successions), list(self.gaps))
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class State:
     origin: str | None = None
     verified: str | None = None  # the newest signed note of which every leaf was checked
     verified_ms: int = 0  # the date of that head
+    seen: list[str] = field(default_factory=list)  # notes that the log signed, and that were not found to be in it yet
     verified_progress: Progress = field(default_factory=Progress)  # at that head
     progress: Progress = field(default_factory=Progress)  # there, or further
 
@@ -90,6 +92,7 @@ def _encode(state: State) -> bytes:
         state.origin,
         state.verified,
         state.verified_ms,
+        state.seen,
         _progress(state.verified_progress),
         None if same else _progress(state.progress),
     )
@@ -106,6 +109,7 @@ def _progress(progress: Progress) -> dict[str, Any]:
         chains.unclaimed,
         progress.erasures,
         [strict.to_base64(leaf) for leaf in progress.successions],
+        progress.gaps,
     )
     return dict(zip(_PROGRESS, values, strict=True))
 
@@ -121,6 +125,7 @@ def _parse(data: bytes) -> State:
         origin=_text_or_none(value["origin"]),
         verified=_text_or_none(value["verified"]),
         verified_ms=strict.integer(value["verified_ms"], "the date in it", error),
+        seen=_texts(value["seen"]),
         verified_progress=verified,
         progress=verified.copy() if value["progress"] is None else _parse_progress(value["progress"]),
     )
@@ -146,9 +151,14 @@ def _parse_progress(value: Any) -> Progress:
     erased = {strict.hexadecimal(one, 32, "a hash in it", error) for one in value["erased"]}
     chains = Chains(last, erased, strict.integer(value["unclaimed"], "a number in it", error))
     erasures = strict.integer(value["erasures"], "a number in it", error)
-    texts = [strict.string(one, "a leaf in it", error) for one in value["successions"]]
-    successions = [strict.base64(text, "a leaf in it", error) for text in texts]
-    return Progress(Tree(size=size, edge=edge), chains, erasures, successions)
+    successions = [strict.base64(text, "a leaf in it", error) for text in _texts(value["successions"])]
+    return Progress(Tree(size=size, edge=edge), chains, erasures, successions, _texts(value["gaps"]))
+
+
+def _texts(value: Any) -> list[str]:
+    if type(value) is not list:
+        raise MalformedProofError("a list in it is none")
+    return [strict.string(one, "a text in it", MalformedProofError) for one in value]
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -10,13 +10,13 @@ from typing import Final
 from kapsel_cli.auditing.errors import BehindError, SplitViewError
 from kapsel_cli.auditing.source import Source
 from kapsel_tlog import tiles
-from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.prover import consistency_spans, resolve
+from kapsel_tlog.tiles import Span
 from kapsel_verifier import strict
-from kapsel_verifier.errors import ConsistencyError, MalformedNoteError
-from kapsel_verifier.merkle import HASH_SIZE, verify_consistency
+from kapsel_verifier.errors import InclusionError, MalformedNoteError
+from kapsel_verifier.merkle import node_hash
 from kapsel_verifier.note import Checkpoint, Note
-from kapsel_verifier.tiles import split, width
+from kapsel_verifier.tiles import parse_tile, width
 
 _BASE64: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
@@ -52,6 +52,15 @@ def compare(view: View, note: str, head: Checkpoint, root: bytes) -> None:
         )
 
 
+def require_same(view: View, other: View) -> None:
+    """Raise SplitViewError if two heads of one size have two roots: that is proven without a look at a leaf."""
+    if view.checkpoint.root_hash != other.checkpoint.root_hash:
+        raise SplitViewError(
+            f"{view.holder} and {other.holder} hold heads of {view.checkpoint.tree_size} leaves with different roots",
+            (view.note, other.note),
+        )
+
+
 def require_seen(view: View, head: Checkpoint) -> None:
     """Raise BehindError if the view is of a larger tree than the log shows."""
     if view.checkpoint.tree_size > head.tree_size:
@@ -61,23 +70,37 @@ def require_seen(view: View, head: Checkpoint) -> None:
 
 
 async def compare_older(source: Source, view: View, note: str, head: Checkpoint) -> None:
-    """Compare a view that lies before where the leaves are read: by a consistency proof out of the log's own tiles."""
-    spans = consistency_spans(view.checkpoint.tree_size, head.tree_size)
+    """Compare a view that lies before where the leaves are read, by the log's own tiles.
+
+    Raises SplitViewError only if the tiles make the root that is shown here: else it is the server that is wrong, and
+    MalformedTileError or InclusionError say so.
+    """
+    size = view.checkpoint.tree_size
+    if size == 0:
+        return  # it is the beginning of everything
+    spans = consistency_spans(size, head.tree_size)
+    if spans[0].end != size:
+        spans.insert(0, Span(0, size))  # a subtree, which a consistency proof leaves out
     stored: dict[tuple[int, int], bytes] = {}
     for tile in tiles.needed(spans):
         hashes = width(tile, head.tree_size)
         stored[tile] = await source.tile(tile, hashes)
-        if len(split(stored[tile])) != hashes or len(stored[tile]) % HASH_SIZE:
-            raise ConsistencyError(f"the tile {tile.level}/{tile.number} has not the hashes that it must have")
-    try:
-        proof = resolve(spans, stored)
-        verify_consistency(view.checkpoint.tree_size, head.tree_size, proof, view.checkpoint.root_hash, head.root_hash)
-    except (DamagedTreeError, ConsistencyError) as error:
-        raise SplitViewError(
-            f"{view.holder} holds a head of {view.checkpoint.tree_size} leaves, and no proof leads from there to the "
-            f"{head.tree_size} that are shown here ({error})",
-            (view.note, note),
-        ) from error
+        parse_tile(stored[tile], hashes)
+    old, new = _roots(spans, resolve(spans, stored))
+    if new != head.root_hash:
+        raise InclusionError(f"the tiles that are served do not make the root over {head.tree_size} leaves")
+    compare(view, note, head, old)
+
+
+def _roots(spans: list[Span], hashes: list[bytes]) -> tuple[bytes, bytes]:
+    """Return the roots of the old tree and of the new one, out of the subtrees beside the edge of the old one."""
+    old = new = hashes[0]
+    for span, digest in zip(spans[1:], hashes[1:], strict=True):
+        if span.begin < spans[0].begin:
+            old, new = node_hash(digest, old), node_hash(digest, new)
+        else:
+            new = node_hash(new, digest)
+    return old, new
 
 
 def of_note(text: str, holder: str) -> View:

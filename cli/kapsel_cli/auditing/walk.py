@@ -20,6 +20,8 @@ from kapsel_verifier.errors import ConsistencyError, InclusionError
 from kapsel_verifier.merkle import HASH_SIZE
 from kapsel_verifier.tiles import TILE_BYTES, WIDTH, Tile, path
 
+MOST_GAPS = 20  # that are remembered and told
+
 Step = Callable[[Read, int], None]  # what to do after each bundle: what it held, and the number of its first leaf
 
 
@@ -30,7 +32,6 @@ class Walk:
         """Go on from `progress` to `size`, with so many bundles `ahead`; read in `executor`, or here without one."""
         self.progress = progress
         self.roots: dict[int, bytes] = {}
-        self.gaps: list[GapError] = []  # where records of endpoints are missing
         self._source = source
         self._start = progress.tree.size
         self._size = size
@@ -94,7 +95,8 @@ class Walk:
             try:
                 progress.chains.take(run)
             except GapError as error:
-                self.gaps.append(error)
+                if len(progress.gaps) < MOST_GAPS:
+                    progress.gaps.append(str(error))
         progress.tree = grown.tree
 
     async def _compare_edge(self) -> None:

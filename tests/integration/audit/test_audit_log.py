@@ -9,15 +9,17 @@ import pytest
 from nacl.signing import SigningKey
 from public_log import START_MS, PublicLog, serving
 
+from kapsel_cli.auditing import views
 from kapsel_cli.auditing.errors import SplitViewError
-from kapsel_cli.auditing.run import Audit, Demands, Outcome
+from kapsel_cli.auditing.run import MOST_KEYS, Audit, Demands, Outcome
 from kapsel_cli.auditing.source import Opened, Source
 from kapsel_cli.auditing.state import State, load, save
+from kapsel_cli.auditing.walk import MOST_GAPS
 from kapsel_verifier import policy, tiles
 from kapsel_verifier.cosignature import WitnessKey, cosign
-from kapsel_verifier.keys import TrustedKey, encode_key_set
+from kapsel_verifier.keys import TrustedKey, encode_key_set, parse_key_set
 from kapsel_verifier.merkle import leaf_hash
-from kapsel_verifier.note import Note, VerifierKey
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 from kapsel_verifier.statements import KeySuccession, LogContinuation
 
 Check = Callable[..., Awaitable[Outcome]]
@@ -122,6 +124,27 @@ async def test_a_missing_record_is_a_gap_each_time_it_is_looked_for(log: PublicL
         assert "are not in the log" in str(outcome.findings[0])
 
 
+async def test_a_gap_is_not_forgotten_when_the_walk_does_not_come_to_its_end(
+    log: PublicLog, check: Check, state_file: Path
+) -> None:
+    log.grow(5, skip=True)
+    log.grow(900)
+    log.publish()
+    log.overrides["tile/entries/006.p/69"] = 403
+    assert classes(await check()) == ["SourceError"]
+    assert load(state_file).progress.tree.size == 1536
+    del log.overrides["tile/entries/006.p/69"]
+    for _ in range(2):
+        assert classes(await check()) == ["GapError"]
+
+
+async def test_of_very_many_gaps_some_are_told(log: PublicLog, check: Check) -> None:
+    for _ in range(3 * MOST_GAPS):
+        log.grow(1, skip=True)
+    log.publish()
+    assert classes(await check()) == ["GapError"] * MOST_GAPS
+
+
 async def test_a_gap_is_not_excused_by_erasing_something_else(log: PublicLog, check: Check) -> None:
     log.erased |= {10, 20, 30}
     log.grow(5, skip=True)
@@ -207,6 +230,66 @@ async def test_an_older_head_again_is_behind(log: PublicLog, check: Check) -> No
     await check()
     log.note = older
     assert classes(await check()) == ["BehindError"]
+
+
+async def test_the_same_leaves_under_an_older_head_are_behind(log: PublicLog, check: Check, state_file: Path) -> None:
+    older = log.note
+    log.publish()
+    await check()
+    date = load(state_file).verified_ms
+    log.note = older
+    assert classes(await check()) == ["BehindError"]
+    assert load(state_file).verified_ms == date
+
+
+async def test_two_heads_of_one_size_are_told_though_no_leaf_is_served(log: PublicLog, check: Check) -> None:
+    shown = log.note
+    kept = log.publish(root=bytes(32))
+    log.note = shown
+    log.overrides["tile/0/000"] = 403
+    outcome = await check(checkpoints=(("kept.txt", kept),), max_age_ms=500)
+    assert sorted(classes(outcome)) == ["SourceError", "SplitViewError", "StaleHeadError"]
+    (split,) = (finding for finding in outcome.findings if isinstance(finding, SplitViewError))
+    assert set(split.heads) == {kept, shown}
+
+
+async def test_heads_that_two_others_hold_are_compared_with_each_other(log: PublicLog, check: Check) -> None:
+    first, second = log.note, log.publish(root=bytes(32))
+    log.grow(50)
+    log.publish()
+    log.overrides["tile/0/000"] = 403
+    outcome = await check(checkpoints=(("first.txt", first), ("second.txt", second)))
+    assert classes(outcome) == ["SplitViewError", "SourceError"]
+
+
+async def test_a_head_that_was_shown_is_remembered_though_its_leaves_were_not(log: PublicLog, check: Check) -> None:
+    log.overrides["tile/0/000"] = 403
+    log.publish(root=bytes(32))
+    shown = log.note
+    assert classes(await check()) == ["SourceError"]
+    log.publish()
+    del log.overrides["tile/0/000"]
+    for _ in range(2):
+        (finding,) = (await check()).findings
+        assert isinstance(finding, SplitViewError)
+        assert finding.heads == (shown, log.note)
+        log.grow(300)
+        log.publish()
+
+
+async def test_heads_that_were_found_to_be_in_the_log_are_remembered_no_more(
+    log: PublicLog, check: Check, state_file: Path
+) -> None:
+    log.overrides["tile/0/000"] = 403
+    for _ in range(3):
+        assert classes(await check()) == ["SourceError"]
+        log.grow(5)
+        log.publish()
+    assert len(load(state_file).seen) == 3
+    del log.overrides["tile/0/000"]
+    outcome = await check()
+    assert (outcome.findings, outcome.agreed) == ([], [])
+    assert load(state_file).seen == []
 
 
 async def test_a_larger_head_that_is_not_dated_later_is_refused(log: PublicLog, check: Check) -> None:
@@ -374,6 +457,33 @@ async def test_a_key_that_was_announced_everywhere_but_in_the_log_is_refused(log
     assert classes(await check(trusted=pinned)) == ["InclusionError"]
 
 
+async def test_keys_of_other_logs_and_keys_that_were_not_needed_are_not_looked_for_in_the_log(
+    log: PublicLog, check: Check
+) -> None:
+    pinned = (TrustedKey(log.key.public_key, log.origin),)
+    old = PublicLog("log.example.com/old")
+    foreign = succession(old, SigningKey(bytes([8]) * 32))
+    hand_over(log)
+    not_yet = succession(log, SigningKey(bytes([7]) * 32))
+    log.key_set = encode_key_set(
+        [
+            *parse_key_set(log.key_set),
+            TrustedKey(foreign.successor.public_key, old.origin, succession=foreign.encode()),
+            TrustedKey(not_yet.successor.public_key, log.origin, succession=not_yet.encode()),
+        ]
+    )
+    assert (await check(trusted=(*pinned, TrustedKey(old.key.public_key, old.origin)))).findings == []
+
+
+async def test_a_log_that_is_full_of_announcements_is_refused(log: PublicLog, check: Check) -> None:
+    stranger = PublicLog(log.origin)
+    stranger.secret = SigningKey(bytes([6]) * 32)
+    stranger.key = VerifierKey(log.origin, bytes(stranger.secret.verify_key))
+    log.add([succession(stranger, SigningKey(bytes([7]) * 32)).encode()] * (MOST_KEYS + 1))
+    log.publish()
+    assert classes(await check()) == ["MalformedLeafError"]
+
+
 async def test_an_announcement_that_one_of_the_keys_did_not_sign_is_refused(log: PublicLog, check: Check) -> None:
     forged = succession(log, SigningKey(bytes([9]) * 32))._replace(successor_signature=bytes(64))
     log.add([forged.encode()])
@@ -381,7 +491,9 @@ async def test_an_announcement_that_one_of_the_keys_did_not_sign_is_refused(log:
     assert classes(await check()) == ["SignatureError"]
 
 
-async def test_a_log_may_say_in_its_first_leaf_alone_that_it_continues_another(check: Check, log: PublicLog) -> None:
+async def test_a_log_may_say_in_its_first_leaf_alone_that_it_continues_another(
+    check: Check, log: PublicLog, state_file: Path
+) -> None:
     old = PublicLog("log.example.com/old")
     statement = LogContinuation(
         checkpoint=old.note.encode(), origin=log.origin, reason="moved", salt=bytes(32), timestamp=log.date_ms
@@ -389,6 +501,7 @@ async def test_a_log_may_say_in_its_first_leaf_alone_that_it_continues_another(c
     log.add([statement.encode()])
     log.publish()
     assert classes(await check()) == ["MalformedLeafError"]
+    state_file.unlink()
     fresh = PublicLog(log.origin)
     fresh.add([statement.encode()])
     fresh.grow(5)
@@ -428,6 +541,39 @@ async def test_a_witness_that_saw_the_same_log_agrees(
     log.publish()
     outcome = await check(witnesses=(("one", url),))  # its head lies before where this audit begins to read
     assert (outcome.findings, outcome.agreed) == ([], [("the witness one", 700)])
+
+
+@pytest.mark.parametrize(("said", "name"), [(bytes(8192), "InclusionError"), (bytes(8191), "MalformedTileError")])
+async def test_a_tile_that_is_wrong_proves_nothing_against_the_log(
+    log: PublicLog, check: Check, said: bytes, name: str
+) -> None:
+    kept = log.note
+    log.grow(300)
+    log.publish()
+    assert (await check()).findings == []
+    log.grow(5)
+    log.publish()
+    log.overrides["tile/0/002"] = said  # read in the first audit, and not in the second
+    assert classes(await check(checkpoints=(("kept.txt", kept),))) == [name]
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 512, 699, 768, 1024])
+async def test_heads_of_all_sizes_are_compared_by_tiles(size: int, state_file: Path) -> None:
+    log, other = PublicLog(), PublicLog()
+    other._random.seed(99)
+    for one in (log, other):
+        one.grow(size)
+    kept, forked = log.publish(), other.publish()
+    log.grow(1100 - size)
+    log.publish()
+    head = Checkpoint.parse(Note.parse(log.note).text)
+    with serving(log) as url:
+        async with Opened(4) as session:
+            source = Source(url, session)
+            await views.compare_older(source, views.of_note(kept, "kept"), log.note, head)
+            if size:
+                with pytest.raises(SplitViewError):
+                    await views.compare_older(source, views.of_note(forked, "forked"), log.note, head)
 
 
 @pytest.mark.parametrize("audited_before", [False, True])

@@ -117,8 +117,8 @@ def test_a_bundle_gives_its_runs_its_erased_and_its_newest_date() -> None:
 
 def test_what_is_remembered_comes_back(tmp_path: Path) -> None:
     tree = append(Tree(), [leaf_hash(leaf) for leaf in RECORDS[5]]).tree
-    progress = Progress(tree, follow(RECORDS[5], {3, 17}), 2, [b"leaf"])
-    state = State("log.example", "note", 5, Progress(), progress)
+    progress = Progress(tree, follow(RECORDS[5], {3, 17}), 2, [b"leaf"], ["a gap"])
+    state = State("log.example", "note", 5, ["another"], Progress(), progress)
     path = tmp_path / "audit.json"
     save(path, state)
     assert load(path) == state
@@ -133,7 +133,7 @@ def test_what_is_remembered_comes_back(tmp_path: Path) -> None:
 def test_a_damaged_state_is_refused_or_still_one(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("state") / "audit.json"
     progress = Progress(append(Tree(), [bytes(32)] * 300).tree, follow(RECORDS[2], {1}), 1)
-    save(path, State("log.example", "note", 5, progress, progress.copy()))
+    save(path, State("log.example", "note", 5, [], progress, progress.copy()))
     whole = path.read_bytes()
     where = data.draw(st.integers(0, len(whole) - 1))
     path.write_bytes(whole[:where] + data.draw(st.binary(max_size=2)) + whole[where + 1 :])

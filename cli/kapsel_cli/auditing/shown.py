@@ -1,0 +1,98 @@
+"""The heads that a log shows to one auditor: whose they are, and which of them are remembered.
+
+`run` asks for the newest one. It is remembered from the moment that its signature was checked, whatever becomes of the
+audit, so that a log cannot show one head, keep its leaves back, and show another head the next time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from kapsel_cli.auditing import views
+from kapsel_cli.auditing.source import Source
+from kapsel_cli.auditing.state import State
+from kapsel_cli.auditing.views import View
+from kapsel_verifier import heads, keys
+from kapsel_verifier.errors import KeyValidityError, UntrustedKeyError
+from kapsel_verifier.heads import VerifiedHead
+from kapsel_verifier.keys import TrustedKey
+from kapsel_verifier.note import VerifierKey
+from kapsel_verifier.statements import KeySuccession, parse
+
+MOST_SEEN: Final = 16  # heads that are remembered while no audit reaches its end
+OWN: Final = "this auditor, at an earlier look,"
+
+
+class Shown:
+    """What one log shows, judged by the keys that the auditor trusts and by those that the log announced."""
+
+    def __init__(
+        self,
+        source: Source,
+        trusted: Sequence[TrustedKey],
+        state: State,
+        save: Callable[[State], None],
+        clock: Callable[[], int],
+    ) -> None:
+        """Remember heads in `state`, which is kept by `save`; `clock` gives milliseconds."""
+        self._source = source
+        self._pinned = trusted
+        self._state = state
+        self._save = save
+        self._clock = clock
+
+    async def newest(self) -> tuple[str, VerifiedHead, list[bytes]]:
+        """Return the newest head, and the leaves that must be in the log because its key is trusted by them."""
+        note = await self._source.checkpoint()
+        trusted = self._trusted()
+        announced: list[bytes] = []
+        try:
+            head = self._verified(note, trusted)
+        except (UntrustedKeyError, KeyValidityError):
+            # Its key may have been announced since by one that is trusted.
+            published = await self._source.key_set()
+            if published is None:
+                raise
+            followed = keys.follow(trusted, keys.parse_key_set(published))
+            if followed == tuple(trusted):
+                raise
+            head = self._verified(note, followed)
+            announced = _announcements(trusted, followed, head.key)
+        self._remember(note, head)
+        return note, head, announced
+
+    def _remember(self, note: str, head: VerifiedHead) -> None:
+        """Keep a head that the log has signed, whatever becomes of this audit: the next may be shown another one."""
+        state = self._state
+        if state.origin not in (None, head.checkpoint.origin):
+            return
+        known = [text for text in (state.verified, *state.seen) if text is not None]
+        if all(views.of_note(text, OWN).checkpoint != head.checkpoint for text in known):
+            state.seen[MOST_SEEN - 1 :] = [note]
+            self._save(state)
+
+    def earlier(self, head: VerifiedHead) -> list[View]:
+        """Return the heads that this auditor was shown and could not yet find to be in the log."""
+        found = [views.of_note(text, OWN) for text in self._state.seen]
+        return [view for view in found if view.checkpoint.origin == head.checkpoint.origin]
+
+    def _verified(self, note: str, trusted: Sequence[TrustedKey]) -> VerifiedHead:
+        return heads.verify_head(note, trusted, now_ms=self._clock())
+
+    def _trusted(self) -> tuple[TrustedKey, ...]:
+        learnt = [TrustedKey(b"", succession=leaf) for leaf in self._state.progress.successions]
+        return keys.follow(self._pinned, learnt)
+
+    def trusted_ever(self) -> tuple[TrustedKey, ...]:
+        """Return the trusted keys without their dates: the head was judged by them when it was new."""
+        return tuple(TrustedKey(key.public_key, key.name) for key in self._trusted())
+
+
+def _announcements(trusted: Sequence[TrustedKey], followed: Sequence[TrustedKey], signer: VerifierKey) -> list[bytes]:
+    """Return the leaves that lead from a trusted key to the one that signed."""
+    given = [key.under(signer.name) for key in trusted]
+    announced = {key.under(signer.name): key.succession for key in followed}
+    leaves = []
+    while signer not in given and (leaf := announced[signer]) is not None:
+        leaves.append(leaf)
+        signer = cast("KeySuccession", parse(leaf)).predecessor
+    return leaves
