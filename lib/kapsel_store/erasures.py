@@ -6,6 +6,7 @@ is under way is recorded after it, and an attempt without a leaf needs its hashe
 passes, soon after the first and ever more seldom, for as long as the event's row is there.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -43,9 +44,9 @@ async def erased_at(connection: Connection, event_id: UUID) -> datetime | None:
     return moment
 
 
-async def due(connection: Connection, limit: int) -> list[UUID]:
-    """Return forgotten events that are to be looked at again."""
-    return [row["event_id"] for row in await connection.fetch(statement("erasures.due"), limit)]
+async def due(connection: Connection, limit: int, *, without: Collection[UUID] = ()) -> list[UUID]:
+    """Return forgotten events that are to be looked at again, `without` some."""
+    return [row["event_id"] for row in await connection.fetch(statement("erasures.due"), limit, list(without))]
 
 
 async def incomplete(connection: Connection) -> int:

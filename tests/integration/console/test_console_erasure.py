@@ -249,6 +249,22 @@ async def test_what_is_forgotten_cannot_be_sent_again(console, world) -> None:
     assert (await console.problem(path, method="POST"))[:2] == (409, "event_gone")
 
 
+async def test_an_erasure_that_fails_stands_in_the_way_of_no_other(world, database, monkeypatch) -> None:
+    monkeypatch.setattr("kapsel_console.eraser.BATCH", 1)
+    (stuck,) = await world.put(body=SECRET)
+    (event,) = await world.put(body=SECRET)
+    await world.connection.execute(f"ALTER TABLE events ADD CHECK (id <> '{stuck.id}' OR body IS NOT NULL)")
+    for minutes, wanted in ((2, stuck), (1, event)):
+        await world.connection.execute(
+            "INSERT INTO erasures (event_id, next_at) VALUES ($1, now() - $2 * interval '1 minute')", wanted.id, minutes
+        )
+    eraser = Eraser(await database.pool("console"), Metrics(CollectorRegistry()))
+    assert [await eraser.round() for _ in range(3)] == [0, 1, 0]
+    left = await world.connection.fetch("SELECT id FROM events WHERE body IS NOT NULL")
+    assert [row["id"] for row in left] == [stuck.id]
+    assert await world.connection.fetchval("SELECT count(*) FROM erasures WHERE NOT complete") == 1
+
+
 async def test_the_row_that_remembers_goes_with_the_event(console, world, database) -> None:
     (event,) = await world.put()
     await world.attempt()
