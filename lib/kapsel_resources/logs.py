@@ -129,7 +129,7 @@ def _row(namespace: str, name: str, origin: str, key_name: str | None, spec: Att
         integrate_batch=spec.integration.batch,
         publish_interval=max(spec.publication.interval, heads_apart(spec.witnessing)),
         publish_pending=spec.publication.pending if not heads_apart(spec.witnessing) else _NEVER_EARLY,
-        idle_interval=spec.publication.idle_interval,
+        idle_interval=max(spec.publication.idle_interval, heads_apart(spec.witnessing)),
         anchoring=None if spec.anchoring is None else _anchoring(spec.anchoring),
         witnessing=None if spec.witnessing is None else plan_witnessing(spec.witnessing),
     )

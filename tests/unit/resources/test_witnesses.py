@@ -93,6 +93,8 @@ def test_heads_that_need_their_witnesses_keep_to_the_budget_of_these(log):
     planned = log({"witnesses": witnesses, "required": True, "queriesPerDay": 1440}).configuration.log
     assert planned.publish_interval == timedelta(minutes=1)
     assert planned.publish_pending > 1_000_000
+    rare = log({"witnesses": witnesses, "required": True, "queriesPerDay": 24}).configuration.log
+    assert (rare.publish_interval, rare.idle_interval) == (timedelta(hours=1), timedelta(hours=1))
     free = log({"witnesses": witnesses, "queriesPerDay": 1440}).configuration.log
     assert free.publish_interval == timedelta(seconds=10)
     assert free.witnessing.queries_per_day == 1440
