@@ -85,6 +85,22 @@ async def test_no_deliverer_loses_its_record_to_the_migration(
     assert await watch.fetchval("SELECT count(*) FROM attempts") == 1
 
 
+async def test_no_batch_of_the_sequencer_is_lost_to_the_migration(postgres, schema: str, connect: Connect) -> None:
+    sequencer, watch = await connect(), await connect()
+    await sequencer.execute("INSERT INTO logs (origin, root) VALUES ('log.example.com/orders', sha256(''))")
+    async with asyncio.timeout(DEADLINE):
+        async with sequencer.transaction():
+            await sequencer.execute("UPDATE logs SET tree_size = 1, root = sha256('x')")
+            migrating = asyncio.create_task(migrate(postgres.url, schema=schema))
+            await waits(watch, schema)
+            await sequencer.execute(
+                "INSERT INTO leaves (log_id, leaf_index, attempt_id, leaf) "
+                "SELECT id, 0, gen_random_uuid(), '{}' FROM logs"
+            )
+        await migrating
+    assert await watch.fetchval("SELECT count(*) FROM leaves") == 1
+
+
 async def test_webhooks_are_received_while_the_migration_waits_for_a_long_reader(
     postgres, schema: str, connect: Connect
 ) -> None:

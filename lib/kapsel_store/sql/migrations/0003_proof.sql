@@ -6,6 +6,9 @@
 
 -- The log (attestor, sequencer). -----------------------------------------------------------------------------------
 
+-- In the order in which a batch takes them: what is made below locks them, too, and would meet a batch that has begun.
+LOCK TABLE logs, heads IN SHARE ROW EXCLUSIVE MODE;
+
 -- A log also states what happens to itself: which log it continues, which key follows which.
 -- A leaf that no head covers when its log is frozen says nothing to anybody: its attempt gets one in the next log, too.
 CREATE UNIQUE INDEX leaves_of_attempts ON leaves (attempt_id, log_id);
