@@ -154,6 +154,8 @@ REFUSED = {
         "DELETE FROM anchors",
         "UPDATE anchors SET nonce = ''",
         "DELETE FROM tiles",
+        "UPDATE logs SET origin = 'log.example.com/other'",
+        "DELETE FROM logs",
         "UPDATE keys SET version = 2",
         "SELECT * FROM replays",
     ],
@@ -184,6 +186,24 @@ async def test_a_component_may_do_no_more_than_its_work(database, role: str, sql
             await connection.execute(sql)
     finally:
         await connection.close()
+
+
+async def test_a_frozen_log_goes_on_when_the_owner_says_so_and_for_no_component(
+    database, owner: asyncpg.Connection
+) -> None:
+    attestor = await database.connection("attestor")
+    try:
+        log = await tlog.open_log(attestor, "log.example.com/orders")
+        await tlog.freeze(attestor, log.id, "two roots for one tree size")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="stays so for kapsel_attestor"):
+            await tlog.unfreeze(attestor, log.id)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await attestor.execute("UPDATE logs SET frozen_reason = 'nothing much'")
+        assert (await tlog.open_log(attestor, log.origin)).frozen_reason == "two roots for one tree size"
+    finally:
+        await attestor.close()
+    await tlog.unfreeze(owner, log.id)
+    assert (await tlog.open_log(owner, log.origin)).frozen_reason is None
 
 
 async def test_what_was_applied_is_what_is_loaded(database, owner: asyncpg.Connection) -> None:

@@ -53,7 +53,8 @@ GRANT UPDATE (outcome) ON replayed TO kapsel_deliverer;
 -- attestor: reads attempts, writes the log; sees no event.
 GRANT SELECT ON attempts TO kapsel_attestor;
 GRANT SELECT, DELETE ON unsequenced TO kapsel_attestor;
-GRANT SELECT, INSERT, UPDATE ON logs, tiles, chains TO kapsel_attestor;
+GRANT SELECT, INSERT, UPDATE ON tiles, chains TO kapsel_attestor;
+GRANT SELECT, INSERT, UPDATE (tree_size, root, frozen_reason) ON logs TO kapsel_attestor;
 GRANT SELECT, INSERT ON leaves, heads TO kapsel_attestor;
 -- What no head covers when a log is frozen waits once more, for the next log.
 GRANT INSERT ON unsequenced TO kapsel_attestor;

@@ -22,6 +22,19 @@ CREATE TABLE parked (
     due_at     timestamptz NOT NULL
 );
 
+-- What was found wrong stays said: a log goes on when the owner says so (`kapsel log rebuild --unfreeze`), for no component.
+CREATE FUNCTION refuse_unfreezing() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+        RAISE EXCEPTION 'the log % is frozen, and stays so for %', OLD.origin, current_user
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER logs_stay_frozen BEFORE UPDATE ON logs FOR EACH ROW
+    WHEN (OLD.frozen_reason IS NOT NULL AND NEW.frozen_reason IS DISTINCT FROM OLD.frozen_reason)
+    EXECUTE FUNCTION refuse_unfreezing();
+
 -- Keys of a log. ---------------------------------------------------------------------------------------------------
 
 -- Every key that a log was ever signed with, or has announced, and when: what configuration forgets, old proofs need.
