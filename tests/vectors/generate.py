@@ -14,7 +14,17 @@ from typing import Any
 from nacl.bindings import crypto_core_ed25519_add, crypto_scalarmult_ed25519_base_noclamp
 from nacl.signing import SigningKey
 
-from kapsel_verifier import acknowledgement, errors, leaf_hash, node_hash, ots, ots_paths, root_from_leaves, tiles
+from kapsel_verifier import (
+    acknowledgement,
+    errors,
+    leaf_hash,
+    node_hash,
+    ots,
+    ots_paths,
+    root_from_leaves,
+    strict,
+    tiles,
+)
 from kapsel_verifier.acknowledgement import Exchange
 from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.cosignature import WitnessKey, cosign
@@ -1028,6 +1038,12 @@ def timestamps() -> Iterator[tuple[str, Case]]:
 # Acknowledgements.
 
 
+def directory(**members: Any) -> str:
+    """Return a JSON Web Key Set with the destination's key."""
+    x = strict.to_base64url(bytes(signer("destination").verify_key))
+    return json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, **members}]})
+
+
 def acknowledgements() -> Iterator[tuple[str, Case]]:
     proof = make_proof(LEAVES, ACKNOWLEDGED)
     key = {"destination_keys": [bytes(signer("destination").verify_key).hex()]}
@@ -1058,6 +1074,16 @@ def acknowledgements() -> Iterator[tuple[str, Case]]:
         "acknowledged-valid-order",
         case("The components in another order.", signed_leaf(swapped), None, **key, levels=shown),
     )
+    for name, description, text, error in (
+        ("valid-directory", "The key comes in a key directory.", directory(use="sig", alg="EdDSA"), None),
+        ("valid-directory-other", "With members that are nobody's business.", directory(n=-0.5, m=[{}]), None),
+        ("directory-use", "A key for another use.", directory(use="enc"), errors.MalformedKeyError),
+        ("directory-no-use", "A use that is null.", directory(use=None), errors.MalformedKeyError),
+        ("directory-no-alg", "An algorithm that is null.", directory(alg=None), errors.MalformedKeyError),
+        ("directory-nan", "A number that is none.", directory(n=float("nan")), errors.MalformedKeyError),
+    ):
+        levels = {"levels": shown} if error is None else {}
+        yield f"acknowledged-{name}", case(description, proof, error, destination_key_set=text, **levels)
     refused = errors.AcknowledgementError
     leaf = make_leaf(INDEX, PREVIOUS)
     other = {"destination_keys": ["00" * 32]}
@@ -1274,9 +1300,10 @@ def mixed_key_nonces(mixed: bytes, message: bytes) -> tuple[int, int]:
 
 
 def main() -> None:
+    made = files()
     for old in [*HERE.glob("*.json"), *HERE.glob("proof/*.json")]:
         old.unlink()
-    for name, content in files().items():
+    for name, content in made.items():
         target = HERE / name
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(content)

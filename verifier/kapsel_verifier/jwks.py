@@ -7,7 +7,7 @@ it from the destination itself, never from a proof.
 import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedKeyError, TooLargeError
@@ -32,7 +32,7 @@ def parse(data: bytes) -> tuple[Key, ...]:
         raise TooLargeError("the key directory", MAX_DIRECTORY_SIZE)
     # Not `strict`: a directory may hold members with floats or negative numbers, which are nobody's business here.
     try:
-        document = json.loads(data)
+        document = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise MalformedKeyError("the key directory is not JSON") from None
     entries = document.get("keys") if isinstance(document, dict) else None
@@ -49,6 +49,10 @@ def thumbprint(public: bytes) -> str:
     return strict.to_base64url(
         sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{strict.to_base64url(public)}"}}'.encode()).digest()
     )
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _is_for_signatures(entry: object) -> bool:

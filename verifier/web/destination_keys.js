@@ -41,10 +41,9 @@ function fromDirectory(text) {
 
 /** @param {any} entry @returns {boolean} */
 function isForSignatures(entry) {
-  return (
-    entry?.kty === "OKP" && entry.crv === "Ed25519" && (entry.use ?? "sig") === "sig" &&
-    ["Ed25519", "EdDSA"].includes(entry.alg ?? "Ed25519")
-  );
+  // A member that is null is there, and says something else.
+  const { kty, crv, use = "sig", alg = "Ed25519" } = entry ?? {};
+  return kty === "OKP" && crv === "Ed25519" && use === "sig" && ["Ed25519", "EdDSA"].includes(alg);
 }
 
 /** @param {{x?: unknown}} entry @returns {Uint8Array} */

@@ -17,7 +17,7 @@ import pytest
 from browser import Browser, Page, find
 from browser.verifier import Verifier
 
-from kapsel_verifier import keys, levels, policy, report
+from kapsel_verifier import jwks, keys, levels, policy, report
 from kapsel_verifier import proof as proofs
 from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.errors import VerificationError
@@ -49,7 +49,8 @@ JUDGE = """async (cases) => {
       policy: utf8(one.policy),
       headers: one.block_headers?.map(utf8),
       minDifficulty: "min_difficulty" in one ? BigInt(one.min_difficulty) : undefined,
-      destinationKeys: one.destination_keys?.map(utf8),
+      destinationKeys: "destination_key_set" in one
+        ? [utf8(one.destination_key_set)] : one.destination_keys?.map(utf8),
       require: one.require,
       knownCheckpoint: utf8(one.known_checkpoint),
       consistency: utf8(one.consistency),
@@ -174,7 +175,9 @@ def _verified(case: dict[str, Any]) -> Any:
         policy=policy.parse(case["policy"]) if "policy" in case else None,
         block_headers=tuple(read_header(header.encode()) for header in case.get("block_headers", ())),
         min_difficulty=case.get("min_difficulty"),
-        destination_keys=tuple(bytes.fromhex(key) for key in case.get("destination_keys", ())),
+        destination_keys=tuple(key.public for key in jwks.parse(case["destination_key_set"].encode()))
+        if "destination_key_set" in case
+        else tuple(bytes.fromhex(key) for key in case.get("destination_keys", ())),
         require=frozenset(case.get("require", ())),
     )
     salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None

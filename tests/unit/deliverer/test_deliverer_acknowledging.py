@@ -86,7 +86,8 @@ def test_keys_of_other_kinds_and_uses_are_passed_over() -> None:
         b"", b"<html>", b"[]", b"{}", b'{"keys": {}}', directory(), directory({"kty": "RSA"}), b"[" * 16_000, b"\xff",
         directory(jwk(OLD, x="AAAA")), directory(jwk(OLD, x=None)), directory(jwk(OLD, x="A" * 42 + "B")),
         directory(jwk(OLD, x=b64encode(bytes(32)).decode())), directory(jwk(OLD, x="A" * 42 + "é")),
-        b'{"keys": [1, null]}',
+        b'{"keys": [1, null]}', directory(jwk(OLD)).decode().encode("utf-16"),
+        directory(jwk(OLD)).decode().encode("utf-8-sig"), directory(jwk(OLD, n=float("inf"))),
     ],
 )  # fmt: skip
 def test_a_directory_without_a_usable_key_is_refused(body: bytes) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kapsel_verifier import (
     ed25519,
     errors,
+    jwks,
     leaf_hash,
     merkle,
     node_hash,
@@ -49,7 +50,7 @@ def judge(case: dict[str, Any]) -> Verified:
             policy=policy.parse(case["policy"]) if "policy" in case else None,
             block_headers=tuple(read_header(text.encode()) for text in case.get("block_headers", [])),
             min_difficulty=case.get("min_difficulty"),
-            destination_keys=tuple(bytes.fromhex(text) for text in case.get("destination_keys", [])),
+            destination_keys=destination_keys(case),
             require=frozenset(case.get("require", [])),
         ),
         known=known(case),
@@ -58,6 +59,12 @@ def judge(case: dict[str, Any]) -> Verified:
         now_ms=case.get("now_ms"),
         max_age_ms=case.get("max_age_ms"),
     )
+
+
+def destination_keys(case: dict[str, Any]) -> tuple[bytes, ...]:
+    if "destination_key_set" in case:
+        return tuple(key.public for key in jwks.parse(case["destination_key_set"].encode()))
+    return tuple(bytes.fromhex(text) for text in case.get("destination_keys", []))
 
 
 def known(case: dict[str, Any]) -> KnownHead | None:
