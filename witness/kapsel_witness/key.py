@@ -103,6 +103,8 @@ def _made(path: Path, name: str | None) -> Key:
         # A crash here leaves no key: the next start makes another one, and nobody has seen this.
         path.hardlink_to(temporary)
         temporary.unlink()
+        # Before anybody sees the key: after a power cut another one of the same name would be made without a word.
+        state.sync(path.parent)
     except OSError as error:
         raise KeyFileError(f"the key file {path} cannot be made: {error.strerror}") from error
     return Key(WitnessKey(name, bytes(signing.verify_key)), signing)

@@ -105,6 +105,15 @@ def load(directory: Path, key: WitnessKey) -> State:
         ) from error
 
 
+def sync(directory: Path) -> None:
+    """Make what was named or renamed in a directory outlive a power cut; raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _content(key: WitnessKey, notes: Mapping[str, str]) -> bytes:
     values = (1, key.encode(), dict(sorted(notes.items())))
     return json.dumps(dict(zip(_MEMBERS, values, strict=True)), indent=1).encode("ascii") + b"\n"
@@ -136,8 +145,4 @@ def _replace(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     # A crash here leaves the old state: nothing was cosigned.
     temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)

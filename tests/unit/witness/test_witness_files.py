@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ def test_a_key_is_made_at_the_first_start_and_read_ever_after(tmp_path: Path) ->
     assert open_key(tmp_path / "w", None).public == made.public
     assert open_key(tmp_path / "w", NAME).public == made.public
     assert (tmp_path / "w" / "key").stat().st_mode & 0o777 == 0o400
+
+
+def test_a_key_is_in_the_directory_for_good_before_anybody_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        os_fsync(descriptor)
+        is_directory = os.path.samestat(os.fstat(descriptor), tmp_path.stat())
+        synced.append((is_directory, (tmp_path / "key").exists()))
+
+    os_fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", fsync)
+    open_key(tmp_path, NAME)
+    assert synced[-1] == (True, True)
 
 
 def test_the_key_file_is_that_of_other_witnesses(tmp_path: Path) -> None:
