@@ -23,6 +23,7 @@ TRIES: Final = 4
 PATIENCE: Final = 120.0  # seconds that a server may put off one answer
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60, connect=10, sock_read=20)  # seconds, for one answer
 _WAIT: Final = (0.2, 2.0)  # seconds between tries
+_LEAST: Final = 1.0  # second between two tries, whatever the server says
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -124,7 +125,7 @@ class Opened:
 def _put_off(answer: aiohttp.ClientResponse) -> float | None:
     """Return the seconds after which the server asks to be asked again, if it says so."""
     text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdecimal() and len(text) < 4 else None
+    return max(float(text), _LEAST) if text.isascii() and text.isdecimal() and len(text) < 4 else None
 
 
 async def _read(answer: aiohttp.ClientResponse, limit: int, address: str) -> bytes:

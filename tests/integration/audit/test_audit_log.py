@@ -1,6 +1,7 @@
 """An audit of logs that keep their word, and of logs that break it in each way there is."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -397,6 +398,16 @@ async def test_a_server_that_lies_is_caught_with_its_class(
     log.overrides[path] = said
     found = classes(await check())
     assert found == ([] if name is None else [name])
+
+
+async def test_a_server_cannot_have_itself_asked_without_a_pause(log: PublicLog, check: Check) -> None:
+    puts_off = [429] * 4
+    log.retry_after = "0"
+    log.overrides["tile/entries/001"] = lambda: puts_off.pop() if puts_off else log.truth("tile/entries/001")
+    begun = time.monotonic()
+    assert (await check()).findings == []
+    assert time.monotonic() - begun >= 4
+    assert puts_off == []
 
 
 # Keys that follow each other.
