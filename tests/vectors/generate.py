@@ -968,6 +968,8 @@ def anchors() -> Iterator[tuple[str, Case]]:
         case("It is required.", proof, None, **test_chain, require=["anchored"], levels=shown),
     )
     yield "anchored-valid-unchecked", case("No block header is given.", proof, None, levels=unchecked)
+    highest = rebuilt(checkpoint, timestamp_of(checkpoint, in_block(2**53 - 1)))
+    yield "anchored-valid-height", case("The greatest height.", highest, None, levels=unchecked)
     headers = {"min_difficulty": 0, "block_headers": [block("another").hex(), block(checkpoint).hex()]}
     yield "anchored-valid-second", case("The second header is the one.", proof, None, **headers, levels=shown)
     promise = ots_paths.Path((NONCE,), ots_paths.pending("https://calendar.example.org"))
@@ -1030,6 +1032,7 @@ def timestamps() -> Iterator[tuple[str, Case]]:
         ("empty-step", "A step that adds nothing.", good[:start] + b"\xf0\x00" + good[start:], malformed_),
         ("doubled", "A path twice.", good[:start] + b"\xff" + good[start:] * 2, malformed_),
         ("height", "A height that is followed by more.", good[:-4] + b"\x04" + good[-3:] + b"\0", malformed_),
+        ("huge-height", "A height of 2^53.", timestamp_of(PROOF.checkpoint, in_block(2**53)), malformed_),
         ("uri", "A calendar's address with a line break.", good[:start] + uri + b"\x03\x02a\n", malformed_),
     ):  # fmt: skip
         yield f"timestamp-{name}", case(description, PROOF._replace(ots=data, assurance="anchored"), error)

@@ -15,6 +15,7 @@ from kapsel_verifier.errors import MalformedTimestampError, TooLargeError
 MAX_SIZE: Final = 65_536  # bytes; what five calendars say of one digest has 10,000
 MAX_MESSAGE: Final = 4_096  # bytes, of a message on the way and of what a step adds to it
 MAX_PAYLOAD: Final = 8_192  # bytes of one attestation
+MAX_HEIGHT: Final = 2**53 - 1  # of a block: what a report in JSON can say exactly
 MAX_URI: Final = 1_000  # characters
 MAX_STEPS: Final = 255  # from the first message to an attestation
 MAX_PATHS: Final = 256
@@ -128,6 +129,8 @@ def block_height(attestation: Attestation) -> int:
     height = reader.varint()
     if reader.at != len(attestation.payload):
         raise MalformedTimestampError("a block's height in the timestamp is followed by more")
+    if height > MAX_HEIGHT:
+        raise MalformedTimestampError("a block's height in the timestamp is beyond 2^53 - 1")
     return height
 
 

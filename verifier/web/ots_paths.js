@@ -80,6 +80,10 @@ export function blockHeight(attestation) {
   if (reader.at !== attestation.payload.length) {
     throw new MalformedTimestampError("a block's height in the timestamp is followed by more");
   }
+  // A report in JSON could not say it exactly.
+  if (height > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new MalformedTimestampError("a block's height in the timestamp is beyond 2^53 - 1");
+  }
   return height;
 }
 
