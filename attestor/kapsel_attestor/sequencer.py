@@ -115,14 +115,14 @@ class Sequencer:
                 # What came in meanwhile under an earlier id was not looked for: it is, by the next round.
                 self._is_backlog, self.drained = len(found) == CATCHING_UP, False
                 return found
-        found = await tlog.pending(connection, limit, without=self.parked)
+        found = await tlog.pending(connection, limit)
         self._is_backlog = len(found) == limit
         self.drained = not self._is_backlog
         return found
 
     async def _look_ahead(self, pool: "Pool", after: UUID) -> list[PendingAttempt]:
         async with pool.acquire(timeout=5) as connection:
-            return await tlog.pending(connection, CATCHING_UP, after=after, without=self.parked)
+            return await tlog.pending(connection, CATCHING_UP, after=after)
 
     async def _try_parked(self, connection: Connection) -> None:
         """Try once more what was parked and is due: all of it at the start, for this version may know better."""

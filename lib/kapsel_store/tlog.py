@@ -4,7 +4,7 @@ The attestor appends and publishes, the console and the prover read. Hashing and
 callers bring finished tiles and roots, and the database makes sure that there is one writer and that nothing shrinks.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -137,11 +137,9 @@ async def freeze(connection: Connection, log_id: int, reason: str) -> None:
     await connection.execute(statement("tlog.freeze"), log_id, reason)
 
 
-async def pending(
-    connection: Connection, limit: int, *, after: UUID = _FIRST, without: Collection[UUID] = ()
-) -> list[PendingAttempt]:
-    """Return attempts that wait for a leaf, oldest id first, from the one after `after` on and `without` some."""
-    rows = await connection.fetch(statement("tlog.pending"), limit, after, list(without))
+async def pending(connection: Connection, limit: int, *, after: UUID = _FIRST) -> list[PendingAttempt]:
+    """Return attempts that wait for a leaf and are not parked, oldest id first, from the one after `after` on."""
+    rows = await connection.fetch(statement("tlog.pending"), limit, after)
     return list(map(PendingAttempt._make, rows))
 
 
@@ -157,9 +155,10 @@ async def park(connection: Connection, reasons: Mapping[UUID, str]) -> None:
     await connection.execute(statement("tlog.park"), list(reasons), list(reasons.values()))
 
 
-async def unpark(connection: Connection, attempt_ids: Sequence[UUID]) -> None:
-    """Forget that attempts were put aside."""
-    await connection.execute(statement("tlog.unpark"), list(attempt_ids))
+async def unpark(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
+    """Forget that attempts were put aside, and return how many of them were."""
+    count: int = await connection.fetchval(statement("tlog.unpark"), list(attempt_ids))
+    return count
 
 
 async def forget_parked(connection: Connection) -> None:

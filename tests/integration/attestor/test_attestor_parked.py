@@ -62,6 +62,7 @@ async def test_parked_attempts_are_counted_apart_from_those_that_wait(world, eve
     await eventually(running.attestor.problem)
     count, age = await tlog.pending_count(world.connection, await world.connection.fetchval("SELECT now()"))
     assert (count, age.total_seconds()) == (0, 0)
+    assert await tlog.pending(world.connection, 10) == []
     assert await tlog.parked_count(world.connection) == 2
 
 

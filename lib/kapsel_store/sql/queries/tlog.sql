@@ -24,7 +24,9 @@ SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.na
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
        a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
 FROM (
-    SELECT attempt_id FROM unsequenced WHERE attempt_id > $2 AND attempt_id <> ALL ($3::uuid[]) ORDER BY attempt_id LIMIT $1
+    SELECT attempt_id FROM unsequenced q
+    WHERE attempt_id > $2 AND NOT EXISTS (SELECT FROM parked WHERE attempt_id = q.attempt_id)
+    ORDER BY attempt_id LIMIT $1
 ) u
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = u.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
@@ -46,7 +48,7 @@ SET reason = excluded.reason, tries = parked.tries + 1,
     due_at = now() + least(interval '1 minute' * (2 ^ least(parked.tries, 10)), interval '1 hour')
 
 -- name: unpark
-DELETE FROM parked WHERE attempt_id = ANY ($1::uuid[])
+WITH gone AS (DELETE FROM parked WHERE attempt_id = ANY ($1::uuid[]) RETURNING 1) SELECT count(*) FROM gone
 
 -- name: forget_parked
 -- What its retention has taken away meanwhile need not be put into a log any more.
