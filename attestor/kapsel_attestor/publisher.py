@@ -62,8 +62,8 @@ async def publish(
     """Publish a head over the log as it is stored now, dated by `clock` in milliseconds but later than the one before.
 
     All `signers` sign it, and the first one is named as its key. Raises MismatchError if that must never be signed,
-    RefusedError if a person has to act first, FenceMovedError if
-    another attestor was faster, LateError if the fence, the signer or the witnesses do not do their part now.
+    RefusedError if a person has to act first, FenceMovedError if another attestor was faster, LateError if the fence,
+    the signer or the witnesses do not do their part now.
     """
     fenced = await inspect(connection, log, guard)
     timestamp_ms = clock() if fenced is None else max(clock(), fenced.timestamp_ms + 1)

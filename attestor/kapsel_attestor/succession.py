@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from kapsel_attestor.beside import Led
@@ -29,6 +29,7 @@ from kapsel_runtime.backoff import patient
 from kapsel_store import configuration, log_keys, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import Connection
+from kapsel_store.ids import milliseconds
 from kapsel_store.log_keys import LogKey
 from kapsel_store.rows import LogRow
 from kapsel_verifier.note import VerifierKey
@@ -88,7 +89,7 @@ def decide(
     signing = tuple(
         configured[one.public_key]
         for one in active
-        if one.public_key in configured and one.not_before_ms <= max(_milliseconds(now), last_ms + 1)
+        if one.public_key in configured and one.not_before_ms <= max(milliseconds(now), last_ms + 1)
     )
     if not signing and back:
         raise back[0]
@@ -187,8 +188,8 @@ class Succession:
     async def _announce(self, predecessor: Signer, successor: Signer) -> None:
         """Have both keys sign that one follows the other, and put that into the log."""
         made = datetime.now(UTC)
-        not_before = max(_milliseconds(successor.not_before), _milliseconds(made))
-        not_after = MAX_INTEGER if predecessor.not_after is None else _milliseconds(predecessor.not_after)
+        not_before = max(milliseconds(successor.not_before), milliseconds(made))
+        not_after = MAX_INTEGER if predecessor.not_after is None else milliseconds(predecessor.not_after)
         unsigned = KeySuccession(
             not_before=not_before,
             origin=predecessor.key.name,
@@ -198,7 +199,7 @@ class Succession:
             salt=os.urandom(_SALT),
             successor=successor.key,
             successor_signature=b"",
-            timestamp=_milliseconds(made),
+            timestamp=milliseconds(made),
         )
         message = unsigned.message()
         statement = unsigned._replace(
@@ -229,9 +230,5 @@ def _announced(trouble: str) -> Condition:
     return Condition(type="KeysAnnounced", status="False", reason="NotAnnounced", message=trouble)
 
 
-def _milliseconds(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-
-
-def _date(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+def _date(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
