@@ -23,6 +23,7 @@ from kapsel_verifier.ots_paths import APPEND, BITCOIN, PENDING, SHA256, Path, St
 PATIENCE: Final = timedelta(days=7)  # after that the calendars that have confirmed are enough
 LATE: Final = timedelta(hours=24)  # a head that is in no block by then is told of; blocks take hours
 UNIT: Final = timedelta(seconds=30)
+MOST_PATHS: Final = 4  # of one answer, which has one or two: a file has room for few hundred in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,14 @@ def questions(anchor: DueAnchor, timestamp: Timestamp, declared: Anchoring) -> l
     return asked
 
 
-def unfit(question: Question, paths: Iterable[Path], calendars: Sequence[str]) -> str | None:
+def unfit(question: Question, paths: Sequence[Path], calendars: Sequence[str]) -> str | None:
     """Return why an answer is of no use, or None.
 
-    Nobody but declared calendars is ever asked, so a promise by another one would never be followed up.
+    One that has many paths would leave no room for what other calendars say. Nobody but declared calendars is ever
+    asked, so a promise by another one would never be followed up.
     """
+    if len(paths) > MOST_PATHS:
+        return f"answers with {len(paths)} ways to date it, and {MOST_PATHS} are the most"
     promisers = [ots_paths.pending_uri(path.attestation) for path in paths if path.attestation.tag == PENDING]
     if any(_is_block(question.message, path) for path in paths):
         return None

@@ -121,6 +121,16 @@ def test_an_answer_must_promise_by_a_calendar_that_is_asked_or_lead_to_a_block()
     assert dating.unfit(old, unrooted, URLS) is not None, "a Merkle root has 32 bytes"
 
 
+def test_an_answer_that_would_leave_no_room_for_others_is_refused() -> None:
+    timestamp = promised(A)
+    (new,) = [one for one in asked(timestamp) if one.calendar == B]
+    (old,) = [one for one in asked(timestamp) if one.calendar == A]
+    blocks = [path for height in range(dating.MOST_PATHS + 1) for path in block(height)]
+    assert dating.unfit(old, blocks[:-1], URLS) is None
+    for question, paths in ((old, blocks), (new, [*promise_of(B), *blocks[:-1]])):
+        assert "ways to date it" in (dating.unfit(question, paths, URLS) or "")
+
+
 def test_an_answer_that_would_break_the_file_is_refused_and_the_file_stays() -> None:
     timestamp = promised(A)
     (question, *_) = asked(timestamp)
