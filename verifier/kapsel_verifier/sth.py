@@ -23,7 +23,7 @@ from kapsel_verifier.merkle import HASH_SIZE
 STH_VERSION: Final = 1
 ALGORITHM: Final = "Ed25519"
 STH_LINE: Final = b"\xffkapsel-sth-v1"  # signature type 0xff, for types without a number, then a name nobody else has
-_SPKI: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: DER in front of a raw Ed25519 key
+SPKI: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: DER in front of a raw Ed25519 key
 _MEMBERS: Final = (
     "version", "origin", "log_id", "key_id", "alg", "tree_size", "timestamp_ms", "root_hash", "signature",
 )  # fmt: skip
@@ -39,7 +39,7 @@ def sth_message(tree_size: int, timestamp_ms: int, root_hash: bytes) -> bytes:
 
 def log_id(public_key: bytes) -> bytes:
     """Return SHA-256 of the key's SubjectPublicKeyInfo in DER (RFC 6962 3.2), 32 bytes."""
-    return sha256(_SPKI + public_key).digest()
+    return sha256(SPKI + public_key).digest()
 
 
 class STHVerifier(NamedTuple):

@@ -6,7 +6,6 @@ token that the pod was given; those are renewed before they end.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,11 @@ from typing import Final
 from urllib.parse import urlencode
 
 from kapsel_attestor.errors import SignerAwayError, SigningError
-from kapsel_attestor.signers import hosts
+from kapsel_attestor.signers import foreign_bytes, hosts
 from kapsel_attestor.signers.rest import Answer, Service, problem
 from kapsel_attestor.signers.sigv4 import Credentials, signed_headers
 from kapsel_store.key_backends import AwsKey
 
-_SPKI: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: DER in front of a raw Ed25519 key
 _EARLY: Final = timedelta(minutes=5)
 # By their names, because KMS says nearly everything with status 400.
 _AWAY: Final = (
@@ -53,10 +51,7 @@ class AwsBackend:
         answer = self._ask("GetPublicKey", {"KeyId": self._where.key_id})
         if answer.text("KeySpec") != "ECC_NIST_EDWARDS25519":
             raise SigningError(f"{self._where} is of the spec {answer.text('KeySpec')}; allowed: ECC_NIST_EDWARDS25519")
-        encoded = _decoded(answer.text("PublicKey"), f"the public key of {self._where}")
-        if not encoded.startswith(_SPKI) or len(encoded) != len(_SPKI) + 32:
-            raise SigningError(f"the public key of {self._where} is no Ed25519 key")
-        return encoded.removeprefix(_SPKI)
+        return foreign_bytes.public_key(answer.text("PublicKey"), f"the public key of {self._where}")
 
     def sign(self, message: bytes) -> bytes:
         answer = self._ask(
@@ -72,7 +67,7 @@ class AwsBackend:
             raise SigningError(
                 f"{self._where} has signed with {answer.text('SigningAlgorithm')}, not with ED25519_SHA_512"
             )
-        return _decoded(answer.text("Signature"), f"the signature of {self._where}")
+        return foreign_bytes.decoded(answer.text("Signature"), f"the signature of {self._where}")
 
     def _ask(self, operation: str, body: Mapping[str, str]) -> Answer:
         content = json.dumps(body).encode()
@@ -143,10 +138,3 @@ class AwsBackend:
         if not isinstance(expiration, int | float):
             raise SigningError("the answer of AWS STS does not say until when the credentials are good")
         self._until = datetime.fromtimestamp(expiration, UTC)
-
-
-def _decoded(text: str, what: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise SignerAwayError(f"{what} did not come as base64") from None

@@ -5,19 +5,16 @@ back, as Google asks of its clients.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any
 
 from kapsel_attestor.errors import SignerAwayError, SigningError
-from kapsel_attestor.signers import hosts
+from kapsel_attestor.signers import foreign_bytes, hosts
 from kapsel_attestor.signers.crc32c import crc32c
 from kapsel_attestor.signers.google_tokens import Tokens
 from kapsel_attestor.signers.rest import Answer, Service, problem
 from kapsel_store.key_backends import GoogleKey
-
-_SPKI: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: DER in front of a raw Ed25519 key
 
 
 class GoogleBackend:
@@ -41,10 +38,7 @@ class GoogleBackend:
         pem = answer.text("pem")
         _require_checksum(answer, "pemCrc32c", pem.encode(), f"the public key of {self._where}")
         body = "".join(line for line in pem.splitlines() if not line.startswith("-----"))
-        encoded = _decoded(body, f"the public key of {self._where}")
-        if not encoded.startswith(_SPKI) or len(encoded) != len(_SPKI) + 32:
-            raise SigningError(f"the public key of {self._where} is no Ed25519 key")
-        return encoded.removeprefix(_SPKI)
+        return foreign_bytes.public_key(body, f"the public key of {self._where}")
 
     def sign(self, message: bytes) -> bytes:
         body = {"data": base64.b64encode(message).decode(), "dataCrc32c": str(crc32c(message))}
@@ -54,7 +48,7 @@ class GoogleBackend:
         if answer.body.get("verifiedDataCrc32c") is not True:
             raise SignerAwayError(f"{self._where} has not got the message as it was sent")
         what = f"the signature of {self._where}"
-        signature = _decoded(answer.text("signature"), what)
+        signature = foreign_bytes.decoded(answer.text("signature"), what)
         _require_checksum(answer, "signatureCrc32c", signature, what)
         return signature
 
@@ -81,10 +75,3 @@ class GoogleBackend:
 def _require_checksum(answer: Answer, name: str, content: bytes, what: str) -> None:
     if answer.text(name) != str(crc32c(content)):
         raise SignerAwayError(f"{what} was changed on its way: its checksum does not fit")
-
-
-def _decoded(text: str, what: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise SignerAwayError(f"{what} did not come as base64") from None

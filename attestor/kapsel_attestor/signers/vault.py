@@ -5,15 +5,14 @@ that has signed (`vault:v<N>:`), so a key that was rotated meanwhile is noticed 
 """
 
 import base64
-import binascii
 import json
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from kapsel_attestor.errors import SignerAwayError, SigningError
-from kapsel_attestor.signers import hosts
+from kapsel_attestor.errors import SigningError
+from kapsel_attestor.signers import foreign_bytes, hosts
 from kapsel_attestor.signers.rest import Answer, Service, problem
 from kapsel_store.key_backends import VaultKey
 
@@ -42,7 +41,7 @@ class VaultBackend:
         if not isinstance(version, dict):
             known = ", ".join(sorted(versions)) or "none"
             raise SigningError(f"there is no {self._where}; versions of the key: {known}")
-        return _decoded(str(version.get("public_key", "")), f"the public key of {self._where}")
+        return foreign_bytes.decoded(str(version.get("public_key", "")), f"the public key of {self._where}")
 
     def sign(self, message: bytes) -> bytes:
         wanted = {"input": base64.b64encode(message).decode(), "key_version": self._where.version}
@@ -51,7 +50,7 @@ class VaultBackend:
         prefix = f"vault:v{self._where.version}:"
         if not signature.startswith(prefix):
             raise SigningError(f"another version than {self._where} has signed: {signature.rpartition(':')[0]}")
-        return _decoded(signature.removeprefix(prefix), f"the signature of {self._where}")
+        return foreign_bytes.decoded(signature.removeprefix(prefix), f"the signature of {self._where}")
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Answer:
         # Asked twice if a token from a login was taken back before its time; a token of a manifest is what it is.
@@ -102,10 +101,3 @@ class VaultBackend:
         self._token = answer.text("auth", "client_token")
         lease = answer.body["auth"].get("lease_duration")
         self._lease_end = time.monotonic() + (max(lease - _EARLY, lease / 2) if isinstance(lease, int) else 0.0)
-
-
-def _decoded(text: str, what: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise SignerAwayError(f"{what} did not come as base64") from None
