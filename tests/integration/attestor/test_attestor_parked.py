@@ -1,10 +1,13 @@
 """Attempts that cannot be put into the log: found one by one, put aside aloud and durably, and taken up again."""
 
+from uuid import UUID
+
 import asyncpg
 import pytest
 
 from kapsel_attestor.sequencer import SYSTEMATIC, Sequencer
 from kapsel_store import tlog
+from kapsel_store.queries import statement
 from kapsel_tlog.prover import NotYetIntegrated, proof_for_attempt
 
 UNENCODABLE = "ALTER TABLE attempts DROP CONSTRAINT attempts_payload_hash_check"
@@ -130,6 +133,28 @@ async def test_attempts_that_pass_are_found_between_many_that_do_not(world) -> N
     rows = await tlog.leaves(world.connection, sequencer.log.id, 0, 100)
     assert {row.attempt_id for row in rows} == set(recorded)
     assert {row.attempt_id for row in await tlog.parked(world.connection, 100)} == set(refused)
+
+
+async def test_what_waits_is_read_without_what_is_parked_whatever_the_tables_were_when_they_were_analyzed(
+    world, database
+) -> None:
+    """Statements of a leader are planned once; a join would compare all that wait with all that is parked."""
+    await world.connection.execute("ANALYZE unsequenced, parked")
+    attestor = await database.connection("attestor")
+    await attestor.execute("SET plan_cache_mode = force_generic_plan")
+    await attestor.execute(f"PREPARE pending (bigint, uuid) AS {statement('tlog.pending')}")
+    plan = await attestor.fetch(f"EXPLAIN EXECUTE pending (10, '{UUID(int=0)}')")
+    [line] = [line for (line,) in plan if "SubPlan" in line and "Filter" in line]
+    assert "hashed SubPlan" in line
+    await attestor.close()
+    await world.connection.execute(
+        "WITH made AS (INSERT INTO unsequenced SELECT gen_random_uuid() FROM generate_series(1, 5000) RETURNING *) "
+        "INSERT INTO parked (attempt_id, reason, due_at) SELECT attempt_id, 'as parked', now() FROM made"
+    )
+    recorded = await world.record(12)
+    waiting = await tlog.pending(world.connection, 10)
+    waiting += await tlog.pending(world.connection, 10, after=waiting[-1].id)
+    assert [attempt.id for attempt in waiting] == recorded
 
 
 async def test_what_its_retention_took_away_is_not_parked_any_more(world) -> None:

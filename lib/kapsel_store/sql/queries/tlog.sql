@@ -24,8 +24,9 @@ SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.na
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
        a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
 FROM (
-    SELECT attempt_id FROM unsequenced q
-    WHERE attempt_id > $2 AND NOT EXISTS (SELECT FROM parked WHERE attempt_id = q.attempt_id)
+    -- NOT IN hashes what is parked, once. As a join it is nested loops where both were empty when they were last analyzed.
+    SELECT attempt_id FROM unsequenced
+    WHERE attempt_id > $2 AND attempt_id NOT IN (SELECT attempt_id FROM parked)
     ORDER BY attempt_id LIMIT $1
 ) u
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = u.attempt_id LIMIT 1) a
