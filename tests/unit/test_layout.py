@@ -1,6 +1,7 @@
 """The shape of the repository that tools cannot hold it to."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,13 @@ def test_every_package_is_typed_and_shipped() -> None:
     for package in packages():
         assert (package / "py.typed").exists(), package
         assert f'"{package.relative_to(ROOT)}"' in shipped
+
+
+def test_an_installation_takes_no_libsodium_that_may_judge_signatures_in_another_way() -> None:
+    """The profile of the proof format is that of libsodium 1: a later one might be another, unlike the web page's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (pynacl,) = [one for one in project["dependencies"] if one.startswith("pynacl")]
+    assert pynacl.endswith(",<2")
 
 
 def test_the_lock_names_hashes_and_no_index() -> None:
