@@ -153,8 +153,8 @@ class Leader:
     def _note(self, sequencer: Sequencer) -> None:
         self._size = sequencer.log.tree_size
         self._grown.set()
-        if len(sequencer.parked) != self.parked or not self._was_noted:
-            self.parked, self._was_noted = len(sequencer.parked), True
+        if sequencer.parked != self.parked or not self._was_noted:
+            self.parked, self._was_noted = sequencer.parked, True
             self._around.say(_completeness(self.parked, sequencer.latest_reason))
 
     async def _pause(self, connection: Connection, row: LogRow, stopping: asyncio.Event) -> None:

@@ -45,9 +45,9 @@ logger = logging.getLogger(__name__)
 class Sequencer:
     """Extends one log over one connection."""
 
-    def __init__(self, log: LogState, grown: Tree, parked: set[UUID], ahead: "Pool | None") -> None:
+    def __init__(self, log: LogState, grown: Tree, parked: int, ahead: "Pool | None") -> None:
         self.log = log
-        self.parked = parked
+        self.parked = parked  # how many attempts are
         self.latest_reason = ""  # why the last attempt was parked
         self.drained = True  # whether no more waited than were taken up last
         self._is_backlog = False
@@ -64,8 +64,7 @@ class Sequencer:
         """
         stored = await tlog.tiles(connection, log.id, tiles.edge(log.tree_size))
         await tlog.forget_parked(connection)
-        parked = {row.attempt_id for row in await tlog.parked(connection, 1_000_000)}
-        return cls(log, tree.load(log.tree_size, stored), parked, ahead)
+        return cls(log, tree.load(log.tree_size, stored), await tlog.parked_count(connection), ahead)
 
     async def integrate(self, connection: Connection, limit: int) -> int:
         """Put the oldest waiting attempts, at most `limit` where none were read ahead, into the log; return how many.
@@ -132,7 +131,7 @@ class Sequencer:
         self._look_at = time.monotonic() + PARKED_LOOK
         # What was erased meanwhile, or is gone with its retention, needs no leaf any more.
         await tlog.forget_parked(connection)
-        self.parked.intersection_update({row.attempt_id for row in await tlog.parked(connection, 1_000_000)})
+        self.parked = await tlog.parked_count(connection)
         if due:
             await self._integrate(connection, due, judged=True)
 
@@ -140,7 +139,7 @@ class Sequencer:
         self, connection: Connection, waiting: Sequence[PendingAttempt], *, judged: bool = False
     ) -> None:
         try:
-            await self._append(connection, waiting)
+            await self._append(connection, waiting, judged=judged)
             return
         except Exception as error:
             if not _is_of_the_batch(error):
@@ -152,7 +151,7 @@ class Sequencer:
         passed = await self._bisect(connection, waiting, offending, judged=judged)
         await tlog.park(connection, offending)
         # A crash up to here parks nothing: the same attempts wait, fail, and are found again.
-        self.parked |= offending.keys()
+        self.parked = await tlog.parked_count(connection)
         for attempt_id, reason in offending.items():
             self.latest_reason = reason
             logger.error("attempt %s cannot be put into the log, %d others could: %s", attempt_id, passed, reason)
@@ -174,7 +173,7 @@ class Sequencer:
         while parts:
             part = parts.pop()
             try:
-                await self._append(connection, part)
+                await self._append(connection, part, judged=judged)
                 passed += len(part)
             except Exception as error:
                 if not _is_of_the_batch(error):
@@ -190,7 +189,7 @@ class Sequencer:
                     raise
         return passed
 
-    async def _append(self, connection: Connection, waiting: Sequence[PendingAttempt]) -> None:
+    async def _append(self, connection: Connection, waiting: Sequence[PendingAttempt], *, judged: bool) -> None:
         endpoints = {attempt.endpoint_id for attempt in waiting}
         chains = await tlog.chains(connection, self.log.id, list(endpoints))
         entropy = os.urandom(leaves.SALT_BYTES * len(waiting))
@@ -215,11 +214,9 @@ class Sequencer:
         # A crash here, or a lost answer, leaves a longer tree that nobody has signed: it is taken up as it stands.
         self.log = replace(self.log, tree_size=grown.tree.size, root=root)
         self._tree = grown.tree
-        again = [attempt.id for attempt in waiting if attempt.id in self.parked] if self.parked else []
-        if again:
-            await tlog.unpark(connection, again)
-            # A crash between leaves a note about an attempt that has its leaf: the next start forgets it.
-            self.parked.difference_update(again)
+        if judged:
+            # A crash before leaves a note about an attempt that has its leaf: the next start forgets it.
+            self.parked -= await tlog.unpark(connection, [attempt.id for attempt in waiting])
 
     async def _read_anew(self, connection: Connection) -> None:
         log = await tlog.state(connection, self.log.origin)
