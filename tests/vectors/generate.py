@@ -1080,6 +1080,7 @@ def acknowledgements() -> Iterator[tuple[str, Case]]:
     for name, description, text, error in (
         ("valid-directory", "The key comes in a key directory.", directory(use="sig", alg="EdDSA"), None),
         ("valid-directory-other", "With members that are nobody's business.", directory(n=-0.5, m=[{}]), None),
+        ("valid-directory-digits", "A number of 5,000 digits.", directory(n=0).replace(" 0", " 1" + "0" * 4999), None),
         ("directory-use", "A key for another use.", directory(use="enc"), errors.MalformedKeyError),
         ("directory-no-use", "A use that is null.", directory(use=None), errors.MalformedKeyError),
         ("directory-no-alg", "An algorithm that is null.", directory(alg=None), errors.MalformedKeyError),

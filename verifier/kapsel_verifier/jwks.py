@@ -32,7 +32,8 @@ def parse(data: bytes) -> tuple[Key, ...]:
         raise TooLargeError("the key directory", MAX_DIRECTORY_SIZE)
     # Not `strict`: a directory may hold members with floats or negative numbers, which are nobody's business here.
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        # As floats, for Python alone refuses integers of many digits.
+        document = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_int=float)
     except (ValueError, RecursionError):
         raise MalformedKeyError("the key directory is not JSON") from None
     entries = document.get("keys") if isinstance(document, dict) else None
