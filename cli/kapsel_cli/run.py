@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> NoReturn:
     absent = [package for package in component.needs if importlib.util.find_spec(package) is None]
     if absent:
         raise CliError(
-            f"{name} cannot run: {', '.join(absent)} is not installed", f"Run `pip install 'kapsel[{component.extra}]'`"
+            f"{name} cannot run: {', '.join(absent)} is not installed",
+            f"Run `pip install '.[{component.extra}]'` in a checkout of kapsel",
         )
     # -P: a directory that happens to hold an `operator` is no place to import from.
     command = [sys.executable, "-P", "-m", component.module, *arguments.arguments]

@@ -22,6 +22,9 @@ bytes() { perl -e 'print pack "H*", join "", @ARGV' -- "$@"; }
 hex() { perl -0777 -ne 'print unpack "H*", $_'; }
 sha256() { sha256sum | cut -d' ' -f1; }
 
+grep -qs '"leaf_b64":"[^"]' "$proof" || refuse "$proof is not a whole proof on one line, as it is downloaded"
+[[ $vkey == *+*+* ]] || refuse "$vkey is no vkey, which is name+id+key: give the text, not a file"
+
 # 1. The leaf: what the log recorded, byte for byte. Read it: it says what is proven.
 member leaf_b64 | base64 -d > "$work/leaf"
 say "leaf       $(cat "$work/leaf")"

@@ -17,7 +17,7 @@ sys.exit(main({arguments}))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"kapsel: {missing} is not installed. Run `pip install 'kapsel[cli]'`\n"
+    assert done.stderr == f"kapsel: {missing} is not installed. Run `pip install '.[cli]'` in a checkout of kapsel\n"
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,7 @@ def assertion(account: dict[str, str], now: int) -> str:
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import padding, rsa
     except ImportError as error:
-        raise SigningError(
-            "keys of service accounts need the package cryptography: pip install 'kapsel[google]'"
-        ) from error
+        raise SigningError("keys of service accounts need the package cryptography: pip install '.[google]'") from error
     try:
         key = serialization.load_pem_private_key(account["private_key"].encode(), None)
     except (ValueError, TypeError) as error:

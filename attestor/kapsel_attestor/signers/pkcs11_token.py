@@ -68,9 +68,7 @@ class TokenBackend:
             import pkcs11
             from pkcs11 import exceptions
         except ImportError as error:
-            raise SigningError(
-                "a PKCS#11 token needs the package python-pkcs11: pip install 'kapsel[pkcs11]'"
-            ) from error
+            raise SigningError("a PKCS#11 token needs the package python-pkcs11: pip install '.[pkcs11]'") from error
         with _LOCK:
             if self._session is None and self._trial in _REFUSED:
                 raise SigningError(

@@ -223,7 +223,10 @@ class Audit:
                 if index:
                     raise MalformedLeafError(f"leaf {index} says that the log continues another, and is not the first")
                 old = found.predecessor()
-                words = f"leaf 0: the log continues {old.origin}, which ended with {old.tree_size} leaves"
+                words = (
+                    f"leaf 0: the log says that it continues {old.origin}, which ended with {old.tree_size} leaves; "
+                    "not checked here: audit that log too, with its own key"
+                )
                 self.outcome.statements.append(words)
 
     async def _views(self, head: VerifiedHead) -> list[View]:

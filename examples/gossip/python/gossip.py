@@ -3,7 +3,7 @@
 `check` is all of it: it keeps the last checkpoint, has the log prove that each other one belongs to the same history,
 and raises ForkError if it cannot be so. Everything below it is a destination to try it with:
 
-    pip install kapsel
+    pip install .    # in a checkout of kapsel: the verifier
     python gossip.py VKEY CONSOLE_URL FILE [PORT]
 """
 
