@@ -44,8 +44,8 @@ Keep the state file: the next audit shows with it whether the log has kept its w
 on where it was. If the log showed two histories, both signed heads are written beside the state file, as evidence.
 
 exit codes: 0 all of it holds; 1 it could not be done, or a key, policy or file that was given cannot be used; 2 an
-option is unknown or incomplete; 3 others have seen more of the log; 4 a server cannot be read; 10 to 49 as kapsel-verify
-has them: 19 tiles, 20 to 23 keys and signatures, 24 no quorum, 26 too old, 31 leaves that do not make the root, 32 a
+option is unknown or incomplete; 3 others have seen more of the log; 4 a server cannot be read; 10 to 49 as in
+kapsel-verify: 19 tiles, 20 to 23 keys and signatures, 24 no quorum, 26 too old, 31 leaves that do not make the root, 32 a
 rewritten log or a split view; 50 missing records. Of several the gravest.
 """
 # The gravest first: what proves that the log cheats, what it does not hold, whom it is by, what is not known.
