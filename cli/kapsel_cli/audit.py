@@ -45,8 +45,8 @@ on where it was. If the log showed two histories, both signed heads are written 
 
 exit codes: 0 all of it holds; 1 it could not be done, or a key, policy or file that was given cannot be used; 2 an
 option is unknown or incomplete; 3 others have seen more of the log; 4 a server cannot be read; 10 to 49 as in
-kapsel-verify: 19 tiles, 20 to 23 keys and signatures, 24 no quorum, 26 too old, 31 leaves that do not make the root, 32 a
-rewritten log or a split view; 50 missing records. Of several the gravest.
+kapsel-verify: 19 tiles, 20 to 23 keys and signatures, 24 no quorum, 26 too old, 31 leaves that do not make the root, 32
+a rewritten log or a split view; 50 missing records. Of several the gravest.
 """
 # The gravest first: what proves that the log cheats, what it does not hold, whom it is by, what is not known.
 _GRAVITY: Final = (32, 31, 50, 12, 30, 21, 20, 22, 23, 24, 3, 26)
