@@ -25,7 +25,7 @@ from kapsel_attestor.signers.gate import Gate
 from kapsel_attestor.signers.seeds import SeedBackend
 from kapsel_attestor.signers.signer import Signer
 from kapsel_store import database, tlog
-from kapsel_tlog import prover, tree
+from kapsel_tlog import prover, tiles, tree
 from kapsel_verifier.note import VerifierKey
 from kapsel_verifier.tiles import TILE_BYTES
 
@@ -70,12 +70,13 @@ async def _make(connection: database.Connection, origin: str, size: int) -> None
         hashes = [sha256(b"\0" + (first + n).to_bytes(32)).digest() for n in range(count)]
         result = tree.append(grown, hashes)
         grown = result.tree
-        # Unfinished tiles are written with the last chunk; those before it are whole, since chunks are.
-        rows = [(log.id, tile.level, tile.number, held) for tile, held in result.tiles.items()]
-        if first + count < size:
-            rows = [row for row in rows if len(row[3]) == TILE_BYTES]
+        rows = [
+            (log.id, tile.level, tile.number, held) for tile, held in result.tiles.items() if len(held) == TILE_BYTES
+        ]
         await connection.copy_records_to_table("tiles", records=rows, columns=("log_id", "level", "index", "hashes"))
         await connection.execute(LEAVES, log.id, first, first + count - 1, timeout=600)
+    unfinished = [(log.id, tile.level, tile.number, grown.edge[tile.level]) for tile in tiles.edge(size)]
+    await connection.copy_records_to_table("tiles", records=unfinished, columns=("log_id", "level", "index", "hashes"))
     await connection.execute("UPDATE logs SET tree_size = $2, root = $3 WHERE id = $1", log.id, size, grown.root())
     await connection.execute("VACUUM (ANALYZE) leaves, tiles", timeout=600)
     await connection.execute("CHECKPOINT", timeout=600)
