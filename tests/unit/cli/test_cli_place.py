@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,32 @@ def test_free_ports_are_all_different() -> None:
     assert len(set(ports)) == len(ports) == 2 + 4 + 4 + 1 + 1
 
 
-def test_a_taken_port_is_named_with_the_flag_it_follows_from() -> None:
+def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(PortTakenError, match=rf"port {port} on 127\.0\.0\.1 is taken\. .*--port"):
             choose("127.0.0.1", port, 1)
-        with pytest.raises(PortTakenError, match=rf"port {port} .* \(it follows from --port {port - 1}\)"):
-            choose("127.0.0.1", port - 1, 1)
+
+
+def test_a_taken_port_is_named_with_the_flag_it_follows_from() -> None:
+    with two_in_a_row() as (base, taken):
+        base.close()
+        with pytest.raises(PortTakenError, match=rf"port {taken} .* \(it follows from --port {taken - 1}\)"):
+            choose("127.0.0.1", taken - 1, 1)
+
+
+@contextmanager
+def two_in_a_row() -> Iterator[tuple[socket.socket, int]]:
+    """Hold two ports in a row, below those that the system hands out; yield the first, and the number of the second."""
+    for port in range(20_000, 32_000, 2):
+        with ExitStack() as held:
+            try:
+                first, _ = (held.enter_context(socket.create_server(("127.0.0.1", port + n))) for n in range(2))
+            except OSError:
+                continue
+            yield first, port + 1
+            return
+    pytest.fail("no two ports below 32000 are free")
 
 
 def test_a_port_without_room_after_it_is_refused() -> None:
