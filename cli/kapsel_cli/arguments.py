@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - its only name
 
 PROGRAM: Final = "kapsel"
+WAIT: Final = 60.0  # seconds: six times the interval at which heads are published by default
 # Commands that both programs have. What starts with any other word is the one program's alone.
 _COMMAND: Final = re.compile(r"(?<![\w./-])kapsel (?=(?:get|tail|retry|cancel|resume|erase|proof|secret)\b)")
 
@@ -52,3 +53,27 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error as well"
     )
+
+
+def add_wait(parser: argparse.ArgumentParser, until: str) -> None:
+    """Declare how long a command waits for what cannot be done yet; `until` says in its help what for."""
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=seconds,
+        const=WAIT,
+        default=0.0,
+        metavar="SECONDS",
+        help=f"wait until {until}, at most so long (default: do not wait; alone: {WAIT:g})",
+    )
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds as an option has it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 86400")
+    return value

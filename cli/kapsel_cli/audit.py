@@ -16,9 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from kapsel_cli.arguments import Subparsers, add_command
+from kapsel_cli.arguments import Subparsers, add_command, seconds
 from kapsel_cli.errors import CliError
-from kapsel_cli.proof import seconds
 
 if TYPE_CHECKING:
     from kapsel_cli.auditing.run import Demands, Outcome

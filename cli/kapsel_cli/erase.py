@@ -5,13 +5,11 @@ import sys
 import time
 from typing import Any, Final
 
-from kapsel_cli.arguments import Reach, Subparsers, add_command
+from kapsel_cli.arguments import Reach, Subparsers, add_command, add_wait
 from kapsel_cli.client import OVER_HTTP, Client, connect, path
 from kapsel_cli.errors import CliError
-from kapsel_cli.proof import seconds
 
 NOT_YET: Final = 3  # exit code
-WAIT: Final = 60.0  # seconds
 PAUSE: Final = 1.0
 
 TEXT: Final = """\
@@ -40,15 +38,7 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     parser = add_command(subparsers, "erase", summary="forget what events said, for good", text=reach.worded(TEXT))
     parser.add_argument("ids", metavar="EVENT_ID", nargs="+", help="id of an event, as destinations get it: webhook-id")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--wait",
-        nargs="?",
-        type=seconds,
-        const=WAIT,
-        default=0.0,
-        metavar="SECONDS",
-        help=f"wait until nothing is left, at most so long (default: do not wait; alone: {WAIT:g})",
-    )
+    add_wait(parser, "nothing is left")
     reach.add_options(parser)
     parser.set_defaults(run=run)
 

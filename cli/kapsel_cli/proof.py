@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from kapsel_cli.arguments import Reach, Subparsers, add_command
+from kapsel_cli.arguments import Reach, Subparsers, add_command, add_wait
 from kapsel_cli.client import OVER_HTTP, Client, connect, path
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
 
 NOT_YET: Final = 3  # exit code
-WAIT: Final = 60.0  # seconds: six times the interval at which heads are published by default
 
 TEXT: Final = """\
 Writes the proof of one attempt to standard output: that it was made, what came of it, and that the log says so under a
@@ -36,23 +35,10 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=reach.worded(TEXT))
     parser.add_argument("attempt", metavar="ATTEMPT_ID", help=reach.worded("id of an attempt: `kapsel get attempts`"))
     parser.add_argument("--anchored", action="store_true", help="under a head that a block of Bitcoin dates")
-    add_wait(parser, "it")
+    add_wait(parser, "it can be made")
     parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="write it here instead")
     reach.add_options(parser)
     parser.set_defaults(run=run)
-
-
-def add_wait(parser: argparse.ArgumentParser, what: str) -> None:
-    """Declare how long a command waits for a proof that cannot be made yet; `what` is the proof in its help."""
-    parser.add_argument(
-        "--wait",
-        nargs="?",
-        type=seconds,
-        const=WAIT,
-        default=0.0,
-        metavar="SECONDS",
-        help=f"wait until {what} can be made, at most so long (default: do not wait; alone: {WAIT:g})",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,14 +91,3 @@ def fetch(client: Client, attempt_id: str, deadline: float, *, anchored: bool = 
 
 def _retry_after(text: str | None) -> float:
     return float(text) if text is not None and text.isdecimal() else 1.0
-
-
-def seconds(text: str) -> float:
-    """Return a number of seconds as an option has it."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 86400")
-    return value

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kapsel_cli.arguments import Subparsers, add_command
+from kapsel_cli.arguments import Subparsers, add_command, seconds
 from kapsel_cli.errors import CliError, UnreachableError
 from kapsel_cli.following import hint
 from kapsel_cli.kubectl.options import PROGRAM, add_cluster, open_cluster
@@ -66,7 +66,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--name", metavar="NAME", help="name of the Replay (default: endpoint and time)")
     parser.add_argument("--follow", metavar="NAME", help="make none, wait for this one")
     parser.add_argument(
-        "--wait", nargs="?", type=_seconds, const=86_400.0, metavar="SECONDS",
+        "--wait", nargs="?", type=seconds, const=86_400.0, metavar="SECONDS",
         help="wait until it has ended, at most so long (alone: a day)",
     )  # fmt: skip
     add_cluster(parser)
@@ -204,9 +204,3 @@ def _states(text: str) -> list[str]:
     if wrong := [state for state in states if state not in STATES]:
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(STATES)}")
     return states
-
-
-def _seconds(text: str) -> float:
-    from kapsel_cli.proof import seconds
-
-    return seconds(text)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kapsel_cli.arguments import Subparsers, add_command
+from kapsel_cli.arguments import Subparsers, add_command, add_wait
 from kapsel_cli.errors import CliError
 from kapsel_cli.kubectl.options import add_relay, open_cluster
-from kapsel_cli.proof import add_wait, fetch, wait_in_vain
+from kapsel_cli.proof import fetch, wait_in_vain
 
 if TYPE_CHECKING:
     from kapsel_cli.kubectl.cluster import Object
@@ -42,7 +42,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("attempt", metavar="ATTEMPT_ID", help="id of an attempt: `kubectl kapsel attempts`")
     parser.add_argument("--public-key", action="append", default=[], metavar="KEY", help="a key that you trust: a vkey")
     parser.add_argument("--keys", type=Path, metavar="FILE", help="keys that you trust: lines of vkeys, or keys.json")
-    add_wait(parser, "the proof")
+    add_wait(parser, "the proof can be made")
     parser.add_argument("-f", "--file", type=Path, metavar="PATH", help="keep the proof in this file too")
     add_relay(parser)
     parser.set_defaults(run=run)
