@@ -51,14 +51,12 @@ async def rehash(connection: Connection, log_id: int, first: int, size: int) -> 
     """Hold the stored leaves [first, size) against the hashes in the tree; raise DamagedTreeError if one differs."""
     if first >= size:
         return
-    run = [Tile(0, number) for number in range(first // WIDTH, -(-size // WIDTH))]
-    stored = await tlog.tiles(connection, log_id, run)
+    hashes = await held_hashes(connection, log_id, first, size)
     rows = {row.leaf_index: row.leaf for row in await tlog.leaves(connection, log_id, first, size - first)}
-    for index in range(first, size):
+    for index, held in enumerate(hashes, first):
         if index not in rows:
             raise DamagedTreeError(f"leaf {index} is missing")
-        leaf, place = rows[index], index % WIDTH * HASH_SIZE
-        held = stored.get(Tile(0, index // WIDTH), b"")[place : place + HASH_SIZE]
+        leaf = rows[index]
         # Of an erased leaf the hash is all there is.
         if leaf_hash(leaf) != held if leaf is not None else len(held) != HASH_SIZE:
             raise DamagedTreeError(f"leaf {index} is not what its hash in the tree says")
@@ -95,12 +93,23 @@ async def _extend(connection: Connection, log_id: int, tree: Tree, hashes: list[
     return grown.tree
 
 
+async def held_hashes(connection: Connection, log_id: int, first: int, end: int) -> list[bytes]:
+    """Return the hashes of the leaves [first, end) as their tiles hold them; one of another length is not there."""
+    run = [Tile(0, number) for number in range(first // WIDTH, -(-end // WIDTH))]
+    stored = await tlog.tiles(connection, log_id, run)
+    hashes = list[bytes]()
+    for tile in run:
+        held, begin = stored.get(tile, b""), tile.number * WIDTH
+        places = range(max(first - begin, 0), min(end - begin, WIDTH))
+        hashes += [held[place * HASH_SIZE : (place + 1) * HASH_SIZE] for place in places]
+    return hashes
+
+
 async def _runs(connection: Connection, log_id: int, size: int) -> AsyncIterator[list[bytes]]:
     for first in range(0, size, RUN):
         count = min(RUN, size - first)
-        run = [Tile(0, number) for number in range(first // WIDTH, -(-(first + count) // WIDTH))]
-        stored = await tlog.tiles(connection, log_id, run)
-        hashes = b"".join(stored.get(tile, b"")[: tiles.width(tile, size) * HASH_SIZE] for tile in run)
-        if len(hashes) != count * HASH_SIZE:
-            raise DamagedTreeError(f"the tiles from {tiles.path(run[0])} on do not hold {count} leaf hashes")
-        yield tiles.split(hashes)
+        hashes = await held_hashes(connection, log_id, first, first + count)
+        if any(len(held) != HASH_SIZE for held in hashes):
+            start = tiles.path(Tile(0, first // WIDTH))
+            raise DamagedTreeError(f"the tiles from {start} on do not hold {count} leaf hashes")
+        yield hashes

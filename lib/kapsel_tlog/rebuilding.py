@@ -14,7 +14,6 @@ from kapsel_tlog.check import RUN
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.tree import Tree, append
 from kapsel_verifier.merkle import HASH_SIZE, leaf_hash
-from kapsel_verifier.tiles import WIDTH, Tile, split
 
 PAGE = 1000
 
@@ -45,20 +44,15 @@ async def rebuild(connection: Connection, log: LogState, tell: Callable[[int], N
 
 async def _hashes(connection: Connection, log: LogState, first: int, count: int) -> list[bytes]:
     rows = {row.leaf_index: row.leaf for row in await tlog.leaves(connection, log.id, first, count)}
-    run = [Tile(0, number) for number in range(first // WIDTH, -(-(first + count) // WIDTH))]
-    stored = await tlog.tiles(connection, log.id, run)
-    hashes = list[bytes]()
-    for index in range(first, first + count):
+    hashes = await check.held_hashes(connection, log.id, first, first + count)
+    for index, held in enumerate(hashes, first):
         if index not in rows:
             raise DamagedTreeError(f"leaf {index} is missing, and nothing can be made of nothing")
         leaf = rows[index]
         if leaf is not None:
-            hashes.append(leaf_hash(leaf))
-            continue
-        held = split(stored.get(Tile(0, index // WIDTH), b""))
-        if len(held) <= index % WIDTH or len(held[index % WIDTH]) != HASH_SIZE:
+            hashes[index - first] = leaf_hash(leaf)
+        elif len(held) != HASH_SIZE:
             raise DamagedTreeError(f"leaf {index} was erased, and the tile with its hash is missing")
-        hashes.append(held[index % WIDTH])
     return hashes
 
 
