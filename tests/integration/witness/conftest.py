@@ -25,7 +25,4 @@ def witness(tmp_path: Path) -> Iterator[Callable[[str], WitnessProcess]]:
 
     yield make
     for one in made:
-        if one.popen is not None and one.popen.poll() is None:
-            one.kill()
-        elif one.popen is not None and one.popen.stderr is not None:
-            one.popen.stderr.close()
+        one.close()

@@ -99,6 +99,13 @@ class WitnessProcess:
         self.popen.kill()
         self.popen.communicate(timeout=DEADLINE)
 
+    def close(self) -> None:
+        """Kill it if it runs, and give back what it held if it has ended."""
+        if self.popen is not None and self.popen.poll() is None:
+            self.kill()
+        elif self.popen is not None and self.popen.stderr is not None:
+            self.popen.stderr.close()
+
     def end(self) -> tuple[int, str]:
         assert self.popen is not None
         self.popen.send_signal(signal.SIGTERM)
