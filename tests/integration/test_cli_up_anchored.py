@@ -4,14 +4,12 @@ import asyncio
 import json
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 from otscalendar import CalendarServer, Chain
 
 MANIFESTS = """\
@@ -38,6 +36,8 @@ spec:
 """
 DEADLINE = 120.0
 
+Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
+
 
 @pytest.fixture
 async def calendar() -> AsyncIterator[CalendarServer]:
@@ -45,35 +45,6 @@ async def calendar() -> AsyncIterator[CalendarServer]:
     await server.start()
     yield server
     await server.stop()
-
-
-@pytest.fixture
-async def destination() -> AsyncIterator[str]:
-    async def take(_: web.Request) -> web.Response:
-        return web.Response(text="thanks")
-
-    application = web.Application()
-    application.router.add_post("/", take)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    await runner.cleanup()
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    # Sockets of Postgres have short paths, and those of pytest are long.
-    with tempfile.TemporaryDirectory(prefix="kapsel-") as made:
-        yield Path(made)
-
-
-async def eventually(look: Callable[[], Awaitable[object]]) -> object:
-    deadline = time.monotonic() + DEADLINE
-    while not (found := await look()):
-        assert time.monotonic() < deadline, f"{look} did not come true"
-        await asyncio.sleep(0.2)
-    return found
 
 
 async def run(directory: Path, *command: str) -> tuple[int, str]:
@@ -86,7 +57,7 @@ async def run(directory: Path, *command: str) -> tuple[int, str]:
 
 
 async def test_a_proof_is_dated_by_a_block_from_manifest_to_verifier(
-    directory: Path, calendar: CalendarServer, destination: str
+    directory: Path, calendar: CalendarServer, destination: str, eventually: Eventually
 ) -> None:
     manifests = directory / "manifests"
     manifests.mkdir()
@@ -97,13 +68,15 @@ async def test_a_proof_is_dated_by_a_block_from_manifest_to_verifier(
         "--workers", "1", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        await dated(directory, data, calendar, up)
+        await dated(directory, data, calendar, up, eventually)
     finally:
         up.send_signal(signal.SIGINT)
         await asyncio.wait_for(up.wait(), DEADLINE)
 
 
-async def dated(directory: Path, data: Path, calendar: CalendarServer, up: asyncio.subprocess.Process) -> None:
+async def dated(
+    directory: Path, data: Path, calendar: CalendarServer, up: asyncio.subprocess.Process, eventually: Eventually
+) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
 
         async def taken() -> bool:

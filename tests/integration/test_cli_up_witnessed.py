@@ -4,14 +4,10 @@ import asyncio
 import json
 import signal
 import sys
-import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
-import pytest
-from aiohttp import web
 from witnessing import WitnessProcess
 
 from kapsel_verifier import cosignature, keys
@@ -40,37 +36,12 @@ spec:
 """
 DEADLINE = 120.0
 
-
-@pytest.fixture
-async def destination() -> AsyncIterator[str]:
-    async def take(_: web.Request) -> web.Response:
-        return web.Response(text="thanks")
-
-    application = web.Application()
-    application.router.add_post("/", take)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    await runner.cleanup()
+Eventually = Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    # Sockets of Postgres have short paths, and those of pytest are long.
-    with tempfile.TemporaryDirectory(prefix="kapsel-") as made:
-        yield Path(made)
-
-
-async def eventually(look: Callable[[], Awaitable[object]]) -> object:
-    deadline = time.monotonic() + DEADLINE
-    while not (found := await look()):
-        assert time.monotonic() < deadline, f"{look} did not come true"
-        await asyncio.sleep(0.2)
-    return found
-
-
-async def test_a_log_with_two_witnesses_is_audited_and_all_three_agree(directory: Path, destination: str) -> None:
+async def test_a_log_with_two_witnesses_is_audited_and_all_three_agree(
+    directory: Path, destination: str, eventually: Eventually
+) -> None:
     manifests, data = directory / "manifests", directory / "data"
     manifests.mkdir()
     file = manifests / "all.yaml"
@@ -81,7 +52,7 @@ async def test_a_log_with_two_witnesses_is_audited_and_all_three_agree(directory
         "--workers", "1", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        await witnessed(directory, data, file, destination, witnesses, up)
+        await witnessed(directory, data, file, destination, witnesses, up, eventually)
     finally:
         for one in witnesses:
             if one.popen is not None:
@@ -98,6 +69,7 @@ async def witnessed(
     destination: str,
     witnesses: list[WitnessProcess],
     up: asyncio.subprocess.Process,
+    eventually: Eventually,
 ) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
 
