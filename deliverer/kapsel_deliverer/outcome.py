@@ -1,14 +1,12 @@
 """What can come of one try, as values: the sender makes them, `retry` and `circuit` decide by them.
 
-Each has a stable `name` (the outcome of an attempt), a stable `reason` code, and says whose fault it is, so that a dead
-letter list can tell a customer's outage from a configuration that cannot work and from a failure of our own.
+Each has a stable `name` (the outcome of an attempt) and a stable `reason` code. What a code means, and whose fault it
+is, stands in kapsel_store.reasons.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Literal
-
-Fault = Literal["none", "destination", "configuration", "ours"]
 
 UnreachableReason = Literal[
     "dns",  # the name does not resolve
@@ -41,7 +39,6 @@ class Delivered:
     """The destination took it: any 2xx."""
 
     name: ClassVar[str] = "delivered"
-    fault: ClassVar[Fault] = "none"
     status: int
 
     @property
@@ -54,7 +51,6 @@ class Refused:
     """The destination answered, and not with 2xx. A redirect is a refusal: none is ever followed."""
 
     name: ClassVar[str] = "refused"
-    fault: ClassVar[Fault] = "destination"
     status: int
     retry_after: timedelta | None = None
 
@@ -68,7 +64,6 @@ class Unacknowledged:
     """The destination answered 2xx without the signature that its manifest requires: that it got it is not proven."""
 
     name: ClassVar[str] = "unacknowledged"
-    fault: ClassVar[Fault] = "destination"
     status: int
     reason: UnacknowledgedReason
 
@@ -78,7 +73,6 @@ class Unreachable:
     """There was no answer, because no connection was made or it broke."""
 
     name: ClassVar[str] = "unreachable"
-    fault: ClassVar[Fault] = "destination"
     reason: UnreachableReason
 
 
@@ -87,7 +81,6 @@ class TimedOut:
     """There was no answer in time."""
 
     name: ClassVar[str] = "timed_out"
-    fault: ClassVar[Fault] = "destination"
     phase: Literal["connect", "response"]
 
     @property
@@ -100,7 +93,6 @@ class Denied:
     """The egress policy forbids the request; nothing was sent."""
 
     name: ClassVar[str] = "denied"
-    fault: ClassVar[Fault] = "configuration"
     reason: DeniedReason
     detail: str  # one sentence for whoever wrote the URL
 
@@ -111,10 +103,6 @@ class Unsent:
 
     name: ClassVar[str] = "unsent"
     reason: UnsentReason
-
-    @property
-    def fault(self) -> Fault:
-        return "configuration" if self.reason == "no_signing_key" else "ours"
 
 
 Outcome = Delivered | Refused | Unacknowledged | Unreachable | TimedOut | Denied | Unsent

@@ -14,10 +14,10 @@ from typing import Final
 
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
 from kapsel_store.rows import Backoff, Policy
+from kapsel_store.schedule import LONGEST, declared
 from kapsel_store.states import State
 
 GONE: Final = 410
-_LONGEST: Final = timedelta(days=3650)  # waits beyond this are cut, so that no arithmetic overflows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +61,8 @@ def is_retried(policy: Policy, outcome: Outcome) -> bool:
 
 def backoff(backoff: Backoff, number: int, rng: Random) -> timedelta:
     """Return the wait after try `number`: the declared one, spread by the declared jitter."""
-    if backoff.type == "Schedule":
-        declared = backoff.schedule[min(number, len(backoff.schedule)) - 1].total_seconds()
-    else:
-        try:
-            grown = backoff.initial.total_seconds() * backoff.factor ** (number - 1)
-        except OverflowError:
-            grown = _LONGEST.total_seconds()
-        declared = min(grown, backoff.max.total_seconds())
     spread = rng.uniform(1 - backoff.jitter, 1 + backoff.jitter)
-    return timedelta(seconds=min(declared * spread, _LONGEST.total_seconds()))
+    return min(declared(backoff, number) * spread, LONGEST)
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:
@@ -80,7 +72,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         # Thousands of digits are still a number, and int() refuses to read them.
-        return min(timedelta(seconds=int(value[:12])), _LONGEST) if value[:12].strip("0") else timedelta(0)
+        return min(timedelta(seconds=int(value[:12])), LONGEST) if value[:12].strip("0") else timedelta(0)
     if not value.endswith("GMT") and len(value) != len("Sun Nov  6 08:49:37 1994"):
         return None
     try:

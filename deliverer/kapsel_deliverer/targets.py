@@ -22,6 +22,7 @@ from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome
 from kapsel_deliverer.signing import Signer
+from kapsel_store.reasons import fault_of
 from kapsel_store.rows import (
     Acknowledged,
     CircuitBreaker,
@@ -54,7 +55,7 @@ class Meters:
         self._attempts[outcome.name].inc()
         self._duration.observe(duration.total_seconds())
         if not isinstance(outcome, Delivered):
-            self._metrics.failures.labels(outcome.fault, outcome.reason).inc()
+            self._metrics.failures.labels(fault_of(outcome.reason), outcome.reason).inc()
 
     def looked(self, result: Acknowledged) -> None:
         """Count what came of looking for an acknowledgement."""

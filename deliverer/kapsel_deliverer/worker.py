@@ -31,7 +31,7 @@ from kapsel_deliverer.targets import Target, Targets
 from kapsel_runtime import logs
 from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
-from kapsel_store import database, deliveries, ids
+from kapsel_store import database, deliveries, ids, reasons
 from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
 
@@ -335,7 +335,7 @@ class Worker:
                 outcome.reason,
                 extra={
                     "outcome": outcome.name,
-                    "fault": outcome.fault,
+                    "fault": reasons.fault_of(outcome.reason),
                     "destination": target.label,
                     "state": decision.state,
                     "retry_in": None if decision.retry_in is None else round(decision.retry_in.total_seconds(), 3),

@@ -1,0 +1,246 @@
+"""Why a delivery is where it is: every reason code, whose fault it is, what it means, and what to do about it.
+
+The one table of them. Deliverers take the fault of a try from here, for metrics and logs; the console tells undelivered
+events and explains deliveries by it; commands and docs/undelivered.md show its words. So what an SRE reads at night is
+the same everywhere, and a customer's outage is never counted among faults of ours.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Fault = Literal["none", "destination", "configuration", "ours"]
+Kind = Literal["attempt", "end", "wait"]
+
+FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
+_STATUS: Final = re.compile(r"status_([1-9]\d\d)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason code."""
+
+    code: str
+    kind: Kind  # what came of a try; how a delivery ended without one; what one that is pending waits for
+    fault: Fault
+    means: str  # what happened, as the rest of a sentence whose subject is named
+    advice: str  # what to do, as a sentence; empty: nothing
+
+
+def _tried(code: str, fault: Fault, means: str, advice: str) -> Reason:
+    return Reason(code=code, kind="attempt", fault=fault, means=means, advice=advice)
+
+
+def _ended(code: str, fault: Fault, means: str, advice: str = "") -> Reason:
+    return Reason(code=code, kind="end", fault=fault, means=means, advice=advice)
+
+
+def _waits(code: str, fault: Fault, means: str, advice: str = "") -> Reason:
+    return Reason(code=code, kind="wait", fault=fault, means=means, advice=advice)
+
+
+_TABLE: Final = (
+    _tried(
+        "dns",
+        "destination",
+        "the name in the URL does not resolve",
+        "Correct the URL in the manifest, or mend its DNS.",
+    ),
+    _tried(
+        "connect_refused",
+        "destination",
+        "nobody listens at the address",
+        "Ask whoever runs the destination to start it.",
+    ),
+    _tried(
+        "connect_failed",
+        "destination",
+        "there is no way to the address: no route, or the network is down",
+        "Check the network between deliverers and the destination.",
+    ),
+    _tried("tls", "destination", "the TLS handshake failed", "Ask whoever runs the destination which TLS it speaks."),
+    _tried(
+        "certificate",
+        "destination",
+        "the certificate is not trusted for the name in the URL",
+        "Have it renewed; for an authority of your own, make it known to the deliverers.",
+    ),
+    _tried("reset", "destination", "the connection broke before there was an answer", "Ask whoever runs it."),
+    _tried("bad_response", "destination", "what came back is not HTTP, or its head is too large", "Check the URL."),
+    _tried(
+        "connect_timeout",
+        "destination",
+        "there was no connection in time",
+        "Ask whoever runs it whether a firewall drops what comes from here.",
+    ),
+    _tried(
+        "response_timeout",
+        "destination",
+        "it was connected, and did not answer within the timeout",
+        "Ask whoever runs it to answer before it does the work, or raise `timeout`.",
+    ),
+    _tried(
+        "acknowledgement_missing",
+        "destination",
+        "it answered 2xx, and did not sign what its manifest requires",
+        "See docs/acknowledgements.md, or do not require it.",
+    ),
+    _tried(
+        "acknowledgement_invalid",
+        "destination",
+        "it signed something else, at another time, or with another key",
+        "The deliverer's log says which.",
+    ),
+    _tried(
+        "acknowledgement_no_key",
+        "destination",
+        "its keys could not be fetched from where it publishes them",
+        "Ask whoever runs it, or write its keys into the manifest.",
+    ),
+    _tried(
+        "address_denied",
+        "configuration",
+        "the address is private or special, and the Relay does not allow it",
+        "Allow its range in `egress.allowedCIDRs` of the Relay, or correct the URL.",
+    ),
+    _tried(
+        "http_denied",
+        "configuration",
+        "the URL is plain http, and the Relay does not allow that",
+        "Use https, or set `egress.allowHTTP` of the Relay.",
+    ),
+    _tried("url_invalid", "configuration", "the URL cannot be called", "Correct it in the manifest."),
+    _tried(
+        "header_invalid",
+        "configuration",
+        "a header of the destination cannot be sent",
+        "Correct `headers` in the manifest.",
+    ),
+    _tried(
+        "no_signing_key",
+        "configuration",
+        "no live version of its SigningKey can sign",
+        "See `kapsel get keys`, and mend the SigningKey or its Secret.",
+    ),
+    _tried(
+        "filter_error",
+        "configuration",
+        "its `filter` failed on this event",
+        "Correct `filter` of the destination: the next try uses what stands there then.",
+    ),
+    _tried(
+        "transform_error",
+        "configuration",
+        "its `transform` failed on this event",
+        "Correct `transform` of the destination: the next try uses what stands there then.",
+    ),
+    _tried(
+        "internal",
+        "ours",
+        "kapsel failed by a fault of its own",
+        "The deliverer's log has its stack; please report it.",
+    ),
+    _ended(
+        "never_tried",
+        "ours",
+        "its age was up before it could be tried at all",
+        "See whether the destination was suspended or its limits are too low, and whether deliverers ran.",
+    ),
+    _ended(
+        "lease_expired",
+        "ours",
+        "the deliverer that tried it died or hung, and what the destination made of it is not known",
+        "See `kapsel get processes`, and why a deliverer ended.",
+    ),
+    _ended("event_gone", "ours", "the retention of its event was over before it was delivered", "Raise `retention`."),
+    _ended("event_erased", "none", "its event was forgotten, as somebody asked for"),
+    _ended("cancelled", "none", "somebody cancelled it", "Deliver it after all with `kapsel retry`."),
+    _ended("filtered", "none", "the destination's `filter` does not want this event"),
+    _ended("destination_removed", "none", "its destination was taken out of the manifest"),
+    _waits(
+        "destination_suspended",
+        "configuration",
+        "the manifest suspends the destination",
+        "Set `suspend: false` in the manifest to go on.",
+    ),
+    _waits(
+        "destination_disabled",
+        "destination",
+        "the destination was stopped and gets nothing",
+        "When it takes webhooks again: `kapsel resume`, or change its manifest.",
+    ),
+    _waits(
+        "circuit_open",
+        "destination",
+        "its circuit is open, because too many tries failed: nothing is sent for a while",
+        "Nothing needs to be done: it is probed by itself. `kapsel resume` closes the circuit at once.",
+    ),
+    _waits(
+        "circuit_half_open",
+        "destination",
+        "its circuit is half-open: a few deliveries probe whether it is back",
+        "Nothing needs to be done.",
+    ),
+    _waits("no_deliverer", "ours", "no deliverer is alive", "See `kapsel get processes`, and start one."),
+    _waits(
+        "rate_limited",
+        "configuration",
+        "others are before it, and `rateLimit` lets only so many through",
+        "Raise `rateLimit` of the destination if it can take more.",
+    ),
+    _waits(
+        "concurrency_full",
+        "configuration",
+        "as many tries are under way at the destination as `maxInFlight` allows",
+        "Raise `maxInFlight` of the destination if it can take more.",
+    ),
+    _waits("retry_scheduled", "none", "it is not due yet", "`kapsel resume` does not hasten it; wait."),
+    _waits("being_sent", "none", "a deliverer is trying it at this moment"),
+    _waits("due", "ours", "it is due, and a deliverer will take it at any moment"),
+)
+
+REASONS: Final = {reason.code: reason for reason in _TABLE}
+
+
+def reason(code: str) -> Reason:
+    """Return what a code means; an answer's status is one of a class, and what a newer version says is told as such."""
+    if (known := REASONS.get(code)) is not None:
+        return known
+    if (status := _STATUS.fullmatch(code)) is not None:
+        return _answered(code, int(status[1]))
+    return _tried(code, "ours", "the reason is one that this version does not know", "Use the commands of its version.")
+
+
+def fault_of(code: str) -> Fault:
+    """Return whose fault a reason is."""
+    return reason(code).fault
+
+
+def _answered(code: str, status: int) -> Reason:
+    if 200 <= status < 300:
+        return _tried(code, "none", f"it took the webhook, with status {status}", "")
+    says, advice = _STATUSES.get(status, _CLASSES.get(status // 100, _STRANGE))
+    return _tried(code, "destination", f"it answered {status}: {says}", advice)
+
+
+_ASK: Final = "Ask whoever runs the destination; `kapsel get attempt ID -o yaml` has what it answered."
+_STRANGE: Final = ("no answer to a webhook", _ASK)
+_CLASSES: Final = {
+    3: ("a redirect, and none is ever followed", "Write the URL that it leads to into the manifest."),
+    4: ("it does not want this request", _ASK),
+    5: ("it failed", _ASK),
+}
+_STATUSES: Final = {
+    401: ("it does not accept who is calling", "Check `signingKeyRef` and `headers`, with whoever runs it."),
+    403: ("it does not accept who is calling", "Check `signingKeyRef` and `headers`, with whoever runs it."),
+    404: ("there is nothing at the URL", "Check the path of the URL in the manifest."),
+    405: ("the URL takes no POST", "Check the path of the URL in the manifest."),
+    408: ("it waited too long for the request", _ASK),
+    410: (
+        "it is gone and wants no more, so the destination was stopped",
+        "When it takes webhooks again: `kapsel resume`, or change its manifest.",
+    ),
+    413: ("the webhook is too large for it", _ASK),
+    425: ("it is too early", "Nothing needs to be done."),
+    429: ("it gets too much at once", "Lower `rateLimit` or `maxInFlight` of the destination."),
+}

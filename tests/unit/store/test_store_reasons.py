@@ -1,0 +1,70 @@
+"""The table of reasons: every code that anything can write has words, and somebody whose fault it is."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import get_args
+
+import pytest
+
+from kapsel_deliverer import outcome, retry
+from kapsel_store.reasons import FAULTS, REASONS, fault_of, reason
+from kapsel_store.rows import Backoff
+from kapsel_store.schedule import spread
+
+SQL = Path(__file__).parents[3] / "lib" / "kapsel_store" / "sql"
+TRIED = {
+    *(reason for kind in vars(outcome) if kind.endswith("Reason") for reason in get_args(getattr(outcome, kind))),
+    *(outcome.TimedOut(phase=phase).reason for phase in ("connect", "response")),
+}
+
+
+def written() -> set[str]:
+    """Return the reasons that statements and migrations write themselves."""
+    texts = [path.read_text(encoding="utf-8") for path in SQL.rglob("*.sql")]
+    assigned = re.compile(r"last_reason\s*=\s*((?:CASE|coalesce)\b.*?(?:END|\))|'\w+')", re.DOTALL)
+    return {code for text in texts for one in assigned.findall(text) for code in re.findall(r"'(\w+)'", one)}
+
+
+def test_every_reason_of_a_try_and_of_an_end_is_in_the_table() -> None:
+    assert {"dns", "internal", "response_timeout"} <= TRIED
+    assert {"never_tried", "event_gone", "lease_expired", "event_erased"} <= written()
+    assert sorted((TRIED | written()) - set(REASONS)) == []
+
+
+@pytest.mark.parametrize("code", [*REASONS, *(f"status_{status}" for status in range(100, 1000))])
+def test_every_reason_has_words_and_a_fault(code: str) -> None:
+    found = reason(code)
+    assert found.code == code
+    assert found.fault in FAULTS
+    assert re.fullmatch(r"[a-z].*[^.]", found.means)
+    assert not found.advice or re.fullmatch(r"[A-Z].*[.]", found.advice)
+    assert found.advice or found.fault in ("none", "ours")
+
+
+def test_the_destination_answers_for_what_it_answers() -> None:
+    assert {fault_of(f"status_{status}") for status in range(200, 300)} == {"none"}
+    assert {fault_of(f"status_{status}") for status in (100, 199, 301, 400, 404, 410, 429, 500, 503, 999)} == {
+        "destination"
+    }
+
+
+def test_a_reason_of_a_newer_version_counts_as_ours_until_somebody_looks() -> None:
+    assert (reason("brand_new").fault, reason("status_20").fault) == ("ours", "ours")
+
+
+@pytest.mark.parametrize(
+    "backoff",
+    [
+        Backoff(),
+        Backoff(factor=10.0, jitter=1.0, max=timedelta(days=4000)),
+        Backoff(type="Schedule", schedule=(timedelta(seconds=1), timedelta(hours=3)), jitter=0.1),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2, 3, 12, 5000])
+def test_a_wait_that_is_drawn_lies_within_what_is_told(backoff: Backoff, number: int) -> None:
+    earliest, latest = spread(backoff, number)
+    rng = Random(number)  # noqa: S311 - jitter, not a secret
+    for _ in range(50):
+        assert earliest <= retry.backoff(backoff, number, rng) <= latest
