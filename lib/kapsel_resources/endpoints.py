@@ -9,7 +9,7 @@ from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
 from kapsel_resources.kinds.model import Identity, Reference
 from kapsel_resources.kinds.relay import RelaySpec
-from kapsel_resources.kinds.retry_policy import RetryPolicy, RetryPolicySpec
+from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.verification import (
     Basic,
@@ -21,11 +21,11 @@ from kapsel_resources.kinds.verification import (
     Verification,
 )
 from kapsel_resources.kinds.webhook_endpoint import Destination, WebhookEndpoint
+from kapsel_resources.precedence import Effective, resolve
 from kapsel_resources.problems import Path, Problem, choices
 from kapsel_resources.reasons import Reason
 from kapsel_store import rows
 
-_DEFAULT_POLICY: Final = RetryPolicySpec()
 _HASH_KEYS: Final[dict[rows.HashName, tuple[rows.Algorithm, ...]]] = {
     "sha1": ("HMAC-SHA256", "HMAC-SHA512"),  # no key is made for sha1 any more, so any shared secret will do
     "sha256": ("HMAC-SHA256",),
@@ -77,9 +77,9 @@ def plan_endpoint(
         _endpoint_row(resource, endpoint_id, verification, around.relay),
         tuple(
             _destination_row(
-                destination, ids.get(destination.name) or new_id(around.entropy), endpoint_id, key_name, policy
+                destination, ids.get(destination.name) or new_id(around.entropy), endpoint_id, key_name, limits
             )
-            for destination, (key_name, policy) in sorted(
+            for destination, (key_name, limits) in sorted(
                 zip(resource.spec.destinations, resolved, strict=True), key=lambda pair: pair[0].name
             )
         ),
@@ -124,8 +124,8 @@ class _Draft:
             return rows.Verification(scheme=scheme, key_name=key_name, tolerance=member.tolerance)
         return rows.Verification(scheme=scheme, key_name=key_name)
 
-    def destination(self, index: int, destination: Destination) -> tuple[str, rows.Policy]:
-        """Return the name of the key that signs, and the policy."""
+    def destination(self, index: int, destination: Destination) -> tuple[str, Effective]:
+        """Return the name of the key that signs, and the limits that hold."""
         path: Path = ("spec", "destinations", index)
         if urls.is_plain_http(destination.url) and not self._around.allow_http:
             self._refuse(
@@ -141,7 +141,8 @@ class _Draft:
             key_name = self._key(
                 destination.signing_key_ref, path, ("HMAC-SHA256", "Ed25519"), standard=True, signs=True
             )
-        return key_name, self._policy(destination.retry_policy_ref, (*path, "retryPolicyRef")).policy()
+        policy = self._policy(destination.retry_policy_ref, (*path, "retryPolicyRef"))
+        return key_name, resolve(destination, policy, self._around.relay.defaults)
 
     def _key(
         self,
@@ -190,16 +191,15 @@ class _Draft:
             )
         return key_name
 
-    def _policy(self, reference: Reference | None, path: Path) -> RetryPolicySpec:
+    def _policy(self, reference: Reference | None, path: Path) -> RetryPolicy | None:
         if reference is None:
-            return _DEFAULT_POLICY
+            return None
         policy = self._around.inventory.find(RetryPolicy, self._resource.namespace, reference.name)
-        if policy is not None:
-            return policy.spec
-        self._missing(
-            "RetryPolicy", reference.name, path, self._around.inventory.names(RetryPolicy, self._resource.namespace)
-        )
-        return _DEFAULT_POLICY
+        if policy is None:
+            self._missing(
+                "RetryPolicy", reference.name, path, self._around.inventory.names(RetryPolicy, self._resource.namespace)
+            )
+        return policy
 
     def _missing(self, kind: Literal["SigningKey", "RetryPolicy"], name: str, path: Path, names: list[str]) -> None:
         identity = Identity(kind, self._resource.namespace, name)
@@ -232,7 +232,7 @@ def _endpoint_row(
 
 
 def _destination_row(
-    destination: Destination, destination_id: UUID, endpoint_id: UUID, key_name: str, policy: rows.Policy
+    destination: Destination, destination_id: UUID, endpoint_id: UUID, key_name: str, limits: Effective
 ) -> rows.DestinationRow:
     return rows.DestinationRow(
         id=destination_id,
@@ -241,10 +241,11 @@ def _destination_row(
         url=destination.url,
         headers=tuple((header.name, header.value) for header in destination.headers),
         key_name=key_name,
-        policy=policy,
-        timeout=destination.timeout,
-        max_in_flight=destination.max_in_flight,
-        rate_limit=destination.rate_limit.row() if destination.rate_limit else None,
+        policy=limits.policy,
+        timeout=limits.timeout,
+        max_in_flight=limits.max_in_flight,
+        rate_limit=limits.rate_limit,
+        sources=limits.sources,
         suspend=destination.suspend,
         acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,
     )

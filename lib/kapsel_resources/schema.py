@@ -14,7 +14,7 @@ from kapsel_resources import durations
 
 def constraints(field: FieldInfo | None) -> dict[str, Any]:
     """Return the bounds of a field by name: ge, gt, le, min_length, max_length, pattern."""
-    return limits(field.metadata if field else ())
+    return limits(bare(field.annotation, tuple(field.metadata))[1] if field else ())
 
 
 def limits(metadata: Iterable[object]) -> dict[str, Any]:

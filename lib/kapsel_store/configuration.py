@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -32,6 +32,8 @@ _DESTINATION = TypeAdapter(DestinationRow)
 _POLICY = TypeAdapter(Policy)
 _RELAY = TypeAdapter(RelayRow)
 _LOG = TypeAdapter(LogRow)
+# Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
+_LATER: Final = ("sources",)
 _BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])
 
 
@@ -137,7 +139,7 @@ async def _write(connection: Connection, sealing: SealingKeys, desired: Configur
         [row.endpoint_id for row in destinations],
         [row.name for row in destinations],
         [_policy_id(row.policy) for row in destinations],
-        [_DESTINATION.dump_json(row, exclude={"policy"}).decode() for row in destinations],
+        [_DESTINATION.dump_json(row, exclude={"policy", *_unset(row)}).decode() for row in destinations],
         new,
     )
     await connection.execute(statement("configuration.remove_policies"))
@@ -165,6 +167,10 @@ async def _write_keys(connection: Connection, sealing: SealingKeys, keys: tuple[
     )
 
 
+def _unset(row: DestinationRow) -> set[str]:
+    return {name for name in _LATER if not getattr(row, name)}
+
+
 def _policy_id(policy: Policy) -> UUID:
     """Policies with the same content are one row."""
     return UUID(bytes=hashlib.sha256(_POLICY.dump_json(policy)).digest()[:16])
@@ -176,7 +182,9 @@ def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
         "relay": _RELAY.dump_python(desired.relay, mode="json"),
         "log": None if desired.log is None else _LOG.dump_python(desired.log, mode="json"),
         "endpoints": [_ENDPOINT.dump_python(row, mode="json") for row in desired.endpoints],
-        "destinations": [_DESTINATION.dump_python(row, mode="json") for row in desired.destinations],
+        "destinations": [
+            _DESTINATION.dump_python(row, mode="json", exclude=_unset(row)) for row in desired.destinations
+        ],
         "keys": [
             [str(key.id), key.namespace, key.name, key.version, key.algorithm, key.secret.hex()]
             + [None if value is None else str(value) for value in (key.not_before, key.not_after, key.public)]

@@ -148,6 +148,7 @@ class DestinationRow:
     rate_limit: RateLimit | None = None
     suspend: bool = False
     acknowledgement: Acknowledgement | None = None  # None: nothing is asked for
+    sources: tuple[tuple[str, str], ...] = ()  # which level said what; what is not listed has kapsel's own default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The plan meets the real store: what was planned is what is loaded, and planning on it writes nothing."""
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +11,9 @@ import yaml
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store import configuration
+from kapsel_store.rows import Configuration
 
+EMPTY = Configuration()
 DIRECTORY = Path(__file__).parents[2] / "examples" / "quickstart"
 
 
@@ -33,6 +36,34 @@ async def test_a_plan_survives_the_store_and_planning_on_it_again_writes_nothing
         assert await configuration.apply(connection, database.sealing, second.configuration, actor="test") == generation
     finally:
         await connection.close()
+
+
+async def test_the_stored_row_says_where_a_limit_comes_from_and_is_as_before_where_nobody_said_any(database):
+    connection = await database.connection()
+    patient = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "RetryPolicy", "metadata": {"name": "patient"}}
+    endpoint = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "WebhookEndpoint", "metadata": {"name": "orders"}}
+    destinations = [
+        {"name": "plain", "url": "https://a.example/"},
+        {"name": "special", "url": "https://b.example/", "retryPolicyRef": {"name": "patient"}, "timeout": "3s"},
+    ]
+    try:
+        manifests = (
+            patient | {"spec": {"maxAttempts": 7}},
+            endpoint | {"spec": {"verification": {"none": {}}, "destinations": destinations}},
+        )
+        planned = plan(map(parse, manifests), existing=EMPTY, now=datetime.now(UTC), entropy=os.urandom)
+        await configuration.apply(connection, database.sealing, planned.configuration, actor="test")
+
+        loaded = await configuration.load(connection, database.sealing)
+        stored = {row["name"]: json.loads(row["spec"]) for row in await connection.fetch("SELECT * FROM destinations")}
+    finally:
+        await connection.close()
+
+    assert {row.name: dict(row.sources) for row in loaded.destinations} == {
+        "plain": {},
+        "special": {"maxAttempts": "RetryPolicy patient", "timeout": "destination"},
+    }
+    assert "sources" not in stored["plain"]
 
 
 def _unordered(rows):

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.exposure import Exposure
+from kapsel_resources.kinds.limits import Defaults
 from kapsel_resources.kinds.model import (
     ENTRY,
     IMAGE_TAG,
@@ -203,6 +204,9 @@ class RelaySpec(Model):
         ge=timedelta(hours=1),
         le=timedelta(hours=87_600),
         description="How long events are kept, for endpoints that say nothing themselves.",
+    )
+    defaults: Defaults = Field(
+        default=Defaults(), description="Limits and retries of destinations that say nothing themselves."
     )
     egress: Egress = Field(default=Egress(), description="What deliverers may reach.")
     allowed_namespaces: AllowedNamespaces = Field(

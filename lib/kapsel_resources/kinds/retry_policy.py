@@ -187,20 +187,20 @@ class CircuitBreaker(Model):
     )
 
 
+MaxAttempts = Annotated[int, Field(ge=1, le=1000)]
+MaxAge = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=720))]
+
+
 class RetryPolicySpec(Model):
     """All of it has defaults: an empty spec is the policy of a destination that names none."""
 
     backoff: Backoff = Field(default=Backoff(), description="The waits between tries.")
-    max_attempts: int = Field(
+    max_attempts: MaxAttempts = Field(
         default=_POLICY.max_attempts,
-        ge=1,
-        le=1000,
         description="How many tries a delivery gets, the first one included.",
     )
-    max_age: Duration = Field(
+    max_age: MaxAge = Field(
         default=_POLICY.max_age,
-        ge=timedelta(seconds=1),
-        le=timedelta(hours=720),
         description=(
             "How long after its event a delivery may still be tried. Whichever of maxAttempts and maxAge comes "
             "first ends it."
@@ -240,6 +240,19 @@ class RetryPolicySpec(Model):
             if breaker.enabled
             else None,
         )
+
+
+class Retry(Model):
+    """Members of a RetryPolicy that hold here whatever a policy further away says. Each is taken whole."""
+
+    backoff: Backoff | None = Field(default=None, description="The waits between tries.")
+    max_attempts: MaxAttempts | None = Field(default=None, description="How many tries a delivery gets.")
+    max_age: MaxAge | None = Field(default=None, description="How long after its event a delivery may still be tried.")
+    retry_on: RetryOn | None = Field(default=None, description="Which failures are tried again.")
+    retry_after: RetryAfter | None = Field(default=None, description="What a Retry-After header is worth.")
+    circuit_breaker: CircuitBreaker | None = Field(
+        default=None, description="When a destination that only fails is left in peace for a while."
+    )
 
 
 class RetryPolicy(Resource):

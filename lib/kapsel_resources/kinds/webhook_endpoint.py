@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 
 from kapsel_resources import key_values, urls
-from kapsel_resources.durations import Duration
+from kapsel_resources.durations import Duration, text
+from kapsel_resources.kinds.limits import MaxInFlight, RateLimit, Timeout
 from kapsel_resources.kinds.model import (
     ED25519_PUBLIC,
     HEADER,
@@ -21,6 +22,7 @@ from kapsel_resources.kinds.model import (
     broken,
     unique,
 )
+from kapsel_resources.kinds.retry_policy import Retry
 from kapsel_resources.kinds.verification import NAMES_EVENTS, Verification
 from kapsel_resources.rules import Rule, matches, unchanged
 from kapsel_store import rows
@@ -92,17 +94,6 @@ class Idempotency(Model):
     def row(self) -> rows.Idempotency:
         """Return the row."""
         return rows.Idempotency(source=self.source, header=self.header, window=self.window)
-
-
-class RateLimit(Model):
-    """A token bucket."""
-
-    requests_per_second: float = Field(gt=0, le=1_000_000, description="How many a second in the long run.")
-    burst: int = Field(ge=1, le=1_000_000, description="How many may come at once.")
-
-    def row(self) -> rows.RateLimit:
-        """Return the row."""
-        return rows.RateLimit(requests_per_second=float(self.requests_per_second), burst=self.burst)
 
 
 class Header(Model):
@@ -216,22 +207,32 @@ class Destination(Model):
         ),
     )
     retry_policy_ref: Reference | None = Field(
-        default=None, description="The RetryPolicy. Without it: the defaults of that kind."
+        default=None, description="The RetryPolicy. What it leaves open the Relay says, else the defaults of that kind."
     )
-    timeout: Duration = Field(
-        default=_DESTINATION.timeout,
-        ge=timedelta(milliseconds=100),
-        le=timedelta(seconds=60),
-        description="How long one try may take as a whole. Connecting may take at most 5 s of it.",
+    retry: Retry | None = Field(
+        default=None,
+        description="Members of a RetryPolicy that hold for this destination, whatever its RetryPolicy says.",
     )
-    max_in_flight: int = Field(
-        default=_DESTINATION.max_in_flight,
-        ge=1,
-        le=10_000,
-        description="How many tries may be under way at once.",
+    timeout: Timeout | None = Field(
+        default=None,
+        description=(
+            "How long one try may take as a whole. Connecting may take at most 5 s of it. Default: that of the Relay, "
+            f"else {text(_DESTINATION.timeout)}."
+        ),
+    )
+    max_in_flight: MaxInFlight | None = Field(
+        default=None,
+        description=(
+            "How many tries may be under way at once, whatever the number of deliverers. Default: that of the Relay, "
+            f"else {_DESTINATION.max_in_flight}."
+        ),
     )
     rate_limit: RateLimit | None = Field(
-        default=None, description="How fast to send. Without it: as fast as maxInFlight lets."
+        default=None,
+        description=(
+            "How fast to send, whatever the number of deliverers. Default: that of the Relay, else as fast as "
+            "maxInFlight lets."
+        ),
     )
     acknowledgement: Acknowledgement | None = Field(
         default=None,
