@@ -194,7 +194,7 @@ _TABLE: Final = (
         "as many tries are under way at the destination as `maxInFlight` allows",
         "Raise `maxInFlight` of the destination if it can take more.",
     ),
-    _waits("retry_scheduled", "none", "it is not due yet", "`kapsel resume` does not hasten it; wait."),
+    _waits("retry_scheduled", "none", "its next try is not due yet", "Nothing needs to be done."),
     _waits("being_sent", "none", "a deliverer is trying it at this moment"),
     _waits("due", "ours", "it is due, and a deliverer will take it at any moment"),
 )
