@@ -1,8 +1,13 @@
-"""The TCP ports of one `kapsel up`: checked before anything is started, so that a taken one is named with its flag."""
+"""The TCP ports of one `kapsel up`: reserved before anything is started, so that a taken one is named with its flag.
+
+They stay bound as long as it runs, so that nobody else takes one while a process that listens there is started again;
+the processes share them by SO_REUSEPORT.
+"""
 
 import errno
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,30 +35,31 @@ def count(kind: str, workers: int) -> int:
     return workers if kind in ("receiver", "deliverer") else 1
 
 
-def choose(host: str, port: int, workers: int) -> Ports:
-    """Return the ports that follow from `port`, or free ones if it is 0; raise PortTakenError for a taken one."""
+@contextmanager
+def reserved(host: str, port: int, workers: int) -> Iterator[Ports]:
+    """Hold the ports that follow from `port`, or free ones if it is 0; raise PortTakenError for a taken one."""
     health_count = sum(count(kind, workers) for kind in ORDER)
-    if port == 0:
-        ingest, console, *health = _free([host, *[LOCAL] * (1 + health_count)])
-        return Ports(ingest=ingest, console=console, health=tuple(health))
-    chosen = Ports(
-        ingest=port, console=port + 1, health=tuple(port + FIRST_HEALTH_OFFSET + n for n in range(health_count))
-    )
-    if chosen.health[-1] > 65535:
+    offsets = (0, 1, *(FIRST_HEALTH_OFFSET + n for n in range(health_count)))
+    if port + offsets[-1] > 65535:
         raise CliError(f"--port {port} leaves no room for the ports after it", "Choose one below 65000")
-    _check(host, chosen.ingest, port)
-    for wanted in (chosen.console, *chosen.health):
-        _check(LOCAL, wanted, port)
-    return chosen
+    with ExitStack() as stack:
+        ingest, console, *health = (
+            stack.enter_context(_held(host if offset == 0 else LOCAL, port and port + offset, port)).getsockname()[1]
+            for offset in offsets
+        )
+        yield Ports(ingest=ingest, console=console, health=tuple(health))
 
 
-def _check(host: str, wanted: int, port: int) -> None:
+def _held(host: str, wanted: int, base: int) -> socket.socket:
+    """Return a socket that is bound to a port, if nobody else is, and lets others listen there that mean to share."""
     try:
-        _bound(host, wanted).close()
+        if wanted:
+            _bound(host, wanted, socket.SO_REUSEADDR).close()  # as servers do: connections that just ended do not count
+        return _bound(host, wanted, socket.SO_REUSEPORT)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTakenError(
-                f"port {wanted} on {host} is taken" + ("" if wanted == port else f" (it follows from --port {port})"),
+                f"port {wanted} on {host} is taken" + ("" if wanted == base else f" (it follows from --port {base})"),
                 "Choose another base with --port, or --port 0 for free ones",
             ) from error
         raise CliError(
@@ -62,21 +68,10 @@ def _check(host: str, wanted: int, port: int) -> None:
         ) from error
 
 
-def _free(hosts: Sequence[str]) -> Iterator[int]:
-    """Return free ports, all different: each stays bound until the last one is found."""
-    held = [_bound(host, 0) for host in hosts]
-    ports = [int(taken.getsockname()[1]) for taken in held]
-    for taken in held:
-        taken.close()
-    return iter(ports)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+def _bound(host: str, port: int, option: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if port:  # as servers do: not hindered by connections that have just ended
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, option, 1)
         bound.bind((host, port))
     except OSError:
         bound.close()

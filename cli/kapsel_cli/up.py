@@ -13,7 +13,7 @@ from kapsel_cli.arguments import Subparsers, add_command
 from kapsel_cli.data_dir import DataDir
 from kapsel_cli.errors import CliError
 from kapsel_cli.family import Family
-from kapsel_cli.ports import Ports, choose
+from kapsel_cli.ports import Ports, reserved
 from kapsel_cli.postgres import EmbeddedPostgres
 
 DEFAULT_PORT: Final = 8080
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         data = DataDir(options.data_dir)
         data.take()
         stack.callback(data.give_back)
-        ports = choose(options.host, options.port, options.workers)
+        ports = stack.enter_context(reserved(options.host, options.port, options.workers))
         data.ensure_sealing_key()
         family = Family(data.path)
         family.found()

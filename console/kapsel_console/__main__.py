@@ -95,7 +95,8 @@ async def answer_requests(app: web.Application, settings: ConsoleSettings, stopp
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.console_host, settings.console_port).start()
+        # `kapsel up` holds the port for it.
+        await web.TCPSite(runner, settings.console_host, settings.console_port, reuse_port=True).start()
         host, port = runner.addresses[0][:2]
         logger.info("answering requests", extra={"host": host, "port": port})
         await stopping.wait()

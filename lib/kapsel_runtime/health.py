@@ -55,6 +55,8 @@ class Health:
     async def serve(self, host: str, port: int, registry: CollectorRegistry) -> "HealthServer":
         """Serve /health/live, /health/ready and /metrics until the returned server is closed; port 0 is any free one.
 
+        The port may be one that whoever started this process holds for it (SO_REUSEPORT).
+
         The registry gets the collectors of the process itself too; all of them run in a thread.
         """
         ProcessCollector(registry=registry)
@@ -67,7 +69,7 @@ class Health:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, reuse_port=True).start()
         except BaseException:
             await runner.cleanup()
             raise

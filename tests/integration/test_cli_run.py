@@ -14,6 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from ports import own_ports
 
 from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_store.migrate import Migration, known, migrate
@@ -41,12 +42,6 @@ def running(component: str, environment: Mapping[str, str], *arguments: str) -> 
             yield process
         finally:
             process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_unknown_component_is_answered_with_those_there_are() -> None:
@@ -107,8 +102,8 @@ async def test_a_database_that_does_not_exist_is_not_waited_for(postgres: Embedd
 
 
 async def test_postgres_asks_for_the_password_and_keeps_the_data_over_a_restart_with_a_new_one() -> None:
-    with tempfile.TemporaryDirectory(prefix="kapsel-test-") as directory:
-        port, password = free_port(), Path(directory) / "password"
+    with tempfile.TemporaryDirectory(prefix="kapsel-test-") as directory, own_ports(1) as (port,):
+        password = Path(directory) / "password"
         environment = {
             "KAPSEL_POSTGRES_DATA_DIR": str(Path(directory) / "data"),
             "KAPSEL_POSTGRES_HOST": "127.0.0.1",
@@ -143,8 +138,7 @@ def test_postgres_without_a_password_does_not_start() -> None:
 
 
 def test_the_destination_refuses_a_webhook_twice_and_ends_at_once_when_told() -> None:
-    port = free_port()
-    with running("destination", {}, "--port", str(port)) as process:
+    with own_ports(1) as (port,), running("destination", {}, "--port", str(port)) as process:
         assert [post(port) for _ in range(3)] == [500, 500, 200]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

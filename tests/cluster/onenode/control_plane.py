@@ -156,7 +156,7 @@ class ControlPlane:
             *(f"--root-ca-file={self._pki}/ca.crt", f"--service-account-private-key-file={self._pki}/sa.key"),
             *("--use-service-account-credentials=true", "--leader-elect=false"),
             *(f"--cluster-signing-cert-file={self._pki}/ca.crt", f"--cluster-signing-key-file={self._pki}/ca.key"),
-            *("--bind-address=127.0.0.1", f"--secure-port={free_port()}", f"--cert-dir={self._pki}"),
+            "--secure-port=0",
         )
 
 

@@ -120,6 +120,7 @@ class Operator:
     namespace: str
     logs: Path
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    held: list[socket.socket] = field(default_factory=list)
 
     def start(
         self,
@@ -130,7 +131,7 @@ class Operator:
         **settings: object,
     ) -> "Process":
         """Start one more operator, or a program that is one in its own way."""
-        port = _free_port()
+        port = self._port()
         chosen = {
             "operator_namespace": self.namespace,
             "operator_watch_namespaces": self.namespace if watch is None else watch,
@@ -154,6 +155,14 @@ class Operator:
         self.running.append(process)
         return Process(process, log, port)
 
+    def _port(self) -> int:
+        """Return the port of one more operator, held for it until the end of the test."""
+        held = socket.socket()
+        self.held.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
     def stop(self) -> None:
         for process in self.running:
             if process.poll() is None:
@@ -164,6 +173,8 @@ class Operator:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for held in self.held:
+            held.close()
         for log in self.logs.glob("operator-*.log"):
             print(f"{log.name}:\n{log.read_text()[-20000:]}")
 
@@ -279,12 +290,6 @@ async def around(client: Client, namespace: str, database: Database) -> AsyncIte
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

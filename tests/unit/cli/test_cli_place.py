@@ -4,14 +4,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from ports import own_ports
 
 from kapsel_cli.data_dir import DataDir, Running, read_state
 from kapsel_cli.errors import CliError, DataInUseError, PortTakenError
-from kapsel_cli.ports import choose
+from kapsel_cli.ports import reserved
 
 
 @pytest.fixture
@@ -73,44 +73,48 @@ def test_the_state_says_where_to_go_and_is_gone_afterwards(tmp_path: Path) -> No
 
 
 def test_free_ports_are_all_different() -> None:
-    chosen = choose("127.0.0.1", 0, 4)
-    ports = [chosen.ingest, chosen.console, *chosen.health]
+    with reserved("127.0.0.1", 0, 4) as chosen:
+        ports = [chosen.ingest, chosen.console, *chosen.health]
     assert len(set(ports)) == len(ports) == 2 + 4 + 4 + 1 + 1
+
+
+def test_a_reserved_port_is_nobody_else_s_but_the_processes_that_share_it() -> None:
+    with reserved("127.0.0.1", 0, 1) as chosen:
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", chosen.console))
+        with pytest.raises(PortTakenError), reserved("127.0.0.1", chosen.console, 1):
+            pass
+        with (
+            socket.create_server(("127.0.0.1", chosen.console), reuse_port=True) as server,
+            socket.create_connection(("127.0.0.1", chosen.console)) as client,
+        ):
+            taken, address = server.accept()  # for the reservation takes no connections itself
+            taken.close()
+            assert address == client.getsockname()
+    with socket.create_server(("127.0.0.1", chosen.console)):
+        pass
 
 
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(PortTakenError, match=rf"port {port} on 127\.0\.0\.1 is taken\. .*--port"):
-            choose("127.0.0.1", port, 1)
+        wrong = rf"port {port} on 127\.0\.0\.1 is taken\. .*--port"
+        with pytest.raises(PortTakenError, match=wrong), reserved("127.0.0.1", port, 1):
+            pass
 
 
 def test_a_taken_port_is_named_with_the_flag_it_follows_from() -> None:
-    with two_in_a_row() as (base, taken):
-        base.close()
-        with pytest.raises(PortTakenError, match=rf"port {taken} .* \(it follows from --port {taken - 1}\)"):
-            choose("127.0.0.1", taken - 1, 1)
-
-
-@contextmanager
-def two_in_a_row() -> Iterator[tuple[socket.socket, int]]:
-    """Hold two ports in a row, below those that the system hands out; yield the first, and the number of the second."""
-    for port in range(20_000, 32_000, 2):
-        with ExitStack() as held:
-            try:
-                first, _ = (held.enter_context(socket.create_server(("127.0.0.1", port + n))) for n in range(2))
-            except OSError:
-                continue
-            yield first, port + 1
-            return
-    pytest.fail("no two ports below 32000 are free")
+    with own_ports(2) as (base, taken), socket.create_server(("127.0.0.1", taken)):
+        wrong = rf"port {taken} .* \(it follows from --port {base}\)"
+        with pytest.raises(PortTakenError, match=wrong), reserved("127.0.0.1", base, 1):
+            pass
 
 
 def test_a_port_without_room_after_it_is_refused() -> None:
-    with pytest.raises(CliError, match="no room"):
-        choose("127.0.0.1", 65_530, 1)
+    with pytest.raises(CliError, match="no room"), reserved("127.0.0.1", 65_530, 1):
+        pass
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(CliError, match="--host"):
-        choose("192.0.2.1", 8080, 1)
+    with pytest.raises(CliError, match="--host"), reserved("192.0.2.1", 8080, 1):
+        pass
