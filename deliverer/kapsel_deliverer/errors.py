@@ -4,7 +4,7 @@ DelivererError
 └── AddressDeniedError   a name resolves to denied addresses alone
 """
 
-from kapsel_deliverer.outcome import Denied
+from kapsel_egress.verdicts import Denied
 
 
 class DelivererError(Exception):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Literal
 
+from kapsel_egress.verdicts import Denied
+
 UnreachableReason = Literal[
     "dns",  # the name does not resolve
     "connect_refused",  # nobody listens
@@ -16,12 +18,6 @@ UnreachableReason = Literal[
     "certificate",  # the certificate is not one we trust for this name
     "reset",  # the connection broke before there was an answer
     "bad_response",  # what came back is not HTTP, or its head is too large
-]
-DeniedReason = Literal[
-    "address_denied",  # a private or special address that the Relay does not allow
-    "http_denied",  # plain http, which the Relay does not allow
-    "url_invalid",  # not a URL that can be called
-    "header_invalid",  # a header of the destination cannot be sent
 ]
 UnacknowledgedReason = Literal[
     "acknowledgement_missing",  # it answered 2xx and did not sign
@@ -86,15 +82,6 @@ class TimedOut:
     @property
     def reason(self) -> str:
         return f"{self.phase}_timeout"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Denied:
-    """The egress policy forbids the request; nothing was sent."""
-
-    name: ClassVar[str] = "denied"
-    reason: DeniedReason
-    detail: str  # one sentence for whoever wrote the URL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Final
 
-from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
+from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
+from kapsel_egress.verdicts import Denied
 from kapsel_store.rows import Backoff, Policy
 from kapsel_store.schedule import LONGEST, declared
 from kapsel_store.states import State

@@ -27,7 +27,6 @@ from kapsel_deliverer.errors import AddressDeniedError
 from kapsel_deliverer.exchange import BODY_KEPT, Exchange, Response, header_lines
 from kapsel_deliverer.outcome import (
     Delivered,
-    Denied,
     Outcome,
     Refused,
     TimedOut,
@@ -38,6 +37,7 @@ from kapsel_deliverer.outcome import (
 )
 from kapsel_deliverer.retry import retry_after
 from kapsel_deliverer.targets import Target
+from kapsel_egress.verdicts import Denied
 from kapsel_store.ids import milliseconds
 from kapsel_store.rows import Acknowledged, Claimed, RelayRow
 from kapsel_verifier import acknowledgement

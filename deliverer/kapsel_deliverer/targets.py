@@ -17,11 +17,11 @@ from yarl import URL
 
 from kapsel_deliverer import acknowledging
 from kapsel_deliverer.acknowledging import Asked, Directory
-from kapsel_deliverer.addresses import Allowed, check_url
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_deliverer.outcome import Delivered, Denied, Outcome
+from kapsel_deliverer.outcome import Delivered, Outcome
 from kapsel_deliverer.signing import Signer
+from kapsel_egress.verdicts import Allowed, Denied, check_url
 from kapsel_store.reasons import fault_of
 from kapsel_store.rows import (
     Acknowledged,

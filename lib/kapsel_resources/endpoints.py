@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
-from kapsel_resources import urls
+from kapsel_egress import urls
+from kapsel_egress.verdicts import Denied, DeniedReason, check_url
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
 from kapsel_resources.kinds.model import Identity, Reference
@@ -35,6 +36,11 @@ _MISSING: Final[dict[str, tuple[Reason, Reason]]] = {
     "SigningKey": ("SigningKeyNotFound", "SigningKeyNotReadable"),
     "RetryPolicy": ("RetryPolicyNotFound", "RetryPolicyNotReadable"),
 }
+_DENIED: Final[dict[DeniedReason, tuple[Reason, str]]] = {
+    "address_denied": ("AddressDenied", "a public address, or its range in egress.allowedCIDRs of the Relay"),
+    "http_denied": ("PlainHTTP", "https, or egress.allowHTTP: true in the Relay"),
+    "url_invalid": ("UrlInvalid", urls.ALLOWED),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Surroundings:
     inventory: Inventory
     keys: Keys
     relay: RelaySpec
-    allow_http: bool
+    egress: rows.RelayRow
     log_keys: frozenset[tuple[str, str]]  # no endpoint may use them: what signs heads must sign nothing else
     entropy: Entropy
 
@@ -127,13 +133,7 @@ class _Draft:
     def destination(self, index: int, destination: Destination) -> tuple[str, Effective]:
         """Return the name of the key that signs, and the limits that hold."""
         path: Path = ("spec", "destinations", index)
-        if urls.is_plain_http(destination.url) and not self._around.allow_http:
-            self._refuse(
-                (*path, "url"),
-                "PlainHTTP",
-                "the Relay does not allow plain http",
-                "https, or egress.allowHTTP: true in the Relay",
-            )
+        self._callable(destination.url, (*path, "url"))
         if destination.signing_key_ref is None:
             key_name = f"endpoint/{self._resource.name}"
             self._around.keys.rows(self._resource.namespace, key_name)
@@ -143,6 +143,13 @@ class _Draft:
             )
         policy = self._policy(destination.retry_policy_ref, (*path, "retryPolicyRef"))
         return key_name, resolve(destination, policy, self._around.relay.defaults)
+
+    def _callable(self, url: str, path: Path) -> None:
+        """Ask what the deliverer asks before it sends, so that it is said now and not first of a delivery."""
+        verdict = check_url(url, self._around.egress)
+        if isinstance(verdict, Denied):
+            reason, allowed = _DENIED[verdict.reason]
+            self._refuse(path, reason, verdict.detail, allowed)
 
     def _key(
         self,

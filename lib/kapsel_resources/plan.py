@@ -90,7 +90,7 @@ def _plan_endpoints(
         inventory=inventory,
         keys=keys,
         relay=chosen.spec,
-        allow_http=chosen.spec.egress.allow_http,
+        egress=chosen.row(),
         log_keys=frozenset((log.namespace, name) for name in log.key_names) if log else frozenset(),
         entropy=entropy,
     )

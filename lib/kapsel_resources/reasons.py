@@ -8,6 +8,7 @@ AttestorCondition = Literal[
 ]
 
 Reason = Literal[
+    "AddressDenied",
     "CnpgClusterNotFound",
     "CnpgClusterNotReady",
     "CnpgNotInstalled",
@@ -52,10 +53,12 @@ Reason = Literal[
     "SigningKeyNotReady",
     "SigningKeyTaken",
     "SigningKeyUnfit",
+    "UrlInvalid",
     "WitnessKeyInvalid",
     "WrongAlgorithm",
 ]
 REASONS: Final[dict[Reason, str]] = {
+    "AddressDenied": "A URL leads to a private or special address: correct it, or allow its range in the Relay.",
     "CnpgClusterNotFound": "cnpgClusterRef names no CloudNativePG Cluster here: correct the name, or apply it.",
     "CnpgClusterNotReady": "The CloudNativePG Cluster is not ready, or has not made its application's Secret yet.",
     "CnpgNotInstalled": "Kubernetes does not know the kind of CloudNativePG: install it, or use another database.",
@@ -100,6 +103,7 @@ REASONS: Final[dict[Reason, str]] = {
     "SigningKeyNotReady": "The SigningKey has no version yet, because it has a problem of its own: correct that one.",
     "SigningKeyTaken": "The key signs the heads of the log, and must sign nothing else: name another.",
     "SigningKeyUnfit": "The key of a log has a version without its seed: put it in, or take the version out.",
+    "UrlInvalid": "A URL cannot be called: its host is neither a name nor an address. Correct it.",
     "WitnessKeyInvalid": "A witness of the AttestationLog has no usable key: take the vkey that its operator prints.",
     "WrongAlgorithm": "The algorithm of the SigningKey is not the one that is needed here: name another key.",
 }

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kapsel_resources import key_values, urls
+from kapsel_egress import urls
+from kapsel_resources import key_values
 from kapsel_resources.durations import Duration, text
 from kapsel_resources.kinds.limits import MaxInFlight, RateLimit, Timeout
 from kapsel_resources.kinds.model import (

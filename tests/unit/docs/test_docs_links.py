@@ -13,6 +13,7 @@ from kapsel_attestor.metrics import Metrics as AttestorMetrics
 from kapsel_console.metrics import Metrics as ConsoleMetrics
 from kapsel_deliverer import outcome
 from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_egress.verdicts import DeniedReason
 from kapsel_receiver import problems
 from kapsel_receiver.metrics import Metrics as ReceiverMetrics
 from kapsel_store.rows import Scheme
@@ -126,7 +127,7 @@ def test_every_outcome_and_reason_of_a_try_is_documented() -> None:
     reasons = {
         *get_args(outcome.UnreachableReason),
         *get_args(outcome.UnacknowledgedReason),
-        *get_args(outcome.DeniedReason),
+        *get_args(DeniedReason),
         *get_args(outcome.UnsentReason),
         *(outcome.TimedOut(phase=phase).reason for phase in ("connect", "response")),
     }

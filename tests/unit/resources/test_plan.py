@@ -335,6 +335,8 @@ def test_a_public_key_verifies_and_cannot_sign(run, endpoint, secret, key):
         ({"retryPolicyRef": {"name": "absent"}}, "RetryPolicyNotFound", "spec.destinations[0].retryPolicyRef"),
         ({"signingKeyRef": {"name": "absent"}}, "SigningKeyNotFound", "spec.destinations[0].signingKeyRef"),
         ({"url": "http://billing.example.com"}, "PlainHTTP", "spec.destinations[0].url"),
+        ({"url": "https://10.20.3.4/"}, "AddressDenied", "spec.destinations[0].url"),
+        ({"url": "https://1.2.3.4.5/"}, "UrlInvalid", "spec.destinations[0].url"),
     ],
 )
 def test_an_endpoint_with_a_problem_keeps_its_last_good_rows(run, endpoint, destination, reason, field):

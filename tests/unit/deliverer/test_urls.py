@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kapsel_resources import urls
+from kapsel_egress import urls
 
 PIECES = ["http", "https", ":", "//", "/", "[", "]", "::1", "1.2.3.4", "a", "@", "?", "#", ":80", ":0", ":65536", "%20"]
 

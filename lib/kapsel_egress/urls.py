@@ -1,12 +1,11 @@
 """What a destination's URL must look like, before anybody resolves or connects.
 
-Which addresses may be reached is another question: the deliverer answers it when it connects. The forms are regular
+Which addresses may be reached is another question, which `verdicts` answers. The forms are regular
 expressions that mean the same to Python and to the API server (RE2), which checks them as rules of the CRD.
 """
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
 LONGEST: Final = 2048
 ALLOWED: Final = "an absolute URL such as https://billing.example.com/hooks"
@@ -49,8 +48,3 @@ FORMS: Final = (
 def wrong(url: str) -> str | None:
     """Return what is wrong with a destination's URL, or None."""
     return next((words for form, words in FORMS if not re.fullmatch(form, url, re.ASCII)), None)
-
-
-def is_plain_http(url: str) -> bool:
-    """Whether the URL sends in the clear."""
-    return urlsplit(url).scheme == "http"
