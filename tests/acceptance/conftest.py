@@ -19,7 +19,7 @@ from traffic.destination import Destination
 
 from kapsel_cli.postgres import EmbeddedPostgres
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 
 
 class Up:
@@ -63,7 +63,7 @@ class Up:
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self._process.wait(), 60)
+        return await asyncio.wait_for(self._process.wait(), 180)
 
     async def kill(self) -> None:
         """Kill the supervisor itself, with no chance to stop its children."""

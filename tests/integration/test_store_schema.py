@@ -364,7 +364,7 @@ async def test_only_one_connection_holds_the_sequencer_lock(database, owner: asy
     assert await tlog.try_lock(other, "kapsel.test")
     assert not await tlog.try_lock(owner, "kapsel.test")
     await other.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await tlog.try_lock(owner, "kapsel.test"):
             await asyncio.sleep(0.01)
 

