@@ -8,11 +8,43 @@ the exit code. It imports what is slow inside `run`, so that `--help` is instant
 import argparse
 from typing import Final
 
-from kapsel_cli import audit, completion, erase, get, log, proof, retry, run, secret, send, smoke, tail, up, witness
+from kapsel_cli import (
+    audit,
+    completion,
+    erase,
+    explain,
+    get,
+    log,
+    proof,
+    retry,
+    run,
+    secret,
+    send,
+    smoke,
+    tail,
+    up,
+    witness,
+)
 from kapsel_cli.arguments import add_debug
 
 # In the order in which a newcomer needs them.
-COMMANDS: Final = (up, send, get, tail, retry, erase, secret, proof, audit, log, witness, run, smoke, completion)
+COMMANDS: Final = (
+    up,
+    send,
+    get,
+    explain,
+    tail,
+    retry,
+    erase,
+    secret,
+    proof,
+    audit,
+    log,
+    witness,
+    run,
+    smoke,
+    completion,
+)
 
 TEXT: Final = """\
 kapsel takes webhooks in, never loses one, delivers each, and can prove it afterwards.

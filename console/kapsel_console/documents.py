@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from kapsel_console.explanation import Explanation
 from kapsel_resources import durations, key_values, keys, rotation
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
@@ -168,6 +169,52 @@ def delivery(row: DeliveryRow) -> Document:
         "last_reason": row.last_reason,
         "acknowledgement": row.acknowledgement,
         "replay_of": None if row.replay_of is None else str(row.replay_of),
+    }
+
+
+def explanation(row: DeliveryRow, said: Explanation) -> Document:
+    """Return why a delivery is where it is."""
+    return {
+        "delivery": delivery(row),
+        "summary": said.summary,
+        "reason": said.reason,
+        "fault": said.fault,
+        "held_by": [
+            {"reason": hold.reason, "fault": hold.fault, "text": hold.text, "until": _time(hold.until)}
+            for hold in said.held_by
+        ],
+        "next_tries": [
+            {"number": one.number, "earliest": _time(one.earliest), "latest": _time(one.latest)} for one in said.coming
+        ],
+        "expires_at": _time(said.expires_at),
+        "last_tries": [
+            {
+                "id": str(one.id),
+                "number": one.number,
+                "started_at": _time(one.started_at),
+                "outcome": one.outcome,
+                "reason": one.reason,
+                "fault": one.fault,
+                "response_status": one.status,
+                "text": one.text,
+            }
+            for one in said.tried
+        ],
+        "policy": [{"name": one.name, "value": one.value, "source": one.source} for one in said.policy],
+        "proof": said.proof,
+        "ancestry": said.ancestry,
+        "deliveries_of_event": [
+            {
+                "id": str(one.id),
+                "state": str(one.state),
+                "created_at": _time(one.created_at),
+                "finished_at": _time(one.finished_at),
+                "last_reason": one.last_reason,
+                "replay_of": None if one.replay_of is None else str(one.replay_of),
+            }
+            for one in said.family
+        ],
+        "advice": list(said.advice),
     }
 
 

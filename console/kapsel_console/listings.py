@@ -8,8 +8,9 @@ from aiohttp import web
 from kapsel_console import documents
 from kapsel_console.context import CONTEXT, Route, answer, listing
 from kapsel_console.errors import ProblemError
+from kapsel_console.explanation import explain
 from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id, replay_cursor
-from kapsel_store import attempts, deliveries, endpoints, events, processes, replays
+from kapsel_store import attempts, deliveries, endpoints, events, facts, processes, replays
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
 
@@ -79,12 +80,31 @@ async def get_delivery(request: web.Request) -> web.Response:
     return answer(documents.delivery(row))
 
 
+async def explain_delivery(request: web.Request) -> web.Response:
+    """Answer with why a delivery is where it is, and when it goes next."""
+    Parameters(request.query)
+    delivery_id = path_id(request)
+    context = request.app[CONTEXT]
+    async with (
+        context.storage.connection() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        known = await facts.gather(connection, delivery_id)
+    if known is None:
+        raise _unknown_delivery(delivery_id)
+    return answer(documents.explanation(known.delivery, explain(known, context.source.current.log)))
+
+
 async def find_delivery(connection: Connection, delivery_id: UUID) -> DeliveryRow:
     """Return a delivery; raise ProblemError if there is none."""
     row = await deliveries.get(connection, delivery_id)
     if row is None:
-        raise ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
+        raise _unknown_delivery(delivery_id)
     return row
+
+
+def _unknown_delivery(delivery_id: UUID) -> ProblemError:
+    return ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
 
 
 async def list_attempts(request: web.Request) -> web.Response:
@@ -169,6 +189,11 @@ ROUTES: Final = (
         says="deliveries, newest first (state, endpoint, event, since)",
     ),
     Route(path="/api/v1/deliveries/{id}", handler=get_delivery, says="one delivery"),
+    Route(
+        path="/api/v1/deliveries/{id}/explanation",
+        handler=explain_delivery,
+        says="why a delivery is where it is, and when it goes next",
+    ),
     Route(
         path="/api/v1/attempts",
         handler=list_attempts,

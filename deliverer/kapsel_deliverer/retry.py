@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Final
 
-from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
-from kapsel_egress.verdicts import Denied
+from kapsel_deliverer.outcome import Delivered, Outcome, Refused
+from kapsel_store import schedule
 from kapsel_store.rows import Backoff, Policy
 from kapsel_store.schedule import LONGEST, declared
 from kapsel_store.states import State
@@ -49,15 +49,7 @@ def decide(
 
 def is_retried(policy: Policy, outcome: Outcome) -> bool:
     """Whether the policy wants another try after this outcome."""
-    match outcome:
-        case Delivered():
-            return False
-        case Refused(status=status):
-            return str(status) in policy.retry_status_codes or f"{status // 100}xx" in policy.retry_status_codes
-        case Unreachable() | TimedOut():
-            return policy.retry_connection_errors
-        case Denied() | Unsent() | Unacknowledged():
-            return True
+    return not isinstance(outcome, Delivered) and schedule.is_retried(policy, outcome.reason)
 
 
 def backoff(backoff: Backoff, number: int, rng: Random) -> timedelta:

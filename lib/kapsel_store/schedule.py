@@ -1,14 +1,29 @@
-"""The waits between tries as a RetryPolicy declares them.
+"""What a RetryPolicy declares: which reasons are retried, and the waits between tries.
 
-Deliverers draw the wait after a try from here, and the console tells when the next ones are due, by the same formula.
+Deliverers decide by this, and the console tells why a delivery ended and when next ones are due, by the same rules.
 """
 
 from datetime import timedelta
 from typing import Final
 
-from kapsel_store.rows import Backoff
+from kapsel_store.rows import Backoff, Policy
 
 LONGEST: Final = timedelta(days=3650)  # waits beyond this are cut, so that no arithmetic overflows
+# There was no answer, or none that is HTTP: what `connectionErrors` of a policy means.
+NO_ANSWER: Final = frozenset(
+    {
+        "dns", "connect_refused", "connect_failed", "tls", "certificate", "reset", "bad_response", "connect_timeout",
+        "response_timeout",
+    }
+)  # fmt: skip
+
+
+def is_retried(policy: Policy, code: str) -> bool:
+    """Whether the policy wants another try after one that failed for this reason."""
+    if code.startswith("status_"):
+        status = code.removeprefix("status_")
+        return status in policy.retry_status_codes or f"{status[0]}xx" in policy.retry_status_codes
+    return policy.retry_connection_errors or code not in NO_ANSWER
 
 
 def declared(backoff: Backoff, number: int) -> timedelta:

@@ -7,7 +7,7 @@ here with another way to reach the console.
 import argparse
 from typing import Final
 
-from kapsel_cli import erase, get, proof, retry, tail
+from kapsel_cli import erase, explain, get, proof, retry, tail
 from kapsel_cli.arguments import add_debug
 from kapsel_cli.get import KINDS
 from kapsel_cli.kubectl import replay, secret, status, verify
@@ -38,6 +38,7 @@ def build() -> argparse.ArgumentParser:
     for kind in KINDS:
         get.register_kind(subparsers, kind, THROUGH_CLUSTER)
     get.register(subparsers, THROUGH_CLUSTER)
+    explain.register(subparsers, THROUGH_CLUSTER)
     tail.register(subparsers, THROUGH_CLUSTER)
     replay.register(subparsers)
     retry.register(subparsers, THROUGH_CLUSTER)

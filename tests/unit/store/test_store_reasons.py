@@ -33,14 +33,14 @@ def test_every_reason_of_a_try_and_of_an_end_is_in_the_table() -> None:
     assert sorted((TRIED | written()) - set(REASONS)) == []
 
 
-@pytest.mark.parametrize("code", [*REASONS, *(f"status_{status}" for status in range(100, 1000))])
-def test_every_reason_has_words_and_a_fault(code: str) -> None:
-    found = reason(code)
-    assert found.code == code
-    assert found.fault in FAULTS
-    assert re.fullmatch(r"[a-z].*[^.]", found.means)
-    assert not found.advice or re.fullmatch(r"[A-Z].*[.]", found.advice)
-    assert found.advice or found.fault in ("none", "ours")
+def test_every_reason_has_words_and_a_fault() -> None:
+    for code in [*REASONS, *(f"status_{status}" for status in range(100, 1000))]:
+        found = reason(code)
+        assert found.code == code
+        assert found.fault in FAULTS, code
+        assert re.fullmatch(r"[a-z].*[^.]", found.means), code
+        assert not found.advice or re.fullmatch(r"[A-Z].*[.]", found.advice), code
+        assert found.advice or found.fault in ("none", "ours"), code
 
 
 def test_the_destination_answers_for_what_it_answers() -> None:

@@ -1,0 +1,357 @@
+"""Why a delivery is where it is, and when it goes next, in plain words: a pure function of the facts.
+
+`listings` gathers the facts and answers with what is said here; `kapsel explain` prints it. What a reason code means
+stands in kapsel_store.reasons, and nothing of that is repeated.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from kapsel_resources import durations
+from kapsel_store.facts import MOST_AHEAD, Facts, Leaf, Relative
+from kapsel_store.reasons import REASONS, Fault, fault_of, reason
+from kapsel_store.rows import LogRow
+from kapsel_store.schedule import is_retried, spread
+from kapsel_store.states import FINAL, State
+
+KAPSEL: Final = "kapsel"  # whose value it is when no manifest writes it
+FORESEEN: Final = 4  # tries whose times are told
+LATE_HEADS: Final = 3  # intervals after which a head that has not come is told to be late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """One thing that keeps a delivery from being tried now."""
+
+    reason: str  # a code of kapsel_store.reasons
+    fault: Fault
+    text: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """A try to come, if those before it fail."""
+
+    number: int
+    earliest: datetime
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A try that was made, and what its answer meant."""
+
+    id: UUID
+    number: int
+    started_at: datetime
+    outcome: str
+    reason: str
+    fault: Fault
+    status: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One value of the policy and who said it."""
+
+    name: str  # as in a manifest
+    value: str
+    source: str  # destination, RetryPolicy NAME, Relay or kapsel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What there is to say of a delivery."""
+
+    summary: str
+    reason: str | None  # why it is not delivered; None if it is
+    fault: Fault
+    held_by: tuple[Hold, ...]
+    coming: tuple[Coming, ...]
+    expires_at: datetime  # when it ends at the latest
+    tried: tuple[Tried, ...]  # the newest first
+    policy: tuple[Setting, ...]
+    proof: str
+    family: tuple[Relative, ...]  # the oldest first; more than one if it was delivered again
+    ancestry: str
+    advice: tuple[str, ...]
+
+
+def explain(facts: Facts, log: LogRow | None) -> Explanation:
+    """Return what the facts mean; `log` is the log that is declared now, if any."""
+    held = tuple(_held(facts))
+    code = _reason(facts, held)
+    return Explanation(
+        summary=_summary(facts, held, code),
+        reason=code,
+        fault="none" if code is None else fault_of(code),
+        held_by=held,
+        coming=tuple(_coming(facts, held)),
+        expires_at=deadline(facts),
+        tried=tuple(_tried(facts)),
+        policy=tuple(_policy(facts)),
+        proof=proof_status(facts.leaf, log, facts.now),
+        family=facts.family,
+        ancestry=_ancestry(facts),
+        advice=tuple(_advice(facts, held, code)),
+    )
+
+
+def deadline(facts: Facts) -> datetime:
+    """Return when the delivery ends at the latest: a policy that has become shorter meanwhile counts."""
+    delivery = facts.delivery
+    return min(delivery.expires_at, delivery.created_at + facts.destination.policy.max_age)
+
+
+def _held(facts: Facts) -> Iterator[Hold]:
+    """Yield what keeps it from being tried, the most lasting first."""
+    if facts.delivery.state is State.SENDING:
+        yield _hold("being_sent", until=facts.lease_expires_at)
+    elif facts.delivery.state is State.PENDING:
+        yield from _held_pending(facts)
+
+
+def _held_pending(facts: Facts) -> Iterator[Hold]:
+    lasting = tuple(_held_for_long(facts))
+    yield from lasting
+    if facts.delivery.due_at > facts.now:
+        yield _hold("retry_scheduled", until=facts.delivery.due_at)
+    elif not lasting:
+        yield _held_now(facts)
+
+
+def _held_for_long(facts: Facts) -> Iterator[Hold]:
+    circuit = facts.circuit
+    if facts.removed:
+        yield _hold("destination_removed")
+    if facts.destination.suspend:
+        yield _hold("destination_suspended")
+    if circuit is not None and circuit.disabled_at is not None:
+        yield _hold("destination_disabled", more=f" since {when(circuit.disabled_at)}: {circuit.disabled_reason}")
+    elif circuit is not None and circuit.state == "open":
+        yield _hold("circuit_open", until=circuit.open_until)
+    elif circuit is not None and circuit.state == "half_open":
+        yield _hold("circuit_half_open")
+    if not facts.deliverers:
+        yield _hold("no_deliverer")
+
+
+def _held_now(facts: Facts) -> Hold:
+    """Return what an otherwise free delivery waits for that is due."""
+    limits = facts.destination
+    before = f"{facts.ahead}{' or more' if facts.ahead >= MOST_AHEAD else ''}"
+    if facts.sending >= limits.max_in_flight:
+        return _hold("concurrency_full", more=f" ({limits.max_in_flight}), and {before} are before it")
+    if facts.ahead and limits.rate_limit is not None:
+        return _hold(
+            "rate_limited", more=f": {before} are before it, at {limits.rate_limit.requests_per_second:g} a second"
+        )
+    return _hold("due", more=f"; {before} are before it" if facts.ahead else "")
+
+
+def _hold(code: str, *, more: str = "", until: datetime | None = None) -> Hold:
+    known = reason(code)
+    return Hold(reason=code, fault=known.fault, text=known.means + more, until=until)
+
+
+def _reason(facts: Facts, held: tuple[Hold, ...]) -> str | None:
+    """Return why it is not delivered: what came of it last, or else what keeps it."""
+    if facts.delivery.state is State.DELIVERED:
+        return None
+    if facts.delivery.last_reason is not None:
+        return facts.delivery.last_reason
+    return held[0].reason if held else "internal"
+
+
+def _summary(facts: Facts, held: tuple[Hold, ...], code: str | None) -> str:
+    delivery, policy = facts.delivery, facts.destination.policy
+    age = durations.text(_whole((delivery.finished_at or facts.now) - delivery.created_at))
+    match delivery.state:
+        case State.DELIVERED:
+            how = reason(delivery.last_reason or "status_200").means
+            return f"It was delivered by try {delivery.attempts}, {age} after it was made: {how}."
+        case State.EXHAUSTED:
+            return f"It was given up {age} after it was made, for {_why_exhausted(facts, code or 'internal')}."
+        case State.CANCELLED:
+            return f"It was cancelled {age} after it was made: {reason(code or 'cancelled').means}."
+        case State.SENDING:
+            return f"Try {delivery.attempts} of at most {policy.max_attempts} is under way."
+    waits = f"It waits for try {delivery.attempts + 1} of at most {policy.max_attempts}: {held[0].text}."
+    last = f" The last try failed: {reason(delivery.last_reason).means}." if delivery.last_reason else ""
+    return waits + last
+
+
+def _why_exhausted(facts: Facts, code: str) -> str:
+    """Return which bound ended it, and what came of it last."""
+    delivery, policy, means = facts.delivery, facts.destination.policy, reason(code).means
+    if REASONS.get(code) is not None and REASONS[code].kind == "end" and code != "lease_expired":
+        return means
+    if delivery.finished_at is not None and delivery.finished_at >= deadline(facts):
+        return f"its age was up after {_times(delivery.attempts)}; the last one: {means}"
+    if code == "status_410":
+        return means
+    if not is_retried(policy, code):
+        return f"the policy does not retry this: {means}"
+    if delivery.attempts >= policy.max_attempts:
+        return f"all {policy.max_attempts} tries are used up; the last one: {means}"
+    return f"its age would be up before the next try; after {_times(delivery.attempts)}, the last one: {means}"
+
+
+def _coming(facts: Facts, held: tuple[Hold, ...]) -> Iterator[Coming]:
+    """Yield the tries to come and when: earliest and latest by the declared waits and their jitter."""
+    delivery, policy, timeout = facts.delivery, facts.destination.policy, facts.destination.timeout
+    if delivery.state in FINAL or facts.removed:
+        return
+    number = delivery.attempts
+    if delivery.state is State.PENDING:
+        number += 1
+        until = [hold.until for hold in held if hold.until is not None]
+        earliest = max([facts.now, *until])
+        stuck = any(hold.until is None and hold.reason in _INDEFINITE for hold in held)
+        if not stuck and number <= policy.max_attempts and earliest < deadline(facts):
+            yield Coming(number=number, earliest=earliest, latest=earliest)
+        if stuck:
+            return
+    else:
+        earliest = facts.now
+    latest = earliest
+    for following in range(number + 1, min(number + FORESEEN, policy.max_attempts + 1)):
+        shortest, longest = spread(policy.backoff, following - 1)
+        earliest, latest = earliest + shortest, latest + timeout + longest
+        if earliest >= deadline(facts):
+            return
+        yield Coming(number=following, earliest=earliest, latest=min(latest, deadline(facts)))
+
+
+_INDEFINITE: Final = frozenset({"destination_suspended", "destination_disabled", "no_deliverer"})
+
+
+def _tried(facts: Facts) -> Iterator[Tried]:
+    for listed in facts.tries:
+        row = listed.attempt
+        yield Tried(
+            id=row.id,
+            number=row.number,
+            started_at=row.started_at,
+            outcome=row.outcome,
+            reason=row.reason,
+            fault=fault_of(row.reason),
+            status=row.response_status,
+            text=reason(row.reason).means,
+        )
+
+
+def _policy(facts: Facts) -> Iterator[Setting]:
+    destination, policy = facts.destination, facts.destination.policy
+    sources, backoff, breaker = dict(destination.sources), policy.backoff, policy.circuit_breaker
+    if backoff.type == "Schedule":
+        waits = " ".join(durations.text(wait) for wait in backoff.schedule)
+    else:
+        waits = (
+            f"{durations.text(backoff.initial)}, each {backoff.factor:g} times the last, at most "
+            f"{durations.text(backoff.max)}"
+        )
+    retried = [*policy.retry_status_codes, *(["connection errors"] if policy.retry_connection_errors else [])]
+    values = {
+        "backoff": f"{waits}, spread by {backoff.jitter:.0%}",
+        "maxAttempts": str(policy.max_attempts),
+        "maxAge": durations.text(policy.max_age),
+        "retryOn": ", ".join(retried) or "nothing",
+        "retryAfter": f"honoured up to {durations.text(policy.retry_after_max)}"
+        if policy.honour_retry_after
+        else "not honoured",
+        "circuitBreaker": "none"
+        if breaker is None
+        else f"opens for {durations.text(breaker.open_for)} when {breaker.failure_ratio:.0%} of {breaker.min_attempts} "
+        f"or more tries within {durations.text(breaker.window)} fail",
+        "timeout": durations.text(destination.timeout),
+        "maxInFlight": str(destination.max_in_flight),
+        "rateLimit": "none"
+        if destination.rate_limit is None
+        else f"{destination.rate_limit.requests_per_second:g} a second, {destination.rate_limit.burst} at once",
+    }
+    for name, value in values.items():
+        yield Setting(name=name, value=value, source=sources.get(name, KAPSEL))
+
+
+def proof_status(leaf: Leaf | None, log: LogRow | None, now: datetime) -> str:
+    """Return how far the newest attempt is on its way to a proof, and what it waits for if that does not come."""
+    if leaf is None:
+        return "There is nothing to prove: it was not tried."
+    if leaf.published:
+        return f"Leaf {leaf.leaf_index} is under a signed head: `kapsel proof {leaf.attempt_id}` proves the last try."
+    if leaf.frozen_reason is not None:
+        return (
+            f"The log is frozen, and no head is signed any more: {leaf.frozen_reason}. See docs/fork-recovery.md."
+            if leaf.leaf_index is not None
+            else f"The try waits for a leaf in the log that follows; this one is frozen: {leaf.frozen_reason}."
+        )
+    if leaf.leaf_index is None:
+        if leaf.parked_reason is not None:
+            return f"The try cannot be put into the log: {leaf.parked_reason}. It is tried again by itself."
+        return "The try waits for its leaf." if log is not None else "No log is declared, so nothing is proven."
+    waits = f"Leaf {leaf.leaf_index} waits for a signed head over it"
+    if log is not None and is_late(leaf, log, now):
+        if log.witnessing is not None and log.witnessing.required:
+            return (
+                f"{waits}, and heads are withheld until {log.witnessing.quorum} of "
+                f"{len(log.witnessing.witnesses)} witnesses cosign: see docs/witnesses.md."
+            )
+        return f"{waits}, and none was signed for longer than usual: see the attestor's log."
+    return f"{waits}."
+
+
+def is_late(leaf: Leaf, log: LogRow, now: datetime) -> bool:
+    """Whether a head over the leaf should have been signed by now."""
+    if leaf.newest_head is None:
+        return True
+    return now - leaf.newest_head > LATE_HEADS * max(log.publish_interval, timedelta(seconds=1))
+
+
+def _ancestry(facts: Facts) -> str:
+    delivery = facts.delivery
+    older = [one for one in facts.family if one.id == delivery.replay_of]
+    newer = [one for one in facts.family if one.replay_of == delivery.id]
+    said = []
+    if delivery.replay_of is not None:
+        how = f", which ended as {older[0].state}" if older else ", which is gone with its retention"
+        said.append(f"It delivers again what delivery {delivery.replay_of} was to deliver{how}.")
+    said += [f"It was delivered again as {one.id}, which is {one.state}." for one in newer]
+    return " ".join(said) or "It is the only delivery of this event to this destination."
+
+
+def _advice(facts: Facts, held: tuple[Hold, ...], code: str | None) -> Iterator[str]:
+    """Yield what a person may do, the nearest first and nothing twice."""
+    if code is None:
+        return
+    newer = [one for one in facts.family if one.replay_of == facts.delivery.id]
+    codes = [*(hold.reason for hold in held), code]
+    yield from dict.fromkeys(advice for code in codes if (advice := reason(code).advice))
+    if facts.delivery.state not in FINAL:
+        yield f"To end it: `kapsel cancel {facts.delivery.id}`."
+    elif newer:
+        yield f"See what became of it: `kapsel explain {newer[-1].id}`."
+    elif facts.event_erased or not facts.event_there:
+        yield "It cannot be delivered again: its event is gone."
+    elif facts.removed:
+        yield "It cannot be delivered again: its destination was removed."
+    elif code != "cancelled":
+        yield f"When that is mended: `kapsel retry {facts.delivery.id}`, or a Replay for many."
+
+
+def when(moment: datetime) -> str:
+    """Return a time as people read it."""
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _times(count: int) -> str:
+    return f"{count} {'try' if count == 1 else 'tries'}"
+
+
+def _whole(span: timedelta) -> timedelta:
+    return timedelta(seconds=int(span.total_seconds())) if span >= timedelta(seconds=1) else span

@@ -1,0 +1,126 @@
+"""What is known about one delivery, gathered whole and at one moment, for whoever explains it.
+
+Only facts: what they mean is for pure functions to say. Every statement finds its rows by an index, and counts up to a
+bound, so that asking costs the same whatever waits and whatever history there is.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from kapsel_store import attempts, circuits, deliveries, processes, tlog
+from kapsel_store.attempts import ListedAttempt
+from kapsel_store.circuits import CircuitRow
+from kapsel_store.database import Connection
+from kapsel_store.deliveries import DeliveryRow
+from kapsel_store.queries import one, statement
+from kapsel_store.rows import DestinationRow, Policy
+from kapsel_store.states import State
+
+MOST_AHEAD: Final = 1000  # deliveries counted before this one
+TRIES: Final = 5  # the newest
+FAMILY: Final = 20  # deliveries of the same event to the same destination
+
+_DESTINATION = TypeAdapter(DestinationRow)
+_POLICY = TypeAdapter(Policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relative:
+    """Another delivery of the same event to the same destination, or this one."""
+
+    id: UUID
+    state: State
+    created_at: datetime
+    finished_at: datetime | None
+    last_reason: str | None
+    replay_of: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """Where the newest attempt is on its way into the log."""
+
+    attempt_id: UUID
+    leaf_index: int | None  # None: it waits for one
+    published: bool  # whether a signed head covers it
+    frozen_reason: str | None  # of the log that it is in, or of the newest if it is in none
+    parked_reason: str | None  # why the sequencer has laid it aside
+    newest_head: datetime | None  # when the newest head of that log was signed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One delivery and what is around it."""
+
+    now: datetime  # by the database
+    delivery: DeliveryRow
+    destination: DestinationRow
+    removed: bool  # the destination is
+    circuit: CircuitRow | None  # None: as fresh as on the first day
+    ahead: int  # due deliveries of the destination that were due before; MOST_AHEAD means that or more
+    sending: int  # tries under way at the destination
+    lease_expires_at: datetime | None
+    deliverers: int  # that are alive
+    tries: tuple[ListedAttempt, ...]  # the newest first, at most TRIES
+    family: tuple[Relative, ...]  # the oldest first, this one included
+    event_there: bool
+    event_erased: bool
+    leaf: Leaf | None  # None: it was not tried
+
+
+async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
+    """Return what is known about a delivery, None if there is none; call it in a transaction of one snapshot."""
+    delivery = await deliveries.get(connection, delivery_id)
+    if delivery is None:
+        return None
+    around = await one(
+        connection,
+        "explain.circumstances",
+        delivery.destination_id,
+        delivery.event_id,
+        delivery.due_at,
+        MOST_AHEAD,
+        delivery.id,
+    )
+    policy = Policy() if around["policy"] is None else _POLICY.validate_json(around["policy"])
+    tries = await attempts.page(connection, limit=TRIES, delivery_id=delivery.id)
+    family = await connection.fetch(statement("explain.family"), delivery.event_id, delivery.destination_id, FAMILY)
+    return Facts(
+        now=around["now"],
+        delivery=delivery,
+        destination=replace(_DESTINATION.validate_json(around["spec"]), policy=policy),
+        removed=around["removed"],
+        circuit=(await circuits.load(connection, [delivery.destination_id])).get(delivery.destination_id),
+        ahead=around["ahead"],
+        sending=around["sending"],
+        lease_expires_at=around["lease_expires_at"],
+        deliverers=await processes.live(connection, "deliverer"),
+        tries=tuple(tries),
+        family=tuple(Relative(**{**dict(row), "state": State(row["state"])}) for row in reversed(family)),
+        event_there=around["event_there"],
+        event_erased=around["event_erased"],
+        leaf=await leaf(connection, tries[0].attempt.id) if tries else None,
+    )
+
+
+async def leaf(connection: Connection, attempt_id: UUID) -> Leaf:
+    """Return where an attempt is on its way into the log."""
+    found = await tlog.leaf_of_attempt(connection, attempt_id)
+    states = await tlog.states(connection)
+    log = next((one for one in states if found is not None and one.id == found[0]), None)
+    if log is None and states:
+        log = max(states, key=lambda one: one.id)
+    head = None if log is None else await tlog.latest_head(connection, log.id)
+    index = None if found is None else found[1].leaf_index
+    return Leaf(
+        attempt_id=attempt_id,
+        leaf_index=index,
+        published=index is not None and head is not None and head.tree_size > index,
+        frozen_reason=None if log is None else log.frozen_reason,
+        parked_reason=await connection.fetchval(statement("explain.parked"), attempt_id),
+        newest_head=None if head is None else head.published_at,
+    )

@@ -1,0 +1,265 @@
+"""Why a delivery is where it is: every state and every reason gets words, and times are those of the policy."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from kapsel_console.explanation import Explanation, explain, proof_status
+from kapsel_store.attempts import ListedAttempt
+from kapsel_store.circuits import CircuitRow
+from kapsel_store.deliveries import DeliveryRow
+from kapsel_store.facts import Facts, Leaf, Relative
+from kapsel_store.reasons import REASONS, reason
+from kapsel_store.rows import AttemptRow, Backoff, DestinationRow, LogRow, Policy, RateLimit, Witness, Witnessing
+from kapsel_store.states import State
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ID, EVENT, ENDPOINT, DESTINATION, OTHER = (UUID(int=number) for number in range(1, 6))
+LOG = LogRow(namespace="shop", name="main", origin="kapsel.test/shop", key_name="log")
+POLICY = Policy(backoff=Backoff(type="Schedule", schedule=(timedelta(minutes=1),), jitter=0.5), max_attempts=5)
+MADE = DeliveryRow(
+    id=ID,
+    event_id=EVENT,
+    endpoint_id=ENDPOINT,
+    namespace="shop",
+    name="orders",
+    destination_id=DESTINATION,
+    destination="billing",
+    state=State.PENDING,
+    attempts=0,
+    created_at=NOW - timedelta(minutes=2),
+    due_at=NOW - timedelta(seconds=1),
+    expires_at=NOW + timedelta(hours=1),
+    finished_at=None,
+    last_reason=None,
+    acknowledgement=None,
+    replay_of=None,
+)
+KNOWN = Facts(
+    now=NOW,
+    delivery=MADE,
+    destination=DestinationRow(
+        id=DESTINATION, endpoint_id=ENDPOINT, name="billing", url="https://b.example.com", policy=POLICY,
+        sources=(("maxAttempts", "RetryPolicy patient"), ("timeout", "destination")),
+    ),
+    removed=False,
+    circuit=None,
+    ahead=0,
+    sending=0,
+    lease_expires_at=None,
+    deliverers=1,
+    tries=(),
+    family=(),
+    event_there=True,
+    event_erased=False,
+    leaf=None,
+)  # fmt: skip
+
+
+def seen(facts: Facts = KNOWN, **fields) -> Explanation:
+    return explain(replace(facts, delivery=replace(facts.delivery, **fields)), LOG)
+
+
+def ended(code: str, state: State = State.EXHAUSTED, attempts: int = 5, **fields) -> Explanation:
+    facts = replace(KNOWN, **fields)
+    return seen(facts, state=state, attempts=attempts, finished_at=NOW, last_reason=code)
+
+
+def attempt(number: int, code: str) -> ListedAttempt:
+    row = AttemptRow(
+        id=UUID(int=100 + number),
+        delivery_id=ID,
+        event_id=EVENT,
+        endpoint_id=ENDPOINT,
+        destination_id=DESTINATION,
+        number=number,
+        started_at=NOW,
+        duration=timedelta(seconds=1),
+        outcome="refused",
+        reason=code,
+        url="https://b.example.com",
+        payload_hash=None,
+        payload_commitment=None,
+        signature_digest=None,
+        response_status=503,
+    )
+    return ListedAttempt(attempt=row, namespace="shop", name="orders", destination="billing", leaf_index=None)
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("code", [*REASONS, "status_200", "status_301", "status_404", "status_503", "of_tomorrow"])
+def test_every_state_and_reason_has_words(state: State, code: str) -> None:
+    final = state not in (State.PENDING, State.SENDING)
+    said = seen(state=state, attempts=2, finished_at=NOW if final else None, last_reason=code)
+    assert said.summary.endswith(".")
+    assert "None" not in said.summary + said.proof + said.ancestry
+    assert said.reason == (None if state is State.DELIVERED else code)
+    assert bool(said.coming) == (not final)
+    assert bool(said.held_by) == (not final)
+    if state is not State.DELIVERED:
+        assert reason(code).means in said.summary or state is State.SENDING
+        assert said.advice or reason(code).fault == "none"
+
+
+HELD = {
+    "destination_removed": {"removed": True},
+    "destination_suspended": {"destination": replace(KNOWN.destination, suspend=True)},
+    "destination_disabled": {
+        "circuit": CircuitRow(
+            destination_id=DESTINATION, window_started_at=NOW, disabled_at=NOW, disabled_reason="status_410"
+        )
+    },
+    "circuit_open": {
+        "circuit": CircuitRow(
+            destination_id=DESTINATION, window_started_at=NOW, state="open", open_until=NOW + timedelta(seconds=30)
+        )
+    },
+    "circuit_half_open": {
+        "circuit": CircuitRow(
+            destination_id=DESTINATION, window_started_at=NOW, state="half_open", open_until=NOW + timedelta(seconds=30)
+        )
+    },
+    "no_deliverer": {"deliverers": 0},
+    "retry_scheduled": {"delivery": replace(MADE, due_at=NOW + timedelta(seconds=5))},
+    "rate_limited": {
+        "ahead": 7,
+        "destination": replace(KNOWN.destination, rate_limit=RateLimit(requests_per_second=2, burst=2)),
+    },
+    "concurrency_full": {"sending": 32, "ahead": 1000},
+    "being_sent": {"delivery": replace(MADE, state=State.SENDING, attempts=1)},
+    "due": {},
+}
+
+
+@pytest.mark.parametrize("code", [reason.code for reason in REASONS.values() if reason.kind == "wait"])
+def test_whatever_a_delivery_waits_for_is_named_first(code: str) -> None:
+    said = explain(replace(KNOWN, **HELD[code]), LOG)
+    assert [hold.reason for hold in said.held_by] == [code]
+    assert said.reason == code
+    assert said.held_by[0].text.startswith(reason(code).means)
+
+
+def test_several_things_that_keep_it_are_all_named() -> None:
+    facts = replace(KNOWN, **(HELD["circuit_open"] | HELD["no_deliverer"] | HELD["retry_scheduled"]))
+    assert [hold.reason for hold in explain(facts, LOG).held_by] == ["circuit_open", "no_deliverer", "retry_scheduled"]
+
+
+def test_the_next_tries_lie_where_the_policy_and_its_jitter_put_them() -> None:
+    due = NOW + timedelta(seconds=10)
+    said = seen(attempts=2, due_at=due, last_reason="status_503")
+    third, fourth, fifth = said.coming
+    assert (third.number, third.earliest, third.latest) == (3, due, due)
+    timeout = KNOWN.destination.timeout
+    assert (fourth.number, fourth.earliest) == (4, due + timedelta(seconds=30))
+    assert fourth.latest == due + timeout + timedelta(seconds=90)
+    assert (fifth.number, fifth.earliest) == (5, due + timedelta(seconds=60))
+
+
+def test_no_try_is_foreseen_beyond_its_age_or_while_nobody_knows_when_it_goes_on() -> None:
+    assert [one.number for one in seen(expires_at=NOW + timedelta(seconds=45)).coming] == [1, 2]
+    assert seen(expires_at=NOW + timedelta(seconds=45)).coming[1].latest == NOW + timedelta(seconds=45)
+    for code in ("destination_suspended", "destination_disabled", "no_deliverer"):
+        assert explain(replace(KNOWN, **HELD[code]), LOG).coming == ()
+    opened = explain(replace(KNOWN, **HELD["circuit_open"]), LOG)
+    assert opened.coming[0].earliest == NOW + timedelta(seconds=30)
+
+
+def test_a_policy_that_has_become_shorter_ends_it_earlier() -> None:
+    shorter = replace(KNOWN.destination, policy=replace(POLICY, max_age=timedelta(minutes=3)))
+    assert seen(replace(KNOWN, destination=shorter)).expires_at == MADE.created_at + timedelta(minutes=3)
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts", "says"),
+    [
+        ("status_503", 5, "all 5 tries are used up"),
+        ("status_404", 1, "the policy does not retry this"),
+        ("status_410", 1, "it is gone and wants no more"),
+        ("dns", 2, "its age would be up before the next try; after 2 tries"),
+        ("never_tried", 0, "its age was up before it could be tried at all"),
+    ],
+)
+def test_what_was_given_up_says_which_bound_ended_it(code: str, attempts: int, says: str) -> None:
+    assert says in ended(code, attempts=attempts).summary
+
+
+def test_what_outlived_its_age_says_so() -> None:
+    said = seen(state=State.EXHAUSTED, attempts=1, last_reason="dns", finished_at=MADE.expires_at)
+    assert "its age was up after 1 try" in said.summary
+
+
+def test_a_delivery_that_arrived_says_how_and_asks_for_nothing() -> None:
+    said = ended("status_204", State.DELIVERED, attempts=3)
+    assert said.summary == "It was delivered by try 3, 2m after it was made: it took the webhook, with status 204."
+    assert (said.reason, said.fault, said.advice) == (None, "none", ())
+
+
+def test_every_value_of_the_policy_says_who_declared_it() -> None:
+    sources = {one.name: one.source for one in seen().policy}
+    assert sources["maxAttempts"] == "RetryPolicy patient"
+    assert (sources["timeout"], sources["maxAge"]) == ("destination", "kapsel")
+    values = {one.name: one.value for one in seen().policy}
+    assert (values["backoff"], values["maxAge"]) == ("1m, spread by 50%", "72h")
+
+
+def test_each_try_says_what_its_answer_meant() -> None:
+    said = seen(replace(KNOWN, tries=(attempt(2, "status_503"), attempt(1, "dns"))), attempts=2, last_reason="dns")
+    assert [(one.number, one.reason, one.fault) for one in said.tried] == [
+        (2, "status_503", "destination"),
+        (1, "dns", "destination"),
+    ]
+    assert said.tried[1].text == reason("dns").means
+
+
+def test_replays_are_told_in_both_directions() -> None:
+    first = Relative(id=ID, state=State.EXHAUSTED, created_at=NOW, finished_at=NOW, last_reason="dns", replay_of=None)
+    again = replace(first, id=OTHER, replay_of=ID, state=State.DELIVERED)
+    family = replace(KNOWN, family=(first, again))
+    old = seen(family, state=State.EXHAUSTED, finished_at=NOW, last_reason="dns", attempts=5)
+    assert f"delivered again as {OTHER}, which is delivered" in old.ancestry
+    assert f"See what became of it: `kapsel explain {OTHER}`." in old.advice
+    new = seen(family, id=OTHER, replay_of=ID)
+    assert f"delivers again what delivery {ID} was to deliver, which ended as exhausted" in new.ancestry
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "kapsel retry"),
+        ({"event_there": False}, "its event is gone"),
+        ({"event_erased": True}, "its event is gone"),
+        ({"removed": True}, "its destination was removed"),
+    ],
+)
+def test_a_failed_one_says_whether_it_can_be_delivered_again(fields: dict[str, bool], says: str) -> None:
+    assert says in ended("status_503", **fields).advice[-1]
+
+
+LEAF = Leaf(attempt_id=OTHER, leaf_index=7, published=False, frozen_reason=None, parked_reason=None, newest_head=NOW)
+WITNESSING = Witnessing(witnesses=(Witness(name="a", vkey="k", url="https://a"),) * 3, quorum=2, required=True)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "log", "says"),
+    [
+        (None, LOG, "it was not tried"),
+        (replace(LEAF, published=True), LOG, "under a signed head"),
+        (LEAF, LOG, "Leaf 7 waits for a signed head over it."),
+        (replace(LEAF, newest_head=NOW - timedelta(hours=1)), LOG, "see the attestor's log"),
+        (
+            replace(LEAF, newest_head=NOW - timedelta(hours=1)),
+            replace(LOG, witnessing=WITNESSING),
+            "heads are withheld until 2 of 3 witnesses cosign",
+        ),
+        (replace(LEAF, newest_head=None), replace(LOG, witnessing=WITNESSING), "withheld"),
+        (replace(LEAF, frozen_reason="it forked"), LOG, "The log is frozen"),
+        (replace(LEAF, leaf_index=None), LOG, "waits for its leaf"),
+        (replace(LEAF, leaf_index=None, parked_reason="it is too long"), LOG, "it is too long"),
+        (replace(LEAF, leaf_index=None, frozen_reason="it forked"), LOG, "the log that follows"),
+        (replace(LEAF, leaf_index=None), None, "No log is declared"),
+    ],
+)
+def test_how_far_the_proof_is(leaf: Leaf | None, log: LogRow | None, says: str) -> None:
+    assert says in proof_status(leaf, log, NOW)
