@@ -9,13 +9,20 @@ from typing import get_args
 import pytest
 
 from kapsel_deliverer import outcome, retry
+from kapsel_egress import verdicts
 from kapsel_store.reasons import FAULTS, REASONS, fault_of, reason
 from kapsel_store.rows import Backoff
 from kapsel_store.schedule import spread
 
 SQL = Path(__file__).parents[3] / "lib" / "kapsel_store" / "sql"
 TRIED = {
-    *(reason for kind in vars(outcome) if kind.endswith("Reason") for reason in get_args(getattr(outcome, kind))),
+    *(
+        reason
+        for module in (outcome, verdicts)
+        for kind in vars(module)
+        if kind.endswith("Reason")
+        for reason in get_args(getattr(module, kind))
+    ),
     *(outcome.TimedOut(phase=phase).reason for phase in ("connect", "response")),
 }
 
