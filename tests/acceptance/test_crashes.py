@@ -33,7 +33,7 @@ async def kill_at_random(up: Any, rng: random.Random, kills: int, until: asyncio
         with suppress(TimeoutError):
             await asyncio.wait_for(until.wait(), rng.uniform(0.1, 0.8))
         victim = None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while victim is None:
                 victim = up.child(name)
                 await asyncio.sleep(0.02)
@@ -43,7 +43,7 @@ async def kill_at_random(up: Any, rng: random.Random, kills: int, until: asyncio
 
 
 async def reconnecting(up: Any) -> asyncpg.Connection:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             with suppress(OSError, asyncpg.PostgresError):
                 return await up.connection()

@@ -53,7 +53,7 @@ def crds(control_plane: Cluster) -> None:
     files = sorted((ROOT / "crds").glob("*.yaml"))
     assert files, "crds/ is empty: make crds writes it"
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", *(f"--filename={file}" for file in files))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"--filename={f}" for f in files))
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=180s", *(f"--filename={f}" for f in files))
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ from kapsel_store.tlog import HeadRow, LogState
 from kapsel_verifier.note import VerifierKey
 
 TABLES = ("logs", "leaves", "tiles", "heads", "chains", "unsequenced")
-DEADLINE = 40.0
+DEADLINE = 180.0
 QUICK = timedelta(milliseconds=20)
 GROUP = "kapsel.dev"
 

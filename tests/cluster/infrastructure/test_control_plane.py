@@ -45,7 +45,7 @@ def test_what_an_owner_leaves_behind_is_collected(control_plane: Cluster, namesp
     metadata = {"name": "owned", "namespace": namespace, "ownerReferences": [reference]}
     control_plane.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
     control_plane.kubectl("delete", "configmap", "owner", "-n", namespace)
-    control_plane.kubectl("wait", "--for=delete", "configmap/owned", "-n", namespace, "--timeout=60s")
+    control_plane.kubectl("wait", "--for=delete", "configmap/owned", "-n", namespace, "--timeout=180s")
 
 
 def test_the_audit_log_tells_every_write_and_no_read(control_plane: Cluster, namespace: str) -> None:

@@ -22,7 +22,7 @@ from onenode.control_plane import Cluster
 
 from kapsel_verifier.note import VerifierKey
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 TOKEN = "a-token-of-this-test"
 RELAY = "main"
 
@@ -101,7 +101,7 @@ class Kubectl:
     def run_pod(self, address: str, port: int) -> None:
         """Have a pod of the console that is ready at an address, to which the Service leads."""
         name = f"{RELAY}-console-1"
-        self.cluster.kubectl("wait", "--for=create", "--timeout=30s", "serviceaccount/default", "-n", self.namespace)
+        self.cluster.kubectl("wait", "--for=create", "--timeout=120s", "serviceaccount/default", "-n", self.namespace)
         pod = {"containers": [{"name": "console", "image": "none"}]}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod})
         self.report("pod", name, phase="Running", podIP=address, podIPs=[{"ip": address}])

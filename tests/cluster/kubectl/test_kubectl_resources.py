@@ -86,7 +86,7 @@ async def test_the_key_of_an_endpoint_is_read_from_its_secret(kubectl) -> None:
 async def test_a_replay_is_made_and_waited_for(kubectl) -> None:
     kubectl.apply(endpoint("orders"))
     process = await kubectl.start("replay", "orders", "--from", "2h", "--dry-run", "--name", "again", "--wait")
-    kubectl.cluster.kubectl("wait", "--for=create", "--timeout=30s", "replay/again", "-n", kubectl.namespace)
+    kubectl.cluster.kubectl("wait", "--for=create", "--timeout=120s", "replay/again", "-n", kubectl.namespace)
     made = kubectl.cluster.get("replay", "again", "-n", kubectl.namespace)
     assert made["spec"]["dryRun"] is True
     kubectl.report("replay", "again", observedGeneration=1, matched=12, enqueued=0)

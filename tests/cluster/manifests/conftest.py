@@ -68,7 +68,7 @@ def standins(control_plane: ControlPlane) -> None:
     """The APIs of KEDA and of the Gateway API are served, as far as kapsel uses them."""
     files = [f"--filename={path}" for path in sorted(STANDINS.glob("*.yaml"))]
     control_plane.kubectl("apply", "--server-side", *files)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=180s", *files)
 
 
 @pytest.fixture

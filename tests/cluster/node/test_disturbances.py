@@ -163,7 +163,7 @@ async def test_the_operator_may_be_gone_and_makes_up_for_it_without_touching_a_p
         "-l",
         "app.kubernetes.io/component=operator",
         "-A",
-        "--timeout=90s",
+        "--timeout=240s",
     )
     try:
         async with busy.producer.under_load():
@@ -185,7 +185,7 @@ async def test_a_secret_that_changes_is_taken_up_without_a_restart(busy: Busy) -
     before = await identities(busy)
     await busy.kubectl("patch", "secret", "in", "-p", json.dumps({"stringData": {"github": "another one"}}))
     renewed = Producer(busy.producer.url, "another one")
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(180), aiohttp.ClientSession() as session:
         while not renewed.accepted:
             # As long as the old one is in force the answer is 401, which a producer takes for its own fault.
             with suppress(AssertionError):

@@ -22,7 +22,7 @@ from kapsel_store.rows import Verification
 pytestmark = pytest.mark.timeout(900)
 
 FINAL = {"delivered", "exhausted", "cancelled"}
-SECONDS = 90
+SECONDS = 240
 
 
 def ask(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:

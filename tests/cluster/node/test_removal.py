@@ -42,7 +42,7 @@ def test_a_relay_that_is_deleted_leaves_its_data_to_the_next_of_its_name(
     quickstart: Cluster, reach: Callable[[str, str], str]
 ) -> None:
     event = post(reach("shop", "main-receiver"))
-    quickstart.kubectl("delete", "relay", "main", *SHOP, "--timeout=60s")
+    quickstart.kubectl("delete", "relay", "main", *SHOP, "--timeout=180s")
     workloads = ("deployments", "statefulsets", "jobs", "services")
     label = "app.kubernetes.io/instance=main"
     for kind in workloads:

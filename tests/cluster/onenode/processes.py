@@ -79,7 +79,7 @@ class Processes:
             child.wait(STOP_SECONDS)
         (self._records / name).unlink(missing_ok=True)
 
-    def wait(self, name: str, ready: Callable[[], object], seconds: float = 60) -> None:
+    def wait(self, name: str, ready: Callable[[], object], seconds: float = 240) -> None:
         """Wait until `ready` returns something true; an OSError or a failed command means not yet."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

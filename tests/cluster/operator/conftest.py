@@ -35,7 +35,7 @@ from kapsel_store.migrate import migrate
 SCHEMA = "kapsel"
 
 
-DEADLINE = 90.0  # seconds: far more than anything here takes on a machine that has time
+DEADLINE = 240.0  # seconds: far more than anything here takes on a machine that has time
 POD = Api("v1", "Pod", "pods")
 KINDS = {api.kind: api for api in (*BY_KIND.values(), POD)}
 

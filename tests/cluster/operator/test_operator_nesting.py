@@ -20,6 +20,6 @@ def test_a_relay_nested_without_end_is_stalled_and_stops_nobody_else(
     operator.start()
 
     for name, reason in (("deep", "InvalidManifest"), ("plain", "DatabaseMissing")):
-        control_plane.kubectl("wait", "-n", namespace, f"relay/{name}", "--for=condition=Stalled", "--timeout=90s")
+        control_plane.kubectl("wait", "-n", namespace, f"relay/{name}", "--for=condition=Stalled", "--timeout=240s")
         where = 'jsonpath={.status.conditions[?(@.type=="Stalled")].reason}'
         assert control_plane.kubectl("get", "relay", name, "-n", namespace, "-o", where) == reason

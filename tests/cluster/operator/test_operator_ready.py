@@ -15,7 +15,7 @@ async def test_ready_means_that_running_pods_have_loaded_this_generation(
     operator.start()
     await asyncio.to_thread(
         control_plane.kubectl,
-        "wait", "--for=condition=Ready", "--timeout=90s", "-n", resources.namespace, "relay/main", "whe/orders",
+        "wait", "--for=condition=Ready", "--timeout=240s", "-n", resources.namespace, "relay/main", "whe/orders",
     )  # fmt: skip
     relay, endpoint = await resources.get("Relay", "main"), await resources.get("WebhookEndpoint", "orders")
     assert relay["status"]["observedGeneration"] == relay["metadata"]["generation"]

@@ -41,7 +41,7 @@ async def test_a_database_that_never_answers_is_given_up(serve, pool_to) -> None
         writer.close()
 
     async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
-        console = await serve(pool=await pool_to(server.sockets[0].getsockname()[1]), timeout=0.3)
+        console = await serve(pool=await pool_to(server.sockets[0].getsockname()[1]), timeout=4.0)
         assert (await console.problem("/api/v1/events"))[:2] == (503, "storage_unavailable")
 
 

@@ -34,7 +34,7 @@ class Producer:
             "X-GitHub-Delivery": guid,
             "X-Hub-Signature-256": "sha256=" + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest(),
         }
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while guid not in self.accepted:
                 try:
                     async with session.post(self.url, data=body, headers=headers) as answer:
