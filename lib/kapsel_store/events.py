@@ -68,8 +68,14 @@ async def insert(
 
 async def _insert(connection: Connection, events: list[NewEvent], hint: bool) -> set[UUID]:
     deliveries = [(event, delivery) for event in events for delivery in event.deliveries]
+    ordered = any(delivery.order_key is not None for _, delivery in deliveries)
+    lines = (
+        ([delivery.order_key for _, delivery in deliveries], [delivery.order_shown for _, delivery in deliveries])
+        if ordered
+        else ()
+    )
     rows = await connection.fetch(
-        statement("events.insert"),
+        statement("events.insert_ordered" if ordered else "events.insert"),
         [event.id for event in events],
         [event.endpoint_id for event in events],
         [event.received_at for event in events],
@@ -87,6 +93,7 @@ async def _insert(connection: Connection, events: list[NewEvent], hint: bool) ->
         [delivery.destination_id for _, delivery in deliveries],
         [delivery.max_age for _, delivery in deliveries],
         hint,
+        *lines,
     )
     return {row["id"] for row in rows}
 

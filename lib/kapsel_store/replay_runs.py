@@ -76,6 +76,7 @@ class Matched:
     destination_id: UUID
     gone: bool  # the event's retention is over
     removed: bool  # the destination is
+    order_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +176,7 @@ async def enqueue(connection: Connection, run: Run, chosen: Sequence[Matched]) -
         [one.id for one in chosen],
         [one.event_id for one in chosen],
         [one.destination_id for one in chosen],
+        [one.order_key for one in chosen],
     )
     return len(made)
 

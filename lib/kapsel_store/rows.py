@@ -133,6 +133,14 @@ class Acknowledgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ordering:
+    """Deliveries of one key go one after the other; what happens to a key whose first delivery is given up."""
+
+    key: str  # CEL, a string
+    on_exhausted: Literal["Block", "Skip"] = "Block"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationRow:
     """One destination of an endpoint as deliverers see it, its policy resolved into it."""
 
@@ -149,6 +157,7 @@ class DestinationRow:
     suspend: bool = False
     acknowledgement: Acknowledgement | None = None  # None: nothing is asked for
     sources: tuple[tuple[str, str], ...] = ()  # which level said what; what is not listed has kapsel's own default
+    ordering: Ordering | None = None  # None: as fast as each can be sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +287,8 @@ class NewDelivery:
     id: UUID
     destination_id: UUID
     max_age: timedelta
+    order_key: bytes | None = None  # 16 bytes, kapsel_store.turns.digest; None: it waits for no other
+    order_shown: str | None = None  # the key as people read it, shortened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +341,7 @@ class Claimed:
     body_hash: bytes
     salt: bytes | None
     correlation_id: str | None
+    order_key: bytes | None = None  # None: it waits for no other, and nobody waits for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,3 +381,4 @@ class Result:
     lease_id: UUID
     state: State  # delivered, pending or exhausted
     retry_in: timedelta | None = None  # for pending: from now, by the database's clock
+    order_key: bytes | None = None  # of the delivery

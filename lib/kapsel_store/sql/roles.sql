@@ -31,6 +31,8 @@ GRANT INSERT ON events TO kapsel_receiver;
 GRANT SELECT (id) ON events TO kapsel_receiver;
 GRANT INSERT ON deliveries TO kapsel_receiver;
 GRANT SELECT, INSERT, UPDATE ON idempotency TO kapsel_receiver;
+-- It puts deliveries in line, without seeing what any key is.
+GRANT INSERT, SELECT (destination_id, key, head, last), UPDATE (last) ON turns TO kapsel_receiver;
 
 -- deliverer: moves deliveries along and records attempts; changes no event and no attempt.
 GRANT SELECT ON events, deliveries, deliveries_live TO kapsel_deliverer;
@@ -49,6 +51,10 @@ GRANT UPDATE (
 ) ON replays TO kapsel_deliverer;
 GRANT SELECT, INSERT ON replayed TO kapsel_deliverer;
 GRANT UPDATE (outcome) ON replayed TO kapsel_deliverer;
+-- The turn is passed by the one function that may.
+GRANT SELECT, UPDATE (blocked_by, blocked_at) ON turns TO kapsel_deliverer;
+GRANT SELECT, INSERT ON ended_turns TO kapsel_deliverer;
+GRANT EXECUTE ON FUNCTION pass_turns(uuid[], bytea[]) TO kapsel_deliverer;
 
 -- attestor: reads attempts, writes the log; sees no event.
 GRANT SELECT ON attempts TO kapsel_attestor;
@@ -73,3 +79,6 @@ GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;
 GRANT SELECT ON erasures, parked TO kapsel_console;
 GRANT EXECUTE ON FUNCTION erase_event(uuid) TO kapsel_console;
+GRANT SELECT, UPDATE (blocked_by, blocked_at) ON turns TO kapsel_console;
+GRANT INSERT ON ended_turns TO kapsel_console;
+GRANT EXECUTE ON FUNCTION pass_turns(uuid[], bytea[]) TO kapsel_console;

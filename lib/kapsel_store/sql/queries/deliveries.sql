@@ -10,14 +10,14 @@ WITH claimed AS (
         FROM unnest($1::uuid[], $2::int[]) AS want (destination_id, room),
         LATERAL (
             SELECT ctid AS place FROM deliveries_live
-            WHERE state = 'pending' AND destination_id = want.destination_id AND due_at <= now()
+            WHERE state = 'pending' AND destination_id = want.destination_id AND due_at <= now() AND NOT held
             ORDER BY due_at LIMIT want.room FOR UPDATE SKIP LOCKED
         ) AS due
     )) AND d.state = 'pending'
-    RETURNING d.id, d.event_id, d.endpoint_id, d.destination_id, d.attempts, d.created_at, d.expires_at
+    RETURNING d.id, d.event_id, d.endpoint_id, d.destination_id, d.attempts, d.created_at, d.expires_at, d.order_key
 )
 SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, c.created_at, c.expires_at,
-       e.received_at, e.content_type, e.headers, e.body, e.body_hash, e.salt, e.correlation_id
+       e.received_at, e.content_type, e.headers, e.body, e.body_hash, e.salt, e.correlation_id, c.order_key
 FROM claimed c LEFT JOIN events e ON e.id = c.event_id
 
 -- name: end_gone
@@ -113,8 +113,8 @@ RETURNING id
 
 -- name: retry
 -- Final states never change, so sending again is a new delivery of the same event to the same destination.
-INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of)
-SELECT $2, d.event_id, d.endpoint_id, d.destination_id, now() + $3, d.id
+INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of, order_key)
+SELECT $2, d.event_id, d.endpoint_id, d.destination_id, now() + $3, d.id, d.order_key
 FROM deliveries d JOIN destinations t ON t.id = d.destination_id JOIN events e ON e.id = d.event_id
 WHERE d.id = $1 AND t.deleted_at IS NULL AND e.body IS NOT NULL
 RETURNING id

@@ -70,10 +70,10 @@ WHERE state IN ('exhausted', 'cancelled') AND state <> 'delivered' AND id > $1 A
 -- replay began is left out: the newer delivery stands for it. Read at once, since asking for each event alone asks every
 -- partition each time.
 WITH of_events AS MATERIALIZED (
-    SELECT id, event_id, destination_id, state, created_at, finished_at, replay_of FROM deliveries
+    SELECT id, event_id, destination_id, state, created_at, finished_at, replay_of, order_key FROM deliveries
     WHERE event_id = ANY (ARRAY(SELECT id FROM events WHERE endpoint_id = $1 AND id BETWEEN $2 AND $3)) AND id >= $9
 )
-SELECT d.id, d.event_id, d.destination_id,
+SELECT d.id, d.event_id, d.destination_id, d.order_key,
        (SELECT e.body FROM events e WHERE e.id = d.event_id) IS NULL AS gone,
        (SELECT t.deleted_at FROM destinations t WHERE t.id = d.destination_id) IS NOT NULL AS removed
 FROM of_events d
@@ -85,7 +85,7 @@ ORDER BY d.event_id, d.id LIMIT $8
 
 -- name: matched_of_not_delivered
 -- The same for deliveries that failed, found by themselves: looking through all events would cost by what went well.
-SELECT d.id, d.event_id, d.destination_id,
+SELECT d.id, d.event_id, d.destination_id, d.order_key,
        (SELECT e.body FROM events e WHERE e.id = d.event_id) IS NULL AS gone,
        (SELECT t.deleted_at FROM destinations t WHERE t.id = d.destination_id) IS NOT NULL AS removed
 FROM deliveries d
@@ -99,18 +99,21 @@ WHERE d.state IN ('exhausted', 'cancelled') AND d.state <> 'delivered' AND d.sta
 ORDER BY d.id LIMIT $8
 
 -- name: enqueue
--- Exactly one new delivery for each: what the replay has taken before is taken by nobody again.
+-- Exactly one new delivery for each: what the replay has taken before is taken by nobody again. Order keys are locked in
+-- order, like everywhere; within a key the oldest event goes first.
 WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[]) AS i (made, delivery_id, event_id, destination_id)
+    SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bytea[])
+        AS i (made, delivery_id, event_id, destination_id, order_key)
 ), taken AS (
     INSERT INTO replayed (replay_id, delivery_id, made) SELECT $1, delivery_id, made FROM input
     ON CONFLICT (replay_id, delivery_id) DO NOTHING
     RETURNING made
 )
-INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of)
-SELECT i.made, i.event_id, $2, i.destination_id, now() + (p.spec ->> 'max_age')::interval, i.delivery_id
+INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of, order_key)
+SELECT i.made, i.event_id, $2, i.destination_id, now() + (p.spec ->> 'max_age')::interval, i.delivery_id, i.order_key
 FROM input i JOIN taken USING (made)
 JOIN destinations t ON t.id = i.destination_id JOIN policies p ON p.id = t.policy_id
+ORDER BY i.destination_id, i.order_key, i.event_id, i.delivery_id
 RETURNING id
 
 -- name: settle
