@@ -152,6 +152,13 @@ class Lanes:
         listed = list(known)
         self._order = deque([*listed[turn:], *listed[:turn], *(key for key in self._order if key not in known)])
 
+    def may_have_due(self, destination_ids: Iterable[UUID]) -> None:
+        """These lanes have something due, besides what is known."""
+        for destination_id in destination_ids:
+            lane = self._lanes.get(destination_id)
+            if lane is not None and not lane.removed and lane.limit and lane.probes is None:
+                self._more[destination_id] = None
+
     @property
     def may_have_more(self) -> bool:
         """Whether something may be due that was not claimed for want of room."""

@@ -84,6 +84,11 @@ class DelivererMetrics:
         self.dead_tuples = Gauge("delivery_queue_dead_tuples", "Dead rows in the queue's table", registry=registry)
         self.rescued = Counter("delivery_rescued_total", "Leases that ran out", registry=registry)
         self.expired = Counter("delivery_expired_total", "Deliveries that ended by their age", registry=registry)
+        self.blocked_keys = Gauge(
+            "delivery_order_keys_blocked",
+            "Order keys that wait for a person, because a delivery of theirs was given up",
+            registry=registry,
+        )
         self.replayed = Counter(
             "replay_deliveries_enqueued_total", "New deliveries that Replays made", registry=registry
         )

@@ -1,7 +1,7 @@
-"""Finds what nobody holds any more: leases that ran out, deliveries past their age; and measures the queue.
+"""Finds what nobody holds any more: leases that ran out, deliveries past their age, turns that nobody passed on.
 
-Every deliverer runs one, on an interval; the statements skip rows that another works on, so they do not get in each
-other's way.
+And it measures the queue. Every deliverer runs one, on an interval; the statements skip rows that another works on, so
+they do not get in each other's way.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Final
 
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_runtime.waiting import until
-from kapsel_store import database, deliveries
+from kapsel_store import database, deliveries, turns
 from kapsel_store.deliveries import Depth
 
 BATCH: Final = 1000  # rows of one statement, so that no transaction grows long
@@ -49,6 +49,9 @@ class Rescuer:
             while expired := await deliveries.expire(connection, BATCH):
                 self._metrics.expired.inc(expired)
                 logger.warning("%d deliveries ended by their age", expired)
+            if await turns.sweep(connection, BATCH):
+                self._rescued.set()
+            self._metrics.blocked_keys.set(await turns.count_blocked(connection))
             self._show(await deliveries.depth(connection))
 
     def _show(self, depth: Depth) -> None:

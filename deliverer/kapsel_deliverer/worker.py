@@ -31,7 +31,7 @@ from kapsel_deliverer.targets import Target, Targets
 from kapsel_runtime import logs
 from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
-from kapsel_store import database, deliveries, ids, reasons
+from kapsel_store import database, deliveries, ids, reasons, turns
 from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
 
@@ -76,6 +76,8 @@ class Worker:
         self._trying: dict[UUID, UUID] = {}  # deliveries under way, with their leases
         self._held: dict[UUID, UUID] = {}  # what was held when leases were last looked at
         self._good_until = 0.0  # monotonic: until then what was held may be started
+        self._ended: set[turns.Line] = set()  # order keys whose first delivery has ended
+        self._ended_some = asyncio.Event()
         self._wake = asyncio.Event()
         self._poll_at = 0.0
         self._due = DueTimes()
@@ -117,6 +119,9 @@ class Worker:
         for result in results:
             if result.retry_in is not None:
                 self._due.add(now + result.retry_in.total_seconds())
+            elif result.order_key is not None:
+                self._ended.add((result.attempt.destination_id, result.order_key))
+                self._ended_some.set()
         if self._due.first < first or self._lanes.may_have_more:
             self._wake.set()
 
@@ -127,12 +132,14 @@ class Worker:
             group.create_task(self._breakers.run())
             helping = [group.create_task(self._wake_on(event)) for event in (self._hint, stopping)]
             helping.append(group.create_task(self._renew()))
+            passing = group.create_task(self._pass_turns())
             await self._deliver(stopping)
             for task in helping:
                 task.cancel()
             # Only now is nobody left who makes results.
             self._recorder.close()
             await recording
+            passing.cancel()  # what it leaves behind is found by the sweep of another deliverer
             self._breakers.close()
 
     async def _wake_on(self, event: asyncio.Event) -> None:
@@ -255,6 +262,23 @@ class Worker:
                     self._good_until = asked + self._lease.total_seconds() / 2
                     break
 
+    async def _pass_turns(self) -> None:
+        """Have the next of each order key claimed; beside the claims, since a key may be locked for a commit."""
+        while True:
+            await self._ended_some.wait()
+            self._ended_some.clear()
+            lines, self._ended = self._ended, set()
+            try:
+                async with self._pool.acquire(timeout=5) as connection:
+                    passed = await turns.pass_on(connection, lines)
+            except Exception as error:  # noqa: BLE001 - the sweep passes what was not passed here
+                self._failed(error)
+                continue
+            # A crash here loses nothing: they are due, and whoever looks next claims them.
+            if passed:
+                self._lanes.may_have_due(destination_id for destination_id, _ in lines)
+                self._wake.set()
+
     async def _idle(self, now: float) -> None:
         """Wait until something may be due or there may be room."""
         if self._ask_due and not self._lanes.may_have_more:
@@ -311,6 +335,7 @@ class Worker:
                 lease_id=leased.lease_id,
                 state=decision.state,
                 retry_in=decision.retry_in,
+                order_key=delivery.order_key,
             )
         )
         self._breakers.observe(destination.id, outcome, probe=leased.probe, gone=decision.disable)

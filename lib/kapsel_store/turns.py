@@ -22,6 +22,7 @@ from kapsel_store.states import State
 
 Line = tuple[UUID, bytes]  # a destination and one of its order keys
 
+BEFORE_ALL: Final[Line] = (UUID(int=0), b"")
 SHOWN: Final = 120  # characters of a key that people get to see
 MOST_COUNTED: Final = 1000  # deliveries of one line
 TRIES: Final = 3  # one that meets a delivery which just ends is rolled back whole
@@ -59,7 +60,7 @@ class Place:
 
 
 def digest(destination_id: UUID, key: str) -> bytes:
-    """Return what stands for an order key in the rows: deliveries outlive the line, and must not keep the key itself."""
+    """Return what stands for an order key in the rows: deliveries outlive the line, and must not keep what it says."""
     return hashlib.sha256(destination_id.bytes + b"key" + key.encode(errors="surrogatepass")).digest()[:16]
 
 
@@ -91,23 +92,21 @@ async def sweep(connection: Connection, limit: int = 1000) -> int:
     """Pass on what was left behind, and unblock keys that nothing shall block any more; return how many may go on."""
     passed = 0
     for row in await connection.fetch(statement("turns.blocking_in_vain")):
-        passed += await unblock(connection, row["destination_id"])
+        await unblock(connection, row["destination_id"])
     while rows := await connection.fetch(statement("turns.ended"), limit):
         passed += await pass_on(connection, [(row["destination_id"], row["key"]) for row in rows])
     return passed
 
 
-async def unblock(connection: Connection, destination_id: UUID, blocked_by: UUID | None = None) -> int:
-    """Skip what blocks keys of a destination, or only this delivery; return how many keys go on."""
+async def unblock(connection: Connection, destination_id: UUID, blocked_by: UUID | None = None) -> list[Line]:
+    """Skip what blocks keys of a destination, or only this delivery; return the lines for `pass_on` after the commit."""
     rows = await connection.fetch(statement("turns.unblock"), destination_id, blocked_by)
     # A crash here leaves keys that nothing blocks and nobody has: the next sweep passes their turns.
-    if rows:
-        await pass_on(connection, [(row["destination_id"], row["key"]) for row in rows])
-    return len(rows)
+    return [(row["destination_id"], row["key"]) for row in rows]
 
 
 async def blocked(
-    connection: Connection, *, limit: int, after: Line = (UUID(int=0), b""), counted: int = MOST_COUNTED
+    connection: Connection, *, limit: int, after: Line = BEFORE_ALL, counted: int = MOST_COUNTED
 ) -> list[Blocked]:
     """Return the blocked keys by destination, those that follow `after`."""
     rows = await connection.fetch(statement("turns.blocked"), *after, limit, counted)

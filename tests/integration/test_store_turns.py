@@ -3,10 +3,8 @@
 import asyncio
 import hashlib
 import os
-import random
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -24,7 +22,6 @@ from kapsel_store.rows import (
     NewDelivery,
     NewEvent,
     Ordering,
-    Policy,
     Result,
     Verification,
 )
@@ -36,9 +33,7 @@ ORDERS = EndpointRow(id=uuid4(), namespace="shop", name="orders", verification=V
 
 def destination(name: str = "billing", on_exhausted: str | None = "Block") -> DestinationRow:
     ordering = None if on_exhausted is None else Ordering(key="event.body.customer", on_exhausted=on_exhausted)
-    return DestinationRow(
-        id=uuid4(), endpoint_id=ORDERS.id, name=name, url="http://127.0.0.1:9/", ordering=ordering
-    )
+    return DestinationRow(id=uuid4(), endpoint_id=ORDERS.id, name=name, url="http://127.0.0.1:9/", ordering=ordering)
 
 
 def event(key: str | None, *to: DestinationRow, once: bytes | None = None, max_age: timedelta = LEASE) -> NewEvent:
@@ -84,9 +79,7 @@ def result(claimed: Claimed, lease: UUID, state: State, retry_in: timedelta | No
         payload_commitment=None,
         signature_digest=None,
     )
-    return Result(
-        attempt=attempt, lease_id=lease, state=state, retry_in=retry_in, order_key=claimed.order_key
-    )
+    return Result(attempt=attempt, lease_id=lease, state=state, retry_in=retry_in, order_key=claimed.order_key)
 
 
 @dataclass
@@ -172,7 +165,9 @@ async def test_a_crash_between_sending_and_recording_repeats_the_first_and_reord
     await queue.accept(first, second)
     _, claimed = await queue.claim(billing)
     assert [one.event_id for one in claimed] == [first.id]
-    await queue.connection.execute("UPDATE deliveries_live SET lease_expires_at = now() - interval '1 s' WHERE NOT held")
+    await queue.connection.execute(
+        "UPDATE deliveries_live SET lease_expires_at = now() - interval '1 s' WHERE NOT held"
+    )
     assert (await queue.claim(billing))[1] == []
     assert await deliveries.rescue(queue.connection) == 1
     assert await queue.sent(billing) == [first.id]
@@ -244,9 +239,11 @@ async def test_exhaustion_blocks_the_key_alone_and_says_so_until_it_is_unblocked
     assert (place.held, place.ahead, place.head) == (True, 1, second.deliveries[0].id)
     assert place.blocked_by == first.deliveries[0].id
     assert await turns.count_blocked(queue.connection) == 1
-    assert await turns.unblock(queue.connection, billing.id, uuid4()) == 0
-    assert await turns.unblock(queue.connection, billing.id, first.deliveries[0].id) == 1
+    assert await turns.unblock(queue.connection, billing.id, uuid4()) == []
+    opened = await turns.unblock(queue.connection, billing.id, first.deliveries[0].id)
+    assert opened == [(billing.id, turns.digest(billing.id, "a"))]
     assert await turns.count_blocked(queue.connection) == 0
+    assert await turns.pass_on(queue.connection, opened) == 1
     assert [await queue.sent(billing) for _ in range(2)] == [[second.id], [late.id]]
 
 
@@ -397,7 +394,7 @@ async def test_each_component_may_do_its_part_and_no_more(queue: Queue, database
     lease, claimed = await deliveries.claim(deliverer, {billing.id: 9}, LEASE)
     await deliveries.record(deliverer, [result(claimed[0], lease, State.EXHAUSTED)])
     await turns.sweep(deliverer)
-    assert await turns.unblock(console, billing.id) == 1
+    assert await turns.pass_on(console, await turns.unblock(console, billing.id)) == 1
     assert [one.event_id for one in (await deliveries.claim(deliverer, {billing.id: 9}, LEASE))[1]] == [third.id]
     for refused in (
         "SELECT shown FROM turns",
