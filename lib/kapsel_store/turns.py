@@ -99,7 +99,7 @@ async def sweep(connection: Connection, limit: int = 1000) -> int:
 
 
 async def unblock(connection: Connection, destination_id: UUID, blocked_by: UUID | None = None) -> list[Line]:
-    """Skip what blocks keys of a destination, or only this delivery; return the lines for `pass_on` after the commit."""
+    """Skip what blocks keys of a destination, or only this delivery; return the lines to pass on after the commit."""
     rows = await connection.fetch(statement("turns.unblock"), destination_id, blocked_by)
     # A crash here leaves keys that nothing blocks and nobody has: the next sweep passes their turns.
     return [(row["destination_id"], row["key"]) for row in rows]
