@@ -91,6 +91,11 @@ def _delivering(item: Item, _: datetime) -> str:
     return f"{len(open_ones)}/{len(item['destinations'])}"
 
 
+def _size(item: Item, _: datetime) -> str:
+    over = item["size"] is None and item["body_hash"] is not None
+    return "over" if over else output.size(item["size"])  # its retention is, and the hash is left
+
+
 def _destinations(item: Item, _: datetime) -> str:
     return ", ".join(one["name"] + _trouble(one) for one in item["destinations"]) or "-"
 
@@ -134,7 +139,7 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _plain("ID", "id"),
         _plain("ENDPOINT", "endpoint"),
         _plain("TYPE", "content_type"),
-        Column(title="SIZE", cell=lambda item, _: output.size(item["size"])),
+        Column(title="SIZE", cell=_size),
         _ago("AGE", "received_at"),
         _plain("CORRELATION", "correlation_id", wide=True),
         _plain("SHA-256", "body_hash", wide=True),

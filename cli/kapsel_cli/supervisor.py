@@ -216,10 +216,10 @@ class Supervisor:
                 await asyncio.sleep(AWAY_SECONDS)
 
     async def _maintain(self, pool: Pool) -> None:
-        wait = MAINTAIN_SECONDS
+        wait = 0.0  # the partitions are there, what is over may not be empty
         while True:
             await asyncio.sleep(wait)
-            done = await self._when_there(self._maintain_once(pool), "maintain the partitions")
+            done = await self._when_there(self._maintain_all(pool), "maintain the partitions")
             wait = MAINTAIN_SECONDS if done else AWAY_SECONDS
 
     async def _tell_of_replays(self, pool: Pool) -> None:
@@ -233,6 +233,13 @@ class Supervisor:
                 if not is_away(error):  # that is told by whoever needs the database more
                     raise
             await asyncio.sleep(NEWS_SECONDS)
+
+    async def _maintain_all(self, pool: Pool) -> None:
+        await self._maintain_once(pool)
+        finished = False
+        while not finished:
+            async with pool.acquire() as connection:
+                finished = (await partitions.empty(connection, datetime.now(UTC))).finished
 
     async def _maintain_once(self, pool: Pool) -> None:
         async with pool.acquire() as connection:

@@ -118,7 +118,7 @@ def event(row: EventRow) -> Document:
 
 
 def whole_event(row: StoredEvent) -> Document:
-    """Return an event with its headers and body; both are null once it was erased."""
+    """Return an event with its headers and body; both are null once it was erased, or is over."""
     listed = EventRow(
         id=row.id,
         endpoint_id=row.endpoint_id,

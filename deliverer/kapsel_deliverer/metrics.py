@@ -82,6 +82,9 @@ class DelivererMetrics:
             registry=registry,
         )
         self.dead_tuples = Gauge("delivery_queue_dead_tuples", "Dead rows in the queue's table", registry=registry)
+        self.strays = Gauge(
+            "partition_stray_rows", "Rows outside the partitions of days, which nobody made in time", registry=registry
+        )
         self.rescued = Counter("delivery_rescued_total", "Leases that ran out", registry=registry)
         self.expired = Counter("delivery_expired_total", "Deliveries that ended by their age", registry=registry)
         self.blocked_keys = Gauge(

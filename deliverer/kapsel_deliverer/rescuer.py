@@ -60,4 +60,5 @@ class Rescuer:
         self._metrics.oldest_pending.set(depth.oldest_pending_age.total_seconds())
         self._metrics.oldest_due.set(depth.oldest_due_age.total_seconds())
         self._metrics.dead_tuples.set(depth.dead_tuples)
+        self._metrics.strays.set(depth.strays)
         self._metrics.database_up.set(1)

@@ -32,6 +32,7 @@ class Chosen:
             name=self.identity.name,
             allowed_cidrs=self.spec.egress.allowed_cidrs,
             allow_http=self.spec.egress.allow_http,
+            hash_retention=self.spec.hash_retention,
         )
 
 

@@ -56,6 +56,7 @@ class Depth:
     oldest_pending_age: timedelta
     oldest_due_age: timedelta  # of those that one more deliverer could take now
     dead_tuples: int
+    strays: int  # about how many rows lie outside the partitions of days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ class EventRow:
     name: str
     received_at: datetime
     content_type: str
-    size: int | None  # bytes of the body; None once it was erased
+    size: int | None  # bytes of the body; None once it was erased, or its retention is over
     body_hash: bytes | None  # None once it was erased
     correlation_id: str | None
 
@@ -41,9 +41,9 @@ class StoredEvent:
     name: str
     received_at: datetime
     content_type: str
-    headers: str | None  # JSON: a list of [name, value] pairs; this and the next three are None once it was erased
-    body: bytes | None
-    body_hash: bytes | None
+    headers: str | None  # JSON: a list of [name, value] pairs; None once it was erased, or its retention is over
+    body: bytes | None  # None once it was erased, or its retention is over
+    body_hash: bytes | None  # None once it was erased; the correlation id, too
     correlation_id: str | None
     erased_at: datetime | None
 

@@ -246,6 +246,7 @@ class RelayRow:
     name: str = "main"
     allowed_cidrs: tuple[str, ...] = ()  # egress: ranges that are allowed although they are private or special
     allow_http: bool = False  # egress: plain http destinations
+    hash_retention: timedelta | None = None  # None: hashes go with the bodies that are kept longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,18 +99,20 @@ class Configurer:
         return None
 
     async def maintain(self, one: Declared, url: str, memory: Memory, now: datetime) -> Trouble | None:
-        """Make and drop partitions, once an hour."""
+        """Make, empty and drop partitions, once an hour; what is left over goes on with the next reconcile."""
         moment = asyncio.get_running_loop().time()
         if memory.maintained_at is not None and moment - memory.maintained_at < MAINTENANCE:
             return None
         try:
             async with asyncio.timeout(DEADLINE), self._databases.connection(one.uid, url) as connection:
                 done = await partitions.maintain(connection, now)
+                emptied = await partitions.empty(connection, now)
         except Exception as error:
             if (found := trouble(error, url)) is None:
                 raise
             return found
-        memory.maintained_at = moment
+        if emptied.finished:
+            memory.maintained_at = moment
         if done.made or done.dropped:
             logger.info("partitions made: %s; dropped: %s", ", ".join(done.made), ", ".join(done.dropped))
         return None

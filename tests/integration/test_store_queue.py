@@ -539,7 +539,7 @@ async def test_finding_an_event_by_its_id_touches_one_partition(queue: Queue) ->
 async def test_a_delivery_whose_event_is_gone_or_erased_ends_at_the_claim_without_an_attempt(queue: Queue) -> None:
     gone, erased, there = await queue.put(3)
     await queue.connection.execute("DELETE FROM events WHERE id = $1", gone.id)
-    await queue.connection.execute("UPDATE events SET body = NULL WHERE id = $1", erased.id)
+    await queue.connection.execute("UPDATE events SET body = NULL, body_hash = NULL WHERE id = $1", erased.id)
 
     _, claimed = await queue.claim()
 

@@ -205,6 +205,15 @@ class RelaySpec(Model):
         le=timedelta(hours=87_600),
         description="How long events are kept, for endpoints that say nothing themselves.",
     )
+    hash_retention: Duration | None = Field(
+        default=None,
+        ge=timedelta(hours=1),
+        le=timedelta(hours=87_600),
+        description=(
+            "How long at least the rest of an event is kept when its body is gone: hashes, times, states and attempts, "
+            "by which it is found and proven. Default: as long as the longest retention of any endpoint."
+        ),
+    )
     defaults: Defaults = Field(
         default=Defaults(), description="Limits and retries of destinations that say nothing themselves."
     )

@@ -284,8 +284,9 @@ class WebhookEndpointSpec(Model):
         ge=timedelta(hours=1),
         le=timedelta(hours=87_600),
         description=(
-            "How long an event is kept at least after it came in. Default: the retention of the Relay. Data is "
-            "dropped by whole days, so it stays until the longest retention of any endpoint is over."
+            "How long an event is kept at least after it came in. Default: the retention of the Relay. Then headers, "
+            "body and answers go; hashes, times and states stay as long as the Relay keeps them. What is over two "
+            "days or less before that goes with it."
         ),
     )
     paths: tuple[Literal["Id", "Name"], ...] = Field(

@@ -21,10 +21,11 @@ SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, 
 FROM claimed c LEFT JOIN events e ON e.id = c.event_id
 
 -- name: end_gone
--- Claimed, and its event is gone with its retention, or still there and erased: there is nothing to try, and never will be.
+-- Claimed, and its event or the body of it is gone with its retention, or it was erased, which leaves no hash either: there
+-- is nothing to try, and never will be.
 UPDATE deliveries
 SET state = 'exhausted', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
-    last_reason = CASE WHEN EXISTS (SELECT FROM events e WHERE e.id = deliveries.event_id)
+    last_reason = CASE WHEN EXISTS (SELECT FROM events e WHERE e.id = deliveries.event_id AND e.body_hash IS NULL)
                        THEN 'event_erased' ELSE 'event_gone' END
 WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = $2
 
@@ -157,7 +158,10 @@ SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
                UNION ALL SELECT id FROM destinations WHERE spec ->> 'suspend' = 'true'
            )
        ), interval '0') AS oldest_due_age,
-       (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'deliveries_live'::regclass) AS dead_tuples
+       (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'deliveries_live'::regclass) AS dead_tuples,
+       (SELECT sum(n_live_tup)::bigint FROM pg_stat_user_tables WHERE relid IN (
+           'events_default'::regclass, 'attempts_default'::regclass, 'deliveries_final_default'::regclass
+       )) AS strays
 FROM deliveries_live
 
 -- name: get
