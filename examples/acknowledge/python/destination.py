@@ -46,4 +46,11 @@ async def main(key_file: str, port: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
+    if not 2 <= len(sys.argv) <= 3 or not all(port.isdecimal() for port in sys.argv[2:]):
+        sys.exit(
+            "usage: python destination.py KEY.pem [PORT]; make a key: openssl genpkey -algorithm ed25519 -out KEY.pem"
+        )
+    try:
+        asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
+    except OSError as error:
+        sys.exit(f"destination.py: {error}")

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -27,13 +28,18 @@ def test_the_middleware_is_as_short_as_it_should_be() -> None:
 
 
 def test_the_commands_of_the_page_make_a_key_and_check_a_signature(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None and os.environ.get("CI") != "true":
-        pytest.skip("the commands need openssl: install it with your package manager")
+    lacking = [program for program in ("openssl", "jq") if shutil.which(program) is None]
+    if lacking and os.environ.get("CI") != "true":
+        pytest.skip(f"the commands need {' and '.join(lacking)}: install it with your package manager")
     make, show = re.findall(r"^\$ (openssl (?:genpkey|pkey) .*)$", PAGE, re.MULTILINE)
-    (check,) = re.findall(r"^\$ (openssl pkeyutl .*)$", PAGE, re.MULTILINE)
+    *take, check = re.findall(r"^\$ (jq .*|\{ .* openssl pkey .*|openssl pkeyutl .*)$", PAGE, re.MULTILINE)
+    assert len(take) == 4
 
-    def shell(command: str) -> str:
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    def shell(command: str, **variables: str) -> str:
+        environment = {**os.environ, **variables}
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     shell(make)
@@ -45,9 +51,16 @@ def test_the_commands_of_the_page_make_a_key_and_check_a_signature(tmp_path: Pat
     spec.loader.exec_module(example)
     key = example.read_key(str(tmp_path / "key.pem"))
     assert bytes(key.verify_key) == public
-    (tmp_path / "base.txt").write_bytes(b"what is signed")
-    (tmp_path / "signature.bin").write_bytes(key.sign(b"what is signed").signature)
-    shell("openssl pkey -in key.pem -pubout -out destination.pem")
+    signed = key.sign(b"what is signed")
+    members = {
+        "acknowledgement_base": base64.b64encode(signed.message).decode(),
+        "acknowledgement_signature": signed.signature.hex(),
+    }
+    leaf = base64.b64encode(json.dumps(members).encode()).decode()
+    (tmp_path / "proof.json").write_text(json.dumps({"leaf_b64": leaf}))
+    for command in take:
+        shell(command, KEY=f"whpk_{base64.b64encode(public).decode()}")
+    assert (tmp_path / "signature.bin").read_bytes() == signed.signature
     assert shell(check) == "Signature Verified Successfully"
     (tmp_path / "base.txt").write_bytes(b"what is signes")
     with pytest.raises(subprocess.CalledProcessError):
