@@ -17,7 +17,7 @@ from kapsel_resources.key_values import KeyValueError
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import SecretReference
 from kapsel_resources.kinds.signing_key import SigningKey
-from kapsel_resources.kinds.verification import Basic, Bearer, Hmac, Unverified
+from kapsel_resources.kinds.verification import Basic, Bearer, Discord, Hmac, SignedUrl, Token, Unverified
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_resources.manifests import Resource
 from kapsel_store.rows import Verification
@@ -46,6 +46,15 @@ def read(directory: Path, namespace: str, name: str) -> Credentials:
         case Basic() | Bearer():
             entries = _entries(inventory, namespace, member.secret_ref, directory)
             return Credentials(verification=Verification(scheme=scheme), secret=_login(entries, member))
+        case Token():
+            entries = _entries(inventory, namespace, member.secret_ref, directory)
+            secret = next(iter(entries.values())).rstrip(b"\r\n")
+            return Credentials(verification=Verification(scheme=scheme), secret=secret)
+        case Discord():
+            raise CliError(
+                "Discord keeps the private half of its key, so it stands in no manifest",
+                "For a test, make a key pair, add its public half to publicKeys, and sign with --secret-file",
+            )
     key = _find(inventory, SigningKey, namespace, member.signing_key_ref.name, directory)
     if key.spec.secret_ref is None:
         raise CliError(
@@ -54,6 +63,8 @@ def read(directory: Path, namespace: str, name: str) -> Credentials:
         )
     value = next(iter(_entries(inventory, namespace, key.spec.secret_ref, directory).values()))
     secret = _seed(value) if key.spec.algorithm == "Ed25519" else value.rstrip(b"\r\n")
+    if isinstance(member, SignedUrl):
+        return Credentials(verification=Verification(scheme=scheme, public_url=member.public_url), secret=secret)
     if not isinstance(member, Hmac):
         return Credentials(verification=Verification(scheme=scheme), secret=secret)
     verification = Verification(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from urllib.parse import parse_qsl
 
 from nacl.signing import SigningKey
 
@@ -27,6 +28,7 @@ class Outgoing:
     id: str  # the provider's own name for the event: a repeated one is a duplicate
     type: str  # such as push or charge.succeeded
     now: datetime
+    url: str = ""  # as the provider has it: some sign it
 
     @property
     def timestamp(self) -> str:
@@ -36,7 +38,7 @@ class Outgoing:
 
 def headers(verification: Verification, webhook: Outgoing) -> dict[str, str]:
     """Return the headers that prove where a webhook comes from; `verification` says how, as for an endpoint."""
-    return {"Content-Type": "application/json", **_PROVIDERS[verification.scheme](verification, webhook)}
+    return {"Content-Type": "application/json"} | _PROVIDERS[verification.scheme](verification, webhook)
 
 
 def new_id(scheme: Scheme) -> str:
@@ -93,6 +95,95 @@ def _standard_webhooks(_: Verification, webhook: Outgoing) -> dict[str, str]:
     }
 
 
+def _base64(secret: bytes, signed: bytes, algorithm: str = "sha256") -> str:
+    return base64.b64encode(hmac.digest(secret, signed, algorithm)).decode()
+
+
+def _twilio(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    parameters = sorted({*parse_qsl(webhook.body.decode(errors="replace"), keep_blank_values=True)})
+    signed = webhook.url + "".join(name + value for name, value in parameters)
+    return {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "I-Twilio-Idempotency-Token": webhook.id,
+        "X-Twilio-Signature": _base64(webhook.secret, signed.encode(), "sha1"),
+    }
+
+
+def _gitlab(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    token = webhook.secret.decode()
+    return {"X-Gitlab-Token": token, "X-Gitlab-Event": webhook.type, "Idempotency-Key": webhook.id}
+
+
+def _meta(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"X-Hub-Signature-256": f"sha256={hmac.digest(webhook.secret, webhook.body, 'sha256').hex()}"}
+
+
+def _okta(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"Authorization": webhook.secret.decode()}
+
+
+def _x(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"x-twitter-webhooks-signature": f"sha256={_base64(webhook.secret, webhook.body)}"}
+
+
+def _microsoft_graph(_: Verification, _webhook: Outgoing) -> dict[str, str]:
+    return {}  # the secret stands in the body, as clientState of each notification
+
+
+def _zoom(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    signed = f"v0:{webhook.timestamp}:".encode() + webhook.body
+    return {
+        "x-zm-request-timestamp": webhook.timestamp,
+        "x-zm-signature": f"v0={hmac.digest(webhook.secret, signed, 'sha256').hex()}",
+    }
+
+
+def _paddle(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    signed = f"{webhook.timestamp}:".encode() + webhook.body
+    return {"Paddle-Signature": f"ts={webhook.timestamp};h1={hmac.digest(webhook.secret, signed, 'sha256').hex()}"}
+
+
+def _square(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"x-square-hmacsha256-signature": _base64(webhook.secret, webhook.url.encode() + webhook.body)}
+
+
+def _hubspot(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    milliseconds = str(int(webhook.now.timestamp() * 1000))
+    signed = b"POST" + webhook.url.encode() + webhook.body + milliseconds.encode()
+    return {
+        "X-HubSpot-Request-Timestamp": milliseconds,
+        "X-HubSpot-Signature-v3": _base64(webhook.secret, signed),
+    }
+
+
+def _linear(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {
+        "Linear-Delivery": webhook.id,
+        "Linear-Event": webhook.type,
+        "Linear-Signature": hmac.digest(webhook.secret, webhook.body, "sha256").hex(),
+    }
+
+
+def _discord(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    pair = SigningKey(key_values.ed25519(webhook.secret).secret)
+    return {
+        "X-Signature-Timestamp": webhook.timestamp,
+        "X-Signature-Ed25519": pair.sign(webhook.timestamp.encode() + webhook.body).signature.hex(),
+    }
+
+
+def _pagerduty(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"X-PagerDuty-Signature": f"v1={hmac.digest(webhook.secret, webhook.body, 'sha256').hex()}"}
+
+
+def _docusign(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"X-DocuSign-Signature-1": _base64(webhook.secret, webhook.body)}
+
+
+def _dropbox(_: Verification, webhook: Outgoing) -> dict[str, str]:
+    return {"X-Dropbox-Signature": hmac.digest(webhook.secret, webhook.body, "sha256").hex()}
+
+
 def _hmac(verification: Verification, webhook: Outgoing) -> dict[str, str]:
     stamped = {} if verification.timestamp_header is None else {verification.timestamp_header: webhook.timestamp}
     signed = f"{webhook.timestamp}.".encode() + webhook.body if stamped else webhook.body
@@ -118,6 +209,21 @@ _PROVIDERS: Final[Mapping[Scheme, Callable[[Verification, Outgoing], dict[str, s
     "stripe": _stripe,
     "shopify": _shopify,
     "slack": _slack,
+    "twilio": _twilio,
+    "gitlab": _gitlab,
+    "meta": _meta,
+    "okta": _okta,
+    "x": _x,
+    "microsoftGraph": _microsoft_graph,
+    "zoom": _zoom,
+    "paddle": _paddle,
+    "square": _square,
+    "hubspot": _hubspot,
+    "linear": _linear,
+    "discord": _discord,
+    "pagerduty": _pagerduty,
+    "docusign": _docusign,
+    "dropbox": _dropbox,
     "standardWebhooks": _standard_webhooks,
     "hmac": _hmac,
     "basic": _basic,

@@ -81,9 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
         id=arguments.id or providers.new_id(target.verification.scheme),
         type=arguments.type,
         now=output.now(),
+        url=target.verification.public_url or f"https://{target.url.partition('://')[2]}",
     )
     answer = _post(target, providers.headers(target.verification, webhook), webhook.body)
-    event_id = answer.json()["id"]
+    event_id = answer.headers.get("x-event-id") or answer.json()["id"]
     duplicate = " (a duplicate: it was stored before)" if "idempotent-replayed" in answer.headers else ""
     print(f"event {event_id} accepted by {target.namespace}/{target.name}{duplicate}")
     hint(f"See where it goes: kapsel get deliveries --event {event_id}")

@@ -1,6 +1,6 @@
 """The rows of one WebhookEndpoint and its destinations, or all that keeps them from being planned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 from uuid import UUID
 
@@ -8,16 +8,21 @@ from kapsel_egress import urls
 from kapsel_egress.verdicts import Denied, DeniedReason, check_url
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
-from kapsel_resources.kinds.model import Identity, Reference
+from kapsel_resources.kinds.model import Identity, Reference, SecretReference
 from kapsel_resources.kinds.relay import RelaySpec
 from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.verification import (
     Basic,
     Bearer,
+    Discord,
     Hmac,
+    Meta,
+    SignedUrl,
+    SignedUrlWithTime,
     SignedWithTime,
     StandardWebhooks,
+    Token,
     Unverified,
     Verification,
 )
@@ -52,7 +57,12 @@ class EndpointRows:
 
     def key_names(self) -> list[tuple[str, str]]:
         """Return namespace and name of the keys that it needs."""
-        names = {self.endpoint.verification.key_name, *(destination.key_name for destination in self.destinations)}
+        verification = self.endpoint.verification
+        names = {
+            verification.key_name,
+            verification.token_key_name,
+            *(destination.key_name for destination in self.destinations),
+        }
         return sorted((self.endpoint.namespace, name) for name in names if name is not None)
 
 
@@ -107,10 +117,14 @@ class _Draft:
             case Unverified():
                 return rows.Verification(scheme=scheme)
             case Basic() | Bearer():
-                key_name = credential_name(scheme, member.secret_ref)
-                if lacking := self._around.keys.lacking(self._resource.namespace, key_name):
-                    self._refuse((*path, "secretRef"), lacking.reason, lacking.wrong, lacking.allowed)
+                key_name = self._credentials(scheme, member.secret_ref, (*path, "secretRef"))
                 return rows.Verification(scheme=scheme, key_name=key_name)
+            case Token():
+                key_name = self._credentials("bearer", member.secret_ref, (*path, "secretRef"))
+                return rows.Verification(scheme=scheme, key_name=key_name)
+            case Discord():
+                keys = tuple(dict.fromkeys(key.lower() for key in member.public_keys))
+                return rows.Verification(scheme=scheme, public_keys=keys, tolerance=member.tolerance)
             case StandardWebhooks():
                 key_name = self._key(member.signing_key_ref, path, ("HMAC-SHA256", "Ed25519"), standard=True)
                 return rows.Verification(scheme=scheme, key_name=key_name, tolerance=member.tolerance)
@@ -125,10 +139,22 @@ class _Draft:
                     timestamp_header=member.timestamp_header,
                     tolerance=member.tolerance,
                 )
-        key_name = self._key(member.signing_key_ref, path, ("HMAC-SHA256",))
-        if isinstance(member, SignedWithTime):
-            return rows.Verification(scheme=scheme, key_name=key_name, tolerance=member.tolerance)
-        return rows.Verification(scheme=scheme, key_name=key_name)
+        row = rows.Verification(scheme=scheme, key_name=self._key(member.signing_key_ref, path, ("HMAC-SHA256",)))
+        if isinstance(member, Meta):
+            token = self._credentials("bearer", member.verify_token_ref, (*path, "verifyTokenRef"))
+            row = replace(row, token_key_name=token)
+        if isinstance(member, SignedUrl):
+            row = replace(row, public_url=member.public_url, trust_forwarded=member.trust_forwarded)
+        if isinstance(member, SignedWithTime | SignedUrlWithTime):
+            row = replace(row, tolerance=member.tolerance)
+        return row
+
+    def _credentials(self, form: str, reference: SecretReference, path: Path) -> str:
+        """Return the name that passwords or tokens have in the rows; what is wrong with them is collected."""
+        name = credential_name(form, reference)
+        if lacking := self._around.keys.lacking(self._resource.namespace, name):
+            self._refuse(path, lacking.reason, lacking.wrong, lacking.allowed)
+        return name
 
     def destination(self, index: int, destination: Destination) -> tuple[str, Effective]:
         """Return the name of the key that signs, and the limits that hold."""

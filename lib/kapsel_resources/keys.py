@@ -4,12 +4,12 @@ A key's name in the rows is `<form>/<name>`: the form says where it comes from a
 SigningKey may be read in two ways, and a key that changes its source never passes for the old one.
 
     generated/K   made by kapsel for SigningKey K, rotated as it says
-    literal/K     the entries of K's Secret as they stand: github, stripe, shopify, slack, hmac
+    literal/K     the entries of K's Secret as they stand: hmac, and every provider that shows a secret
     standard/K    the same, with whsec_<base64> decoded: Standard Webhooks, in and out
     ed25519/K     the seeds or public keys of K's Secret
     external/K    what K says of a place that kapsel does not look into, and what opens the way there
     basic/S       user:password of Secret S; basic/S/a,b if only its entries a and b are meant
-    bearer/S      the tokens of Secret S, likewise
+    bearer/S      the tokens of Secret S, likewise: bearer, and providers that send a secret instead of a signature
     endpoint/E    made by kapsel for the destinations of endpoint E that name no key
     log/ORIGIN    made by kapsel for the log with that origin
 """
@@ -88,7 +88,8 @@ def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
 
     endpoints = {endpoint.id: endpoint for endpoint in configuration.endpoints}
     for endpoint in configuration.endpoints:
-        uses(endpoint.namespace, endpoint.verification.key_name, f"endpoint {endpoint.namespace}/{endpoint.name}")
+        for name in (endpoint.verification.key_name, endpoint.verification.token_key_name):
+            uses(endpoint.namespace, name, f"endpoint {endpoint.namespace}/{endpoint.name}")
     for row in configuration.destinations:
         endpoint = endpoints[row.endpoint_id]
         uses(endpoint.namespace, row.key_name, f"destination {endpoint.namespace}/{endpoint.name}/{row.name}")

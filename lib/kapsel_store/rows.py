@@ -13,7 +13,32 @@ from uuid import UUID
 from kapsel_store.key_backends import KeyBackend
 from kapsel_store.states import State
 
-Scheme = Literal["github", "stripe", "shopify", "slack", "standardWebhooks", "hmac", "basic", "bearer", "none"]
+Scheme = Literal[
+    "github",
+    "stripe",
+    "shopify",
+    "slack",
+    "twilio",
+    "gitlab",
+    "meta",
+    "okta",
+    "x",
+    "microsoftGraph",
+    "zoom",
+    "paddle",
+    "square",
+    "hubspot",
+    "linear",
+    "discord",
+    "pagerduty",
+    "docusign",
+    "dropbox",
+    "standardWebhooks",
+    "hmac",
+    "basic",
+    "bearer",
+    "none",
+]
 Encoding = Literal["hex", "base64"]
 HashName = Literal["sha1", "sha256", "sha512"]
 Algorithm = Literal["HMAC-SHA256", "HMAC-SHA512", "Ed25519"]
@@ -40,7 +65,7 @@ def is_reserved_header(name: str) -> bool:
 class Verification:
     """How callers of an endpoint prove themselves.
 
-    The fields after `key_name` are read by `hmac`, and `tolerance` by every scheme with a timestamp.
+    The fields from `header` to `timestamp_header` are read by `hmac`, and `tolerance` by every scheme with a timestamp.
     """
 
     scheme: Scheme
@@ -51,6 +76,10 @@ class Verification:
     algorithm: HashName = "sha256"
     timestamp_header: str | None = None  # hmac: if set, "<timestamp>.<body>" is signed and the age is checked
     tolerance: timedelta = timedelta(minutes=5)
+    token_key_name: str | None = None  # meta: a KeyRow.name, the token with which the provider asks for a handshake
+    public_url: str | None = None  # twilio, square, hubspot sign it: the URL as the provider calls it, without a query
+    trust_forwarded: bool = False  # the same: believe X-Forwarded-Proto and X-Forwarded-Host of the proxy in front
+    public_keys: tuple[str, ...] = ()  # discord: Ed25519, 32 bytes in hex each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

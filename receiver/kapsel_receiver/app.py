@@ -18,7 +18,7 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_receiver import idempotency, signatures
+from kapsel_receiver import handshakes, idempotency, proofs, signatures
 from kapsel_receiver.bodies import Budget, declared_too_large
 from kapsel_receiver.connection import Connection
 from kapsel_receiver.endpoints import Endpoint, Index
@@ -29,12 +29,14 @@ from kapsel_receiver.receipt import accepted
 from kapsel_receiver.refusals import RefusalLog
 from kapsel_runtime import entropy
 from kapsel_store import ids
-from kapsel_store.rows import Duplicate, NewDelivery, NewEvent
+from kapsel_store.rows import Duplicate, KeyRow, NewDelivery, NewEvent, Scheme
 
 METHODS: Final = "GET, HEAD, POST"
 SUSPENDED_RETRY: Final = 300  # seconds: suspension is a person's decision, and people are slow to change theirs
 KEY_RETRY: Final = 30
 READY_RETRY: Final = 2
+# Discord asks for a 204; Twilio would take a body for instructions, and complain of one in JSON.
+_EMPTY: Final[frozenset[Scheme]] = frozenset({"discord", "twilio"})
 
 # Headers that carry credentials are not stored: whoever reads the events must not be able to act as their sender.
 _SECRET_HEADERS: Final = frozenset(
@@ -133,7 +135,7 @@ class App:
         if endpoint is None:
             return self._unknown()
         if request.method != "POST":
-            return _describe(request.method, correlation_id)
+            return self._look(request, endpoint, correlation_id)
         started = self._monotonic()
         refusal = self._refuse_early(endpoint, request, started)
         if refusal is not None:
@@ -142,6 +144,33 @@ class App:
         if isinstance(body, Refusal):
             return body
         return await self._take(request, endpoint, body, correlation_id, started)
+
+    def _look(self, request: web.BaseRequest, endpoint: Endpoint, correlation_id: str) -> web.Response | Refusal:
+        """Answer what is no POST; a suspended endpoint too, so that its provider does not forget it."""
+        if request.method == "GET":
+            now, scheme = self._now(), endpoint.row.verification.scheme
+            keys, tokens = endpoint.live_keys(now), endpoint.live_tokens(now)
+            found = handshakes.looked(scheme, request.query, request.headers, keys, tokens)
+            if found is not None:
+                return self._open_handshake(endpoint, found, correlation_id)
+        return _describe(request.method, correlation_id)
+
+    def _open_handshake(
+        self, endpoint: Endpoint, found: handshakes.Answer | proofs.Rejected, correlation_id: str
+    ) -> web.Response | Refusal:
+        """Answer a handshake of somebody who has proved nothing: so often, and not more."""
+        if seconds := endpoint.handshakes.take(self._monotonic()):
+            allowed = "the endpoint answers so many handshakes a second, and not more"
+            return Refusal(code="rate_limited", detail=allowed, retry_after=max(1, ceil(seconds)))
+        return self._handshake(endpoint, found, correlation_id)
+
+    def _handshake(
+        self, endpoint: Endpoint, found: handshakes.Answer | proofs.Rejected, correlation_id: str
+    ) -> web.Response | Refusal:
+        if isinstance(found, proofs.Rejected):
+            return _unproved(endpoint, found)
+        self._metrics.count(endpoint.label, "handshake")
+        return _spoken(found, correlation_id)
 
     def _unknown(self) -> Refusal:
         """Answer a path without endpoint; before the first configuration nothing is known to be unknown."""
@@ -163,12 +192,20 @@ class App:
     async def _take(
         self, request: web.BaseRequest, endpoint: Endpoint, body: bytes, correlation_id: str, started: float
     ) -> web.StreamResponse | Refusal:
-        now = self._now()
-        refusal = _refuse_caller(endpoint, request, body, now)
-        if refusal is not None:
-            return refusal
+        now, scheme = self._now(), endpoint.row.verification.scheme
+        if scheme in handshakes.ASKING:
+            asked = handshakes.asked(scheme, request.query)
+            if asked is not None:
+                return self._open_handshake(endpoint, asked, correlation_id)
+        caller = _caller(endpoint, request, body, now)
+        if isinstance(caller, Refusal):
+            return caller
         if endpoint.bucket is not None and (seconds := endpoint.bucket.take(self._monotonic())):
             return _limited(endpoint, seconds)
+        if scheme in handshakes.PROVED:
+            shaken = handshakes.proved(scheme, body, caller)
+            if shaken is not None:
+                return self._handshake(endpoint, shaken, correlation_id)
         event = _event(endpoint, request, body, now, correlation_id)
         outcome = await self._intake.store(event)
         if isinstance(outcome, Refusal):
@@ -184,22 +221,35 @@ class App:
             duplicate=duplicate,
             correlation_id=correlation_id,
             stays=request.keep_alive and not self._leaving,
+            empty=scheme in _EMPTY,
         )
 
 
-def _refuse_caller(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime) -> Refusal | None:
+def _caller(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime) -> KeyRow | Refusal | None:
+    """Return the key with which the caller has proved itself, None where none is asked for."""
     verification = endpoint.row.verification
     keys = endpoint.live_keys(now)
     if not keys and signatures.needs_key(verification.scheme):
         # Not the caller's fault: it shall send again once the key is there.
         return Refusal(code="signing_key_missing", detail="its SigningKey has no live version", retry_after=KEY_RETRY)
-    verdict = signatures.verify(verification, request.headers, body, keys, now)
-    if isinstance(verdict, signatures.Verified):
-        return None
-    challenge = {"basic": "Basic", "bearer": "Bearer"}.get(verification.scheme, "Webhook-Signature")
+    verdict = signatures.verify(verification, request.headers, body, keys, now, request.raw_path)
+    if isinstance(verdict, proofs.Rejected):
+        return _unproved(endpoint, verdict)
+    return next((key for key in keys if key.id == verdict.key_id), None)
+
+
+def _unproved(endpoint: Endpoint, verdict: proofs.Rejected) -> Refusal:
+    challenge = {"basic": "Basic", "bearer": "Bearer"}.get(endpoint.row.verification.scheme, "Webhook-Signature")
     return Refusal(
         code=verdict.code, detail=verdict.detail, headers=(("WWW-Authenticate", f'{challenge} realm="kapsel"'),)
     )
+
+
+def _spoken(answer: handshakes.Answer, correlation_id: str) -> web.Response:
+    headers = {"Server": SERVER, "X-Correlation-Id": correlation_id, "Cache-Control": "no-store"}
+    if answer.body:
+        headers |= {"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff"}
+    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 
 def _limited(endpoint: Endpoint, seconds: float) -> Refusal:
@@ -216,7 +266,7 @@ def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datet
         id=ids.new(),
         endpoint_id=row.id,
         received_at=now,
-        content_type=_text(signatures.raw(request.headers.get("Content-Type", "application/octet-stream"))),
+        content_type=_text(proofs.raw(request.headers.get("Content-Type", "application/octet-stream"))),
         headers=_stored_headers(request.headers),
         body=body,
         body_hash=body_hash,
@@ -235,7 +285,7 @@ def _stored_headers(headers: Mapping[str, str]) -> str:
     pairs = [pair for pair in headers.items() if pair[0].lower() not in _SECRET_HEADERS]
     stored = json.dumps(pairs)
     if "\\udc" in stored:  # where a byte was that is no UTF-8; no JSON parser has to take half a surrogate pair
-        return json.dumps([(_text(signatures.raw(name)), _text(signatures.raw(value))) for name, value in pairs])
+        return json.dumps([(_text(proofs.raw(name)), _text(proofs.raw(value))) for name, value in pairs])
     return stored
 
 

@@ -11,9 +11,11 @@ from typing import Final
 from uuid import UUID
 
 from kapsel_receiver.limits import TokenBucket
-from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow
+from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, RateLimit
 
 PREFIX: Final = "/ingest/"
+# Of handshakes that anybody may ask for; a provider asks once an hour, or again and again while somebody tries.
+HANDSHAKES: Final = RateLimit(requests_per_second=5.0, burst=20)
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -21,7 +23,18 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 class Endpoint:
     """One endpoint with what a request to it needs."""
 
-    __slots__ = ("_keys", "_live", "_since", "_until", "bucket", "destinations", "label", "row")
+    __slots__ = (
+        "_keys",
+        "_live",
+        "_since",
+        "_tokens",
+        "_until",
+        "bucket",
+        "destinations",
+        "handshakes",
+        "label",
+        "row",
+    )
 
     def __init__(
         self,
@@ -29,12 +42,17 @@ class Endpoint:
         destinations: Sequence[tuple[UUID, timedelta]],
         keys: Sequence[KeyRow],
         bucket: TokenBucket | None,
+        *,
+        tokens: Sequence[KeyRow] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.row = row
         self.label = f"{row.namespace}/{row.name}"
         self.destinations = tuple(destinations)  # id, and how long a delivery to it may be tried
         self.bucket = bucket
+        self.handshakes = TokenBucket(HANDSHAKES, clock())
         self._keys = tuple(keys)
+        self._tokens = tuple(tokens)
         self._live: tuple[KeyRow, ...] = ()
         self._since = self._until = _LAST
 
@@ -47,6 +65,10 @@ class Endpoint:
             self._since = max((edge for edge in edges if edge <= now), default=_FIRST)
             self._until = min((edge for edge in edges if edge > now), default=_LAST)
         return self._live
+
+    def live_tokens(self, now: datetime) -> tuple[KeyRow, ...]:
+        """Return what the provider may say in a handshake; so rare that nothing is remembered."""
+        return tuple(key for key in self._tokens if _from(key) <= now < _to(key))
 
 
 def _from(key: KeyRow) -> datetime:
@@ -83,6 +105,8 @@ class Index:
                 destinations.get(row.id, ()),
                 keys.get((row.namespace, row.verification.key_name), ()),
                 self._bucket(row, buckets.get(row.id)),
+                tokens=keys.get((row.namespace, row.verification.token_key_name), ()),
+                clock=self._clock,
             )
             for row in configuration.endpoints
         )

@@ -5,16 +5,15 @@ key: it is stored all the same (and counted), since a webhook too many can be de
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Final
 
-from kapsel_receiver.signatures import Headers, raw, standard_prefix
+from kapsel_receiver.proofs import Headers, raw
+from kapsel_receiver.signatures import standard_prefix
+from kapsel_store import event_names
 from kapsel_store.rows import Idempotency, Scheme
 
 _DOMAIN: Final = b"kapsel/idempotency/v1"
-_PROVIDER_HEADERS: Final[dict[Scheme, str]] = {"github": "X-GitHub-Delivery", "shopify": "X-Shopify-Webhook-Id"}
-_PROVIDER_FIELDS: Final[dict[Scheme, str]] = {"stripe": "id", "slack": "event_id"}
 
 
 def key(
@@ -52,18 +51,12 @@ def _of_provider(scheme: Scheme, headers: Headers, body: bytes) -> bytes | None:
     if scheme == "standardWebhooks":
         # The id that was signed, and no other: who sends a webhook again cannot make it look like a new one.
         return _of_header("provider", f"{standard_prefix(headers)}id", headers)
-    if name := _PROVIDER_HEADERS.get(scheme):
-        return _of_header("provider", name, headers)
-    field = _PROVIDER_FIELDS.get(scheme)
-    value = None if field is None else _field(body, field)
-    return None if field is None or value is None else encode("provider", (field.encode(), value))
-
-
-def _field(body: bytes, name: str) -> bytes | None:
-    """Return a string member of a JSON object, None if the body is something else."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    value = document.get(name) if isinstance(document, dict) else None
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) and value else None
+    match event_names.IDS.get(scheme):
+        case event_names.InHeader(name=name):
+            return _of_header("provider", name, headers)
+        case event_names.InBody() as place:
+            value = event_names.member(event_names.document(body), place.path)
+            given = None if value is None else value.encode("utf-8", "surrogatepass")
+            return None if given is None else encode("provider", (place.dotted.encode(), given))
+        case None:
+            return None

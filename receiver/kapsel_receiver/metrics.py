@@ -1,4 +1,4 @@
-"""What a receiver measures; the label `result` is accepted, accepted_without_key, duplicate or a refusal's code."""
+"""What a receiver measures; the label `result` is accepted, accepted_without_key, duplicate, handshake or a code."""
 
 from typing import Final
 

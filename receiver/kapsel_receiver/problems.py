@@ -11,10 +11,10 @@ from typing import Final, Literal
 
 from aiohttp import web
 
-from kapsel_receiver import signatures
+from kapsel_receiver import proofs
 
 Code = (
-    signatures.Code
+    proofs.Code
     | Literal[
         "unknown_endpoint",
         "method_not_allowed",

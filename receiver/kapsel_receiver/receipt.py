@@ -13,12 +13,15 @@ from kapsel_receiver.problems import SERVER
 
 
 def accepted(
-    request: web.BaseRequest, event_id: UUID, *, duplicate: bool, correlation_id: str, stays: bool
+    request: web.BaseRequest, event_id: UUID, *, duplicate: bool, correlation_id: str, stays: bool, empty: bool = False
 ) -> web.StreamResponse:
     """Say that the event is durable; a duplicate hears exactly what the first one heard, but for one header.
 
-    `stays` says whether the connection stays open.
+    `stays` says whether the connection stays open; `empty` is for providers that make something of a body.
     """
+    if empty:
+        bare = {"Server": SERVER, "X-Correlation-Id": correlation_id, "X-Event-Id": str(event_id)}
+        return web.Response(status=204, headers=bare | ({"Idempotent-Replayed": "true"} if duplicate else {}))
     if request.version == HttpVersion11 and stays:
         return _Receipt(request, event_id, duplicate, correlation_id)
     headers = {"Content-Type": "application/json", "Server": SERVER, "X-Correlation-Id": correlation_id}

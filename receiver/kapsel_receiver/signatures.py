@@ -1,144 +1,53 @@
 """Who sent this? One verifier per scheme: headers and raw body bytes in, Verified or Rejected out, no IO.
 
 Called by `app` for every request, with the keys that are live at that moment; a request is good if one of them fits,
-so that keys rotate without a gap. Signatures are decoded strictly and compared as raw bytes in constant time. What
-makes an event unique is the business of `idempotency`.
+so that keys rotate without a gap. What the checks are made of is in `proofs`, the schemes that one provider alone has
+are in `providers`. What makes an event unique is the business of `idempotency`.
 
-Secrets are raw bytes as the plan made them: GitHub's, Stripe's, Shopify's and Slack's as UTF-8 text, Standard Webhooks'
-decoded from whsec_, basic's as `user:password`, bearer's the token.
+Secrets are raw bytes as the plan made them: Standard Webhooks' decoded from whsec_, basic's as `user:password`, all
+others' the UTF-8 text that the provider shows.
 """
 
 import base64
-import binascii
-import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final, Literal, Protocol
-from uuid import UUID
+from datetime import datetime
+from typing import Final
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
-
-from kapsel_store.rows import Encoding, HashName, KeyRow, Scheme, Verification
-
-Code = Literal[
-    "signature_missing",
-    "signature_malformed",
-    "signature_mismatch",
-    "timestamp_missing",
-    "timestamp_malformed",
-    "timestamp_out_of_tolerance",
-    "credentials_missing",
-    "credentials_malformed",
-    "credentials_mismatch",
-]
-
-MOST_SIGNATURES: Final = 16  # in one header: an Ed25519 check costs the receiver far more than the sender
-_DIGEST_SIZES: Final[Mapping[HashName, int]] = {"sha1": 20, "sha256": 32, "sha512": 64}
-
-
-class Headers(Protocol):
-    """What a verifier needs of a case-insensitive multi-dict."""
-
-    def getall(self, key: str, default: Sequence[str]) -> Sequence[str]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """The caller holds the key; `key_id` is None where no key is asked for."""
-
-    key_id: UUID | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """The caller did not prove itself."""
-
-    code: Code
-    detail: str
+from kapsel_receiver import providers
+from kapsel_receiver.proofs import (
+    MOST_SIGNATURES,
+    Headers,
+    Rejected,
+    Verified,
+    credentials,
+    decode,
+    fresh,
+    hmac_over,
+    match,
+    match_ed25519,
+    raw,
+    same_credentials,
+    single,
+    timestamp,
+)
+from kapsel_store.rows import KeyRow, Scheme, Verification
 
 
 def verify(
-    verification: Verification, headers: Headers, body: bytes, keys: Sequence[KeyRow], now: datetime
+    verification: Verification, headers: Headers, body: bytes, keys: Sequence[KeyRow], now: datetime, target: str = ""
 ) -> Verified | Rejected:
-    """Check one request against the live `keys` of its endpoint."""
-    return _SCHEMES[verification.scheme](verification, headers, body, keys, now)
+    """Check one request against the live `keys` of its endpoint; `target` is its path with its query."""
+    check = _SCHEMES.get(verification.scheme)
+    if check is not None:
+        return check(verification, headers, body, keys, now)
+    return providers.CHECKS[verification.scheme](
+        providers.Request(verification=verification, headers=headers, body=body, keys=keys, now=now, target=target)
+    )
 
 
 def needs_key(scheme: Scheme) -> bool:
     """Whether a scheme cannot verify anything without a live key."""
-    return scheme != "none"
-
-
-def decode(text: str, encoding: Encoding) -> bytes | None:
-    """Return the bytes of strict hex or strict padded base64, None for anything else."""
-    try:
-        if encoding == "hex":
-            return binascii.unhexlify(text)
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # binascii.Error is one; so is text beyond ASCII
-        return None
-
-
-def raw(value: str) -> bytes:
-    """Return the bytes of a header value as they were sent."""
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _single(headers: Headers, name: str) -> str | Rejected:
-    """Return the only value of a signature header; a second one would leave open which of them was meant."""
-    values = headers.getall(name, ())
-    if len(values) == 1 and values[0]:
-        return values[0]
-    if not values or values == [""]:
-        return Rejected(code="signature_missing", detail=f"the header {name} is missing")
-    return Rejected(code="signature_malformed", detail=f"the header {name} is there {len(values)} times")
-
-
-def _fresh(text: str, now: datetime, tolerance: timedelta) -> Rejected | None:
-    """Reject a timestamp that is no whole number of seconds, or too far from now on either side."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        return Rejected(code="timestamp_malformed", detail="the timestamp is not a whole number of seconds since 1970")
-    age = now.timestamp() - int(text)
-    if abs(age) <= tolerance.total_seconds():
-        return None
-    side = "old" if age > 0 else "ahead of the receiver's clock"
-    return Rejected(
-        code="timestamp_out_of_tolerance",
-        detail=f"the timestamp is {abs(age):.0f} s {side}; {tolerance.total_seconds():.0f} s are allowed",
-    )
-
-
-def _match(
-    keys: Sequence[KeyRow], signed: bytes, algorithm: HashName, signatures: Sequence[bytes]
-) -> Verified | Rejected:
-    for key in keys:
-        if key.algorithm == "Ed25519":
-            continue
-        expected = hmac.digest(key.secret, signed, algorithm)
-        for signature in signatures:
-            if hmac.compare_digest(expected, signature):
-                return Verified(key_id=key.id)
-    return _mismatch()
-
-
-def _mismatch() -> Rejected:
-    return Rejected(code="signature_mismatch", detail="no live key of the endpoint made this signature over this body")
-
-
-def _hmac_over(
-    signed: bytes, signature: str, verification: Verification, header: str, keys: Sequence[KeyRow]
-) -> Verified | Rejected:
-    """Check one encoded HMAC with a prefix over the signed bytes."""
-    if not signature.startswith(verification.prefix):
-        return Rejected(code="signature_malformed", detail=f"{header} does not begin with {verification.prefix!r}")
-    digest = decode(signature[len(verification.prefix) :], verification.encoding)
-    if digest is None or len(digest) != _DIGEST_SIZES[verification.algorithm]:
-        return Rejected(
-            code="signature_malformed", detail=f"{header} is no {verification.encoding} {verification.algorithm} digest"
-        )
-    return _match(keys, signed, verification.algorithm, (digest,))
+    return scheme not in ("none", "discord")
 
 
 def _hmac(
@@ -146,22 +55,15 @@ def _hmac(
 ) -> Verified | Rejected:
     """Check an HMAC of the body, or of `<timestamp>.<body>` where a timestamp header is configured."""
     header = verification.header or "X-Signature"
-    signature = _single(headers, header)
+    signature = single(headers, header)
     if isinstance(signature, Rejected):
         return signature
     if verification.timestamp_header is None:
-        return _hmac_over(body, signature, verification, header, keys)
-    stamped = _timestamp(headers, verification.timestamp_header, now, verification.tolerance)
+        return hmac_over(body, signature, verification, header, keys)
+    stamped = timestamp(headers, verification.timestamp_header, now, verification.tolerance)
     if isinstance(stamped, Rejected):
         return stamped
-    return _hmac_over(stamped + b"." + body, signature, verification, header, keys)
-
-
-def _timestamp(headers: Headers, name: str, now: datetime, tolerance: timedelta) -> bytes | Rejected:
-    values = headers.getall(name, ())
-    if len(values) != 1:
-        return Rejected(code="timestamp_missing", detail=f"the header {name} is there {len(values)} times, not once")
-    return _fresh(values[0], now, tolerance) or values[0].encode("ascii")
+    return hmac_over(stamped + b"." + body, signature, verification, header, keys)
 
 
 _GITHUB: Final = Verification(scheme="github", header="X-Hub-Signature-256", prefix="sha256=")
@@ -185,20 +87,20 @@ def _slack(
     verification: Verification, headers: Headers, body: bytes, keys: Sequence[KeyRow], now: datetime
 ) -> Verified | Rejected:
     """Check Slack's v0: HMAC-SHA256 of `v0:<timestamp>:<body>`."""
-    signature = _single(headers, "X-Slack-Signature")
+    signature = single(headers, "X-Slack-Signature")
     if isinstance(signature, Rejected):
         return signature
-    stamp = _timestamp(headers, "X-Slack-Request-Timestamp", now, verification.tolerance)
+    stamp = timestamp(headers, "X-Slack-Request-Timestamp", now, verification.tolerance)
     if isinstance(stamp, Rejected):
         return stamp
-    return _hmac_over(b"v0:" + stamp + b":" + body, signature, _SLACK, "X-Slack-Signature", keys)
+    return hmac_over(b"v0:" + stamp + b":" + body, signature, _SLACK, "X-Slack-Signature", keys)
 
 
 def _stripe(
     verification: Verification, headers: Headers, body: bytes, keys: Sequence[KeyRow], now: datetime
 ) -> Verified | Rejected:
     """Check `t=<seconds>,v1=<hex>[,v1=...]`: HMAC-SHA256 of `<t>.<body>`; other schemes in the list are skipped."""
-    header = _single(headers, "Stripe-Signature")
+    header = single(headers, "Stripe-Signature")
     if isinstance(header, Rejected):
         return header
     pairs = [part.strip().partition("=") for part in header.split(",")]
@@ -212,8 +114,8 @@ def _stripe(
             code="signature_malformed",
             detail=f"Stripe-Signature needs one to {MOST_SIGNATURES} v1= elements of 64 hexadecimal digits",
         )
-    stale = _fresh(stamps[0], now, verification.tolerance)
-    return stale or _match(keys, stamps[0].encode() + b"." + body, "sha256", found)
+    stale = fresh(stamps[0], now, verification.tolerance)
+    return stale or match(keys, stamps[0].encode() + b"." + body, "sha256", found)
 
 
 def standard_prefix(headers: Headers) -> str:
@@ -230,13 +132,13 @@ def _standard_webhooks(
     Many senders still use the older names svix-id, svix-timestamp and svix-signature for the same three headers.
     """
     prefix = standard_prefix(headers)
-    header = _single(headers, prefix + "signature")
+    header = single(headers, prefix + "signature")
     if isinstance(header, Rejected):
         return header
-    identifier = _single(headers, prefix + "id")
+    identifier = single(headers, prefix + "id")
     if isinstance(identifier, Rejected):
         return identifier
-    stamp = _timestamp(headers, prefix + "timestamp", now, verification.tolerance)
+    stamp = timestamp(headers, prefix + "timestamp", now, verification.tolerance)
     if isinstance(stamp, Rejected):
         return stamp
     elements = [element.partition(",") for element in header.split(" ")]
@@ -257,61 +159,30 @@ def _match_versions(
     signatures = [signature for signature in asymmetric if signature is not None and len(signature) == 64]
     if len(macs) + len(signatures) != len(symmetric) + len(asymmetric):
         return Rejected(code="signature_malformed", detail="a v1 or v1a element is not base64 of the right length")
-    verified = _match(keys, signed, "sha256", macs)
+    verified = match(keys, signed, "sha256", macs)
     if isinstance(verified, Verified):
         return verified
-    return _match_ed25519(keys, signed, signatures)
-
-
-def _match_ed25519(keys: Sequence[KeyRow], signed: bytes, signatures: Sequence[bytes]) -> Verified | Rejected:
-    for key in keys:
-        if key.algorithm != "Ed25519" or key.public is None:
-            continue
-        for signature in signatures:
-            try:
-                VerifyKey(key.public).verify(signed, signature)
-            except BadSignatureError:
-                continue
-            return Verified(key_id=key.id)
-    return _mismatch()
-
-
-def _credentials(headers: Headers, scheme: str) -> bytes | Rejected:
-    """Return what follows the scheme in the only Authorization header."""
-    values = headers.getall("Authorization", ())
-    if len(values) != 1:
-        return Rejected(code="credentials_missing", detail=f"Authorization is there {len(values)} times, not once")
-    name, _, credentials = values[0].partition(" ")
-    if name.lower() != scheme or not credentials.strip():
-        return Rejected(code="credentials_malformed", detail=f"Authorization does not carry {scheme} credentials")
-    return raw(credentials.strip(" "))
-
-
-def _same_credentials(keys: Sequence[KeyRow], given: bytes) -> Verified | Rejected:
-    for key in keys:
-        if hmac.compare_digest(key.secret, given):
-            return Verified(key_id=key.id)
-    return Rejected(code="credentials_mismatch", detail="no live key of the endpoint has these credentials")
+    return match_ed25519(keys, signed, signatures)
 
 
 def _basic(
     _: Verification, headers: Headers, _body: bytes, keys: Sequence[KeyRow], _now: datetime
 ) -> Verified | Rejected:
-    given = _credentials(headers, "basic")
+    given = credentials(headers, "basic")
     if isinstance(given, Rejected):
         return given
     try:
         pair = base64.b64decode(given, validate=True)
     except ValueError:
         return Rejected(code="credentials_malformed", detail="the basic credentials are not base64")
-    return _same_credentials(keys, pair)
+    return same_credentials(keys, pair)
 
 
 def _bearer(
     _: Verification, headers: Headers, _body: bytes, keys: Sequence[KeyRow], _now: datetime
 ) -> Verified | Rejected:
-    given = _credentials(headers, "bearer")
-    return given if isinstance(given, Rejected) else _same_credentials(keys, given)
+    given = credentials(headers, "bearer")
+    return given if isinstance(given, Rejected) else same_credentials(keys, given)
 
 
 def _none(

@@ -42,6 +42,8 @@ GOOGLE_KEY_VERSION: Final = (
     r"/cryptoKeyVersions/[1-9][0-9]*$"
 )
 TEXT: Final = r"^[ -~]+$"
+PUBLIC_URL: Final = r"^https?://[-.A-Za-z0-9]+(:[0-9]{1,5})?(/[-._~!$&'()*+,;=:@%/A-Za-z0-9]*)?$"
+HEX_KEY: Final = r"^[0-9a-fA-F]{64}$"
 # The patterns in words, for messages.
 FORMS: Final = {
     LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
@@ -69,6 +71,8 @@ FORMS: Final = {
     ARN: "the ARN of a role, such as arn:aws:iam::111122223333:role/log",
     GOOGLE_KEY_VERSION: "projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N",
     TEXT: "printable ASCII",
+    PUBLIC_URL: "a URL without a query, such as https://hooks.example.com/ingest/shop/calls",
+    HEX_KEY: "64 hex digits",
 }
 DEFAULT_NAMESPACE: Final = "default"
 

@@ -1,20 +1,30 @@
 """How callers of an endpoint prove themselves: a union with exactly one member, named like the provider."""
 
 from datetime import timedelta
-from typing import Final, cast
+from typing import Annotated, Final, Self, cast
 
 from pydantic import Field, model_validator
 
 from kapsel_resources.durations import Duration
-from kapsel_resources.kinds.model import HEADER, PRINTABLE, Model, Reference, SecretReference, Union, broken
+from kapsel_resources.kinds.model import (
+    HEADER,
+    HEX_KEY,
+    PRINTABLE,
+    PUBLIC_URL,
+    Model,
+    Reference,
+    SecretReference,
+    Union,
+    broken,
+)
 from kapsel_resources.rules import Rule
-from kapsel_store import rows
+from kapsel_store import event_names, rows
 
 _ROW: Final = rows.Verification(scheme="none")
 _TOLERANCE_MIN: Final = timedelta(seconds=1)
 _TOLERANCE_MAX: Final = timedelta(hours=24)
 # The schemes whose provider gives each event an id: Provider idempotency needs one.
-NAMES_EVENTS: Final = ("github", "stripe", "shopify", "slack", "standardWebhooks")
+NAMES_EVENTS: Final = tuple(event_names.IDS)
 
 
 class Signed(Model):
@@ -30,6 +40,90 @@ class SignedWithTime(Model):
 
     signing_key_ref: Reference = Field(
         description="The HMAC-SHA256 SigningKey that holds the secret the provider shows you."
+    )
+    tolerance: Duration = Field(
+        default=_ROW.tolerance,
+        ge=_TOLERANCE_MIN,
+        le=_TOLERANCE_MAX,
+        description="How far the time of a request may be from ours, to either side.",
+    )
+
+
+class Meta(Signed):
+    """Meta: Facebook, Instagram, Messenger, WhatsApp."""
+
+    verify_token_ref: SecretReference = Field(
+        description=(
+            "The Secret whose entries are verify tokens: what you write into the App Dashboard beside the URL, and "
+            "what Meta says when it looks whether the URL is yours."
+        )
+    )
+
+
+class Token(Model):
+    """A provider that sends a secret instead of a signature. Then https is all that keeps it secret."""
+
+    secret_ref: SecretReference = Field(
+        description="The Secret whose entries each hold a secret that the provider may send."
+    )
+
+
+_ONE_URL: Final = Rule(
+    "!has(self.publicURL) || !has(self.trustForwarded) || !self.trustForwarded",
+    "trustForwarded has no meaning beside publicURL",
+    "trustForwarded",
+)
+
+
+class SignedUrl(Signed):
+    """A provider that signs the URL with the body, so that the URL as it sees it has to be known."""
+
+    RULES = (_ONE_URL,)
+
+    public_url: str | None = Field(
+        default=None,
+        alias="publicURL",
+        max_length=2048,
+        pattern=PUBLIC_URL,
+        description=(
+            "The ingest URL as you gave it to the provider, without a query. Without it: https, the header Host, and "
+            "the path of the request."
+        ),
+    )
+    trust_forwarded: bool = Field(
+        default=_ROW.trust_forwarded,
+        description=(
+            "true: believe X-Forwarded-Proto and X-Forwarded-Host, the last value of each. Only where a proxy of yours "
+            "always sets both."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Self:
+        if self.public_url is not None and self.trust_forwarded:
+            broken("trustForwarded has no meaning beside publicURL", "one of the two", "trustForwarded")
+        return self
+
+
+class SignedUrlWithTime(SignedUrl):
+    """The same with a time, so that an old request cannot be sent again."""
+
+    tolerance: Duration = Field(
+        default=_ROW.tolerance,
+        ge=_TOLERANCE_MIN,
+        le=_TOLERANCE_MAX,
+        description="How far the time of a request may be from ours, to either side.",
+    )
+
+
+class Discord(Model):
+    """Discord signs with a key pair of its own, and shows you the public half."""
+
+    public_keys: tuple[Annotated[str, Field(max_length=64, pattern=HEX_KEY)], ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=8,
+        description="The public key of the application, 64 hexadecimal digits: General Information in the portal.",
     )
     tolerance: Duration = Field(
         default=_ROW.tolerance,
@@ -126,6 +220,22 @@ class Unverified(Model):
     """No proof at all: whoever knows the URL may send. Then let the id be the only path."""
 
 
+Member = (
+    Signed
+    | SignedWithTime
+    | Meta
+    | Token
+    | SignedUrl
+    | SignedUrlWithTime
+    | Discord
+    | StandardWebhooks
+    | Hmac
+    | Basic
+    | Bearer
+    | Unverified
+)
+
+
 class Verification(Union):
     """Exactly one member: the scheme."""
 
@@ -138,6 +248,40 @@ class Verification(Union):
         default=None,
         description="Slack: X-Slack-Signature and X-Slack-Request-Timestamp.",
     )
+    twilio: SignedUrl | None = Field(default=None, description="Twilio: X-Twilio-Signature, over URL and form.")
+    gitlab: Token | None = Field(default=None, description="GitLab: X-Gitlab-Token.")
+    meta: Meta | None = Field(
+        default=None,
+        description="Meta (Facebook, Instagram, Messenger, WhatsApp): X-Hub-Signature-256; answers hub.challenge.",
+    )
+    okta: Token | None = Field(
+        default=None, description="Okta event hooks: Authorization; answers X-Okta-Verification-Challenge."
+    )
+    x: Signed | None = Field(
+        default=None, description="X, once Twitter: X-Twitter-Webhooks-Signature; answers crc_token."
+    )
+    microsoft_graph: Token | None = Field(
+        default=None, description="Microsoft Graph: clientState of each notification; answers validationToken."
+    )
+    zoom: SignedWithTime | None = Field(
+        default=None, description="Zoom: x-zm-signature, with its time; answers endpoint.url_validation."
+    )
+    paddle: SignedWithTime | None = Field(default=None, description="Paddle Billing: Paddle-Signature, with its time.")
+    square: SignedUrl | None = Field(
+        default=None, description="Square: X-Square-HmacSha256-Signature, over URL and body."
+    )
+    hubspot: SignedUrlWithTime | None = Field(
+        default=None, description="HubSpot: X-HubSpot-Signature-v3, over URL, body and time."
+    )
+    linear: SignedWithTime | None = Field(
+        default=None, description="Linear: Linear-Signature, and the time in the body."
+    )
+    discord: Discord | None = Field(
+        default=None, description="Discord: X-Signature-Ed25519, with its time; answers PING."
+    )
+    pagerduty: Signed | None = Field(default=None, description="PagerDuty v3: X-PagerDuty-Signature.")
+    docusign: Signed | None = Field(default=None, description="DocuSign Connect: X-DocuSign-Signature-1 and further.")
+    dropbox: Signed | None = Field(default=None, description="Dropbox: X-Dropbox-Signature; answers challenge.")
     standard_webhooks: StandardWebhooks | None = Field(
         default=None, description="Standard Webhooks, as Svix and many others send: v1 and v1a."
     )
@@ -152,11 +296,10 @@ class Verification(Union):
         return cast("rows.Scheme", next(iter(self.model_dump(by_alias=True, exclude_none=True))))
 
     @property
-    def member(self) -> Signed | SignedWithTime | StandardWebhooks | Hmac | Basic | Bearer | Unverified:
+    def member(self) -> Member:
         """The only member."""
-        members = (self.github, self.stripe, self.shopify, self.slack, self.standard_webhooks)
-        others = (self.hmac, self.basic, self.bearer, self.none)
-        return next(member for member in (*members, *others) if member is not None)
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return cast("Member", next(member for member in found if member is not None))
 
     @property
     def names_events(self) -> bool:

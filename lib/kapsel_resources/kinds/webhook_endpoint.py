@@ -73,7 +73,7 @@ class Idempotency(Model):
     source: Literal["Header", "Content", "Provider"] = Field(
         description=(
             "Header: the value of one header. Content: the hash of the body. Provider: the id that the provider "
-            "gives each event, for github, stripe, shopify, slack and standardWebhooks."
+            f"gives each event, for {', '.join(NAMES_EVENTS[:-1])} and {NAMES_EVENTS[-1]}."
         )
     )
     header: HeaderName | None = Field(default=None, description="Source Header: which one, such as Idempotency-Key.")

@@ -7,18 +7,20 @@ import pytest
 from multidict import CIMultiDict
 
 from kapsel_cli.providers import Outgoing, headers, new_id
-from kapsel_receiver.signatures import Rejected, Verified, verify
+from kapsel_receiver.proofs import Rejected, Verified
+from kapsel_receiver.signatures import verify
 from kapsel_resources import key_values
 from kapsel_resources.key_values import KeyValue
 from kapsel_store.rows import KeyRow, Verification
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BODY = b'{"id": "evt_1", "ok": true}'
+URL = "https://hooks.example.com/in"
 SEED = "whsk_" + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
 def outgoing(secret: bytes, body: bytes = BODY, now: datetime = NOW) -> Outgoing:
-    return Outgoing(body=body, secret=secret, id="id-1", type="push", now=now)
+    return Outgoing(body=body, secret=secret, id="id-1", type="push", now=now, url=URL)
 
 
 def row(value: KeyValue, algorithm: str = "HMAC-SHA256") -> KeyRow:
@@ -50,6 +52,12 @@ def row(value: KeyValue, algorithm: str = "HMAC-SHA256") -> KeyRow:
             row(key_values.literal(b"s")),
         ),
         (Verification(scheme="hmac", header="X-Sig", timestamp_header="X-Time"), b"s", row(key_values.literal(b"s"))),
+        *(
+            (Verification(scheme=scheme, public_url=URL), b"s", row(key_values.literal(b"s")))
+            for scheme in ("gitlab", "meta", "okta", "x", "zoom", "paddle", "square", "hubspot", "pagerduty")
+        ),
+        (Verification(scheme="docusign"), b"s", row(key_values.literal(b"s"))),
+        (Verification(scheme="dropbox"), b"s", row(key_values.literal(b"s"))),
         (Verification(scheme="basic"), b"user:password", row(key_values.literal(b"user:password"))),
         (Verification(scheme="bearer"), b"token", row(key_values.literal(b"token"))),
     ],
@@ -59,9 +67,25 @@ def test_the_receiver_accepts_what_is_signed_and_refuses_another_secret(
     verification: Verification, secret: bytes, key: KeyRow
 ) -> None:
     sent = CIMultiDict(headers(verification, outgoing(secret)))
-    assert isinstance(verify(verification, sent, BODY, [key], NOW), Verified)
+    assert isinstance(verify(verification, sent, BODY, [key], NOW, "/in"), Verified)
     stranger = row(key_values.literal(b"another:secret"))
     assert isinstance(verify(verification, sent, BODY, [stranger], NOW), Rejected)
+
+
+def test_twilio_signs_a_form_linear_the_time_in_the_body_and_discord_with_a_pair_of_its_own() -> None:
+    form, stamped = b"Digits=1&From=%2B1", f'{{"webhookTimestamp": {int(NOW.timestamp()) * 1000}}}'.encode()
+    public = key_values.ed25519(SEED.encode()).public
+    assert public is not None
+    for verification, body, secret in (
+        (Verification(scheme="twilio", public_url=URL), form, b"s"),
+        (Verification(scheme="linear"), stamped, b"s"),
+        (Verification(scheme="discord", public_keys=(public.hex(),)), BODY, SEED.encode()),
+    ):
+        sent = CIMultiDict(headers(verification, outgoing(secret, body)))
+        assert isinstance(verify(verification, sent, body, [row(key_values.literal(b"s"))], NOW, "/in"), Verified)
+        assert isinstance(
+            verify(verification, sent, body + b"1", [row(key_values.literal(b"s"))], NOW, "/in"), Rejected
+        )
 
 
 def test_github_signs_as_its_documentation_shows() -> None:

@@ -8,9 +8,9 @@ from typing import get_args
 import pytest
 
 from kapsel_receiver.problems import ANSWERS, Refusal, document, wire
+from kapsel_receiver.proofs import Code as SignatureCode
 from kapsel_receiver.refusals import A_SECOND, RefusalLog
 from kapsel_receiver.settings import ReceiverSettings
-from kapsel_receiver.signatures import Code as SignatureCode
 from kapsel_runtime.settings import load
 
 REFUSAL = Refusal(code="overloaded", detail='4096 "wait"', retry_after=3)

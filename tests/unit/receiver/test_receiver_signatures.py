@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from kapsel_receiver.signatures import MOST_SIGNATURES, Rejected, Verified, decode, needs_key, verify
+from kapsel_receiver.proofs import MOST_SIGNATURES, Rejected, Verified, decode
+from kapsel_receiver.signatures import needs_key, verify
 from kapsel_store.rows import KeyRow, Verification
 
 MakeKey = Callable[..., KeyRow]
