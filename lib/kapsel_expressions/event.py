@@ -132,11 +132,24 @@ def named_headers(stored: str) -> dict[str, str]:
 
 
 # Where a provider names the type of an event: a header, or a way through the body.
-_TYPE_HEADERS: Final = {"github": "x-github-event", "gitlab": "x-gitlab-event", "shopify": "x-shopify-topic"}
+_TYPE_HEADERS: Final = {
+    "github": "x-github-event",
+    "gitlab": "x-gitlab-event",
+    "linear": "linear-event",
+    "shopify": "x-shopify-topic",
+}
 _TYPE_PATHS: Final = {
     "stripe": (("type",),),
     "standardWebhooks": (("type",),),
     "slack": (("event", "type"), ("type",)),
+    "meta": (("object",),),
+    "okta": (("eventType",),),
+    "zoom": (("event",),),
+    "paddle": (("event_type",),),
+    "square": (("type",),),
+    "discord": (("event", "type"),),
+    "pagerduty": (("event", "event_type"),),
+    "docusign": (("event",),),
 }
 
 

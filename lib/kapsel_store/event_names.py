@@ -1,21 +1,15 @@
-"""What a provider calls an event: its id, by which a repetition is known, and its type, by which people choose.
+"""Where a provider puts the id of an event, by which a repetition is known.
 
-Two tables, and the look into a webhook that they direct: for the receiver's idempotency, for expressions, and for the
-plan, which has to know whether a scheme names its events at all. Pure.
+For the receiver's idempotency, and for the plan, which has to know whether a scheme names its events at all. What kind
+of event it is, `kapsel_expressions.event` finds out. Pure.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kapsel_store.rows import Scheme
-
-
-class Headers(Protocol):
-    """What is asked of a case-insensitive multi-dict."""
-
-    def getall(self, key: str, default: Sequence[str]) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +49,6 @@ IDS: Final[Mapping[Scheme, Place]] = {
     "standardWebhooks": InHeader("webhook-id"),
 }
 
-TYPES: Final[Mapping[Scheme, Place]] = {
-    "github": InHeader("X-GitHub-Event"),
-    "stripe": InBody(("type",)),
-    "shopify": InHeader("X-Shopify-Topic"),
-    "slack": InBody(("event", "type")),
-    "gitlab": InHeader("X-Gitlab-Event"),
-    "meta": InBody(("object",)),
-    "okta": InBody(("eventType",)),
-    "zoom": InBody(("event",)),
-    "paddle": InBody(("event_type",)),
-    "square": InBody(("type",)),
-    "linear": InHeader("Linear-Event"),
-    "discord": InBody(("event", "type")),
-    "pagerduty": InBody(("event", "event_type")),
-    "docusign": InBody(("event",)),
-    "standardWebhooks": InBody(("type",)),
-}
-
 
 def document(body: bytes) -> Any:
     """Return a JSON body as Python has it, None if it is something else."""
@@ -87,14 +63,3 @@ def member(document: Any, path: Sequence[str]) -> str | None:
     for name in path:
         document = document.get(name) if isinstance(document, dict) else None
     return document if isinstance(document, str) and document else None
-
-
-def event_type(scheme: Scheme, headers: Headers, body: bytes) -> str | None:
-    """Return what the provider calls this kind of event, None if it says nothing."""
-    match TYPES.get(scheme):
-        case InHeader(name=name):
-            return next((value for value in headers.getall(name, ()) if value), None)
-        case InBody(path=path):
-            return member(document(body), path)
-        case None:
-            return None

@@ -233,25 +233,6 @@ def test_the_provider_s_id_makes_an_event_unique(scheme: Scheme) -> None:
     assert key("7") != key("8")
 
 
-@pytest.mark.parametrize("scheme", sorted(event_names.TYPES))
-def test_the_provider_s_name_of_a_kind_of_event_is_found(scheme: Scheme) -> None:
-    place = event_names.TYPES[scheme]
-    if isinstance(place, event_names.InHeader):
-        assert event_names.event_type(scheme, CIMultiDict({place.name: "made"}), b"{}") == "made"
-        assert event_names.event_type(scheme, CIMultiDict(), b"{}") is None
-        return
-    document: Any = "made"
-    for name in reversed(place.path):
-        document = {name: document}
-    assert event_names.event_type(scheme, CIMultiDict(), json.dumps(document).encode()) == "made"
-    for body in (b"[]", b"{", b"\xff", b'{"type": 5, "event": 7, "object": {}}'):
-        assert event_names.event_type(scheme, CIMultiDict(), body) is None
-
-
-def test_a_scheme_without_a_name_for_its_events_says_none() -> None:
-    assert event_names.event_type("twilio", CIMultiDict(), b'{"type": "x"}') is None
-
-
 @given(st.sampled_from(sorted(CHECKS)), st.binary(max_size=60), st.text(max_size=40), st.text(max_size=30))
 def test_any_request_has_a_verdict(scheme: Scheme, body: bytes, value: str, target: str) -> None:
     names = ("X-Twilio-Signature", "Paddle-Signature", "X-PagerDuty-Signature", "X-DocuSign-Signature-1", "Host")
