@@ -26,7 +26,8 @@ CONNECTIONS: Final = 6  # leaves, heads, configuration, heartbeat and gauges, re
 
 async def main(settings: AttestorSettings, stopping: asyncio.Event) -> None:
     """Run one attestor until `stopping`, then until it has drained."""
-    url, role, schema = settings.database_url.get_secret_value(), settings.database_role, settings.database_schema
+    # It leads its log by a lock of its session, and is one of few: no pooler, also where there is one.
+    url, role, schema = settings.session_url, settings.database_role, settings.database_schema
     listener = database.Listener(
         url, role=role, schema=schema, component=COMPONENT, channels=[database.CONFIGURATION_CHANNEL]
     )

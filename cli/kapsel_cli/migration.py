@@ -77,7 +77,7 @@ async def bring_up_to_date(settings: MigrateSettings) -> list[str]:
 
 
 async def _once(settings: MigrateSettings) -> list[str]:
-    url, schema = settings.database_url.get_secret_value(), settings.database_schema
+    url, schema = settings.session_url, settings.database_schema
     migrated = await migrate(url, schema=schema)
     async with (
         database.connect(url, role=None, schema=schema, size=1, component="migrate") as pool,

@@ -43,9 +43,15 @@ async def serve(settings: ConsoleSettings, stopping: asyncio.Event) -> None:
     tokens = open_tokens(settings)
     metrics = Metrics(registry := CollectorRegistry())
     size = settings.console_connections + OWN_CONNECTIONS
-    async with database.connect(url, role=role, schema=schema, size=size, component=COMPONENT) as pool:
+    async with database.connect(
+        url, role=role, schema=schema, size=size, component=COMPONENT, pooled=settings.is_pooled
+    ) as pool:
         listener = database.Listener(
-            url, role=role, schema=schema, component=COMPONENT, channels=(database.CONFIGURATION_CHANNEL,)
+            settings.session_url,
+            role=role,
+            schema=schema,
+            component=COMPONENT,
+            channels=(database.CONFIGURATION_CHANNEL,),
         )
         source = Source(pool, sealing, listener)
         source.subscribe(lambda found: _loaded(found, metrics))

@@ -23,11 +23,12 @@ from kapsel_store.sealing import SealingKeys
 async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
     """Deliver until `stopping`, then finish what is under way."""
     url, role, schema = settings.database_url.get_secret_value(), settings.database_role, settings.database_schema
+    pooled = settings.is_pooled
     sealing = SealingKeys.from_file(settings.sealing_key_file)
     registry = CollectorRegistry()
     metrics = DelivererMetrics(registry)
     listener = database.Listener(
-        url,
+        settings.session_url,
         role=role,
         schema=schema,
         component="deliverer",
@@ -37,9 +38,9 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
     async with (
         # A claim, a circuit or a heartbeat that a crash undoes is made again; only results must be durable.
         database.connect(
-            url, role=role, schema=schema, size=4, component="deliverer", synchronous_commit=False
+            url, role=role, schema=schema, size=4, component="deliverer", synchronous_commit=False, pooled=pooled
         ) as pool,
-        database.connect(url, role=role, schema=schema, size=WRITERS, component="deliverer") as durable,
+        database.connect(url, role=role, schema=schema, size=WRITERS, component="deliverer", pooled=pooled) as durable,
         Sender(SystemResolver(), trusted(settings.deliverer_ca_file)) as sender,
     ):
         source = configuration.Source(pool, sealing, listener)

@@ -96,11 +96,27 @@ class DatabaseSettings(BaseModel):
         description="URL of the Postgres database, with user and password: postgresql://user:password@host:5432/name. "
         "Required: a guessed database could be somebody else's.",
     )
+    database_direct_url: SecretStr | None = Field(
+        default=None,
+        description="URL that leads to Postgres itself, where the other one leads through a pooler in transaction "
+        "mode, such as PgBouncer. Whatever needs a session of its own goes there: listening for hints, and all of the "
+        "attestor. Default: none, the one URL leads to Postgres itself.",
+    )
     database_schema: str = Field(
         default="kapsel",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$",
         description="Schema of the database that holds all tables. Default kapsel: apart from what else is in there.",
     )
+
+    @property
+    def session_url(self) -> str:
+        """Return the URL of connections that keep a session."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the other URL leads through a pooler that lends a connection for one transaction."""
+        return self.database_direct_url is not None
 
 
 class DataPlaneSettings(DatabaseSettings, ProcessSettings):

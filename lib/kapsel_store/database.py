@@ -1,7 +1,8 @@
 """Connections to Postgres: the pool of a process, hints by NOTIFY, and what "the database is away" means.
 
 Every component opens its pool and its Listener here. A pool opens no connection before it is asked, so that a database
-that is away at start is no error of the process: callers ask `is_away` and wait.
+that is away at start is no error of the process: callers ask `is_away` and wait. What is different through a pooler is
+in `pooler`.
 """
 
 import asyncio
@@ -9,19 +10,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
 from kapsel_store.errors import DatabaseURLError
+from kapsel_store.pooler import carrying
 
 CONFIGURATION_CHANNEL = "kapsel_configuration"
 DELIVERIES_CHANNEL = "kapsel_deliveries"
 
 CONNECT_TIMEOUT = 5.0
 COMMAND_TIMEOUT = 15.0
+STATEMENTS = 100  # that a connection keeps prepared: more than there are
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +71,22 @@ async def _keep_session(connection: Connection) -> None:
 
 
 def connect(
-    url: str, *, role: str | None, schema: str, size: int, component: str, synchronous_commit: bool = True
+    url: str,
+    *,
+    role: str | None,
+    schema: str,
+    size: int,
+    component: str,
+    synchronous_commit: bool = True,
+    pooled: bool = False,
 ) -> Pool:
     """Return a pool of at most `size` connections that acts as `role`; use it with `async with`, which opens none yet.
 
-    Raises DatabaseURLError if the URL cannot be parsed.
+    `pooled`: the URL leads through a pooler in transaction mode. Raises DatabaseURLError if the URL cannot be parsed,
+    and for a connection through a pooler that nobody spoke of.
     """
+    session = settings(schema=schema, role=role, component=component, synchronous_commit=synchronous_commit)
+    name = {"application_name": session["application_name"]}
     try:
         return asyncpg.create_pool(
             url,
@@ -83,12 +96,26 @@ def connect(
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             reset=_keep_session,
-            server_settings=settings(
-                schema=schema, role=role, component=component, synchronous_commit=synchronous_commit
-            ),
+            connect=_open,
+            connection_class=carrying(session) if pooled else asyncpg.Connection,
+            # A statement that was prepared in one server's session is not known in the next.
+            statement_cache_size=0 if pooled else STATEMENTS,
+            server_settings=name if pooled else session,
         )
     except (ValueError, asyncpg.InterfaceError) as error:
         raise DatabaseURLError(f"the database URL cannot be used: {error}") from error
+
+
+async def _open(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except asyncpg.ProtocolViolationError as error:
+        if "startup parameter" not in str(error):
+            raise
+        raise DatabaseURLError(
+            "the database URL leads through a pooler such as PgBouncer, which does not keep a session: set "
+            f"KAPSEL_DATABASE_DIRECT_URL to the URL of Postgres itself besides it ({error})"
+        ) from error
 
 
 def drop(connection: Connection) -> None:

@@ -37,9 +37,15 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     # Besides the committers: hints, and one for configuration and heartbeat in turn.
-    async with database.connect(url, role=role, schema=schema, size=COMMITTERS + 2, component="receiver") as pool:
+    async with database.connect(
+        url, role=role, schema=schema, size=COMMITTERS + 2, component="receiver", pooled=settings.is_pooled
+    ) as pool:
         listener = database.Listener(
-            url, role=role, schema=schema, component="receiver", channels=(database.CONFIGURATION_CHANNEL,)
+            settings.session_url,
+            role=role,
+            schema=schema,
+            component="receiver",
+            channels=(database.CONFIGURATION_CHANNEL,),
         )
         source = configuration.Source(pool, sealing, listener)
         index = Index()
