@@ -6,6 +6,7 @@ from uuid import UUID
 
 from kapsel_egress import urls
 from kapsel_egress.verdicts import Denied, DeniedReason, check_url
+from kapsel_expressions.expression import Invalid, Sort, compile_source
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
 from kapsel_resources.kinds.model import Identity, Reference, SecretReference
@@ -160,6 +161,8 @@ class _Draft:
         """Return the name of the key that signs, and the limits that hold."""
         path: Path = ("spec", "destinations", index)
         self._callable(destination.url, (*path, "url"))
+        if destination.ordering is not None and destination.ordering.key is not None:
+            self._expression((*path, "ordering", "key"), destination.ordering.key, "string")
         if destination.signing_key_ref is None:
             key_name = f"endpoint/{self._resource.name}"
             self._around.keys.rows(self._resource.namespace, key_name)
@@ -176,6 +179,11 @@ class _Draft:
         if isinstance(verdict, Denied):
             reason, allowed = _DENIED[verdict.reason]
             self._refuse(path, reason, verdict.detail, allowed)
+
+    def _expression(self, path: Path, source: str, sort: Sort) -> None:
+        compiled = compile_source(source, sort)
+        if isinstance(compiled, Invalid):
+            self._refuse(path, "ExpressionInvalid", compiled.wrong, compiled.allowed)
 
     def _key(
         self,
@@ -281,4 +289,5 @@ def _destination_row(
         sources=limits.sources,
         suspend=destination.suspend,
         acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,
+        ordering=destination.ordering.row() if destination.ordering else None,
     )

@@ -207,6 +207,8 @@ class App:
             if shaken is not None:
                 return self._handshake(endpoint, shaken, correlation_id)
         event = _event(endpoint, request, body, now, correlation_id)
+        if endpoint.lines:
+            event = endpoint.lines.place(event, self._metrics)
         outcome = await self._intake.store(event)
         if isinstance(outcome, Refusal):
             return outcome

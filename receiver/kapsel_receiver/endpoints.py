@@ -6,11 +6,12 @@ is switched off is not in the dictionary, so it is answered exactly as one that 
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from kapsel_receiver.limits import TokenBucket
+from kapsel_receiver.ordering import Lines
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, RateLimit
 
 PREFIX: Final = "/ingest/"
@@ -33,13 +34,14 @@ class Endpoint:
         "destinations",
         "handshakes",
         "label",
+        "lines",
         "row",
     )
 
     def __init__(
         self,
         row: EndpointRow,
-        destinations: Sequence[tuple[UUID, timedelta]],
+        destinations: Sequence[DestinationRow],
         keys: Sequence[KeyRow],
         bucket: TokenBucket | None,
         *,
@@ -48,7 +50,9 @@ class Endpoint:
     ) -> None:
         self.row = row
         self.label = f"{row.namespace}/{row.name}"
-        self.destinations = tuple(destinations)  # id, and how long a delivery to it may be tried
+        # Id, and how long a delivery to it may be tried. A suspended one is included: its deliveries wait.
+        self.destinations = tuple((destination.id, destination.policy.max_age) for destination in destinations)
+        self.lines = Lines(row, destinations)
         self.bucket = bucket
         self.handshakes = TokenBucket(HANDSHAKES, clock())
         self._keys = tuple(keys)
@@ -138,11 +142,10 @@ def _paths(row: EndpointRow) -> list[str]:
     return [paths[kind] for kind in row.paths]
 
 
-def _by_endpoint(rows: Sequence[DestinationRow]) -> dict[UUID, list[tuple[UUID, timedelta]]]:
-    """Group destinations; a suspended one is included, its deliveries wait until it is resumed."""
-    found: dict[UUID, list[tuple[UUID, timedelta]]] = {}
+def _by_endpoint(rows: Sequence[DestinationRow]) -> dict[UUID, list[DestinationRow]]:
+    found: dict[UUID, list[DestinationRow]] = {}
     for row in rows:
-        found.setdefault(row.endpoint_id, []).append((row.id, row.policy.max_age))
+        found.setdefault(row.endpoint_id, []).append(row)
     return found
 
 

@@ -37,10 +37,20 @@ class Metrics:
         self.commit_failures = Counter(
             "webhook_ingestion_commit_failures", "Commits that failed, by reason.", ("reason",), registry=registry
         )
+        self._keyless = Counter(
+            "webhook_order_key_failures",
+            "Accepted webhooks for which the key of an ordered destination could not be computed, by why.",
+            ("destination", "reason"),
+            registry=registry,
+        )
         self.database_up = Gauge("database_up", "1 while this process can write to the database.", registry=registry)
         self.generation = Gauge(
             "configuration_generation", "The generation of the configuration that is served.", registry=registry
         )
+
+    def count_keyless(self, destination: str, reason: str) -> None:
+        """Count an event that goes in order with all others that have no key."""
+        self._keyless.labels(destination, reason).inc()
 
     def count(self, endpoint: str, result: str) -> None:
         """Count one request."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 
 from kapsel_egress import urls
+from kapsel_expressions.expression import LONGEST
 from kapsel_resources import key_values
 from kapsel_resources.durations import Duration, text
 from kapsel_resources.kinds.limits import MaxInFlight, RateLimit, Timeout
@@ -34,6 +35,7 @@ _ENDPOINT: Final = rows.EndpointRow(
     id=UUID(int=0), namespace="", name="", verification=rows.Verification(scheme="none")
 )
 _ACKNOWLEDGEMENT: Final = rows.Acknowledgement()
+_ORDERING: Final = rows.Ordering(key="")
 _DESTINATION: Final = rows.DestinationRow(id=UUID(int=0), endpoint_id=UUID(int=0), name="", url="")
 
 
@@ -175,6 +177,47 @@ def _public_key(text: str) -> str:
     return text if public is None else public.hex()
 
 
+class Ordering(Model):
+    """Deliveries of one key go to the destination one after the other, in the order in which they were accepted."""
+
+    RULES = (
+        Rule("self.type != 'PerKey' || has(self.key)", "the type is PerKey, and no key is given", "key"),
+        Rule("self.type == 'PerKey' || !has(self.key)", "key has no meaning for the type None", "key"),
+    )
+
+    type: Literal["None", "PerKey"] = Field(
+        description="None: each delivery goes as soon as it can. PerKey: those of one key go one after the other."
+    )
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST,
+        description=(
+            "PerKey: a CEL expression that gives the key as a string, such as `event.body.customer`. Events for which "
+            "it fails have one key together."
+        ),
+    )
+    on_exhausted: Literal["Block", "Skip"] = Field(
+        default=_ORDERING.on_exhausted,
+        description=(
+            "What becomes of a key when its first delivery is given up. Block: the others of the key wait until a "
+            "person retries that one or unblocks the key. Skip: the next one goes."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _key_where_it_counts(self) -> "Ordering":
+        if self.type == "PerKey" and self.key is None:
+            broken("the type is PerKey, and no key is given", "key: event.body.customer, for instance", "key")
+        if self.type == "None" and self.key is not None:
+            broken("key has no meaning for the type None", "type: PerKey beside it", "key")
+        return self
+
+    def row(self) -> rows.Ordering | None:
+        """Return the row; None if nothing is to be in order."""
+        return None if self.key is None else rows.Ordering(key=self.key, on_exhausted=self.on_exhausted)
+
+
 class Destination(Model):
     """Where each webhook of the endpoint goes."""
 
@@ -241,6 +284,10 @@ class Destination(Model):
             "The destination answers with a signature over what it received (RFC 9421), which is checked and kept in "
             "the log: a proof is then more than the operator's word. Without it nothing is asked for."
         ),
+    )
+    ordering: Ordering | None = Field(
+        default=None,
+        description="Whether deliveries go in order. Without it: each as soon as it can, at once with others.",
     )
     suspend: bool = Field(
         default=False, description="true: send nothing. Deliveries wait, and still end when their maxAge has passed."

@@ -262,6 +262,9 @@ class _Receivers:
         self,
         *endpoints: EndpointRow,
         keys: tuple[KeyRow, ...] = (),
+        destinations: tuple[DestinationRow, ...] = (
+            DestinationRow(id=DESTINATION, endpoint_id=ENDPOINT, name="billing", url="https://a.example"),
+        ),
         url: str | None = None,
         bounds: Bounds = BOUNDS,
         limits: Limits = LIMITS,
@@ -272,9 +275,7 @@ class _Receivers:
     ) -> AsyncIterator[Receiver]:
         desired = Configuration(
             endpoints=endpoints or (endpoint(),),
-            destinations=(
-                DestinationRow(id=DESTINATION, endpoint_id=ENDPOINT, name="billing", url="https://a.example"),
-            ),
+            destinations=destinations,
             keys=keys,
         )
         connection = await self._database.connection()

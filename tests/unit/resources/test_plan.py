@@ -8,7 +8,7 @@ from kapsel_resources.kinds.model import Identity
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store.key_backends import VaultKey
-from kapsel_store.rows import Acknowledgement, Configuration, Policy, RelayRow
+from kapsel_store.rows import Acknowledgement, Configuration, Ordering, Policy, RelayRow
 
 EMPTY = Configuration()
 ENDPOINT = Identity("WebhookEndpoint", "shop", "orders")
@@ -141,6 +141,32 @@ def test_keys_of_acknowledgements_are_written_in_one_way_and_once_each(run, endp
         Acknowledgement(),
         None,
     ]
+
+
+def test_a_destination_goes_in_order_of_its_key_or_not_at_all(run, endpoint):
+    ordering = {"type": "PerKey", "key": "event.body.customer"}
+    destinations = (
+        {"name": "a", "ordering": ordering},
+        {"name": "b", "ordering": ordering | {"onExhausted": "Skip"}},
+        {"name": "c", "ordering": {"type": "None"}},
+        {"name": "d"},
+    )
+
+    planned = run(endpoint(destinations=destinations))
+
+    assert [row.ordering for row in planned.configuration.destinations] == [
+        Ordering(key="event.body.customer", on_exhausted="Block"),
+        Ordering(key="event.body.customer", on_exhausted="Skip"),
+        None,
+        None,
+    ]
+
+
+def test_an_order_key_that_is_no_expression_is_told_where_it_stands(run, endpoint):
+    keys = ("event.body.", "event.nothing", "size(event.body)", "true")
+    for key in keys:
+        planned = run(endpoint(destinations=[{"ordering": {"type": "PerKey", "key": key}}]))
+        assert _said(planned) == [("ExpressionInvalid", "spec.destinations[0].ordering.key")], key
 
 
 def test_an_endpoint_that_is_gone_leaves_with_its_key_and_comes_back_as_another(run, endpoint):
