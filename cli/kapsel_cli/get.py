@@ -27,6 +27,7 @@ Shows what a running kapsel has stored.
   kapsel get endpoints      where webhooks come in, where they go, and what waits
   kapsel get events         webhooks that were accepted
   kapsel get deliveries     one for each event and destination: this is what has a state
+  kapsel get undelivered    what was not delivered, to whom, why, and whose fault that is
   kapsel get attempts       single tries; the id of one is what `kapsel proof` takes
   kapsel get log            the Merkle log that every attempt goes into
   kapsel get keys           signing keys: their versions, who uses them, public halves
@@ -56,6 +57,7 @@ class Kind:
     text: str  # what its columns mean, and examples
     filters: tuple[str, ...] = ()
     takes: str | None = None  # what identifies a single one
+    each: tuple[str, ...] = ()  # filters of single ones alone, where a summary is shown otherwise
 
 
 KINDS: Final = (
@@ -103,6 +105,24 @@ examples:
   kapsel get deliveries --state pending,sending --watch
   kapsel get deliveries --state exhausted --since 24h
   kapsel get deliveries --event ID -o wide
+""",
+    ),
+    Kind(
+        name="undelivered",
+        one="undelivered",
+        summary="what was not delivered, to whom, why, and whose fault that is",
+        filters=("endpoint", "late"),
+        each=("destination", "fault", "reason", "since"),
+        text="""\
+What was not delivered and is not younger than a minute, by destination and reason: what waits (pending, sending) and
+what was given up (exhausted) and was not delivered again since. FAULT: destination (whoever runs it must mend it),
+configuration (a manifest must be mended) or ours (kapsel, or whoever runs it). COUNT 1000+ means that there are more.
+With --each, or a filter that needs it, the deliveries themselves, newest first. `kapsel explain ID` says more of one.
+
+examples:
+  kapsel get undelivered                                   what is wrong, the first thing to look at
+  kapsel get undelivered --fault ours                      what kapsel itself owes
+  kapsel get undelivered --each --destination shop/orders/billing --reason status_503
 """,
     ),
     Kind(
@@ -184,12 +204,17 @@ _FILTERS: Final[Mapping[str, tuple[str, str]]] = {
     "endpoint": ("NAME", "of this endpoint: namespace/name, or the name alone if it is the only one"),
     "event": ("ID", "of this event"),
     "delivery": ("ID", "of this delivery"),
+    "destination": ("NAME", "to this destination: namespace/endpoint/destination"),
+    "fault": ("FAULT", "destination, configuration or ours; several with commas"),
+    "reason": ("REASON", "for this reason, such as status_503 or dns; several with commas"),
+    "late": ("TIME", "not younger than that, if it still waits (default: 1m)"),
     "since": ("TIME", "not older than 15m, 1h30m, ... or since 2026-01-31T12:00:00Z"),
 }
 _HINTS: Final[Mapping[str, str]] = {
     "endpoints": "No endpoint is declared yet. Write a WebhookEndpoint, for `kapsel up DIR` or for a cluster.",
     "events": "No webhook has been accepted yet. Send one: kapsel send NAMESPACE/NAME FILE --as github ...",
     "deliveries": "Nothing has been delivered yet. Send a webhook: kapsel send NAMESPACE/NAME FILE --as github ...",
+    "undelivered": "Everything was delivered, or is younger than a minute.",
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",
     "log": "There is no log yet. The attestor opens it when it first runs: kapsel get processes",
     "keys": "Nothing needs a key yet. Declare an endpoint with a destination, and kapsel makes one for it.",
@@ -213,7 +238,7 @@ def register_kind(subparsers: Subparsers, kind: Kind, reach: Reach) -> None:
     """Declare the command that shows one kind."""
     parser = subparsers.add_parser(
         kind.name,
-        aliases=[] if kind.one in reach.taken else [kind.one],
+        aliases=[] if kind.one in reach.taken or kind.one == kind.name else [kind.one],
         help=kind.summary,
         description=reach.worded(kind.text),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -222,9 +247,11 @@ def register_kind(subparsers: Subparsers, kind: Kind, reach: Reach) -> None:
     add_debug(parser)
     if kind.takes is not None:
         parser.add_argument("which", nargs="?", metavar=kind.takes, help="show this one alone")
-    for name in kind.filters:
+    for name in (*kind.filters, *kind.each):
         metavar, says = _FILTERS[name]
         parser.add_argument(f"--{name}", metavar=metavar, help=says)
+    if kind.each:
+        parser.add_argument("--each", action="store_true", help="show each by itself; the last four filters do so, too")
     parser.add_argument(
         "--limit",
         type=_limit,
@@ -244,8 +271,9 @@ def run(arguments: argparse.Namespace) -> int:
     from kapsel_cli.printers import printer  # yaml and rich are of no use to `kapsel --help`
 
     kind: Kind = arguments.kind
-    given = {name: getattr(arguments, name) for name in kind.filters if getattr(arguments, name) is not None}
-    out = printer(kind.name, arguments.output)
+    filters = (*kind.filters, *kind.each)
+    given = {name: getattr(arguments, name) for name in filters if getattr(arguments, name) is not None}
+    out = printer(_shown(kind, arguments, given), arguments.output)
     client = connect(arguments)
     fetch, nothing = _fetch(client, arguments, given), client.worded(_nothing(kind, given))
     if arguments.watch:
@@ -277,6 +305,12 @@ def _print_table(fetch: Fetch, limit: int, out: "Printer", nothing: str) -> None
         hint(nothing)
 
 
+def _shown(kind: Kind, arguments: argparse.Namespace, given: Mapping[str, str]) -> str:
+    """Return what is shown of a kind: a summary where there is one, unless single ones are asked for."""
+    summed = bool(kind.each) and not arguments.each and not any(name in given for name in kind.each)
+    return f"{kind.name}/summary" if summed else kind.name
+
+
 def _nothing(kind: Kind, given: Mapping[str, str]) -> str:
     """Return what to say when there is nothing to show."""
     if not given:
@@ -301,7 +335,8 @@ def _fetch(client: Client, arguments: argparse.Namespace, given: Mapping[str, st
     query = dict(given)
     if "endpoint" in query:
         query["endpoint"] = endpoint_name(client, query["endpoint"])
-    return lambda limit: client.items(path(kind.name), limit, **query)
+    place = path(*_shown(kind, arguments, given).split("/"))
+    return lambda limit: itertools.islice(client.items(place, limit, **query), limit)
 
 
 def _logs(answer: Any) -> list[dict[str, Any]]:
@@ -338,6 +373,8 @@ def _watch(fetch: Fetch, limit: int, out: "Printer", nothing: str) -> int:
 
 
 def _identity(item: Mapping[str, Any]) -> str:
+    if "destination_id" in item and "id" not in item:
+        return f"{item['destination_id']} {item['state']} {item['reason']}"
     return str(item.get("id") or item.get("origin") or item.get("instance"))
 
 

@@ -20,10 +20,12 @@ from kapsel_store.endpoints import MOST_COUNTED, ListedDestination, ListedEndpoi
 from kapsel_store.erasures import Pass
 from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
+from kapsel_store.reasons import fault_of, reason
 from kapsel_store.replays import ReplayProgress
 from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
+from kapsel_store.undelivered import Group, Summary
 
 Document = dict[str, Any]
 
@@ -215,6 +217,27 @@ def explanation(row: DeliveryRow, said: Explanation) -> Document:
             for one in said.family
         ],
         "advice": list(said.advice),
+    }
+
+
+def undelivered(row: DeliveryRow) -> Document:
+    """Return a delivery that did not arrive, and whose fault that is; one that was not tried yet has no reason."""
+    return {**delivery(row), "fault": "ours" if row.last_reason is None else fault_of(row.last_reason)}
+
+
+def undelivered_for(one: Summary, group: Group) -> Document:
+    """Return what was not delivered to one destination for one reason."""
+    return {
+        "destination": one.destination,
+        "destination_id": str(one.destination_id),
+        "removed": one.removed,
+        "fault": group.fault,
+        "reason": group.reason,
+        "text": reason(group.reason).means,
+        "state": str(group.state),
+        "count": group.count,
+        "more": one.more,
+        "oldest_at": _time(group.oldest),
     }
 
 

@@ -10,9 +10,10 @@ from kapsel_console.context import CONTEXT, Route, answer, listing
 from kapsel_console.errors import ProblemError
 from kapsel_console.explanation import explain
 from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id, replay_cursor
-from kapsel_store import attempts, deliveries, endpoints, events, facts, processes, replays
+from kapsel_store import attempts, deliveries, endpoints, events, facts, processes, replays, undelivered
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
+from kapsel_store.events import FIRST_ID
 
 
 async def list_endpoints(request: web.Request) -> web.Response:
@@ -107,6 +108,64 @@ def _unknown_delivery(delivery_id: UUID) -> ProblemError:
     return ProblemError("unknown_delivery", f"there is no delivery {delivery_id}, or its retention is over")
 
 
+async def list_undelivered(request: web.Request) -> web.Response:
+    """Answer with what was not delivered, newest first; a page may be short although another follows."""
+    asked = Parameters(request.query, "endpoint", "destination", "fault", "reason", "late", "since", "limit", "cursor")
+    now = request.app[CONTEXT].now()
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(now)
+    faults, reasons, late = asked.faults(), asked.reasons(), asked.late()
+    async with request.app[CONTEXT].storage.connection() as connection:
+        found = await undelivered.page(
+            connection,
+            limit=limit,
+            now=now,
+            late=undelivered.LATE if late is None else late,
+            before=before,
+            since=since,
+            destination_ids=await _destination_ids(connection, asked),
+            faults=faults,
+            reasons=reasons,
+        )
+    return listing(
+        [documents.undelivered(row) for row in found.found], None if found.below is None else id_cursor(found.below)
+    )
+
+
+async def sum_undelivered(request: web.Request) -> web.Response:
+    """Answer with what was not delivered by destination and reason; a page is of so many destinations."""
+    asked = Parameters(request.query, "endpoint", "late", "limit", "cursor")
+    late = asked.late()
+    async with request.app[CONTEXT].storage.connection() as connection:
+        found, after = await undelivered.summaries(
+            connection,
+            limit=asked.limit(),
+            now=request.app[CONTEXT].now(),
+            late=undelivered.LATE if late is None else late,
+            after=asked.id_cursor() or FIRST_ID,
+            endpoint_id=await _endpoint_id(connection, asked),
+        )
+    items = [documents.undelivered_for(one, group) for one in found for group in one.groups]
+    return listing(items, None if after is None else id_cursor(after))
+
+
+async def _destination_ids(connection: Connection, asked: Parameters) -> list[UUID] | None:
+    """Return the destinations that are meant; None for all."""
+    named = asked.destination()
+    if named is None:
+        endpoint_id = await _endpoint_id(connection, asked)
+        return None if endpoint_id is None else await undelivered.destinations_of(connection, endpoint_id)
+    if asked.text("endpoint") is not None:
+        raise ProblemError("parameter_invalid", "endpoint and destination exclude each other: give the narrowest")
+    namespace, endpoint, name = named
+    endpoint_id = await endpoints.id_of(connection, namespace, endpoint)
+    found = [] if endpoint_id is None else await undelivered.destinations_of(connection, endpoint_id, name)
+    if not found:
+        raise ProblemError(
+            "unknown_destination", f"there is no destination {'/'.join(named)}; GET /api/v1/endpoints lists all"
+        )
+    return found
+
+
 async def list_attempts(request: web.Request) -> web.Response:
     """Answer with the newest attempts first."""
     asked = Parameters(request.query, "endpoint", "event", "delivery", "since", "limit", "cursor")
@@ -193,6 +252,16 @@ ROUTES: Final = (
         path="/api/v1/deliveries/{id}/explanation",
         handler=explain_delivery,
         says="why a delivery is where it is, and when it goes next",
+    ),
+    Route(
+        path="/api/v1/undelivered",
+        handler=list_undelivered,
+        says="what was not delivered, newest first (endpoint or destination, fault, reason, late, since)",
+    ),
+    Route(
+        path="/api/v1/undelivered/summary",
+        handler=sum_undelivered,
+        says="the same summed up by destination, reason and whose fault it is (endpoint, late)",
     ),
     Route(
         path="/api/v1/attempts",

@@ -17,6 +17,7 @@ from multidict import MultiMapping
 
 from kapsel_console.errors import ProblemError
 from kapsel_resources import durations
+from kapsel_store.reasons import FAULTS, Fault
 from kapsel_store.states import State
 
 DEFAULT_LIMIT: Final = 50
@@ -24,6 +25,7 @@ MOST: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _WHOLE: Final = re.compile(r"0|[1-9]\d{0,15}", re.ASCII)
 
 T = TypeVar("T")
@@ -68,6 +70,28 @@ class Parameters:
             lambda text: [State(part) for part in text.split(",")],
             "one or more of " + ", ".join(State) + ", separated by commas",
         )
+
+    def faults(self) -> list[Fault] | None:
+        """Return the faults asked for, separated by commas."""
+        return self._read(
+            "fault",
+            lambda text: [_fault(part) for part in text.split(",")],
+            "one or more of " + ", ".join(FAULTS[1:]) + ", separated by commas",
+        )
+
+    def reasons(self) -> list[str] | None:
+        """Return the reason codes asked for, separated by commas."""
+        return self._read(
+            "reason", lambda text: [_reason(part) for part in text.split(",")], "reason codes, separated by commas"
+        )
+
+    def late(self) -> timedelta | None:
+        """Return from which age on what waits is undelivered."""
+        return self._read("late", durations.parse, "a duration such as 1m or 1h30m")
+
+    def destination(self) -> tuple[str, str, str] | None:
+        """Return namespace, endpoint and name of a destination."""
+        return self._read("destination", _destination, "namespace/endpoint/name")
 
     def endpoint(self) -> tuple[str, str] | None:
         """Return namespace and name of an endpoint."""
@@ -167,6 +191,26 @@ def _endpoint(text: str) -> tuple[str, str]:
     if not (namespace and slash and name) or "/" in name:
         raise ValueError(text)
     return namespace, name
+
+
+def _destination(text: str) -> tuple[str, str, str]:
+    endpoint, _, name = text.rpartition("/")
+    if not name:
+        raise ValueError(text)
+    return (*_endpoint(endpoint), name)
+
+
+def _fault(text: str) -> Fault:
+    for fault in FAULTS[1:]:
+        if fault == text:
+            return fault
+    raise ValueError(text)
+
+
+def _reason(text: str) -> str:
+    if not _CODE.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 def _key(text: str) -> tuple[str, str, int]:

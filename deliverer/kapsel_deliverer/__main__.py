@@ -5,6 +5,7 @@ import asyncio
 from prometheus_client import CollectorRegistry
 
 from kapsel_deliverer.addresses import SystemResolver
+from kapsel_deliverer.arrears import Arrears
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.recorder import WRITERS
@@ -64,6 +65,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
                 heartbeat.run(stopping),
                 checkpoints.run(stopping),
                 rescuer.run(stopping),
+                Arrears(pool, metrics).run(stopping),
                 Replayer(pool, metrics).run(stopping),
                 _share_limits(worker, heartbeat, stopping),
             ):

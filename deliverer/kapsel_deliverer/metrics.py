@@ -81,6 +81,13 @@ class DelivererMetrics:
             "How long the oldest delivery waits that could be tried now: what more deliverers would mend",
             registry=registry,
         )
+        self.undelivered = Gauge(
+            "delivery_undelivered_oldest_age_seconds",
+            "Age of the oldest delivery to a destination that was not delivered, and whose fault that is; of the 100 "
+            "destinations that are worst off",
+            ("destination", "fault"),
+            registry=registry,
+        )
         self.dead_tuples = Gauge("delivery_queue_dead_tuples", "Dead rows in the queue's table", registry=registry)
         self.strays = Gauge(
             "partition_stray_rows", "Rows outside the partitions of days, which nobody made in time", registry=registry

@@ -158,6 +158,8 @@ async def forget(connection: Connection, before: datetime, batch: int) -> None:
     await connection.execute(statement("replays.forget"), before)
     while await connection.execute(statement("replays.forget_made"), batch) == f"DELETE {batch}":
         pass
+    while await connection.execute(statement("replays.forget_superseded"), before, batch) == f"DELETE {batch}":
+        pass
 
 
 def _progress(row: asyncpg.Record) -> ReplayProgress:

@@ -49,7 +49,7 @@ GRANT UPDATE (
     next_at, started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
     delivered, failed, walked_event, walked_delivery, settled_to
 ) ON replays TO kapsel_deliverer;
-GRANT SELECT, INSERT ON replayed TO kapsel_deliverer;
+GRANT SELECT, INSERT ON replayed, superseded TO kapsel_deliverer;
 GRANT UPDATE (outcome) ON replayed TO kapsel_deliverer;
 -- The turn is passed by the one function that may.
 GRANT SELECT, UPDATE (blocked_by, blocked_at) ON turns TO kapsel_deliverer;
@@ -78,6 +78,7 @@ GRANT SELECT ON anchors, log_keys TO kapsel_console;
 GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;
 GRANT SELECT ON erasures, parked TO kapsel_console;
+GRANT SELECT, INSERT ON superseded TO kapsel_console;
 GRANT EXECUTE ON FUNCTION erase_event(uuid) TO kapsel_console;
 GRANT SELECT, UPDATE (blocked_by, blocked_at) ON turns TO kapsel_console;
 GRANT INSERT ON ended_turns TO kapsel_console;

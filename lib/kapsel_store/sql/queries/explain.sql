@@ -1,7 +1,7 @@
 -- name: circumstances
 -- What keeps a delivery where it is: its destination, what is before it there, and its event. Counting stops at $4.
-SELECT now() AS now, t.spec, p.spec AS policy, t.deleted_at IS NOT NULL AS removed, e.id IS NOT NULL AS event_there,
-       e.body IS NULL AND e.id IS NOT NULL AS event_erased,
+SELECT now() AS now, t.spec, p.spec AS policy, t.deleted_at IS NOT NULL AS removed, e.body IS NOT NULL AS event_there,
+       e.id IS NOT NULL AND e.body_hash IS NULL AS event_erased,
        (SELECT count(*) FROM (
            SELECT FROM deliveries_live WHERE state = 'pending' AND destination_id = t.id AND due_at < least($3, now())
            LIMIT $4

@@ -140,6 +140,9 @@ DELETE FROM replayed WHERE ctid = ANY (ARRAY(
     SELECT m.ctid FROM replays r JOIN replayed m ON m.replay_id = r.id WHERE r.completed_at IS NOT NULL LIMIT $1
 ))
 
+-- name: forget_superseded
+DELETE FROM superseded WHERE ctid = ANY (ARRAY(SELECT ctid FROM superseded WHERE at < $1 LIMIT $2))
+
 -- name: forget
 -- Whatever a removed replay could have selected is gone with its retention, so it may be forgotten that it ever was.
 DELETE FROM replays WHERE removed_at < $1
