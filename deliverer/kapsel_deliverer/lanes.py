@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -208,9 +209,17 @@ class Lanes:
         return {leased.delivery.id: leased.lease_id for lane in self._lanes.values() for leased in lane.queue}
 
     def arrived(
-        self, wanted: Mapping[UUID, int], claimed: Sequence[Claimed], lease_id: UUID, start_by: float
+        self,
+        wanted: Mapping[UUID, int],
+        claimed: Sequence[Claimed],
+        lease_id: UUID,
+        start_by: float,
+        done: Mapping[UUID, int] = MappingProxyType({}),
     ) -> list[Leased]:
-        """Queue what a claim brought, and remember which lanes may have more; return what must be released."""
+        """Queue what a claim brought, and remember which lanes may have more; return what must be released.
+
+        `done` counts what the claim brought besides, and will not be sent.
+        """
         found = dict.fromkeys(wanted, 0)
         stale: list[Leased] = []
         for delivery in claimed:
@@ -230,10 +239,10 @@ class Lanes:
             self.held += 1
             self._held_bytes += len(delivery.body)
         for destination_id, count in found.items():
-            self._asked(destination_id, wanted[destination_id], count)
+            self._asked(destination_id, wanted[destination_id], count, done.get(destination_id, 0))
         return stale
 
-    def _asked(self, destination_id: UUID, wanted: int, found: int) -> None:
+    def _asked(self, destination_id: UUID, wanted: int, found: int, done: int) -> None:
         lane = self._lanes.get(destination_id)
         # Asked again last, after the others that may have more.
         self._more.pop(destination_id, None)
@@ -241,7 +250,7 @@ class Lanes:
             return
         if lane.bucket is not None:
             lane.bucket.take(found)
-        if found >= wanted and lane.probes is None and not lane.removed:
+        if found + done >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
 
     def start(self, destination_id: UUID) -> Leased | None:

@@ -34,6 +34,26 @@ class DelivererMetrics:
             ("destination", "result"),
             registry=registry,
         )
+        self.filtered = Counter(
+            "webhook_deliveries_filtered_total",
+            "Deliveries that the filter of their destination did not want",
+            ("destination",),
+            registry=registry,
+        )
+        self.expression_errors = Counter(
+            "expression_errors_total",
+            "Expressions that failed at an event, by their place in the manifest and by what is wrong: missing, type, "
+            "arithmetic, too_large, failed",
+            ("destination", "place", "reason"),
+            registry=registry,
+        )
+        self.expression_seconds = Histogram(
+            "expression_evaluation_seconds",
+            "How long the expressions of one place take at one event, the event made ready for them included",
+            ("place",),
+            buckets=(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5),
+            registry=registry,
+        )
         self.duration = Histogram(
             "webhook_delivery_duration_seconds",
             "How long a try takes",

@@ -26,6 +26,7 @@ UnacknowledgedReason = Literal[
 ]
 UnsentReason = Literal[
     "no_signing_key",  # no live version of the signing key can sign
+    "filter_error",  # the destination's filter fails at this event
     "internal",  # a failure of our own; the log has its stack
 ]
 

@@ -20,6 +20,7 @@ from kapsel_deliverer.acknowledging import Asked, Directory
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Outcome
+from kapsel_deliverer.shaping import Shape, shape
 from kapsel_deliverer.signing import Signer
 from kapsel_egress.verdicts import Allowed, Denied, check_url
 from kapsel_store.reasons import fault_of
@@ -28,6 +29,7 @@ from kapsel_store.rows import (
     CircuitBreaker,
     Configuration,
     DestinationRow,
+    EndpointRow,
     KeyRow,
     RelayRow,
     is_reserved_header,
@@ -75,6 +77,8 @@ class Target:
     head: bytes  # the beginning of each request
     request: ClientRequest  # what the pool needs to know of each request; never used if the verdict is a denial
     timeout: aiohttp.ClientTimeout
+    endpoint: EndpointRow
+    shape: Shape
     asked: Asked | None  # None: the destination declares no acknowledgement
     meters: Meters
 
@@ -138,23 +142,25 @@ class Targets:
             name = destination.key_name or f"endpoint/{endpoint.name}"
             signing_keys = tuple(keys.get((endpoint.namespace, name), ()))
             known = self._targets.get(destination.id)
-            if known and (known.destination, known.keys, known.relay) == (
+            if known and (known.destination, known.endpoint, known.keys, known.relay) == (
                 destination,
+                endpoint,
                 signing_keys,
                 configuration.relay,
             ):
                 targets[destination.id] = known
             else:
-                targets[destination.id] = self._target(
-                    destination, f"{endpoint.namespace}/{endpoint.name}", signing_keys, configuration.relay
-                )
+                targets[destination.id] = self._target(destination, endpoint, signing_keys, configuration.relay)
         self._targets = targets
 
-    def _target(self, destination: DestinationRow, endpoint: str, keys: Sequence[KeyRow], relay: RelayRow) -> Target:
+    def _target(
+        self, destination: DestinationRow, endpoint: EndpointRow, keys: Sequence[KeyRow], relay: RelayRow
+    ) -> Target:
         verdict, head = _judged(destination, relay)
         url = verdict.url if isinstance(verdict, Allowed) else URL("https://denied.invalid/")
         total = destination.timeout.total_seconds()
-        label = f"{endpoint}/{destination.name}"
+        of = f"{endpoint.namespace}/{endpoint.name}"
+        label = f"{of}/{destination.name}"
         return Target(
             destination=destination,
             label=label,
@@ -165,8 +171,10 @@ class Targets:
             head=head,
             request=ClientRequest("POST", url, loop=asyncio.get_running_loop()),
             timeout=aiohttp.ClientTimeout(total=total, connect=min(CONNECT_TIMEOUT, total)),
+            endpoint=endpoint,
+            shape=shape(destination),
             asked=_asked(destination, url),
-            meters=Meters(self._metrics, endpoint, label),
+            meters=Meters(self._metrics, of, label),
         )
 
     def directories(self) -> set[str]:

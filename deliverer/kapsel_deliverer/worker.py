@@ -11,9 +11,10 @@ import hmac
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -24,9 +25,10 @@ from kapsel_deliverer.lanes import Lanes, Leased
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Refused, Unsent
 from kapsel_deliverer.recorder import Recorder
-from kapsel_deliverer.retry import decide
+from kapsel_deliverer.retry import Decision, decide
 from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.settings import DelivererSettings
+from kapsel_deliverer.shaping import Shaper
 from kapsel_deliverer.targets import Target, Targets
 from kapsel_runtime import logs
 from kapsel_runtime.backoff import reconnecting
@@ -68,10 +70,12 @@ class Worker:
         self._recorder = Recorder(durable, metrics, self._recorded)
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._targets = Targets(metrics)
+        self._shaper = Shaper(metrics)
         self._configuration = Configuration()
         self._peers = 1
         self._lease = settings.deliverer_lease
         self._unused: dict[UUID, UUID] = {}  # deliveries to give back untried, with their leases
+        self._unwanted: dict[UUID, tuple[UUID, Claimed]] = {}  # those that a filter ends, with their leases
         self._tries: set[asyncio.Task[None]] = set()
         self._trying: dict[UUID, UUID] = {}  # deliveries under way, with their leases
         self._held: dict[UUID, UUID] = {}  # what was held when leases were last looked at
@@ -189,7 +193,7 @@ class Worker:
         now = time.monotonic()
         if self._hinted or now >= min(self._poll_at, self._due.first):
             await self._look(now)
-        if self._unused:
+        if self._unused or self._unwanted:
             await self._release()
         too_many = self._recorder.backlog > 2 * self._settings.deliverer_concurrency
         wanted = {} if too_many else self._lanes.wanted(now)
@@ -221,9 +225,30 @@ class Worker:
         # A crash here loses nothing: the leases end, and the deliveries are tried by others.
         self._metrics.database_up.set(1)
         self._metrics.claims.observe(len(claimed))
-        self._give_back(self._lanes.arrived(wanted, claimed, lease_id, start_by))
-        for destination_id in {delivery.destination_id for delivery in claimed}:
+        kept, done = self._sieve(claimed, lease_id)
+        self._give_back(self._lanes.arrived(wanted, kept, lease_id, start_by, done))
+        for destination_id in {delivery.destination_id for delivery in kept}:
             self._start(destination_id)
+
+    def _sieve(self, claimed: Sequence[Claimed], lease_id: UUID) -> tuple[list[Claimed], Counter[UUID]]:
+        """Return what is to be sent, and count by destination what is done without.
+
+        A filter that fails is a try that was not sent: recorded, and made again as the policy says.
+        """
+        kept, done = list[Claimed](), Counter[UUID]()
+        for delivery in claimed:
+            target = self._targets.get(delivery.destination_id)
+            wanted = True if target is None else self._shaper.wants(target, delivery)
+            if target is None or wanted is True:
+                kept.append(delivery)
+                continue
+            done[delivery.destination_id] += 1
+            if wanted is False:
+                self._unwanted[delivery.id] = lease_id, delivery
+            else:
+                unsent = Try(outcome=Unsent(reason="filter_error"), started_at=datetime.now(UTC), duration=timedelta(0))
+                self._record(delivery, lease_id, target, unsent)
+        return kept, done
 
     def _start(self, destination_id: UUID) -> None:
         """Start what its lane lets start."""
@@ -318,8 +343,20 @@ class Worker:
             self._wake.set()
 
     def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
-        """Decide by the outcome, and tell everybody whom it concerns."""
-        delivery, destination, outcome = leased.delivery, target.destination, tried.outcome
+        """Record, and tell everybody whom it concerns that was waiting for this try."""
+        destination, outcome = target.destination, tried.outcome
+        decision = self._record(leased.delivery, leased.lease_id, target, tried)
+        self._breakers.observe(destination.id, outcome, probe=leased.probe, gone=decision.disable)
+        pause = 0.0
+        if isinstance(outcome, Refused) and outcome.retry_after is not None and destination.policy.honour_retry_after:
+            pause = min(outcome.retry_after, destination.policy.retry_after_max).total_seconds()
+        self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
+        if pause:
+            self._give_back(self._lanes.empty(destination.id))
+
+    def _record(self, delivery: Claimed, lease_id: UUID, target: Target, tried: Try) -> Decision:
+        """Decide by the outcome, have it recorded, count it and say it."""
+        destination, outcome = target.destination, tried.outcome
         policy = destination.policy
         decision = decide(
             policy,
@@ -332,19 +369,12 @@ class Worker:
         self._recorder.put(
             Result(
                 attempt=_attempt_row(delivery, destination.url, tried),
-                lease_id=leased.lease_id,
+                lease_id=lease_id,
                 state=decision.state,
                 retry_in=decision.retry_in,
                 order_key=delivery.order_key,
             )
         )
-        self._breakers.observe(destination.id, outcome, probe=leased.probe, gone=decision.disable)
-        pause = 0.0
-        if isinstance(outcome, Refused) and outcome.retry_after is not None and policy.honour_retry_after:
-            pause = min(outcome.retry_after, policy.retry_after_max).total_seconds()
-        self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
-        if pause:
-            self._give_back(self._lanes.empty(destination.id))
         target.meters.tried(outcome, tried.duration)
         if tried.judged is not None:
             target.meters.looked(tried.judged.result)
@@ -366,20 +396,30 @@ class Worker:
                     "retry_in": None if decision.retry_in is None else round(decision.retry_in.total_seconds(), 3),
                 },
             )
+        return decision
 
     async def _release(self) -> None:
-        unused = dict(self._unused)
+        unused, unwanted = dict(self._unused), dict(self._unwanted)
         async with self._pool.acquire(timeout=5) as connection:
-            await deliveries.release(connection, unused)
+            if unused:
+                await deliveries.release(connection, unused)
+            if unwanted:
+                await deliveries.skip(connection, {key: lease_id for key, (lease_id, _) in unwanted.items()})
+        # A crash before this is durable loses nothing: the leases end, and the filters are asked again.
         for delivery_id in unused:
             del self._unused[delivery_id]
+        for delivery_id, (_, delivery) in unwanted.items():
+            del self._unwanted[delivery_id]
+            if delivery.order_key is not None:
+                self._ended.add((delivery.destination_id, delivery.order_key))
+                self._ended_some.set()
         self._metrics.released.inc(len(unused))
 
     async def _release_rest(self) -> None:
         """Release what is left; if the database stays away, the leases end by themselves."""
         waits = reconnecting()
         deadline = time.monotonic() + DRAIN_RESERVE
-        while self._unused and time.monotonic() < deadline:
+        while (self._unused or self._unwanted) and time.monotonic() < deadline:
             try:
                 await self._release()
             except Exception as error:

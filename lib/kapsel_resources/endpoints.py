@@ -161,6 +161,8 @@ class _Draft:
         """Return the name of the key that signs, and the limits that hold."""
         path: Path = ("spec", "destinations", index)
         self._callable(destination.url, (*path, "url"))
+        if destination.filter is not None:
+            self._expression((*path, "filter"), destination.filter, "bool")
         if destination.ordering is not None and destination.ordering.key is not None:
             self._expression((*path, "ordering", "key"), destination.ordering.key, "string")
         if destination.signing_key_ref is None:
@@ -286,6 +288,7 @@ def _destination_row(
         timeout=limits.timeout,
         max_in_flight=limits.max_in_flight,
         rate_limit=limits.rate_limit,
+        filter=destination.filter,
         sources=limits.sources,
         suspend=destination.suspend,
         acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,

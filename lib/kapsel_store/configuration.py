@@ -33,7 +33,7 @@ _POLICY = TypeAdapter(Policy)
 _RELAY = TypeAdapter(RelayRow)
 _LOG = TypeAdapter(LogRow)
 # Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
-_LATER: Final = ("sources",)
+_LATER: Final = ("filter", "sources")
 _BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])
 
 

@@ -128,6 +128,11 @@ async def release(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
     await connection.execute(statement("deliveries.release"), list(leases.keys()), list(leases.values()))
 
 
+async def skip(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
+    """End deliveries that were claimed and that their destinations' filters do not want: delivery id -> lease id."""
+    await connection.execute(statement("deliveries.skip"), list(leases.keys()), list(leases.values()))
+
+
 async def renew(connection: Connection, leases: Mapping[UUID, UUID], lease: timedelta) -> None:
     """Hold deliveries that are being tried for another `lease` from now: delivery id -> lease id."""
     await connection.execute(statement("deliveries.renew"), list(leases.keys()), list(leases.values()), lease)

@@ -185,6 +185,7 @@ class DestinationRow:
     rate_limit: RateLimit | None = None
     suspend: bool = False
     acknowledgement: Acknowledgement | None = None  # None: nothing is asked for
+    filter: str | None = None  # CEL: which events it wants; None: all
     sources: tuple[tuple[str, str], ...] = ()  # which level said what; what is not listed has kapsel's own default
     ordering: Ordering | None = None  # None: as fast as each can be sent
 

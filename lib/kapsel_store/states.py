@@ -29,6 +29,7 @@ class Event(StrEnum):
     GIVE_UP = "give_up"
     RESCUE = "rescue"
     EXPIRE = "expire"
+    SKIP = "skip"
     CANCEL = "cancel"
 
 
@@ -45,6 +46,7 @@ TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
         Event.RETRY: State.PENDING,
         Event.GIVE_UP: State.EXHAUSTED,
         Event.RESCUE: State.PENDING,
+        Event.SKIP: State.CANCELLED,
     },
     State.DELIVERED: {},
     State.EXHAUSTED: {},

@@ -240,6 +240,15 @@ class Destination(Model):
             " Redirects are not followed."
         ),
     )
+    filter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST,
+        description=(
+            "Which events it wants, as a CEL expression that gives true or false, such as `event.body.action == "
+            '"created"`. Other events are not sent to it. Without it: all.'
+        ),
+    )
     headers: tuple[Header, ...] = Field(
         default=(), strict=False, max_length=32, description="Headers to add to every delivery."
     )

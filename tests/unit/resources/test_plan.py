@@ -352,6 +352,28 @@ def test_a_public_key_verifies_and_cannot_sign(run, endpoint, secret, key):
     assert _said(planned) == [("PublicKeyOnly", "spec.destinations[0].signingKeyRef")]
 
 
+@pytest.mark.parametrize(
+    ("source", "wrong", "allowed"),
+    [
+        ("evnt.body.action == 'created'", "there is no evnt (character 1)", "event, with id, type, endpoint"),
+        ("event.bdy == 1", "there is no event.bdy (character 7)", "event.body"),
+        ("event.body.action ==", "the expression ends too early (character 21)", "a CEL expression"),
+        ("size(event.body)", "the expression gives a number", "one that gives true or false"),
+        ("[1]" + ".map(x, x + x)" * 60 + " == [1]", "too much work", "fewer"),
+    ],
+)
+def test_a_filter_that_can_never_work_is_told_with_its_place_and_stops_no_other_endpoint(
+    run, endpoint, source, wrong, allowed
+):
+    planned = run(endpoint("a", destinations=[{"filter": source}]), endpoint("b", destinations=[{"filter": "true"}]))
+
+    assert _said(planned) == [("ExpressionInvalid", "spec.destinations[0].filter")]
+    assert wrong in planned.problems[0].wrong
+    assert allowed in planned.problems[0].allowed
+    assert [row.name for row in planned.configuration.endpoints] == ["b"]
+    assert [row.filter for row in planned.configuration.destinations] == ["true"]
+
+
 # Problems: what keeps running, and what is said
 
 

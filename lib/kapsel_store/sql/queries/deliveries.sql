@@ -71,6 +71,13 @@ RETURNING d.id
 UPDATE deliveries_live SET state = 'pending', lease_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
 WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
 
+-- name: skip
+-- Claimed, and the filter of its destination does not want it: nothing was tried, and nothing will be.
+UPDATE deliveries
+SET state = 'cancelled', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
+    last_reason = 'filtered'
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+
 -- name: renew
 -- A try takes long: whoever makes it is alive, and says so. A row that is just being recorded is left alone.
 UPDATE deliveries_live SET lease_expires_at = now() + $3

@@ -1,0 +1,66 @@
+"""docs/shaping.md: its examples are what the expressions make of its event, and its lists are those of the code."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kapsel_expressions import cost, event, syntax
+from kapsel_expressions.event import FIELDS, Event
+from kapsel_expressions.expression import FUNCTIONS, LONGEST, Expression, Failed, Value, compile_source
+from kapsel_resources.manifests import parse
+
+PAGE = (Path(__file__).parents[3] / "docs" / "shaping.md").read_text(encoding="utf-8")
+BODY = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
+EVENT = Event(
+    id="01a1ff96-97c0-75ea-b286-80f007a95ca3",
+    type="push",
+    endpoint="orders",
+    namespace="shop",
+    received_at=datetime(2026, 11, 21, 12, 0, tzinfo=UTC),
+    headers={"x-github-event": "push"},
+    body=BODY,
+)
+FILTERS = re.findall(r"^\| `(.+?)` \| (`true`|`false`|an error) \|", PAGE, re.MULTILINE)
+
+
+def test_the_page_has_examples() -> None:
+    assert len(FILTERS) >= 10
+
+
+@pytest.mark.parametrize(("source", "result"), FILTERS)
+def test_an_example_of_a_filter_gives_what_the_page_says(source: str, result: str) -> None:
+    compiled = compile_source(source, "bool")
+    assert isinstance(compiled, Expression), compiled
+    made = compiled.evaluate(EVENT)
+    if result == "an error":
+        assert isinstance(made, Failed)
+    else:
+        assert made == Value(value=result == "`true`")
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_every_manifest_of_the_page_is_read_without_a_problem(block: str) -> None:
+    for document in yaml.safe_load_all(block):
+        parsed = parse(document)
+        assert not isinstance(parsed, list), parsed
+        for destination in parsed.spec.destinations:
+            assert destination.filter is None or isinstance(compile_source(destination.filter, "bool"), Expression)
+
+
+def test_the_page_lists_what_there_is() -> None:
+    words = set(re.findall(r"`([\w.]+)`", PAGE))
+    assert words >= {f"event.{name}" for name in FIELDS}
+    assert words >= {*FUNCTIONS, *syntax.MACROS}
+    for number in (f"{LONGEST:,} characters", f"{syntax.DEEPEST} levels", f"{event.DEEPEST} lists and maps"):
+        assert number in PAGE, number
+    assert (cost.WORK, cost.MADE) == (2_000_000, 16 * 1024 * 1024)
+
+
+def test_filter_and_map_take_lists_as_long_as_the_page_says() -> None:
+    tree = syntax.parse("event.body.items.filter(i, i.n > 1).size() > 1")
+    assert cost.admits(tree, cost.Size(1_900, 10_000))
+    assert not cost.admits(tree, cost.Size(3_000, 10_000))
