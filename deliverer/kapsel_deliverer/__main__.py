@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from kapsel_deliverer.addresses import SystemResolver
 from kapsel_deliverer.arrears import Arrears
 from kapsel_deliverer.checkpoints import Checkpoints
+from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.recorder import WRITERS
 from kapsel_deliverer.replayer import Replayer
@@ -36,13 +37,14 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
         channels=(database.CONFIGURATION_CHANNEL, database.DELIVERIES_CHANNEL),
     )
     hint = listener.event(database.DELIVERIES_CHANNEL)
+    resolver, context = SystemResolver(), trusted(settings.deliverer_ca_file)
     async with (
         # A claim, a circuit or a heartbeat that a crash undoes is made again; only results must be durable.
         database.connect(
             url, role=role, schema=schema, size=4, component="deliverer", synchronous_commit=False, pooled=pooled
         ) as pool,
         database.connect(url, role=role, schema=schema, size=WRITERS, component="deliverer", pooled=pooled) as durable,
-        Sender(SystemResolver(), trusted(settings.deliverer_ca_file)) as sender,
+        Sender(resolver, context) as sender,
     ):
         source = configuration.Source(pool, sealing, listener)
         checkpoints = Checkpoints(pool)
@@ -50,7 +52,9 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
         worker = Worker(
             settings, pool=pool, durable=durable, sender=sender, checkpoints=checkpoints, metrics=metrics, hint=hint
         )
+        healer = Healer(pool, resolver, context, metrics)
         source.subscribe(worker.configure)
+        source.subscribe(healer.configure)
         health = Health(stopping)
         health.add("database", lambda: None if source.reachable else "the database is away")
         health.add("configuration", lambda: None if source.loaded else "no configuration was loaded yet")
@@ -67,6 +71,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
                 rescuer.run(stopping),
                 Arrears(pool, metrics).run(stopping),
                 Replayer(pool, metrics).run(stopping),
+                healer.run(stopping),
                 _share_limits(worker, heartbeat, stopping),
             ):
                 tasks.create_task(work)

@@ -123,6 +123,24 @@ class DelivererMetrics:
             "replay_deliveries_enqueued_total", "New deliveries that Replays made", registry=registry
         )
         self.replays_running = Gauge("replays_running", "Replays that have anything to do", registry=registry)
+        self.gap_looks = Counter(
+            "github_gap_looks_total",
+            "Looks at hooks of GitHub's, by what they came to",
+            ("endpoint", "result"),
+            registry=registry,
+        )
+        self.gap_missing = Gauge(
+            "github_gap_missing_events",
+            "Events that GitHub could not deliver and that are not here, as of this process's last look",
+            ("endpoint",),
+            registry=registry,
+        )
+        self.gap_requested = Counter(
+            "github_gap_redeliveries_total",
+            "Deliveries that GitHub was asked to send again",
+            ("endpoint",),
+            registry=registry,
+        )
         self.errors = Counter(
             "deliverer_errors_total", "Failures of our own, by where they were caught", ("where",), registry=registry
         )

@@ -17,6 +17,7 @@ from kapsel_resources.kinds.verification import (
     Basic,
     Bearer,
     Discord,
+    GitHub,
     Hmac,
     Meta,
     SignedUrl,
@@ -144,6 +145,11 @@ class _Draft:
         if isinstance(member, Meta):
             token = self._credentials("bearer", member.verify_token_ref, (*path, "verifyTokenRef"))
             row = replace(row, token_key_name=token)
+        if isinstance(member, GitHub) and member.gap_healing is not None:
+            healing = member.gap_healing
+            token = self._credentials("bearer", healing.token_secret_ref, (*path, "gapHealing", "tokenSecretRef"))
+            row = replace(row, token_key_name=token, gap_healing=healing.row())
+            self._callable(healing.api_url, (*path, "gapHealing", "apiURL"))
         if isinstance(member, SignedUrl):
             row = replace(row, public_url=member.public_url, trust_forwarded=member.trust_forwarded)
         if isinstance(member, SignedWithTime | SignedUrlWithTime):

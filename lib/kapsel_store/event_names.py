@@ -4,6 +4,7 @@ For the receiver's idempotency, and for the plan, which has to know whether a sc
 of event it is, `kapsel_expressions.event` finds out. Pure.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,23 @@ IDS: Final[Mapping[Scheme, Place]] = {
     "pagerduty": InBody(("event", "id")),
     "standardWebhooks": InHeader("webhook-id"),
 }
+
+
+_DOMAIN: Final = b"kapsel/idempotency/v1"
+
+
+def encode(source: str, values: Sequence[bytes]) -> bytes:
+    """Hash a source and its values so that no other source or list of values gives the same bytes."""
+    digest = hashlib.sha256()
+    for part in (_DOMAIN, source.encode(), *values):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()
+
+
+def header_key(name: str, *values: bytes) -> bytes:
+    """Return the idempotency key of an event whose provider gives its id in a header."""
+    return encode("provider", (name.lower().encode(), *values))
 
 
 def document(body: bytes) -> Any:

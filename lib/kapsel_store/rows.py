@@ -62,6 +62,15 @@ def is_reserved_header(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GapHealing:
+    """Where GitHub lists the deliveries of a hook, so that those that failed can be asked for again."""
+
+    hook: str  # the path of the hook in the API: /repos/<owner>/<name>/hooks/<id> or /orgs/<organization>/hooks/<id>
+    api_url: str = "https://api.github.com"  # without a slash at its end
+    period: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """How callers of an endpoint prove themselves.
 
@@ -76,10 +85,12 @@ class Verification:
     algorithm: HashName = "sha256"
     timestamp_header: str | None = None  # hmac: if set, "<timestamp>.<body>" is signed and the age is checked
     tolerance: timedelta = timedelta(minutes=5)
-    token_key_name: str | None = None  # meta: a KeyRow.name, the token with which the provider asks for a handshake
+    # A KeyRow.name. meta: the token with which the provider asks for a handshake; github: that of its API
+    token_key_name: str | None = None
     public_url: str | None = None  # twilio, square, hubspot sign it: the URL as the provider calls it, without a query
     trust_forwarded: bool = False  # the same: believe X-Forwarded-Proto and X-Forwarded-Host of the proxy in front
     public_keys: tuple[str, ...] = ()  # discord: Ed25519, 32 bytes in hex each
+    gap_healing: GapHealing | None = None  # github
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,9 @@ from kapsel_resources.kinds.relay import Relay
 from kapsel_resources.kinds.replay import Replay
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
-from kapsel_store import configuration, migrate, overview, processes, replays
+from kapsel_store import configuration, healings, migrate, overview, processes, replays
 from kapsel_store.database import Connection
+from kapsel_store.healings import Healing
 from kapsel_store.overview import Doing, Generations
 from kapsel_store.processes import ProcessRow
 from kapsel_store.replays import ReplayProgress
@@ -78,6 +79,7 @@ class Running:
     processes: tuple[ProcessRow, ...] = ()
     doing: Mapping[UUID, Doing] = field(default_factory=dict)
     replays: Mapping[Identity, ReplayProgress] = field(default_factory=dict)
+    healings: Mapping[UUID, Healing] = field(default_factory=dict)  # by endpoint
 
 
 class Gatherer:
@@ -160,10 +162,12 @@ class Gatherer:
             async with asyncio.timeout(DEADLINE), self._databases.connection(uid, url) as connection:
                 has_replays = any(isinstance(one, Replay) for one in scope.resources)
                 rows = await replays.progress(connection) if has_replays else []
+                heals = any(isinstance(one, WebhookEndpoint) and one.spec.verification.heals for one in scope.resources)
                 return Running(
                     processes=tuple(await processes.list_live(connection)),
                     doing=await overview.doing(connection, now) if doing is None else doing,
                     replays={Identity("Replay", row.namespace, row.name): row for row in rows},
+                    healings=await healings.all_of(connection) if heals else {},
                 )
         except Exception as error:
             if (found := trouble(error, url)) is None:
@@ -298,9 +302,7 @@ def _named(scope: Scope) -> list[Name]:
         if isinstance(one, SigningKey):
             found.update((one.metadata.namespace, name) for name in one.spec.secret_names())
         elif isinstance(one, WebhookEndpoint) and one.identity in scope.speaks_for:
-            reference = getattr(one.spec.verification.member, "secret_ref", None)
-            if reference is not None:
-                found.add((one.metadata.namespace, reference.name))
+            found.update((one.metadata.namespace, reference.name) for reference in one.spec.verification.secrets)
     return sorted(found)
 
 

@@ -195,6 +195,7 @@ class Reconciler:
             doing=memory.doing,
             url=relay_facts.url(relay, facts, around, self._store),
             nameless=memory.nameless(),
+            healings=running.healings,
         )
         told = await self._teller.tell(scope, view, running, memory)
         seen = relay_facts.relay_view(

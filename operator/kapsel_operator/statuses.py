@@ -1,7 +1,7 @@
 """The status of every kind but Relay, from what was planned and what runs. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -34,6 +34,8 @@ from kapsel_resources.kinds.status import (
     Status,
     WebhookEndpointStatus,
 )
+from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
+from kapsel_store.healings import Healing
 from kapsel_store.overview import MOST_COUNTED, Doing
 from kapsel_verifier.note import VerifierKey
 
@@ -55,6 +57,7 @@ class View:
     plane: Plane
     doing: Mapping[UUID, Doing]
     url: str | None  # where the receivers are reached
+    healings: Mapping[UUID, Healing] = field(default_factory=dict)  # by endpoint
     nameless: frozenset[Identity] = frozenset()  # somebody else has a Secret of the name that theirs would have
 
 
@@ -75,7 +78,7 @@ def endpoint(one: Declared, view: View) -> dict[str, Any]:
         WebhookEndpointStatus,
         one,
         view.now,
-        (*verdicts, delivering(doings)),
+        (*verdicts, delivering(doings), *gaps(one, found, view)),
         id=str(found.id),
         address=None if url is None else Address(url=url),
         destinations=tuple(_destination(row, doing) for row, doing in doings),
@@ -189,6 +192,16 @@ def delivering(doings: Sequence[tuple[DestinationView, Doing]]) -> Verdict:
         case "Failing":
             return Verdict("Delivering", "False", worst, f"every recent try failed: {named}")
     return Verdict("Delivering", "False", worst, f"only failed lately, and is left in peace for a while: {named}")
+
+
+def gaps(one: Declared, found: EndpointView, view: View) -> tuple[Verdict, ...]:
+    """Return whether all is here that GitHub tried to deliver, for an endpoint that asks it."""
+    if not isinstance(one.resource, WebhookEndpoint) or not one.resource.spec.verification.heals:
+        return ()
+    last = view.healings.get(found.id)
+    if last is None:
+        return (Verdict("GapsHealed", "Unknown", "NotLooked", "GitHub was not asked yet"),)
+    return (Verdict("GapsHealed", "True" if last.reason == "Healed" else "False", last.reason, last.message),)
 
 
 def state(row: DestinationView, doing: Doing) -> DestinationState:

@@ -4,16 +4,11 @@ Called by `app` after a request has proved itself. Pure. A request without the i
 key: it is stored all the same (and counted), since a webhook too many can be dealt with and a lost one cannot.
 """
 
-import hashlib
-from collections.abc import Sequence
-from typing import Final
-
 from kapsel_receiver.proofs import Headers, raw
 from kapsel_receiver.signatures import standard_prefix
 from kapsel_store import event_names
+from kapsel_store.event_names import encode
 from kapsel_store.rows import Idempotency, Scheme
-
-_DOMAIN: Final = b"kapsel/idempotency/v1"
 
 
 def key(
@@ -29,15 +24,6 @@ def key(
             return encode("content", (body_hash,))
         case _:
             return _of_provider(scheme, headers, body)
-
-
-def encode(source: str, values: Sequence[bytes]) -> bytes:
-    """Hash a source and its values so that no other source or list of values gives the same bytes."""
-    digest = hashlib.sha256()
-    for part in (_DOMAIN, source.encode(), *values):
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.digest()
 
 
 def _of_header(source: str, name: str, headers: Headers) -> bytes | None:

@@ -122,6 +122,7 @@ REFUSED = {
         "SELECT * FROM audit",
         "SELECT * FROM replays",
         "SELECT * FROM erasures",
+        "SELECT * FROM gap_healings",
     ],
     "deliverer": [
         "UPDATE events SET body = NULL",
@@ -134,7 +135,9 @@ REFUSED = {
         "SELECT * FROM anchors",
         "UPDATE logs SET tree_size = 0",
         "UPDATE destinations SET name = 'x'",
-        "SELECT * FROM idempotency",
+        "SELECT event_id FROM idempotency",
+        "UPDATE idempotency SET expires_at = now()",
+        "DELETE FROM gap_healings",
         "INSERT INTO replays (id) VALUES (gen_random_uuid())",
         "UPDATE replays SET suspend = false",
         "UPDATE replays SET endpoint_id = gen_random_uuid()",
@@ -158,6 +161,7 @@ REFUSED = {
         "DELETE FROM logs",
         "UPDATE keys SET version = 2",
         "SELECT * FROM replays",
+        "SELECT * FROM gap_healings",
     ],
     "console": [
         "UPDATE events SET body = NULL",

@@ -43,6 +43,8 @@ GOOGLE_KEY_VERSION: Final = (
 )
 TEXT: Final = r"^[ -~]+$"
 PUBLIC_URL: Final = r"^https?://[-.A-Za-z0-9]+(:[0-9]{1,5})?(/[-._~!$&'()*+,;=:@%/A-Za-z0-9]*)?$"
+ORGANIZATION: Final = r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$"
+REPOSITORY: Final = r"^[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?/[-_A-Za-z0-9]?[-._A-Za-z0-9]*[-_A-Za-z0-9]$"
 HEX_KEY: Final = r"^[0-9a-fA-F]{64}$"
 # The patterns in words, for messages.
 FORMS: Final = {
@@ -73,6 +75,8 @@ FORMS: Final = {
     TEXT: "printable ASCII",
     PUBLIC_URL: "a URL without a query, such as https://hooks.example.com/ingest/shop/calls",
     HEX_KEY: "64 hex digits",
+    ORGANIZATION: "the name of an account of GitHub: letters, digits, and '-' between them",
+    REPOSITORY: "owner/name, such as octocat/hello-world",
 }
 DEFAULT_NAMESPACE: Final = "default"
 

@@ -111,8 +111,8 @@ class DestinationStatus(Part):
 
 
 class WebhookEndpointStatus(Status):
-    """Conditions: Ready (running pods have loaded it), Delivering (the destinations answer); Stalled and Paused only
-    when they hold."""
+    """Conditions: Ready (running pods have loaded it), Delivering (the destinations answer); GapsHealed (all is here
+    that GitHub tried to deliver) only where gapHealing is declared; Stalled and Paused only when they hold."""
 
     id: Text | None = Field(default=None, description="The id in the URL /ingest/<id>, stable as long as it exists.")
     address: Address | None = Field(default=None, description="Where it takes webhooks.")

@@ -9,8 +9,10 @@ from kapsel_resources.durations import Duration
 from kapsel_resources.kinds.model import (
     HEADER,
     HEX_KEY,
+    ORGANIZATION,
     PRINTABLE,
     PUBLIC_URL,
+    REPOSITORY,
     Model,
     Reference,
     SecretReference,
@@ -21,6 +23,7 @@ from kapsel_resources.rules import Rule
 from kapsel_store import event_names, rows
 
 _ROW: Final = rows.Verification(scheme="none")
+_HEALING: Final = rows.GapHealing(hook="")
 _TOLERANCE_MIN: Final = timedelta(seconds=1)
 _TOLERANCE_MAX: Final = timedelta(hours=24)
 # The schemes whose provider gives each event an id: Provider idempotency needs one.
@@ -32,6 +35,70 @@ class Signed(Model):
 
     signing_key_ref: Reference = Field(
         description="The HMAC-SHA256 SigningKey that holds the secret the provider shows you."
+    )
+
+
+class GapHealing(Model):
+    """Ask GitHub for what never arrived: it sends each webhook once, and never tries again by itself."""
+
+    RULES = (
+        Rule(
+            "has(self.repository) != has(self.organization)",
+            "the hook is of one place: exactly one of repository, organization",
+        ),
+    )
+
+    repository: str | None = Field(
+        default=None, max_length=140, pattern=REPOSITORY, description="Whose hook it is, as owner/name."
+    )
+    organization: str | None = Field(
+        default=None, max_length=39, pattern=ORGANIZATION, description="Or: the organization whose hook it is."
+    )
+    hook_id: int = Field(
+        ge=1, le=2**53 - 1, description="The number at the end of the URL of the webhook's settings page."
+    )
+    token_secret_ref: SecretReference = Field(
+        description=(
+            "The Secret whose entry is a token of GitHub's API that may read and write webhooks: of a fine-grained "
+            "token, the permission Webhooks; of a classic one, the scope admin:repo_hook or admin:org_hook."
+        )
+    )
+    period: Duration = Field(
+        default=_HEALING.period,
+        ge=timedelta(minutes=1),
+        le=timedelta(hours=24),
+        description="How often to look. GitHub keeps deliveries for three days.",
+    )
+    api_url: str = Field(
+        default=_HEALING.api_url,
+        alias="apiURL",
+        max_length=256,
+        pattern=PUBLIC_URL,
+        description="GitHub's API; of a GitHub Enterprise Server, https://HOST/api/v3.",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.repository is None) == (self.organization is None):
+            broken("the hook is of one place", "exactly one of repository, organization")
+        return self
+
+    def row(self) -> rows.GapHealing:
+        """Return the row."""
+        place = f"/orgs/{self.organization}" if self.repository is None else f"/repos/{self.repository}"
+        api_url = self.api_url.rstrip("/")
+        return rows.GapHealing(hook=f"{place}/hooks/{self.hook_id}", api_url=api_url, period=self.period)
+
+
+class GitHub(Signed):
+    """GitHub signs the body."""
+
+    gap_healing: GapHealing | None = Field(
+        default=None,
+        description=(
+            "Have deliveries that failed sent again, if the event is not here. Needs idempotency with source "
+            "Provider, and looks back as far as its window, at most three days."
+        ),
     )
 
 
@@ -222,6 +289,7 @@ class Unverified(Model):
 
 Member = (
     Signed
+    | GitHub
     | SignedWithTime
     | Meta
     | Token
@@ -241,7 +309,7 @@ class Verification(Union):
 
     WHAT = "verification"
 
-    github: Signed | None = Field(default=None, description="GitHub: X-Hub-Signature-256.")
+    github: GitHub | None = Field(default=None, description="GitHub: X-Hub-Signature-256.")
     stripe: SignedWithTime | None = Field(default=None, description="Stripe: Stripe-Signature, with its time.")
     shopify: Signed | None = Field(default=None, description="Shopify: X-Shopify-Hmac-SHA256.")
     slack: SignedWithTime | None = Field(
@@ -305,3 +373,20 @@ class Verification(Union):
     def names_events(self) -> bool:
         """Whether the provider gives each event an id."""
         return self.scheme in NAMES_EVENTS
+
+    @property
+    def heals(self) -> bool:
+        """Whether the provider is asked for what never arrived."""
+        return self.github is not None and self.github.gap_healing is not None
+
+    @property
+    def secrets(self) -> tuple[SecretReference, ...]:
+        """The Secrets that it names itself; those of SigningKeys are theirs to name."""
+        member = self.member
+        if isinstance(member, Basic | Bearer | Token):
+            return (member.secret_ref,)
+        if isinstance(member, Meta):
+            return (member.verify_token_ref,)
+        if isinstance(member, GitHub) and member.gap_healing is not None:
+            return (member.gap_healing.token_secret_ref,)
+        return ()

@@ -313,6 +313,12 @@ class WebhookEndpointSpec(Model):
             "webhooks verified in this way carry no provider's id",
             "idempotency.source",
         ),
+        Rule(
+            "!has(self.verification.github) || !has(self.verification.github.gapHealing) || "
+            "(has(self.idempotency) && self.idempotency.source == 'Provider')",
+            "gapHealing needs idempotency with source Provider",
+            "verification.github.gapHealing",
+        ),
     )
 
     relay_ref: RelayReference | None = Field(default=None, description=RELAY_REF_DESCRIPTION)
@@ -376,6 +382,16 @@ class WebhookEndpointSpec(Model):
                 "source: Header or source: Content",
                 "idempotency",
                 "source",
+            )
+        github = self.verification.github
+        by_provider = self.idempotency is not None and self.idempotency.source == "Provider"
+        if github is not None and github.gap_healing is not None and not by_provider:
+            broken(
+                "gapHealing needs idempotency with source Provider",
+                "idempotency: {source: Provider, window: 72h}",
+                "verification",
+                "github",
+                "gapHealing",
             )
         return self
 

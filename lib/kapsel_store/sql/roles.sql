@@ -56,6 +56,10 @@ GRANT SELECT, UPDATE (blocked_by, blocked_at) ON turns TO kapsel_deliverer;
 GRANT SELECT, INSERT ON ended_turns TO kapsel_deliverer;
 GRANT EXECUTE ON FUNCTION pass_turns(uuid[], bytea[]) TO kapsel_deliverer;
 
+-- It asks providers for what is not here: for that it sees which ids are known, and of which endpoint.
+GRANT SELECT (endpoint_id, key, expires_at) ON idempotency TO kapsel_deliverer;
+GRANT SELECT, INSERT, UPDATE ON gap_healings TO kapsel_deliverer;
+
 -- attestor: reads attempts, writes the log; sees no event.
 GRANT SELECT ON attempts TO kapsel_attestor;
 GRANT SELECT, DELETE ON unsequenced TO kapsel_attestor;

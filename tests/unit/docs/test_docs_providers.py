@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from kapsel_deliverer import github
 from kapsel_receiver import handshakes
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
@@ -28,6 +29,11 @@ def _scheme(section: str) -> str:
     return str(next(iter(_documents(section)[-1]["spec"]["verification"])))
 
 
+def _secret(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "shop"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"s": "x"}}
+
+
 BY_SCHEME = {_scheme(text): text for title, text in SECTIONS.items() if title != "Any other"}
 
 
@@ -41,16 +47,7 @@ def test_a_section_has_a_manifest_that_can_be_planned_and_all_that_it_promises(s
     section = BY_SCHEME[scheme]
     documents = _documents(section)
     names = re.findall(r"(?:secretRef|verifyTokenRef): \{name: ([a-z-]+)", section)
-    secrets = [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "namespace": "shop"},
-            "stringData": {"s": "x"},
-        }
-        for name in dict.fromkeys(names)
-    ]
-    resources = [parse(document) for document in (*documents, *secrets)]
+    resources = [parse(document) for document in (*documents, *map(_secret, dict.fromkeys(names)))]
     assert not any(isinstance(resource, list) for resource in resources)
     planned = plan(resources, existing=Configuration(), now=datetime(2026, 3, 1, tzinfo=UTC), entropy=bytes)
     assert planned.problems == ()
@@ -59,3 +56,21 @@ def test_a_section_has_a_manifest_that_can_be_planned_and_all_that_it_promises(s
     for part in ("- **Secret:**", "- **Waits and tries:**", "- **Handshake:**", "```bash\n"):
         assert part in section
     assert ("**Handshake:** none." in section) == (scheme not in ASKING)
+
+
+def test_every_end_of_a_look_at_github_is_on_the_page() -> None:
+    reasons = {*get_args(github.Reason), "Healed", "Healing", "GivenUp", "NoToken", "NotLooked"} - {"Refused"}
+    assert set(re.findall(r"^\| `([A-Z][A-Za-z]+)` \|", BY_SCHEME["github"], re.MULTILINE)) == reasons
+
+
+def test_the_manifest_of_gap_healing_can_be_planned() -> None:
+    text = BY_SCHEME["github"].partition("### Gap healing")[2]
+    key = _documents(BY_SCHEME["github"])[0]
+    resources = [parse(document) for document in (key, *_documents(text), _secret("github"), _secret("github-api"))]
+    assert not any(isinstance(resource, list) for resource in resources)
+    planned = plan(resources, existing=Configuration(), now=datetime(2026, 3, 1, tzinfo=UTC), entropy=bytes)
+    assert planned.problems == ()
+    healing = planned.configuration.endpoints[0].verification.gap_healing
+    assert healing is not None
+    assert healing.hook == "/repos/octocat/hello-world/hooks/12345678"
+    assert "bearer/github-api" in {row.name for row in planned.configuration.keys}

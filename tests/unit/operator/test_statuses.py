@@ -15,6 +15,8 @@ from kapsel_operator.statuses import View
 from kapsel_operator.store import Declared, declared
 from kapsel_resources.kinds.model import Identity
 from kapsel_resources.kinds.signing_key import SigningKey
+from kapsel_resources.kinds.verification import Verification
+from kapsel_store.healings import Healing
 from kapsel_store.overview import Generations
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,6 +80,49 @@ def test_a_paused_endpoint_does_not_speak_of_what_was_declared_since() -> None:
     ]
     again = statuses.endpoint(resource("WebhookEndpoint", generation=2, observed=1), view())
     assert {generation for generation, *_ in seen(again)} == {2}
+
+
+def gaps(one: Declared, found: View) -> list[tuple[str, str, str]]:
+    conditions = statuses.endpoint(one, found)["conditions"]
+    return [(one["status"], one["reason"], one["message"]) for one in conditions if one["type"] == "GapsHealed"]
+
+
+def test_an_endpoint_that_is_healed_says_what_the_last_look_came_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = resource("WebhookEndpoint")
+    healing = {"repository": "octocat/hello", "hookId": 7, "tokenSecretRef": {"name": "token"}}
+    github = {"github": {"signingKeyRef": {"name": "k"}, "gapHealing": healing}}
+    spec = {"verification": github, "idempotency": {"source": "Provider"}, "destinations": []}
+    monkeypatch.setitem(SPECS, "WebhookEndpoint", spec)
+    healed = resource("WebhookEndpoint")
+    assert gaps(plain, view()) == []
+    assert gaps(healed, view())[0][:2] == ("Unknown", "NotLooked")
+    for reason, status in (("Healed", "True"), ("Healing", "False"), ("TokenRefused", "False")):
+        last = Healing(checked_at=NOW, reason=reason, message="said", missing=1, requested=1)
+        assert gaps(healed, replace(view(), healings={ENDPOINT: last})) == [(status, reason, "said")]
+
+
+@pytest.mark.parametrize(
+    ("verification", "names"),
+    [
+        ({"gitlab": {"secretRef": {"name": "s"}}}, ["s"]),
+        ({"basic": {"secretRef": {"name": "s"}}}, ["s"]),
+        ({"meta": {"signingKeyRef": {"name": "k"}, "verifyTokenRef": {"name": "t"}}}, ["t"]),
+        (
+            {
+                "github": {
+                    "signingKeyRef": {"name": "k"},
+                    "gapHealing": {"organization": "o", "hookId": 1, "tokenSecretRef": {"name": "api"}},
+                }
+            },
+            ["api"],
+        ),
+        ({"github": {"signingKeyRef": {"name": "k"}}}, []),
+        ({"none": {}}, []),
+    ],
+)
+def test_every_secret_that_a_verification_names_is_read(verification: dict[str, Any], names: list[str]) -> None:
+    found = Verification.model_validate(verification)
+    assert [reference.name for reference in found.secrets] == names
 
 
 def test_of_a_secret_with_very_many_keys_a_status_shows_the_newest() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from kapsel_receiver.idempotency import encode, key
+from kapsel_receiver.idempotency import key
+from kapsel_store.event_names import encode
 from kapsel_store.rows import Idempotency, Scheme
 
 PROVIDER = Idempotency(source="Provider")
