@@ -1,0 +1,137 @@
+"""No statement whose cost grows with history: how every one of sql/queries is planned on a store that has some."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+import pytest
+
+from kapsel_store import partitions
+from kapsel_store.queries import statement
+
+DAYS, EVENTS = 6, 24_000  # over these days; enough that reading all of it is dearer than finding a row
+HISTORY = re.compile(r"(events|attempts|deliveries_final)_(\d{8}|default)|leaves|tiles|heads|idempotency|audit")
+
+# What reads all of it, because that is what it is for, and by nobody who waits: each with its reason.
+WHOLE = {
+    "audit.entries": "the audit trail is exported whole",
+}
+
+FILL = """
+WITH made AS MATERIALIZED (
+    SELECT uuidv7(-(interval '1 day' * $3 * (1 - g::float8 / $4))) AS event_id, g,
+           uuidv7(-(interval '1 day' * $3 * (1 - g::float8 / $4))) AS delivery_id,
+           uuidv7(-(interval '1 day' * $3 * (1 - g::float8 / $4))) AS attempt_id
+    FROM generate_series(1, $4::int) g
+), stored AS (
+    INSERT INTO events (id, endpoint_id, received_at, content_type, headers, body, body_hash, salt)
+    SELECT event_id, $1, now(), 'application/json', '[]', decode(repeat('aa', 200), 'hex'), sha256('a'), sha256('b')
+    FROM made
+), known AS (
+    INSERT INTO idempotency (endpoint_id, key, event_id, expires_at)
+    SELECT $1, sha256(g::text::bytea), event_id, now() + interval '1 day' FROM made
+), ended AS (
+    INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, state, attempts, expires_at, finished_at)
+    SELECT delivery_id, event_id, $1, $2, CASE WHEN g % 100 = 0 THEN 'exhausted' ELSE 'delivered' END, 1, now(), now()
+    FROM made
+), logged AS (
+    INSERT INTO leaves (log_id, leaf_index, attempt_id, leaf)
+    SELECT 1, g, attempt_id, decode(repeat('aa', 300), 'hex') FROM made
+)
+INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
+                      reason, url, payload_hash, response_status)
+SELECT attempt_id, delivery_id, event_id, $1, $2, 1, now(), interval '3 ms', 'delivered', 'status_200', 'http://x/',
+       sha256('a'), 200
+FROM made
+"""
+TILES = """
+INSERT INTO tiles (log_id, level, index, hashes) SELECT 1, 0, g, sha256('a') FROM generate_series(0, 5000) g
+"""
+HEADS = """
+INSERT INTO heads (log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key)
+SELECT 1, g, g, sha256('a'), 'x', decode(repeat('aa', 64), 'hex'), sha256('b') FROM generate_series(1, 5000) g
+"""
+# A parameter has no value in a generic plan, and none is needed to make one.
+EXPLAINER = """
+CREATE FUNCTION explained(query text) RETURNS SETOF json LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY EXECUTE 'EXPLAIN (GENERIC_PLAN, FORMAT JSON) ' || query;
+END $$
+"""
+
+
+@pytest.fixture
+async def history(database) -> asyncpg.Connection:
+    """A store with a week of history in its partitions, analyzed."""
+    connection = await (await database.pool()).acquire()
+    now = datetime.now(UTC)
+    for age in range(DAYS, -1, -1):
+        await partitions.maintain(connection, now - timedelta(days=age))
+    endpoint, destination = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+    await connection.execute("INSERT INTO logs (origin, root) VALUES ('plans.test/log', sha256(''))")
+    await connection.execute(FILL, endpoint, destination, DAYS, EVENTS)
+    await connection.execute(TILES)
+    await connection.execute(HEADS)
+    await connection.execute("ANALYZE")
+    await connection.execute(EXPLAINER)
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    return connection
+
+
+def names() -> list[str]:
+    found = []
+    for file in sorted((files("kapsel_store") / "sql" / "queries").iterdir(), key=lambda file: file.name):
+        stem = file.name.removesuffix(".sql")
+        found += [f"{stem}.{name}" for name in re.findall(r"^-- name: (\w+)", file.read_text(), re.MULTILINE)]
+    return found
+
+
+def nodes(plan: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Give each node of a plan with the types of those above it."""
+    yield plan, above
+    for child in plan.get("Plans", ()):
+        yield from nodes(child, (*above, plan["Node Type"]))
+
+
+def growing(plan: dict[str, Any]) -> list[str]:
+    """Return the nodes that read a whole table of history: by itself, or along an index that nothing bounds."""
+    found = []
+    for node, above in nodes(plan):
+        if not HISTORY.fullmatch(node.get("Relation Name", "")):
+            continue
+        whole = node["Node Type"] in ("Seq Scan", "Tid Scan") or (
+            node["Node Type"] in ("Index Scan", "Index Only Scan") and "Index Cond" not in node and "Limit" not in above
+        )
+        if whole:
+            found.append(f"{node['Node Type']} of {node['Relation Name']}")
+    return found
+
+
+async def test_no_statement_reads_a_whole_table_of_history(history: asyncpg.Connection) -> None:
+    found = {}
+    for name in names():
+        query = statement(name)
+        if not re.match(r"(--[^\n]*\n)*\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b", query):
+            continue  # DDL
+        try:
+            [text] = [row[0] for row in await history.fetch("SELECT explained($1)", query)]
+        except asyncpg.PostgresError as error:
+            raise AssertionError(f"{name} cannot be planned: {error}") from error
+        if whole := growing(json.loads(text)[0]["Plan"]):
+            found[name] = whole
+    assert {name: whole for name, whole in found.items() if name not in WHOLE} == {}
+
+
+async def test_the_check_would_see_a_statement_that_does(history: asyncpg.Connection) -> None:
+    for query in (
+        "SELECT count(*) FROM events WHERE correlation_id = $1",
+        "SELECT * FROM attempts WHERE event_id = $1",
+        "SELECT max(finished_at) FROM deliveries WHERE destination_id = $1",
+        "SELECT event_id FROM idempotency WHERE event_id = $1",
+    ):
+        [row] = await history.fetch("SELECT explained($1)", query)
+        assert growing(json.loads(row[0])[0]["Plan"]), query
