@@ -111,8 +111,9 @@ SELECT log_id, leaf_index, attempt_id, leaf FROM leaves WHERE attempt_id = $1 OR
 INSERT INTO unsequenced (attempt_id)
 SELECT attempt_id FROM leaves l
 WHERE l.log_id = $1 AND l.leaf_index >= $2 AND l.attempt_id IS NOT NULL AND l.leaf IS NOT NULL
-  AND NOT EXISTS (SELECT FROM leaves later WHERE later.attempt_id = l.attempt_id AND later.log_id > l.log_id)
-  AND EXISTS (SELECT FROM attempts WHERE id = l.attempt_id AND payload_hash IS NOT NULL)
+  -- Each by itself: as joins they read all leaves and all attempts, for the few that no head covers.
+  AND (SELECT true FROM leaves later WHERE later.attempt_id = l.attempt_id AND later.log_id > l.log_id LIMIT 1) IS NULL
+  AND (SELECT payload_hash FROM attempts WHERE id = l.attempt_id) IS NOT NULL
 ON CONFLICT (attempt_id) DO NOTHING
 
 -- name: all_heads
