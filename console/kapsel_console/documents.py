@@ -76,7 +76,7 @@ def _destination(listed: ListedDestination) -> Document:
         "id": str(row.id),
         "name": row.name,
         "url": row.url,
-        "headers": [name for name, _ in row.headers],
+        "headers": [name for name, _ in (*row.headers, *row.secret_headers)],
         "generation": listed.generation,
         "suspend": row.suspend,
         "timeout": durations.text(row.timeout),

@@ -7,12 +7,13 @@ from prometheus_client import CollectorRegistry
 from kapsel_deliverer.addresses import SystemResolver
 from kapsel_deliverer.arrears import Arrears
 from kapsel_deliverer.checkpoints import Checkpoints
+from kapsel_deliverer.contexts import trusted
 from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.recorder import WRITERS
 from kapsel_deliverer.replayer import Replayer
 from kapsel_deliverer.rescuer import Rescuer
-from kapsel_deliverer.sender import Sender, trusted
+from kapsel_deliverer.sender import Sender
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.worker import Worker
 from kapsel_runtime import process

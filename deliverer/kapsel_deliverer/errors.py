@@ -1,8 +1,11 @@
 """What can go wrong in the deliverer that is not an outcome.
 
 DelivererError
-└── AddressDeniedError   a name resolves to denied addresses alone
+├── AddressDeniedError   a name resolves to denied addresses alone
+└── ProxyError           the proxy of the Relay made no tunnel
 """
+
+from typing import Literal
 
 from kapsel_egress.verdicts import Denied
 
@@ -17,3 +20,11 @@ class AddressDeniedError(DelivererError, OSError):
     def __init__(self, denied: Denied) -> None:
         super().__init__(denied.detail)
         self.denied = denied
+
+
+class ProxyError(DelivererError, OSError):
+    """The proxy of the Relay made no tunnel, which says nothing of the destination; an OSError, as the client wants."""
+
+    def __init__(self, reason: Literal["proxy_unreachable", "proxy_refused"], detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Literal["proxy_unreachable", "proxy_refused"] = reason

@@ -9,8 +9,8 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -23,6 +23,7 @@ from yarl import URL
 
 BODY_KEPT: Final = 16 * 1024  # bytes of a response that are stored
 BODY_READ: Final = 256 * 1024  # bytes of a response that are read and hashed; then the connection is closed
+REDACTED: Final = "[redacted]"
 HEADERS_KEPT: Final = 8 * 1024  # bytes of response headers that are stored
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -151,3 +152,21 @@ def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> str:
             break
         kept.append((name.decode("latin-1"), value.decode("latin-1")))
     return json.dumps(kept)
+
+
+def redacted(response: Response, secrets: Collection[bytes]) -> Response:
+    """Return a response without what we sent as secrets: some servers answer with the request that they got.
+
+    Sizes and digests stay those of what came.
+    """
+    headers, body = response.headers, response.body
+    for secret in sorted(secrets, key=len, reverse=True):
+        headers = headers.replace(json.dumps(secret.decode("latin-1"))[1:-1], REDACTED)
+        body = body.replace(secret, REDACTED.encode())
+        # What is kept may end in the middle of it.
+        cut = next((n for n in range(min(len(secret), len(body)), 3, -1) if body.endswith(secret[:n])), 0)
+        if cut and response.size > BODY_KEPT:
+            body = body[:-cut]
+    if headers == response.headers and body == response.body:
+        return response
+    return replace(response, headers=headers, body=body)

@@ -27,6 +27,12 @@ UnacknowledgedReason = Literal[
 UnsentReason = Literal[
     "no_signing_key",  # no live version of the signing key can sign
     "filter_error",  # the destination's filter fails at this event
+    "no_credential",  # a Secret that the destination names has no value that can be used
+    "token_denied",  # the egress rules forbid the URL where access tokens come from
+    "token_refused",  # the server of access tokens does not want this client, or what it asks for
+    "token_unavailable",  # it could not be reached, or gave no token
+    "proxy_unreachable",  # the proxy of the Relay cannot be reached, or speaks no HTTP
+    "proxy_refused",  # it made no tunnel: credentials, or rules of its own
     "internal",  # a failure of our own; the log has its stack
 ]
 
@@ -50,6 +56,7 @@ class Refused:
     name: ClassVar[str] = "refused"
     status: int
     retry_after: timedelta | None = None
+    token_replaced: bool = False  # 401 to an access token: the next try has another one
 
     @property
     def reason(self) -> str:

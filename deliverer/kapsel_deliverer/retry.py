@@ -49,6 +49,8 @@ def decide(
 
 def is_retried(policy: Policy, outcome: Outcome) -> bool:
     """Whether the policy wants another try after this outcome."""
+    if isinstance(outcome, Refused) and outcome.token_replaced:
+        return True
     return not isinstance(outcome, Delivered) and schedule.is_retried(policy, outcome.reason)
 
 

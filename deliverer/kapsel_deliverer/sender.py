@@ -9,9 +9,9 @@ import asyncio
 import ssl
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -23,8 +23,10 @@ from kapsel_deliverer import acknowledging, signing
 from kapsel_deliverer.acknowledging import Asked, Directory, Judged
 from kapsel_deliverer.addresses import GuardedResolver
 from kapsel_deliverer.directories import FETCH_TIMEOUT, Directories
-from kapsel_deliverer.errors import AddressDeniedError
-from kapsel_deliverer.exchange import BODY_KEPT, Exchange, Response, header_lines
+from kapsel_deliverer.errors import AddressDeniedError, ProxyError
+from kapsel_deliverer.exchange import BODY_KEPT, Exchange, Response, header_lines, redacted
+from kapsel_deliverer.oauth2 import FETCH_TIMEOUT as TOKEN_TIMEOUT
+from kapsel_deliverer.oauth2 import Client, Tokens
 from kapsel_deliverer.outcome import (
     Delivered,
     Outcome,
@@ -35,6 +37,7 @@ from kapsel_deliverer.outcome import (
     Unreachable,
     Unsent,
 )
+from kapsel_deliverer.proxy import Proxy, TunnelConnector
 from kapsel_deliverer.retry import retry_after
 from kapsel_deliverer.targets import Target
 from kapsel_egress.verdicts import Denied
@@ -46,6 +49,7 @@ IDLE_TIMEOUT: Final = 4.0  # seconds a connection is kept unused: below the 5 s 
 DNS_CACHE_TTL: Final = 30  # seconds
 
 _FETCH: Final = aiohttp.ClientTimeout(total=FETCH_TIMEOUT, connect=FETCH_TIMEOUT)
+_TOKEN: Final = aiohttp.ClientTimeout(total=TOKEN_TIMEOUT, connect=FETCH_TIMEOUT)
 _UNACKNOWLEDGED: Final[Mapping[Acknowledged, UnacknowledgedReason]] = {
     "missing": "acknowledgement_missing",
     "invalid": "acknowledgement_invalid",
@@ -65,19 +69,14 @@ class Try:
     judged: Judged | None = None  # None if no acknowledgement is declared, or the destination did not take it
 
 
-def trusted(ca_file: Path | None) -> ssl.SSLContext:
-    """Return a context that trusts the system's authorities and those of the file."""
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    return context
-
-
 class _Pool:
     """Connections under one egress policy; closed when it is retired and its last request has ended."""
 
-    def __init__(self, resolver: AbstractResolver, relay: RelayRow, context: ssl.SSLContext) -> None:
-        self.connector = aiohttp.TCPConnector(
+    def __init__(
+        self, resolver: AbstractResolver, relay: RelayRow, proxy: Proxy | None, context: ssl.SSLContext
+    ) -> None:
+        make = aiohttp.TCPConnector if proxy is None else partial(TunnelConnector, proxy, resolver)
+        self.connector = make(
             resolver=GuardedResolver(resolver, relay),
             ttl_dns_cache=DNS_CACHE_TTL,
             keepalive_timeout=IDLE_TIMEOUT,
@@ -99,10 +98,11 @@ class Sender:
     def __init__(self, resolver: AbstractResolver, context: ssl.SSLContext) -> None:
         self._resolver = resolver
         self._context = context
-        self._relay = RelayRow()
-        self._pool = _Pool(resolver, self._relay, context)
+        self._policy: tuple[RelayRow, Proxy | None] = (RelayRow(), None)
+        self._pool = _Pool(resolver, *self._policy, context)
         self._retired: set[asyncio.Task[None]] = set()
         self._directories = Directories()
+        self._tokens = Tokens()
 
     async def __aenter__(self) -> "Sender":
         return self
@@ -112,13 +112,21 @@ class Sender:
         await asyncio.gather(*self._retired)
         await self._resolver.close()
 
-    def use(self, relay: RelayRow, directories: Collection[str]) -> None:
-        """Call by this egress policy from now on, and remember the keys of these directories alone."""
+    def use(
+        self,
+        relay: RelayRow,
+        directories: Collection[str],
+        *,
+        proxy: Proxy | None = None,
+        clients: Collection[Client] = (),
+    ) -> None:
+        """Call by this egress policy from now on; remember the keys of these directories, and these clients' tokens."""
         self._directories.keep(directories)
-        if relay != self._relay:
+        self._tokens.keep(clients)
+        if (relay, proxy) != self._policy:
             self._retire()
-            self._relay = relay
-            self._pool = _Pool(self._resolver, relay, self._context)
+            self._policy = (relay, proxy)
+            self._pool = _Pool(self._resolver, relay, proxy, self._context)
 
     def _retire(self) -> None:
         task = asyncio.ensure_future(self._pool.close())
@@ -134,6 +142,12 @@ class Sender:
         signature = target.signer.sign(event_id, timestamp, delivery.body, now)
         if signature is None:
             return Try(outcome=Unsent(reason="no_signing_key"), started_at=now, duration=timedelta(0))
+        if not target.is_ready:
+            return Try(outcome=Unsent(reason="no_credential"), started_at=now, duration=timedelta(0))
+        token = None if target.client is None else await self._tokens.token(target.client, self._ask)
+        if isinstance(token, str):
+            spent = timedelta(seconds=time.perf_counter() - started)
+            return Try(outcome=Unsent(reason=token), started_at=now, duration=spent)
         headers = {
             "content-type": delivery.content_type,
             "content-length": str(len(delivery.body)),
@@ -148,12 +162,20 @@ class Sender:
             headers[signing.CHECKPOINT] = checkpoint
         if target.asked is not None:
             headers[acknowledging.CONTENT_DIGEST] = acknowledgement.digest_field(delivery.body_hash)
+        if token is not None:
+            headers["authorization"] = f"Bearer {token.value}"
         head = target.head + header_lines(headers) + b"\r\n"
         result = await self._request(target.request, head, delivery.body, target.timeout)
         duration = timedelta(seconds=time.perf_counter() - started)
         outcome = _verdict(result) if isinstance(result, Response) else result
         # What has no HTTP status is no HTTP response: there is none to keep.
         response = result if isinstance(result, Response) and not isinstance(outcome, Unreachable) else None
+        if response is not None and token is not None and target.client is not None:
+            replaced = self._tokens.answered(target.client, token, response.status)
+            if replaced and isinstance(outcome, Refused):
+                outcome = replace(outcome, token_replaced=True)
+        if response is not None and (target.secrets or token is not None):
+            response = redacted(response, (*target.secrets, *((token.value.encode(),) if token is not None else ())))
         judged = None
         if response is not None and isinstance(outcome, Delivered) and target.asked is not None:
             judged = await self._judge(target.asked, delivery, now, response)
@@ -190,6 +212,10 @@ class Sender:
             if judged := acknowledging.judge(offers, keys):
                 return judged
         return acknowledging.UNKNOWN_KEY
+
+    async def _ask(self, client: Client) -> Response | Outcome:
+        """Ask for an access token as deliveries are sent: by the same resolver and policy, without redirects."""
+        return await self._request(client.request, client.head, client.form, _TOKEN)
 
     async def _fetch(self, directory: Directory) -> bytes | str:
         """Fetch a key directory as deliveries are sent: by the same resolver and policy, without redirects."""
@@ -236,6 +262,8 @@ def _failure(error: Exception) -> Outcome:
             return Unreachable(reason="tls")
         case aiohttp.ClientConnectorDNSError(os_error=AddressDeniedError(denied=denied)):
             return denied
+        case aiohttp.ClientConnectorError(os_error=ProxyError(reason=reason)):
+            return Unsent(reason=reason)
         case aiohttp.ClientConnectorDNSError():
             return Unreachable(reason="dns")
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):

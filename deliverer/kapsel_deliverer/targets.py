@@ -4,10 +4,12 @@ The worker builds them anew with each generation and keeps those that did not ch
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
+from ssl import SSLContext
 from typing import Final
 from uuid import UUID
 
@@ -15,10 +17,12 @@ import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
-from kapsel_deliverer import acknowledging
+from kapsel_deliverer import acknowledging, oauth2
 from kapsel_deliverer.acknowledging import Asked, Directory
+from kapsel_deliverer.contexts import Contexts
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.oauth2 import Client
 from kapsel_deliverer.outcome import Delivered, Outcome
 from kapsel_deliverer.shaping import Shape, shape
 from kapsel_deliverer.signing import Signer
@@ -31,12 +35,15 @@ from kapsel_store.rows import (
     DestinationRow,
     EndpointRow,
     KeyRow,
+    OAuth2,
     RelayRow,
     is_reserved_header,
 )
 from kapsel_verifier.jwks import Key
 
 USER_AGENT: Final = f"kapsel/{version('kapsel')}"
+NOWHERE: Final = URL("https://denied.invalid/")
+SHORTEST_SECRET: Final = 6  # bytes; a shorter one is no secret, and would be found everywhere
 CONNECT_TIMEOUT: Final = 5.0  # seconds for DNS, TCP and TLS together
 
 
@@ -71,6 +78,7 @@ class Target:
     destination: DestinationRow
     label: str  # namespace/endpoint/destination
     keys: tuple[KeyRow, ...]
+    credentials: tuple[KeyRow, ...]
     relay: RelayRow
     verdict: Allowed | Denied
     signer: Signer
@@ -80,15 +88,23 @@ class Target:
     endpoint: EndpointRow
     shape: Shape
     asked: Asked | None  # None: the destination declares no acknowledgement
+    client: Client | None  # None: it wants no access token
+    secrets: tuple[bytes, ...]  # what is sent and must never be stored
+    is_ready: bool  # all that it names in Secrets is there
     meters: Meters
 
 
-def _judged(destination: DestinationRow, relay: RelayRow) -> tuple[Allowed | Denied, bytes]:
+def _judged(
+    destination: DestinationRow, relay: RelayRow, secrets: Mapping[str, bytes]
+) -> tuple[Allowed | Denied, bytes]:
     """Return the verdict on a destination, and the beginning of its requests if it may be called."""
     verdict = check_url(destination.url, relay)
     if isinstance(verdict, Denied):
         return verdict, b""
     headers = {name: value for name, value in destination.headers if not is_reserved_header(name)}
+    for name, source in destination.secret_headers:
+        if source in secrets and not is_reserved_header(name):
+            headers[name] = secrets[source].decode("latin-1")
     wanted = acknowledging.WANTED if destination.acknowledgement else {}
     try:
         return verdict, request_lines(verdict.url, {**headers, **wanted, "user-agent": USER_AGENT})
@@ -96,12 +112,12 @@ def _judged(destination: DestinationRow, relay: RelayRow) -> tuple[Allowed | Den
         return Denied(reason="header_invalid", detail=str(error)), b""
 
 
-def _asked(destination: DestinationRow, url: URL) -> Asked | None:
+def _asked(destination: DestinationRow, url: URL, context: SSLContext | None) -> Asked | None:
     """Return what the destination declares of acknowledgements."""
     declared = destination.acknowledgement
     if declared is None:
         return None
-    directory = None if declared.public_keys else _directory(acknowledging.directory_url(url))
+    directory = None if declared.public_keys else _directory(acknowledging.directory_url(url), context)
     return Asked(
         required=declared.required,
         tolerance_s=int(declared.tolerance.total_seconds()),
@@ -110,20 +126,62 @@ def _asked(destination: DestinationRow, url: URL) -> Asked | None:
     )
 
 
-def _directory(url: URL) -> Directory:
+def _directory(url: URL, context: SSLContext | None) -> Directory:
     headers = {"accept": acknowledging.DIRECTORY_TYPES, "user-agent": USER_AGENT}
     return Directory(
         url=str(url),
         head=request_lines(url, headers, "GET") + b"\r\n",
-        request=ClientRequest("GET", url, loop=asyncio.get_running_loop()),
+        request=_request("GET", url, context),
     )
+
+
+def _request(method: str, url: URL, context: SSLContext | None) -> ClientRequest:
+    """Return what the pool needs to know of a request; without a context it takes that of all."""
+    return ClientRequest(method, url, loop=asyncio.get_running_loop(), ssl=True if context is None else context)
+
+
+def _client(
+    declared: OAuth2 | None, relay: RelayRow, secrets: Mapping[str, bytes], contexts: Contexts
+) -> Client | None:
+    """Return what asks for access tokens; raise as `Contexts.get` does."""
+    if declared is None:
+        return None
+    body, authorization = oauth2.form(declared, secrets[declared.client_id_name], secrets[declared.client_secret_name])
+    verdict = check_url(declared.token_url, relay)
+    url = verdict.url if isinstance(verdict, Allowed) else NOWHERE
+    headers = {
+        "accept": "application/json",
+        "content-type": "application/x-www-form-urlencoded",
+        "content-length": str(len(body)),
+        "user-agent": USER_AGENT,
+        **({} if authorization is None else {"authorization": authorization}),
+    }
+    return Client(
+        url=declared.token_url,
+        form=body,
+        authorization=authorization,
+        denied=verdict if isinstance(verdict, Denied) else None,
+        request=_request("POST", url, contexts.get(declared.tls, secrets)),
+        head=request_lines(url, headers) + b"\r\n",
+    )
+
+
+def _secrets(destination: DestinationRow, secrets: Mapping[str, bytes]) -> tuple[bytes, ...]:
+    """Return what is sent as a secret and long enough to be told from what is not: of a header, its last word too."""
+    names = [name for _, name in destination.secret_headers]
+    if destination.oauth2 is not None:
+        names.append(destination.oauth2.client_secret_name)
+    values = [secrets[name] for name in names if name in secrets]
+    words = [value.rpartition(b" ")[2] for value in values]
+    return tuple(dict.fromkeys(secret for secret in (*values, *words) if len(secret) >= SHORTEST_SECRET))
 
 
 class Targets:
     """The targets of the configuration in use."""
 
-    def __init__(self, metrics: DelivererMetrics) -> None:
+    def __init__(self, metrics: DelivererMetrics, ca_file: Path | None = None) -> None:
         self._metrics = metrics
+        self._contexts = Contexts(ca_file)
         self._targets: dict[UUID, Target] = {}
 
     def get(self, destination_id: UUID) -> Target | None:
@@ -141,23 +199,47 @@ class Targets:
             endpoint = endpoints[destination.endpoint_id]
             name = destination.key_name or f"endpoint/{endpoint.name}"
             signing_keys = tuple(keys.get((endpoint.namespace, name), ()))
+            credentials = tuple(
+                max(versions, key=lambda key: key.version)
+                for one in destination.credential_names
+                if (versions := keys.get((endpoint.namespace, one)))
+            )
             known = self._targets.get(destination.id)
-            if known and (known.destination, known.endpoint, known.keys, known.relay) == (
+            if known and (known.destination, known.endpoint, known.keys, known.credentials, known.relay) == (
                 destination,
                 endpoint,
                 signing_keys,
+                credentials,
                 configuration.relay,
             ):
+                self._again(known)
                 targets[destination.id] = known
             else:
-                targets[destination.id] = self._target(destination, endpoint, signing_keys, configuration.relay)
+                targets[destination.id] = self._target(
+                    destination, endpoint, signing_keys, credentials, configuration.relay
+                )
         self._targets = targets
+        self._contexts.follow()
 
     def _target(
-        self, destination: DestinationRow, endpoint: EndpointRow, keys: Sequence[KeyRow], relay: RelayRow
+        self,
+        destination: DestinationRow,
+        endpoint: EndpointRow,
+        keys: Sequence[KeyRow],
+        credentials: tuple[KeyRow, ...],
+        relay: RelayRow,
     ) -> Target:
-        verdict, head = _judged(destination, relay)
-        url = verdict.url if isinstance(verdict, Allowed) else URL("https://denied.invalid/")
+        secrets = {key.name: key.secret for key in credentials}
+        verdict, head = _judged(destination, relay, secrets)
+        url = verdict.url if isinstance(verdict, Allowed) else NOWHERE
+        is_ready = all(name in secrets for name in destination.credential_names)
+        context = client = None
+        if is_ready:
+            try:
+                context = self._contexts.get(destination.tls, secrets)
+                client = _client(destination.oauth2, relay, secrets, self._contexts)
+            except ValueError:  # the plan lets no such value pass
+                is_ready = False
         total = destination.timeout.total_seconds()
         of = f"{endpoint.namespace}/{endpoint.name}"
         label = f"{of}/{destination.name}"
@@ -165,17 +247,33 @@ class Targets:
             destination=destination,
             label=label,
             keys=tuple(keys),
+            credentials=credentials,
             relay=relay,
             verdict=verdict,
             signer=Signer(keys),
             head=head,
-            request=ClientRequest("POST", url, loop=asyncio.get_running_loop()),
+            request=_request("POST", url, context),
             timeout=aiohttp.ClientTimeout(total=total, connect=min(CONNECT_TIMEOUT, total)),
             endpoint=endpoint,
             shape=shape(destination),
-            asked=_asked(destination, url),
+            asked=_asked(destination, url, context),
+            client=client,
+            secrets=_secrets(destination, secrets),
+            is_ready=is_ready,
             meters=Meters(self._metrics, of, label),
         )
+
+    def _again(self, target: Target) -> None:
+        """Keep the contexts of a target that did not change."""
+        secrets = {key.name: key.secret for key in target.credentials}
+        wanted = target.destination.oauth2
+        for declared in (target.destination.tls, wanted.tls if wanted else None):
+            if target.is_ready:
+                self._contexts.get(declared, secrets)
+
+    def clients(self) -> set[Client]:
+        """Return who asks for access tokens."""
+        return {target.client for target in self._targets.values() if target.client is not None}
 
     def directories(self) -> set[str]:
         """Return where destinations publish their keys."""

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from kapsel_deliverer import proxy
 from kapsel_deliverer.breakers import Breakers
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.clock import DatabaseClock, DueTimes
@@ -69,7 +70,7 @@ class Worker:
         self._breakers = Breakers(pool, self._lanes, self._clock, metrics, self._give_back)
         self._recorder = Recorder(durable, metrics, self._recorded)
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
-        self._targets = Targets(metrics)
+        self._targets = Targets(metrics, settings.deliverer_ca_file)
         self._shaper = Shaper(metrics)
         self._configuration = Configuration()
         self._peers = 1
@@ -94,7 +95,12 @@ class Worker:
         """Work by this configuration from now on; what is under way ends by the one it started with."""
         self._configuration = configuration
         self._targets.use(configuration)
-        self._sender.use(configuration.relay, self._targets.directories())
+        self._sender.use(
+            configuration.relay,
+            self._targets.directories(),
+            proxy=proxy.declared(configuration),
+            clients=self._targets.clients(),
+        )
         self._breakers.configure(self._targets.breakers(), self._targets.labels())
         self._metrics.generation.set(configuration.generation)
         self._share()

@@ -1,5 +1,6 @@
 """The rows of one WebhookEndpoint and its destinations, or all that keeps them from being planned."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 from uuid import UUID
@@ -9,6 +10,7 @@ from kapsel_egress.verdicts import Denied, DeniedReason, check_url
 from kapsel_expressions.expression import Invalid, Sort, compile_source
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
+from kapsel_resources.kinds.connection import Tls, entry_name
 from kapsel_resources.kinds.model import Identity, Reference, SecretReference
 from kapsel_resources.kinds.relay import RelaySpec
 from kapsel_resources.kinds.retry_policy import RetryPolicy
@@ -65,6 +67,7 @@ class EndpointRows:
             verification.token_key_name,
             *(destination.key_name for destination in self.destinations),
         }
+        names.update(name for destination in self.destinations for name in destination.credential_names)
         return sorted((self.endpoint.namespace, name) for name in names if name is not None)
 
 
@@ -171,6 +174,11 @@ class _Draft:
             self._expression((*path, "filter"), destination.filter, "bool")
         if destination.ordering is not None and destination.ordering.key is not None:
             self._expression((*path, "ordering", "key"), destination.ordering.key, "string")
+        if destination.oauth2 is not None:
+            self._callable(destination.oauth2.token_url, (*path, "oauth2", "tokenURL"))
+        for where, name in _credentials(destination):
+            if lacking := self._around.keys.lacking(self._resource.namespace, name):
+                self._refuse((*path, *where), lacking.reason, lacking.wrong, lacking.allowed)
         if destination.signing_key_ref is None:
             key_name = f"endpoint/{self._resource.name}"
             self._around.keys.rows(self._resource.namespace, key_name)
@@ -262,6 +270,26 @@ class _Draft:
         self.problems.append(Problem(resource=self._resource, path=path, reason=reason, wrong=wrong, allowed=allowed))
 
 
+def _credentials(destination: Destination) -> Iterator[tuple[Path, str]]:
+    """Yield where a destination names a Secret, and the name that it has in the rows."""
+    for index, header in enumerate(destination.headers):
+        if header.value_from is not None:
+            yield ("headers", index, "valueFrom", "secretKeyRef"), entry_name(header.value_from.secret_key_ref)
+    yield from _of_tls(destination.tls, ())
+    if (oauth2 := destination.oauth2) is not None:
+        yield ("oauth2", "clientIdSecretRef"), entry_name(oauth2.client_id_secret_ref)
+        yield ("oauth2", "clientSecretSecretRef"), entry_name(oauth2.client_secret_secret_ref)
+        yield from _of_tls(oauth2.tls, ("oauth2",))
+
+
+def _of_tls(tls: Tls | None, parent: Path) -> Iterator[tuple[Path, str]]:
+    row = None if tls is None else tls.row()
+    if row is not None and row.ca_name is not None:
+        yield (*parent, "tls", "caSecretRef"), row.ca_name
+    if row is not None and row.certificate_name is not None:
+        yield (*parent, "tls", "clientCertificateSecretRef"), row.certificate_name
+
+
 def _endpoint_row(
     resource: WebhookEndpoint, endpoint_id: UUID, verification: rows.Verification, relay: RelaySpec
 ) -> rows.EndpointRow:
@@ -288,7 +316,7 @@ def _destination_row(
         endpoint_id=endpoint_id,
         name=destination.name,
         url=destination.url,
-        headers=tuple((header.name, header.value) for header in destination.headers),
+        headers=tuple((header.name, header.value) for header in destination.headers if header.value is not None),
         key_name=key_name,
         policy=limits.policy,
         timeout=limits.timeout,
@@ -299,4 +327,11 @@ def _destination_row(
         suspend=destination.suspend,
         acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,
         ordering=destination.ordering.row() if destination.ordering else None,
+        secret_headers=tuple(
+            (header.name, entry_name(header.value_from.secret_key_ref))
+            for header in destination.headers
+            if header.value_from is not None
+        ),
+        tls=destination.tls.row() if destination.tls else None,
+        oauth2=destination.oauth2.row() if destination.oauth2 else None,
     )

@@ -7,15 +7,19 @@ Standard Webhooks is base64 behind a prefix. So the use decides, not a guess fro
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from nacl.bindings import crypto_sign_seed_keypair
 
+from kapsel_egress import tls
 from kapsel_store.rows import Algorithm
 
 LONGEST: Final = 4096
+LONGEST_PEM: Final = 262_144
 SEED_SIZE: Final = 32
+_LINE: Final = re.compile(rb"[!-~]([ -~]*[!-~])?")
 _HEX_SEED: Final = re.compile(rb"[0-9a-fA-F]{64}")
 _SEED_FORMS: Final = "64 hex digits, base64 of 32 bytes, whsk_<base64>, or whpk_<base64> for a public key"
 
@@ -55,6 +59,34 @@ def random_size(algorithm: Algorithm) -> int:
 def literal(value: bytes) -> KeyValue:
     """Read a shared secret, a token or a password as it stands."""
     return KeyValue(secret=_trimmed(value))
+
+
+def line(value: bytes) -> KeyValue:
+    """Read what goes into a header or a form as it stands: one line of printable ASCII."""
+    text = _trimmed(value)
+    if not _LINE.fullmatch(text):
+        raise KeyValueError("the value holds what no header may hold", "one line of printable ASCII")
+    return KeyValue(secret=text)
+
+
+def authorities(value: bytes) -> KeyValue:
+    """Read certificates of authorities in PEM."""
+    return _pem(value, tls.authorities, "one certificate or more in PEM")
+
+
+def certificate(value: bytes) -> KeyValue:
+    """Read a private key and its certificates in PEM."""
+    return _pem(value, tls.certificate, "in PEM, a key without a password and the certificates that belong to it")
+
+
+def _pem(value: bytes, check: Callable[[bytes], None], allowed: str) -> KeyValue:
+    if len(value) > LONGEST_PEM:
+        raise KeyValueError(f"the value has {len(value)} bytes", f"up to {LONGEST_PEM} bytes")
+    try:
+        check(value)
+    except ValueError as error:
+        raise KeyValueError(str(error), allowed) from None
+    return KeyValue(secret=value)
 
 
 def standard(value: bytes) -> KeyValue:

@@ -10,6 +10,9 @@ SigningKey may be read in two ways, and a key that changes its source never pass
     external/K    what K says of a place that kapsel does not look into, and what opens the way there
     basic/S       user:password of Secret S; basic/S/a,b if only its entries a and b are meant
     bearer/S      the tokens of Secret S, likewise: bearer, and providers that send a secret instead of a signature
+    secret/S/k    entry k of Secret S as it stands, one line: the value of a header, the id or secret of a client
+    ca/S/k        entry k of Secret S: authorities in PEM
+    certificate/S the entries tls.key and tls.crt of Secret S
     endpoint/E    made by kapsel for the destinations of endpoint E that name no key
     log/ORIGIN    made by kapsel for the log with that origin
 """
@@ -39,6 +42,8 @@ _READERS: Final[Mapping[str, Read]] = {
     "standard": key_values.standard,
     "ed25519": key_values.ed25519,
 }
+_ENTRIES: Final[Mapping[str, Read]] = {"secret": key_values.line, "ca": key_values.authorities}
+_KEY_AND_CERTIFICATE: Final = ("tls.key", "tls.crt")
 
 
 def new_id(entropy: Entropy) -> UUID:
@@ -75,7 +80,7 @@ def is_generated(name: str) -> bool:
 
 def is_credential(name: str) -> bool:
     """Return whether a name in the rows stands for passwords or tokens, which sign nothing."""
-    return name.partition("/")[0] in ("basic", "bearer")
+    return name.partition("/")[0] in ("basic", "bearer", *_ENTRIES, "certificate")
 
 
 def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
@@ -92,7 +97,11 @@ def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
             uses(endpoint.namespace, name, f"endpoint {endpoint.namespace}/{endpoint.name}")
     for row in configuration.destinations:
         endpoint = endpoints[row.endpoint_id]
-        uses(endpoint.namespace, row.key_name, f"destination {endpoint.namespace}/{endpoint.name}/{row.name}")
+        for name in (row.key_name, *row.credential_names):
+            uses(endpoint.namespace, name, f"destination {endpoint.namespace}/{endpoint.name}/{row.name}")
+    relay = configuration.relay
+    if relay.proxy is not None:
+        uses(relay.namespace, relay.proxy.credentials_name, f"relay {relay.namespace}/{relay.name}")
     if configuration.log is not None:
         for key_name in configuration.log.key_names:
             uses(configuration.log.namespace, key_name, f"log {configuration.log.origin}")
@@ -160,6 +169,13 @@ class Keys:
             return self._generated(namespace, name, "Ed25519", None), None
         if kind in ("basic", "bearer"):
             return self._credentials(namespace, name, kind, bare)
+        if kind in _ENTRIES:
+            secret, _, entry = bare.partition("/")
+            entries, absent = self._entries(namespace, SecretReference(name=secret, keys=(entry,)))
+            found, wrong = self._read(namespace, name, "HMAC-SHA256", entries, _ENTRIES[kind])
+            return found, absent or wrong
+        if kind == "certificate":
+            return self._certificate(namespace, name, bare)
         key = self._inventory.find(SigningKey, namespace, bare)
         if key is None or name not in (form(key, standard=True), form(key, standard=False)):
             wrong_name = f"there is no such SigningKey {namespace}/{bare}"
@@ -226,6 +242,14 @@ class Keys:
         # The row has to name an algorithm; nothing asks a credential for it.
         found, wrong = self._read(namespace, name, "HMAC-SHA256", entries, read)
         return found, absent or wrong
+
+    def _certificate(self, namespace: str, name: str, secret: str) -> Found:
+        """Return key and certificate as one value: apart from each other they are worth nothing."""
+        entries, absent = self._entries(namespace, SecretReference(name=secret, keys=_KEY_AND_CERTIFICATE))
+        if absent is not None:
+            return (), absent
+        both = b"\n".join(entries[entry] for entry in _KEY_AND_CERTIFICATE)
+        return self._read(namespace, name, "HMAC-SHA256", {" and ".join(entries): both}, key_values.certificate)
 
     def _entries(self, namespace: str, reference: SecretReference) -> tuple[dict[str, bytes], Lacking | None]:
         """Return the entries that are meant and there, and what is missing."""

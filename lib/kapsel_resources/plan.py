@@ -67,7 +67,7 @@ def plan(
     endpoints, more = _plan_endpoints(chosen, inventory, keys, existing, log, entropy)
     problems += more
     wanted = _wanted_keys(chosen, inventory, keys, endpoints, log)
-    problems += _key_problems(chosen, inventory, keys)
+    problems += [*_key_problems(chosen, inventory, keys), *_proxy_problems(chosen, keys)]
     replays, more = plan_replays(chosen, inventory, endpoints)
     problems += more
     configuration = Configuration(
@@ -130,6 +130,9 @@ def _wanted_keys(
     wanted = {where for rows in endpoints for where in rows.key_names()}
     if log is not None:
         wanted.update((log.namespace, name) for name in log.key_names)
+    proxy = chosen.row().proxy
+    if proxy is not None and proxy.credentials_name is not None:
+        wanted.add((chosen.identity.namespace, proxy.credentials_name))
     living = {(rows.endpoint.namespace, f"endpoint/{rows.endpoint.name}") for rows in endpoints}
     wanted.update(where for where in keys.known() if _is_kept(inventory, *where, living))
     for key in inventory.all(SigningKey):
@@ -172,3 +175,19 @@ def _key_problems(chosen: Chosen, inventory: Inventory, keys: Keys) -> list[Prob
             )
             problems[problem] = None
     return list(problems)
+
+
+def _proxy_problems(chosen: Chosen, keys: Keys) -> list[Problem]:
+    """Return what is wrong with the credentials of the proxy; deliveries go through it all the same, or not at all."""
+    proxy = chosen.row().proxy
+    if proxy is None or proxy.credentials_name is None:
+        return []
+    lacking = keys.lacking(chosen.identity.namespace, proxy.credentials_name)
+    if lacking is None:
+        return []
+    path = ("spec", "egress", "proxy", "credentialsSecretRef")
+    return [
+        Problem(
+            resource=chosen.identity, path=path, reason=lacking.reason, wrong=lacking.wrong, allowed=lacking.allowed
+        )
+    ]

@@ -27,12 +27,14 @@ class Chosen:
 
     def row(self) -> RelayRow:
         """Return the row."""
+        proxy = self.spec.egress.proxy
         return RelayRow(
             namespace=self.identity.namespace,
             name=self.identity.name,
             allowed_cidrs=self.spec.egress.allowed_cidrs,
             allow_http=self.spec.egress.allow_http,
             hash_retention=self.spec.hash_retention,
+            proxy=None if proxy is None else proxy.row(),
         )
 
 

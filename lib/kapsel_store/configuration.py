@@ -33,7 +33,7 @@ _POLICY = TypeAdapter(Policy)
 _RELAY = TypeAdapter(RelayRow)
 _LOG = TypeAdapter(LogRow)
 # Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
-_LATER: Final = ("filter", "sources")
+_LATER: Final = ("filter", "sources", "secret_headers", "tls", "oauth2")
 _BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])
 
 
@@ -101,7 +101,7 @@ async def apply(
             statement("configuration.put_configuration"),
             new,
             digest,
-            _RELAY.dump_json(desired.relay).decode(),
+            _RELAY.dump_json(desired.relay, exclude=_without(desired.relay)).decode(),
             None if desired.log is None else _LOG.dump_json(desired.log).decode(),
         )
         await audit.write(
@@ -171,6 +171,10 @@ def _unset(row: DestinationRow) -> set[str]:
     return {name for name in _LATER if not getattr(row, name)}
 
 
+def _without(relay: RelayRow) -> set[str]:
+    return {"proxy"} if relay.proxy is None else set()
+
+
 def _policy_id(policy: Policy) -> UUID:
     """Policies with the same content are one row."""
     return UUID(bytes=hashlib.sha256(_POLICY.dump_json(policy)).digest()[:16])
@@ -179,7 +183,7 @@ def _policy_id(policy: Policy) -> UUID:
 def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
     """Return what tells two configurations apart; keyed, because it covers secrets and is stored beside them."""
     content = {
-        "relay": _RELAY.dump_python(desired.relay, mode="json"),
+        "relay": _RELAY.dump_python(desired.relay, mode="json", exclude=_without(desired.relay)),
         "log": None if desired.log is None else _LOG.dump_python(desired.log, mode="json"),
         "endpoints": [_ENDPOINT.dump_python(row, mode="json") for row in desired.endpoints],
         "destinations": [

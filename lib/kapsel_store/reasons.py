@@ -123,6 +123,42 @@ _TABLE: Final = (
         "See `kapsel get keys`, and mend the SigningKey or its Secret.",
     ),
     _tried(
+        "no_credential",
+        "configuration",
+        "a Secret that the destination names has no value that can be used",
+        "See what the endpoint says of itself, and mend the Secret.",
+    ),
+    _tried(
+        "token_denied",
+        "configuration",
+        "the Relay does not allow the URL where access tokens come from",
+        "Correct `oauth2.tokenURL`, or allow its range in `egress.allowedCIDRs` of the Relay.",
+    ),
+    _tried(
+        "token_refused",
+        "configuration",
+        "the server of access tokens refused the client, or what it asks for",
+        "Check the Secrets, `scopes` and `audience` of `oauth2`.",
+    ),
+    _tried(
+        "token_unavailable",
+        "destination",
+        "the server of access tokens could not be reached, or gave no token",
+        "Ask whoever runs it.",
+    ),
+    _tried(
+        "proxy_unreachable",
+        "ours",
+        "the proxy of the Relay cannot be reached, or speaks no HTTP",
+        "See whether it runs, and whether `egress.proxy.url` of the Relay is right.",
+    ),
+    _tried(
+        "proxy_refused",
+        "configuration",
+        "the proxy of the Relay made no tunnel",
+        "Check its credentials in `egress.proxy`, and whether its own rules allow the address.",
+    ),
+    _tried(
         "filter_error",
         "configuration",
         "its `filter` failed on this event",

@@ -181,6 +181,28 @@ class Ordering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How a TLS connection is made; names are those of KeyRows in the endpoint's namespace."""
+
+    ca_name: str | None = None  # the authorities that are trusted, and no others; None: the system's
+    certificate_name: str | None = None  # the client's certificate and its key
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth2:
+    """Where access tokens come from (RFC 6749, client credentials); names are those of KeyRows."""
+
+    token_url: str
+    client_id_name: str
+    client_secret_name: str
+    scopes: tuple[str, ...] = ()
+    audience: str | None = None
+    authentication: Literal["Basic", "Post"] = "Basic"  # how the client proves itself: a header, or two form fields
+    tls: Tls | None = None  # of the connection to token_url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationRow:
     """One destination of an endpoint as deliverers see it, its policy resolved into it."""
 
@@ -197,8 +219,22 @@ class DestinationRow:
     suspend: bool = False
     acknowledgement: Acknowledgement | None = None  # None: nothing is asked for
     filter: str | None = None  # CEL: which events it wants; None: all
+    secret_headers: tuple[tuple[str, str], ...] = ()  # a header, and the KeyRow.name of its value
+    tls: Tls | None = None
+    oauth2: OAuth2 | None = None  # None: no access token is sent
     sources: tuple[tuple[str, str], ...] = ()  # which level said what; what is not listed has kapsel's own default
     ordering: Ordering | None = None  # None: as fast as each can be sent
+
+    @property
+    def credential_names(self) -> tuple[str, ...]:
+        """The names of the KeyRows that it needs to be called, the signing key apart."""
+        names = [name for _, name in self.secret_headers]
+        if self.oauth2 is not None:
+            names += [self.oauth2.client_id_name, self.oauth2.client_secret_name]
+        for tls in (self.tls, self.oauth2.tls if self.oauth2 else None):
+            if tls is not None:
+                names += [name for name in (tls.ca_name, tls.certificate_name) if name is not None]
+        return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +316,14 @@ class LogRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A forward proxy that all deliveries go through, in tunnels (CONNECT)."""
+
+    url: str
+    credentials_name: str | None = None  # a KeyRow.name of the Relay's namespace: user:password
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayRow:
     """What every process of a data plane needs to know of its Relay."""
 
@@ -288,6 +332,7 @@ class RelayRow:
     allowed_cidrs: tuple[str, ...] = ()  # egress: ranges that are allowed although they are private or special
     allow_http: bool = False  # egress: plain http destinations
     hash_retention: timedelta | None = None  # None: hashes go with the bodies that are kept longest
+    proxy: Proxy | None = None  # egress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -299,9 +299,10 @@ def _named(scope: Scope) -> list[Name]:
     """Return the Secrets that the resources of a Relay name."""
     found: set[Name] = set()
     for one in scope.resources:
-        if isinstance(one, SigningKey):
+        if isinstance(one, SigningKey) or (isinstance(one, Relay) and one.identity in scope.speaks_for):
             found.update((one.metadata.namespace, name) for name in one.spec.secret_names())
         elif isinstance(one, WebhookEndpoint) and one.identity in scope.speaks_for:
+            found.update((one.metadata.namespace, name) for name in one.spec.secret_names())
             found.update((one.metadata.namespace, reference.name) for reference in one.spec.verification.secrets)
     return sorted(found)
 

@@ -134,7 +134,7 @@ def _schema(one: Declared, seen: RelayView) -> Verdict:
 
 def _summary(one: Declared, seen: RelayView, facts: Iterable[Verdict], generation: int | None) -> Iterable[Verdict]:
     """Return Ready, and Stalled if only a person can help: the first of what is wrong, the worst first."""
-    doomed = _doomed(seen)
+    doomed = _doomed(one, seen)
     if doomed is not None:
         return stalled(*doomed)
     wrong = [fact for fact in facts if fact.status != "True" and not _is_meant(fact)]
@@ -152,11 +152,14 @@ def _is_meant(fact: Verdict) -> bool:
     return (fact.type, fact.reason) == ("ConsoleAvailable", "ScaledToZero")
 
 
-def _doomed(seen: RelayView) -> tuple[str, str] | None:
+def _doomed(one: Declared, seen: RelayView) -> tuple[str, str] | None:
     if seen.trouble is not None and seen.trouble.stalled:
         return seen.trouble.reason, seen.trouble.message
     if seen.problems:
         return seen.problems[0].reason, "; ".join(map(str, seen.problems))
+    planned = seen.view.planned.told.get(one.identity) if seen.view.planned else None
+    if planned is not None and planned.stalled:
+        return planned.reason, planned.message
     if seen.refused:
         return seen.refused[0].reason, "; ".join(refusal.message for refusal in seen.refused)
     if seen.exposed.status == "False" and seen.exposed.reason in _EXPOSURE_STALLS:

@@ -46,6 +46,8 @@ PUBLIC_URL: Final = r"^https?://[-.A-Za-z0-9]+(:[0-9]{1,5})?(/[-._~!$&'()*+,;=:@
 ORGANIZATION: Final = r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$"
 REPOSITORY: Final = r"^[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?/[-_A-Za-z0-9]?[-._A-Za-z0-9]*[-_A-Za-z0-9]$"
 HEX_KEY: Final = r"^[0-9a-fA-F]{64}$"
+PROXY_URL: Final = r"^http://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$"
+SCOPE: Final = r"^[!#-\[\]-~]+$"
 # The patterns in words, for messages.
 FORMS: Final = {
     LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
@@ -77,6 +79,8 @@ FORMS: Final = {
     HEX_KEY: "64 hex digits",
     ORGANIZATION: "the name of an account of GitHub: letters, digits, and '-' between them",
     REPOSITORY: "owner/name, such as octocat/hello-world",
+    PROXY_URL: "a URL without a path, such as http://proxy.example.com:3128; https to a proxy is not spoken",
+    SCOPE: "printable ASCII without blanks, quotes and backslashes",
 }
 DEFAULT_NAMESPACE: Final = "default"
 

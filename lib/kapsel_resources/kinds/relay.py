@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 
 from kapsel_resources.durations import Duration
+from kapsel_resources.kinds.connection import Proxy
 from kapsel_resources.kinds.exposure import Exposure
 from kapsel_resources.kinds.limits import Defaults
 from kapsel_resources.kinds.model import (
@@ -163,6 +164,10 @@ class Egress(Model):
             "resolves to."
         ),
     )
+    proxy: Proxy | None = Field(
+        default=None,
+        description="What all deliveries go through. Without it they go directly; the environment is never asked.",
+    )
     allow_http: bool = Field(
         default=False,
         alias="allowHTTP",
@@ -235,6 +240,12 @@ class RelaySpec(Model):
             "and a Relay of the same name goes on with them. Delete: they go with it. Only a cluster reads this."
         ),
     )
+
+    def secret_names(self) -> frozenset[str]:
+        """Return the Secrets that the configuration needs; that of the database is the operator's own matter."""
+        proxy = self.egress.proxy
+        reference = None if proxy is None else proxy.credentials_secret_ref
+        return frozenset() if reference is None else frozenset({reference.name})
 
 
 class Relay(Resource):

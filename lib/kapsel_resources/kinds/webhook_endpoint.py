@@ -10,6 +10,7 @@ from kapsel_egress import urls
 from kapsel_expressions.expression import LONGEST
 from kapsel_resources import key_values
 from kapsel_resources.durations import Duration, text
+from kapsel_resources.kinds.connection import HeaderSource, OAuth2, Tls, Url
 from kapsel_resources.kinds.limits import MaxInFlight, RateLimit, Timeout
 from kapsel_resources.kinds.model import (
     ED25519_PUBLIC,
@@ -26,7 +27,7 @@ from kapsel_resources.kinds.model import (
 )
 from kapsel_resources.kinds.retry_policy import Retry
 from kapsel_resources.kinds.verification import NAMES_EVENTS, Verification
-from kapsel_resources.rules import Rule, matches, unchanged
+from kapsel_resources.rules import Rule, unchanged
 from kapsel_store import rows
 from kapsel_verifier.acknowledgement import MAX_SKEW_S
 
@@ -37,12 +38,6 @@ _ENDPOINT: Final = rows.EndpointRow(
 _ACKNOWLEDGEMENT: Final = rows.Acknowledgement()
 _ORDERING: Final = rows.Ordering(key="")
 _DESTINATION: Final = rows.DestinationRow(id=UUID(int=0), endpoint_id=UUID(int=0), name="", url="")
-
-
-def _url(url: str) -> str:
-    if reason := urls.wrong(url):
-        broken(reason, urls.ALLOWED)
-    return url
 
 
 def _header(name: str) -> str:
@@ -56,7 +51,6 @@ _NOT_RESERVED: Final = Rule(
     + " && ".join(f"!self.lowerAscii().startsWith('{prefix}')" for prefix in rows.RESERVED_HEADER_PREFIXES),
     "the header is set by kapsel itself",
 )
-_URL_FORMS: Final = tuple(matches(form, f"{wrong}; allowed: {urls.ALLOWED}") for form, wrong in urls.FORMS)
 HeaderName = Annotated[str, Field(pattern=HEADER, max_length=128)]
 
 
@@ -100,18 +94,32 @@ class Idempotency(Model):
 
 
 class Header(Model):
-    """A header that is sent with every delivery. Not for secrets: it is stored and shown in the clear."""
+    """A header that is sent with every delivery."""
 
     KEY = "name"
+    RULES = (Rule("has(self.value) != has(self.valueFrom)", "a header has one value: exactly one of value, valueFrom"),)
 
     name: Annotated[str, AfterValidator(_header), _NOT_RESERVED] = Field(
         pattern=HEADER, max_length=128, description="Name of the header."
     )
-    value: str = Field(
+    value: str | None = Field(
+        default=None,
         max_length=2048,
         pattern=HEADER_VALUE,
-        description="Its value: printable ASCII, without blanks at the ends.",
+        description=(
+            "Its value: printable ASCII, without blanks at the ends. Not for secrets: it is stored and shown in the "
+            "clear."
+        ),
     )
+    value_from: HeaderSource | None = Field(
+        default=None, description="Where the value is, if it is a secret, such as an API key."
+    )
+
+    @model_validator(mode="after")
+    def _one_value(self) -> "Header":
+        if (self.value is None) == (self.value_from is None):
+            broken("a header has one value", "exactly one of value, valueFrom")
+        return self
 
 
 class WellKnown(Model):
@@ -229,10 +237,16 @@ class Destination(Model):
             "each header once, in whatever case",
             "headers",
         ),
+        Rule(
+            "!has(self.oauth2) || !has(self.headers)"
+            " || !self.headers.exists(one, one.name.lowerAscii() == 'authorization')",
+            "oauth2 sends the header Authorization itself",
+            "headers",
+        ),
     )
 
     name: str = Field(max_length=63, pattern=LABEL, description="Name of the destination, unique in the endpoint.")
-    url: Annotated[str, AfterValidator(_url), *_URL_FORMS] = Field(
+    url: Url = Field(
         min_length=1,
         max_length=urls.LONGEST,
         description=(
@@ -298,9 +312,26 @@ class Destination(Model):
         default=None,
         description="Whether deliveries go in order. Without it: each as soon as it can, at once with others.",
     )
+    tls: Tls | None = Field(
+        default=None,
+        description="Authorities and a client certificate for this destination. Without it: what holds for all.",
+    )
+    oauth2: OAuth2 | None = Field(
+        default=None, description="Access tokens that are asked for and sent. Without it: none."
+    )
     suspend: bool = Field(
         default=False, description="true: send nothing. Deliveries wait, and still end when their maxAge has passed."
     )
+
+    def secret_names(self) -> set[str]:
+        """Return the Secrets that it names."""
+        found = {header.value_from.secret_key_ref.name for header in self.headers if header.value_from is not None}
+        if self.oauth2 is not None:
+            found |= {self.oauth2.client_id_secret_ref.name, self.oauth2.client_secret_secret_ref.name}
+        for tls in (self.tls, self.oauth2.tls if self.oauth2 else None):
+            for reference in (tls.ca_secret_ref, tls.client_certificate_secret_ref) if tls else ():
+                found |= {reference.name} if reference else set()
+        return found
 
 
 class WebhookEndpointSpec(Model):
@@ -375,7 +406,11 @@ class WebhookEndpointSpec(Model):
         unique(self.paths, "path", "paths")
         unique((destination.name for destination in self.destinations), "name", "destinations")
         for index, destination in enumerate(self.destinations):
-            unique((header.name.lower() for header in destination.headers), "header", "destinations", index, "headers")
+            names = [header.name.lower() for header in destination.headers]
+            unique(names, "header", "destinations", index, "headers")
+            if destination.oauth2 is not None and "authorization" in names:
+                wrong = "oauth2 sends the header Authorization itself"
+                broken(wrong, "either of both", "destinations", index, "headers")
         if self.idempotency and self.idempotency.source == "Provider" and not self.verification.names_events:
             broken(
                 f"webhooks verified by {self.verification.scheme} carry no provider's id",
@@ -394,6 +429,10 @@ class WebhookEndpointSpec(Model):
                 "gapHealing",
             )
         return self
+
+    def secret_names(self) -> frozenset[str]:
+        """Return the Secrets that its destinations name."""
+        return frozenset(name for destination in self.destinations for name in destination.secret_names())
 
 
 class WebhookEndpoint(Resource):

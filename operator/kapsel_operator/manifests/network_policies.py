@@ -7,6 +7,7 @@ for containers of theirs. The kubelet's probes are always let through.
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from kapsel_operator.manifests import names
 from kapsel_operator.manifests.containers import ATTESTOR_HEALTH, HEALTH, HTTP
@@ -138,11 +139,27 @@ def _destinations(relay: Relay) -> list[Manifest]:
     ]
     # What a pod says to itself never leaves it.
     opened = [one for one in relay.spec.egress.allowed_cidrs if not ipaddress.ip_network(one).is_loopback]
-    return [{"to": internet}, *([{"to": [*_blocks(opened), *_cluster()]}] if opened else [])]
+    return [{"to": internet}, *([{"to": [*_blocks(opened), *_cluster()]}] if opened else []), *_proxy(relay)]
+
+
+def _proxy(relay: Relay) -> list[Manifest]:
+    """Return the way to the proxy: where its address is not known here, its port is, wherever it is."""
+    proxy = relay.spec.egress.proxy
+    if proxy is None:
+        return []
+    where = urlsplit(proxy.url)
+    return [_out(where.port or 80, peers=_blocks(_single(where.hostname or "")))]
 
 
 def _cluster() -> list[Manifest]:
     return [{"namespaceSelector": {}}]
+
+
+def _single(host: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_network(host))]
+    except ValueError:
+        return []
 
 
 def _blocks(ranges: Sequence[str]) -> list[Manifest]:

@@ -17,10 +17,11 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from kapsel_deliverer.acknowledging import DIRECTORY_PATH, Directory
+from kapsel_deliverer.contexts import trusted
 from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered
-from kapsel_deliverer.sender import Sender, Try, trusted
+from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.targets import Targets
 from kapsel_egress.verdicts import Denied
 from kapsel_store.rows import (

@@ -108,6 +108,15 @@ def test_ranges_that_the_relay_opens_are_open_and_with_them_the_pods_behind_serv
     assert not may_reach(closed, POD, 8080, labels={"app": "theirs"})
 
 
+@pytest.mark.parametrize(
+    ("url", "reached"), [("http://10.1.2.3:3128", ["10.1.2.3"]), ("http://proxy.example.com:3128", ["10.1.2.3", POD])]
+)
+def test_deliverers_reach_the_proxy_of_their_relay(relay: Any, facts: Any, url: str, reached: list[str]) -> None:
+    policy = policies(relay, facts, {"egress": {"proxy": {"url": url}}})["deliverer"]
+    assert [one for one in ("10.1.2.3", POD) if may_reach(policy, one, 3128)] == reached
+    assert not may_reach(policy, "10.1.2.3", 3129)
+
+
 def test_the_embedded_database_is_reached_by_its_relay_and_the_operator_and_reaches_nothing(
     relay: Any, facts: Any
 ) -> None:

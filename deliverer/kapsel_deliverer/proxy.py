@@ -1,0 +1,149 @@
+"""Deliveries through a forward proxy: a tunnel to an address that was judged here, whatever its name means there.
+
+aiohttp would hand the proxy the name, and plain http without a tunnel: then the proxy decides which address is called,
+and the guard is lost. Here names are resolved and judged as without a proxy, CONNECT is asked for the address that
+passed, and TLS and Host carry the name. The proxy itself is called wherever it is: the Relay's owner has named it.
+"""
+
+import asyncio
+import base64
+import re
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import AddrInfoType
+from yarl import URL
+
+from kapsel_deliverer.errors import ProxyError
+from kapsel_store.rows import Configuration
+
+HEAD_LIMIT: Final = 8192  # bytes of a proxy's answer
+
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """Where the proxy is, and what it wants to hear."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+
+
+def declared(configuration: Configuration) -> Proxy | None:
+    """Return the proxy of a configuration; without its credentials it is asked all the same, and will refuse."""
+    row = configuration.relay.proxy
+    if row is None:
+        return None
+    url = URL(row.url)
+    where = (configuration.relay.namespace, row.credentials_name)
+    versions = [key for key in configuration.keys if (key.namespace, key.name) == where]
+    secret = max(versions, key=lambda key: key.version).secret if versions else None
+    return Proxy(
+        host=url.raw_host or "",
+        port=url.port or 80,
+        authorization=None if secret is None else f"Basic {base64.b64encode(secret).decode()}",
+    )
+
+
+class TunnelConnector(aiohttp.TCPConnector):
+    """Connects through tunnels to the addresses that the resolver lets pass."""
+
+    def __init__(self, proxy: Proxy, names: AbstractResolver, **options: Any) -> None:
+        """Find the proxy by `names`, which keeps nothing back."""
+        super().__init__(**options)
+        self._proxy = proxy
+        self._names = names
+
+    async def _wrap_create_connection(
+        self,
+        *args: Any,
+        addr_infos: list[AddrInfoType],
+        req: ClientRequest,
+        timeout: aiohttp.ClientTimeout,
+        client_error: type[Exception] = aiohttp.ClientConnectorError,
+        **kwargs: Any,
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        """Connect to the first address; the caller goes on to the next one if that fails."""
+        del timeout, client_error  # the caller of the connector has a deadline for all of it
+        try:
+            sock = await self._tunnel(addr_infos[0][4])
+            return await self._loop.create_connection(*args, **kwargs, sock=sock)
+        except ssl.CertificateError as error:
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        except ssl.SSLError as error:
+            raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
+        except OSError as error:
+            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+
+    async def _tunnel(self, address: Sequence[Any]) -> socket.socket:
+        sock = await self._connect()
+        try:
+            await self._ask(sock, str(address[0]), int(address[1]))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _connect(self) -> socket.socket:
+        wrong: OSError | None = None
+        try:
+            found = await self._names.resolve(self._proxy.host, self._proxy.port, socket.AF_UNSPEC)
+        except OSError as error:
+            raise ProxyError("proxy_unreachable", f"the proxy's name does not resolve: {error}") from error
+        for one in found:
+            sock = socket.socket(one["family"], socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                await self._loop.sock_connect(sock, (one["host"], self._proxy.port))
+            except OSError as error:
+                sock.close()
+                wrong = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+        raise ProxyError("proxy_unreachable", f"the proxy cannot be reached: {wrong}")
+
+    async def _ask(self, sock: socket.socket, host: str, port: int) -> None:
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
+        if self._proxy.authorization is not None:
+            lines.append(f"Proxy-Authorization: {self._proxy.authorization}")
+        answer = b""
+        try:
+            await self._loop.sock_sendall(sock, "\r\n".join([*lines, "", ""]).encode("ascii"))
+            while b"\r\n\r\n" not in answer and len(answer) < HEAD_LIMIT:
+                chunk = await self._loop.sock_recv(sock, HEAD_LIMIT)
+                if not chunk:
+                    break
+                answer += chunk
+        except OSError as error:
+            raise ProxyError("proxy_unreachable", f"the proxy broke off: {error}") from error
+        _judge(answer)
+
+
+def _judge(answer: bytes) -> None:
+    """Raise OSError unless a proxy has made the tunnel: ProxyError if that is its own affair."""
+    said = _STATUS.match(answer)
+    head, end, rest = answer.partition(b"\r\n\r\n")
+    if said is None or not end:
+        raise ProxyError("proxy_unreachable", f"what the proxy answered is no answer to CONNECT: {head[:80]!r}")
+    status = int(said[1])
+    if 200 <= status < 300:
+        if rest:  # nobody speaks in a tunnel before we do
+            raise ProxyError("proxy_unreachable", "the proxy sent more than its answer")
+        return
+    if status >= 500:
+        raise ConnectionError(f"the proxy could not reach the address: {status}")
+    raise ProxyError("proxy_refused", f"the proxy refused the tunnel: {status}")

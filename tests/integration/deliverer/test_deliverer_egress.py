@@ -1,0 +1,702 @@
+"""The sender through real TLS, a real token server, a real proxy and real DNS messages, by the rows of a plan."""
+
+import asyncio
+import base64
+import json
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from prometheus_client import CollectorRegistry
+
+from kapsel_deliverer import proxy
+from kapsel_deliverer.contexts import trusted
+from kapsel_deliverer.exchange import BODY_KEPT
+from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.outcome import Delivered, Refused, Unreachable, Unsent
+from kapsel_deliverer.retry import is_retried
+from kapsel_deliverer.sender import Sender, Try
+from kapsel_deliverer.targets import Targets
+from kapsel_egress.verdicts import Denied
+from kapsel_store.rows import (
+    Claimed,
+    Configuration,
+    DestinationRow,
+    EndpointRow,
+    KeyRow,
+    OAuth2,
+    Policy,
+    Proxy,
+    RelayRow,
+    Tls,
+    Verification,
+)
+
+ENDPOINT = EndpointRow(id=uuid4(), namespace="shop", name="orders", verification=Verification(scheme="none"))
+LOCAL = RelayRow(namespace="shop", allowed_cidrs=("127.0.0.1/32",), allow_http=True)
+SECRET = b"correct-horse-battery-staple"
+
+
+class Names(AbstractResolver):
+    """Every name is this machine, except those that a test gives other addresses."""
+
+    def __init__(self, **others: str) -> None:
+        self._others = others
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        address = self._others.get(host.replace(".", "_"), "127.0.0.1")
+        return [ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def key(name: str, secret: bytes, namespace: str = "shop") -> KeyRow:
+    return KeyRow(
+        id=uuid4(),
+        namespace=namespace,
+        name=name,
+        version=1,
+        algorithm="HMAC-SHA256",
+        secret=secret,
+        not_before=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+
+
+SIGNING = key("endpoint/orders", b"k" * 32)
+
+
+@dataclass
+class Way:
+    """A sender with one destination, as a configuration makes them."""
+
+    sender: Sender
+    row: DestinationRow
+    keys: list[KeyRow]
+    relay: RelayRow = LOCAL
+    targets: Targets = field(default_factory=lambda: Targets(DelivererMetrics(CollectorRegistry())))
+
+    def use(self) -> None:
+        configuration = Configuration(
+            relay=self.relay, endpoints=(ENDPOINT,), destinations=(self.row,), keys=(SIGNING, *self.keys)
+        )
+        self.targets.use(configuration)
+        self.sender.use(
+            self.relay,
+            self.targets.directories(),
+            proxy=proxy.declared(configuration),
+            clients=self.targets.clients(),
+        )
+
+    async def send(self) -> Try:
+        target = self.targets.get(self.row.id)
+        assert target is not None
+        now = datetime.now(UTC)
+        delivery = Claimed(
+            id=uuid4(),
+            event_id=uuid4(),
+            endpoint_id=ENDPOINT.id,
+            destination_id=self.row.id,
+            number=1,
+            created_at=now,
+            expires_at=now + timedelta(hours=1),
+            received_at=now,
+            content_type="text/plain",
+            headers="[]",
+            body=b"hello",
+            body_hash=bytes(32),
+            salt=None,
+            correlation_id=None,
+        )
+        return await self.sender.send(target, delivery, now, None)
+
+
+@asynccontextmanager
+async def way(
+    url: str,
+    *keys: KeyRow,
+    relay: RelayRow = LOCAL,
+    resolver: AbstractResolver | None = None,
+    **declared: object,
+) -> AsyncIterator[Way]:
+    row = DestinationRow(
+        id=uuid4(), endpoint_id=ENDPOINT.id, name="d", url=url, timeout=timedelta(seconds=60), **declared
+    )
+    async with Sender(resolver or Names(), trusted(None)) as sender:
+        made = Way(sender, row, list(keys), relay)
+        made.use()
+        yield made
+
+
+@asynccontextmanager
+async def serving(kit, *, client_authority: str | None = None, newest: ssl.TLSVersion | None = None):
+    """A destination at https://private.example, whose authority nobody knows unless it is declared."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(kit.TLS / "private-server.pem")
+    if client_authority is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(kit.TLS / client_authority)
+    if newest is not None:
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = newest
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    made = kit.Destination()
+    runner = await made.start(context)
+    made.url = made.url.replace("127.0.0.1", "private.example")
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
+
+
+def pem(kit, name: str) -> bytes:
+    return (kit.TLS / name).read_bytes()
+
+
+# Certificates
+
+
+async def test_a_private_authority_is_trusted_where_it_is_declared_and_nowhere_else(kit) -> None:
+    async with serving(kit) as private:
+        async with way(private.url) as plain:
+            assert (await plain.send()).outcome == Unreachable(reason="certificate")
+        own = key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+        async with way(private.url, own, tls=Tls(ca_name="ca/s/ca.crt")) as declared:
+            assert (await declared.send()).outcome == Delivered(status=200)
+        other = key("ca/s/ca.crt", pem(kit, "clients-ca.pem"))
+        async with way(private.url, other, tls=Tls(ca_name="ca/s/ca.crt")) as declared:
+            assert (await declared.send()).outcome == Unreachable(reason="certificate")
+
+
+async def test_a_declared_authority_still_must_have_certified_the_name_that_is_called(kit) -> None:
+    async with serving(kit) as private:
+        url = private.url.replace("private.example", "other.example")
+        own = key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+        async with way(url, own, tls=Tls(ca_name="ca/s/ca.crt")) as declared:
+            assert (await declared.send()).outcome == Unreachable(reason="certificate")
+
+
+async def test_a_destination_that_wants_a_client_certificate_gets_the_declared_one(kit) -> None:
+    own, mine = key("ca/s/ca.crt", pem(kit, "private-ca.pem")), key("certificate/c", pem(kit, "client.pem"))
+    tls = Tls(ca_name="ca/s/ca.crt", certificate_name="certificate/c")
+    async with serving(kit, client_authority="clients-ca.pem") as private:
+        async with way(private.url, own, mine, tls=tls) as declared:
+            assert (await declared.send()).outcome == Delivered(status=200)
+        async with way(private.url, own, tls=replace(tls, certificate_name=None)) as without:
+            assert isinstance((await without.send()).outcome, Unreachable)
+        async with way(private.url, own, key("certificate/c", pem(kit, "stranger.pem")), tls=tls) as stranger:
+            assert isinstance((await stranger.send()).outcome, Unreachable)
+        assert len(private.received) == 1
+
+
+async def test_a_certificate_that_changed_in_its_secret_is_used_from_the_next_try_on(kit) -> None:
+    own, stranger = key("ca/s/ca.crt", pem(kit, "private-ca.pem")), key("certificate/c", pem(kit, "stranger.pem"))
+    tls = Tls(ca_name="ca/s/ca.crt", certificate_name="certificate/c")
+    async with (
+        serving(kit, client_authority="clients-ca.pem") as private,
+        way(private.url, own, stranger, tls=tls) as changing,
+    ):
+        assert isinstance((await changing.send()).outcome, Unreachable)
+        changing.keys[1] = key("certificate/c", pem(kit, "client.pem"))
+        changing.use()
+        assert (await changing.send()).outcome == Delivered(status=200)
+        changing.use()  # nothing changed, and nothing is forgotten
+        assert (await changing.send()).outcome == Delivered(status=200)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("newest", "least", "spoken"),
+    [
+        (ssl.TLSVersion.TLSv1_1, "1.2", False),
+        (ssl.TLSVersion.TLSv1_2, "1.2", True),
+        (ssl.TLSVersion.TLSv1_2, "1.3", False),
+        (ssl.TLSVersion.TLSv1_3, "1.3", True),
+    ],
+)
+async def test_no_older_tls_is_spoken_than_is_wanted(kit, newest: ssl.TLSVersion, least: str, spoken: bool) -> None:
+    own = key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+    async with (
+        serving(kit, newest=newest) as private,
+        way(private.url, own, tls=Tls(ca_name="ca/s/ca.crt", min_version=least)) as declared,
+    ):
+        outcome = (await declared.send()).outcome
+        assert isinstance(outcome, Delivered if spoken else Unreachable)  # some servers break off without a word
+        assert len(private.received) == spoken
+
+
+def test_nobody_who_declares_nothing_speaks_older_tls_than_1_2() -> None:
+    assert trusted(None).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+# Headers from Secrets
+
+
+async def test_a_header_from_a_secret_is_sent_and_an_answer_that_repeats_it_is_not_stored_as_it_came(
+    destination,
+) -> None:
+    async def echo(request: web.BaseRequest) -> web.StreamResponse:
+        sent = request.headers["authorization"]
+        filling = "x" * (BODY_KEPT - len(sent) - 10)
+        return web.Response(text=f"{sent} {filling}{sent}{sent}", headers={"x-echo": sent})
+
+    destination.answer = echo
+    name = "secret/api/header"
+    async with way(
+        destination.url,
+        key(name, b"Bearer " + SECRET),
+        headers=(("X-Team", "a"),),
+        secret_headers=(("Authorization", name),),
+    ) as declared:
+        tried = await declared.send()
+    [received] = destination.received
+    assert (received.headers["authorization"], received.headers["x-team"]) == (f"Bearer {SECRET.decode()}", "a")
+    assert tried.response is not None
+    assert ["x-echo", "[redacted]"] in json.loads(tried.response.headers)
+    assert SECRET.decode() not in tried.response.headers
+    assert SECRET not in tried.response.body
+    assert SECRET[:8] not in tried.response.body  # nor its beginning, where what is kept ends
+    assert tried.response.size > BODY_KEPT
+
+
+async def test_without_its_secret_nothing_is_sent(destination) -> None:
+    async with way(destination.url, secret_headers=(("Authorization", "secret/api/header"),)) as declared:
+        tried = await declared.send()
+    assert tried.outcome == Unsent(reason="no_credential")
+    assert destination.received == []
+
+
+# Access tokens
+
+
+class Login:
+    """A token server: who may have a token, and which."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[dict[str, str], dict[str, list[str]]]] = []
+        self.lifetime: object = 3600
+        self.answer: Callable[[], web.Response] = self.token
+
+    def token(self) -> web.Response:
+        return web.json_response(
+            {"access_token": f"token-number-{len(self.asked)}", "token_type": "Bearer", "expires_in": self.lifetime}
+        )
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.asked.append((headers, parse_qs((await request.read()).decode())))
+        return self.answer()
+
+
+@pytest.fixture
+async def login() -> AsyncIterator[Login]:
+    made = Login()
+    runner = web.ServerRunner(web.Server(made.handle), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://login.example:{runner.addresses[0][1]}/token"
+    yield made
+    await runner.cleanup()
+
+
+CLIENT = (key("secret/client/id", b"kapsel:1"), key("secret/client/secret", SECRET))
+
+
+def oauth2(login: Login, **changes: object) -> OAuth2:
+    return OAuth2(
+        token_url=login.url, client_id_name="secret/client/id", client_secret_name="secret/client/secret", **changes
+    )
+
+
+async def test_a_token_is_asked_for_once_and_sent_with_every_webhook(destination, login: Login) -> None:
+    declared = oauth2(login, scopes=("a.write", "b"), audience="https://billing.example")
+    async with way(destination.url, *CLIENT, oauth2=declared) as called:
+        tries = await asyncio.gather(*(called.send() for _ in range(5)))
+    assert {tried.outcome for tried in tries} == {Delivered(status=200)}
+    assert {one.headers["authorization"] for one in destination.received} == {"Bearer token-number-1"}
+    [(headers, form)] = login.asked
+    expected = base64.b64encode(b"kapsel%3A1:" + SECRET).decode()
+    assert headers["authorization"] == f"Basic {expected}"
+    assert form == {
+        "grant_type": ["client_credentials"],
+        "scope": ["a.write b"],
+        "audience": ["https://billing.example"],
+    }
+
+
+async def test_the_client_may_prove_itself_in_the_form(destination, login: Login) -> None:
+    async with way(destination.url, *CLIENT, oauth2=oauth2(login, authentication="Post")) as called:
+        assert (await called.send()).outcome == Delivered(status=200)
+    [(headers, form)] = login.asked
+    assert "authorization" not in headers
+    assert (form["client_id"], form["client_secret"]) == (["kapsel:1"], [SECRET.decode()])
+
+
+async def test_a_refused_token_is_replaced_once_at_the_next_try(destination, login: Login) -> None:
+    refused = {"Bearer token-number-1"}
+
+    async def guarded(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=401 if request.headers["authorization"] in refused else 200)
+
+    destination.answer = guarded
+    async with way(destination.url, *CLIENT, oauth2=oauth2(login)) as called:
+        first = await called.send()
+        assert first.outcome == Refused(status=401, token_replaced=True)
+        assert is_retried(Policy(), first.outcome)
+        assert (await called.send()).outcome == Delivered(status=200)
+        assert len(login.asked) == 2
+        refused.update({"Bearer token-number-2", "Bearer token-number-3"})
+        assert (await called.send()).outcome == Refused(status=401, token_replaced=True)
+        last = await called.send()
+        assert last.outcome == Refused(status=401)
+        assert not is_retried(Policy(), last.outcome)
+        assert await called.send() is not None
+    assert len(login.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "reason"),
+    [
+        (401, "no", "token_refused"),
+        (400, '{"error": "invalid_scope"}', "token_refused"),
+        (302, "", "token_unavailable"),
+        (503, "busy", "token_unavailable"),
+        (200, "not json", "token_unavailable"),
+        (200, "[]", "token_unavailable"),
+        (200, '{"access_token": "a\\r\\nx: y", "token_type": "Bearer"}', "token_unavailable"),
+        (200, '{"access_token": "a", "token_type": "mac"}', "token_unavailable"),
+        (200, '{"access_token": "a", "token_type": "Bearer", "expires_in": -1}', "token_unavailable"),
+        (200, '{"access_token": "' + "a" * 20000 + '", "token_type": "Bearer"}', "token_unavailable"),
+    ],
+)
+async def test_without_a_token_nothing_is_sent_and_the_reason_says_why(
+    destination, login: Login, caplog: pytest.LogCaptureFixture, status: int, text: str, reason: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    location = "http://169.254.169.254/"
+    login.answer = lambda: web.Response(status=status, text=text or SECRET.decode(), headers={"Location": location})
+    async with way(destination.url, *CLIENT, oauth2=oauth2(login)) as called:
+        assert (await called.send()).outcome == Unsent(reason=reason)
+        assert (await called.send()).outcome == Unsent(reason=reason)
+    assert len(login.asked) == 1  # after a failure it is left alone for a moment
+    assert destination.received == []
+    assert SECRET.decode() not in caplog.text
+
+
+async def test_where_tokens_come_from_is_judged_as_a_destination_is(destination, login: Login) -> None:
+    literal = oauth2(login)
+    denied = replace(literal, token_url="http://127.0.0.2:9/token")
+    async with way(destination.url, *CLIENT, oauth2=denied) as called:
+        assert (await called.send()).outcome == Unsent(reason="token_denied")
+    resolver = Names(login_example="127.0.0.2")
+    async with way(destination.url, *CLIENT, oauth2=literal, resolver=resolver) as called:
+        assert (await called.send()).outcome == Unsent(reason="token_denied")
+    assert (destination.received, login.asked) == ([], [])
+
+
+async def test_a_new_client_secret_is_asked_with_at_the_next_try(destination, login: Login) -> None:
+    async with way(destination.url, *CLIENT, oauth2=oauth2(login)) as called:
+        await called.send()
+        called.keys[1] = key("secret/client/secret", b"another-secret")
+        called.use()
+        await called.send()
+    assert len({headers["authorization"] for headers, _ in login.asked}) == 2
+
+
+# Proxies
+
+
+class Forward:
+    """A forward proxy that makes tunnels and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.answer = "200 Connection established"
+        self.port = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Forward":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+            self.asked.append((head[0], headers))
+            writer.write(f"HTTP/1.1 {self.answer}\r\n\r\n".encode())
+            await writer.drain()
+            if self.answer.startswith("200"):
+                host, port = head[0].split()[1].rsplit(":", 1)
+                there, back = await asyncio.open_connection(host.strip("[]"), int(port))
+                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def forward() -> AsyncIterator[Forward]:
+    async with Forward() as made:
+        yield made
+
+
+def through(forward: Forward, **changes: object) -> RelayRow:
+    return replace(LOCAL, proxy=Proxy(url=f"http://proxy.example:{forward.port}", **changes))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_is_asked_for_the_address_that_was_judged_and_never_for_a_name(
+    kit, destination, forward: Forward, scheme: str
+) -> None:
+    async with serving(kit) as private:
+        called = private if scheme == "https" else destination
+        url = called.url.replace("127.0.0.1", "private.example")
+        own = key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+        async with way(url, own, relay=through(forward), tls=Tls(ca_name="ca/s/ca.crt")) as tunnelled:
+            assert (await tunnelled.send()).outcome == Delivered(status=200)
+            assert (await tunnelled.send()).outcome == Delivered(status=200)
+        port = urlsplit(url).port
+        assert forward.asked == [(f"CONNECT 127.0.0.1:{port} HTTP/1.1", {"host": f"127.0.0.1:{port}"})]
+        assert {one.headers["host"] for one in called.received} == {f"private.example:{port}"}
+
+
+async def test_behind_a_proxy_names_and_addresses_are_judged_as_without_one(destination, forward: Forward) -> None:
+    url = destination.url.replace("127.0.0.1", "inside.example")
+    resolver = Names(inside_example="127.0.0.2")
+    async with way(url, relay=through(forward), resolver=resolver) as called:
+        assert isinstance((await called.send()).outcome, Denied)
+    for host in ("127.0.0.2", "0x7f.2", "169.254.169.254", "[::ffff:7f00:1]"):
+        async with way(f"http://{host}/", relay=through(forward)) as called:
+            assert isinstance((await called.send()).outcome, Denied)
+    assert forward.asked == []
+
+
+async def test_a_proxy_gets_its_credentials_and_a_destination_does_not(destination, forward: Forward) -> None:
+    relay = through(forward, credentials_name="basic/egress")
+    async with way(destination.url, key("basic/egress", b"me:" + SECRET), relay=relay) as called:
+        assert (await called.send()).outcome == Delivered(status=200)
+    [(_, headers)] = forward.asked
+    assert headers["proxy-authorization"] == f"basic {base64.b64encode(b'me:' + SECRET).decode().lower()}"
+    assert "proxy-authorization" not in destination.received[0].headers
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("407 Proxy Authentication Required", Unsent(reason="proxy_refused")),
+        ("403 Forbidden", Unsent(reason="proxy_refused")),
+        ("302 Found\r\nLocation: http://169.254.169.254/", Unsent(reason="proxy_refused")),
+        ("502 Bad Gateway", Unreachable(reason="connect_failed")),
+        ("200 OK\r\n\r\nHTTP/1.1 200 OK", Unsent(reason="proxy_unreachable")),
+        ("nonsense", Unsent(reason="proxy_unreachable")),
+    ],
+)
+async def test_what_a_proxy_does_is_not_taken_for_the_destinations_answer(
+    destination, forward: Forward, answer: str, outcome: object
+) -> None:
+    forward.answer = answer
+    async with way(destination.url, relay=through(forward)) as called:
+        assert (await called.send()).outcome == outcome
+    assert destination.received == []
+
+
+async def test_without_its_proxy_nothing_goes_out_directly(destination) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        relay = replace(LOCAL, proxy=Proxy(url=f"http://proxy.example:{taken.getsockname()[1]}"))
+        async with way(destination.url, relay=relay) as called:
+            assert (await called.send()).outcome == Unsent(reason="proxy_unreachable")
+    assert destination.received == []
+
+
+# Rebinding
+
+
+class Dns(asyncio.DatagramProtocol):
+    """A name server that answers each question with the next of its addresses, and the last one for ever."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = list(addresses)
+        self.asked = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
+        address = self._addresses[min(self.asked, len(self._addresses) - 1)]
+        self.asked += 1
+        answer = b"\xc0\x0c" + bytes((0, 1, 0, 1, 0, 0, 0, 0, 0, 4)) + IPv4Address(address).packed
+        self._transport.sendto(data[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + data[12:] + answer, peer)  # type: ignore[attr-defined]
+
+
+class Asking(AbstractResolver):
+    """A resolver that keeps no answer: it asks a name server each time, as a lifetime of 0 demands."""
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        self._server = server
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        labels = b"".join(bytes([len(label)]) + label.encode() for label in host.split("."))
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.setblocking(False)
+            await loop.sock_connect(asking, self._server)
+            await loop.sock_sendall(asking, b"\0\7\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1")
+            answer = await loop.sock_recv(asking, 512)
+        return [
+            ResolveResult(
+                hostname=host, host=str(IPv4Address(answer[-4:])), port=port, family=socket.AF_INET, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@asynccontextmanager
+async def answering(*addresses: str) -> AsyncIterator[tuple[Dns, Asking]]:
+    transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Dns(addresses), local_addr=("127.0.0.1", 0)
+    )
+    yield server, Asking(transport.get_extra_info("sockname"))
+    transport.close()
+
+
+async def test_the_connection_goes_to_the_address_that_was_judged_whatever_the_name_means_a_moment_later(
+    destination,
+) -> None:
+    url = destination.url.replace("127.0.0.1", "rebinding.example")
+    async with answering("127.0.0.1", "127.0.0.2") as (dns, resolver):
+        async with way(url, resolver=resolver) as called:
+            assert (await called.send()).outcome == Delivered(status=200)
+        assert dns.asked == 1  # there is no second question that could be answered otherwise
+    async with answering("127.0.0.2", "127.0.0.1") as (dns, resolver):
+        async with way(url, resolver=resolver) as called:
+            assert isinstance((await called.send()).outcome, Denied)
+        assert dns.asked == 1
+    assert len(destination.received) == 1
+
+
+@pytest.mark.parametrize("tunnelled", [False, True])
+async def test_a_name_that_changes_between_two_tries_is_judged_anew_where_it_leads_then(
+    destination, forward: Forward, tunnelled: bool
+) -> None:
+    url = destination.url.replace("127.0.0.1", "rebinding.example")
+
+    async def last(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(headers={"Connection": "close"})
+
+    destination.answer = last
+    relay = through(forward) if tunnelled else LOCAL
+    async with answering("127.0.0.1", "127.0.0.2") as (_, resolver):
+        names = Both(resolver)
+        async with way(url, relay=relay, resolver=names) as called:
+            assert (await called.send()).outcome == Delivered(status=200)
+            called.relay = replace(called.relay, name="other")  # its pool, and so its memory of names, is another
+            called.use()
+            assert isinstance((await called.send()).outcome, Denied)
+    assert len(destination.received) == 1
+    assert [line for line, _ in forward.asked] == (
+        [f"CONNECT 127.0.0.1:{urlsplit(url).port} HTTP/1.1"] if tunnelled else []
+    )
+
+
+class Both(Names):
+    """The proxy is this machine; all other names are asked for."""
+
+    def __init__(self, asking: Asking) -> None:
+        super().__init__()
+        self._asking = asking
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        chosen = super().resolve if host == "proxy.example" else self._asking.resolve
+        return await chosen(host, port, family)
+
+
+# Secrets stay secrets
+
+
+async def dump(shop) -> str:
+    """Return every row of every table, bytes in hex."""
+    async with shop.pool.acquire() as connection:
+        tables = await connection.fetch(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        )
+        found = [await connection.fetch(f'SELECT to_json(t)::text FROM "{table[0]}" t') for table in tables]
+    return "\n".join(row[0] for rows in found for row in rows)
+
+
+async def test_no_secret_stands_in_clear_in_the_database_or_in_a_log(
+    destination, login: Login, forward: Forward, shop, start, kit, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async def echo(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=json.dumps(dict(request.headers)), headers={"x-echo": request.headers["x-key"]})
+
+    caplog.set_level(logging.DEBUG)
+    destination.answer = echo
+    secrets = (b"the-api-key-of-billing", SECRET, b"the-proxy-password")
+    shop.relay = replace(through(forward, credentials_name="basic/egress"), allowed_cidrs=kit.LOOPBACK.allowed_cidrs)
+    shop.relay = replace(shop.relay, proxy=replace(shop.relay.proxy, url=f"http://127.0.0.1:{forward.port}"))
+    shop.keys += [
+        key("secret/api/key", secrets[0]),
+        key("secret/client/id", b"kapsel:1"),
+        key("secret/client/secret", SECRET),
+        key("basic/egress", b"me:" + secrets[2]),
+        key("certificate/c", pem(kit, "client.pem")),
+    ]
+    declared = replace(oauth2(login), token_url=login.url.replace("login.example", "127.0.0.1"))
+    await shop.send_to(
+        destination.url,
+        secret_headers=(("X-Key", "secret/api/key"),),
+        oauth2=declared,
+        tls=Tls(certificate_name="certificate/c"),
+    )
+    await start()
+    [delivery_id] = await shop.put()
+    await shop.ends(kit.State.DELIVERED, delivery_id)
+    [attempt] = await shop.attempts(delivery_id)
+    assert b"[redacted]" in (attempt.attempt.response_body or b"")
+    everything = await dump(shop)
+    private = next(line for line in pem(kit, "client.pem").splitlines() if len(line) == 64)
+    for secret in (*secrets, b"token-number-1", base64.b64encode(b"me:" + secrets[2]), private):
+        assert secret.decode() not in everything
+        assert secret.hex() not in everything
+        assert secret.decode() not in caplog.text
+    assert len(forward.asked) == 2  # the token and the webhook
