@@ -14,7 +14,9 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  #
 PROGRAM: Final = "kapsel"
 WAIT: Final = 60.0  # seconds: six times the interval at which heads are published by default
 # Commands that both programs have. What starts with any other word is the one program's alone.
-_COMMAND: Final = re.compile(r"(?<![\w./-])kapsel (?=(?:get|explain|tail|retry|cancel|resume|erase|proof|secret)\b)")
+_COMMAND: Final = re.compile(
+    r"(?<![\w./-])kapsel (?=(?:get|explain|tail|retry|cancel|resume|unblock|erase|proof|secret)\b)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ Shows what a running kapsel has stored.
   kapsel get log            the Merkle log that every attempt goes into
   kapsel get keys           signing keys: their versions, who uses them, public halves
   kapsel get replays        selections that are delivered again, and how far that is
+  kapsel get blocked        order keys that wait for a person
   kapsel get processes      what runs, and with which generation of the configuration
 
 A name or an id behind it shows that one alone; with -o json or -o yaml, whole.
@@ -186,6 +187,20 @@ examples:
 """,
     ),
     Kind(
+        name="blocked",
+        one="blocked-key",
+        summary="order keys that wait for a person",
+        text="""\
+Order keys that are blocked, because the first delivery of theirs was given up. ID is that delivery, REASON says why it
+was given up, WAITING how many of its key wait behind it. Deliver it after all with `kapsel retry ID`, or let the others
+go on without it with `kapsel unblock DESTINATION --delivery ID`.
+
+examples:
+  kapsel get blocked -o wide
+  kapsel get blocked -o json | jq -r '.items[].id' | xargs kapsel retry
+""",
+    ),
+    Kind(
         name="processes",
         one="process",
         summary="what runs, and with which generation",
@@ -219,6 +234,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "log": "There is no log yet. The attestor opens it when it first runs: kapsel get processes",
     "keys": "Nothing needs a key yet. Declare an endpoint with a destination, and kapsel makes one for it.",
     "replays": "No Replay is declared. Write one into the directory that `kapsel up` watches.",
+    "blocked": "No order key is blocked.",
     "processes": "No process is alive. Start kapsel: kapsel up DIR",
 }
 

@@ -235,6 +235,18 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _plain("MESSAGE", "message", wide=True),
         _plain("ID", "id", wide=True),
     ),
+    "blocked": (
+        _plain("ID", "id"),
+        _plain("ENDPOINT", "endpoint"),
+        _plain("DESTINATION", "destination"),
+        _plain("KEY", "key"),
+        _plain("REASON", "last_reason"),
+        Column(title="WAITING", cell=lambda item, _: f"{item['waiting']}{'+' if item['waiting_more'] else ''}"),
+        _ago("BLOCKED", "blocked_at"),
+        _plain("ATTEMPTS", "attempts", wide=True),
+        _plain("EVENT", "event_id", wide=True),
+        _plain("DESTINATION ID", "destination_id", wide=True),
+    ),
     "processes": (
         _plain("COMPONENT", "component"),
         _plain("INSTANCE", "instance"),

@@ -1,7 +1,8 @@
-"""`kapsel retry`, `kapsel cancel`, `kapsel resume`: what a person does about deliveries and destinations."""
+"""What a person does about deliveries and destinations: `kapsel retry`, `cancel`, `resume` and `unblock`."""
 
 import argparse
 from typing import Any, Final
+from urllib.parse import quote
 
 from kapsel_cli.arguments import Reach, Subparsers, add_command
 from kapsel_cli.client import OVER_HTTP, PAGE, Client, connect, endpoint_name, path
@@ -34,20 +35,36 @@ examples:
 """
 
 
+UNBLOCK: Final = """\
+Lets order keys of a destination go on that are blocked because a delivery of theirs was given up: what blocks them is
+left out, and the next delivery of each key goes. To have it delivered after all, retry it instead: it then goes first.
+
+examples:
+  kapsel get blocked                                          which keys wait, and for which delivery
+  kapsel unblock shop/orders/billing --delivery 0199a1b2-...  the key that this delivery blocks
+  kapsel unblock shop/orders/billing                          all blocked keys of the destination
+"""
+
+
 def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
-    """Declare the three commands."""
+    """Declare the four commands."""
     retry = add_command(subparsers, "retry", summary="deliver again what has ended", text=reach.worded(RETRY))
     cancel = add_command(subparsers, "cancel", summary="end deliveries that wait", text=reach.worded(CANCEL))
     resume = add_command(
         subparsers, "resume", summary="let a stopped destination be tried again", text=reach.worded(RESUME)
     )
+    unblock = add_command(subparsers, "unblock", summary="let blocked order keys go on", text=reach.worded(UNBLOCK))
     for parser, run in ((retry, _retry), (cancel, _cancel)):
         parser.add_argument("ids", metavar="ID", nargs="+", help="id of a delivery")
         reach.add_options(parser)
         parser.set_defaults(run=run)
-    resume.add_argument("destination", metavar="DESTINATION", help="namespace/endpoint/destination, or the id of one")
-    reach.add_options(resume)
-    resume.set_defaults(run=_resume)
+    for parser, run in ((resume, _resume), (unblock, _unblock)):
+        parser.add_argument(
+            "destination", metavar="DESTINATION", help="namespace/endpoint/destination, or the id of one"
+        )
+        reach.add_options(parser)
+        parser.set_defaults(run=run)
+    unblock.add_argument("--delivery", metavar="ID", help="only the key that this delivery blocks")
 
 
 def _retry(arguments: argparse.Namespace) -> int:
@@ -68,14 +85,24 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 def _resume(arguments: argparse.Namespace) -> int:
     client = connect(arguments)
-    named: str = arguments.destination
-    destination_id = _destination_id(client, named) if "/" in named else named
-    resumed = client.post(path("destinations", destination_id, "resume"))
+    resumed = client.post(path("destinations", _destination_id(client, arguments.destination), "resume"))
     print(f"{resumed['destination']} is tried again")
     return 0
 
 
+def _unblock(arguments: argparse.Namespace) -> int:
+    client = connect(arguments)
+    asked = path("destinations", _destination_id(client, arguments.destination), "unblock")
+    opened = client.post(asked if arguments.delivery is None else f"{asked}?delivery={quote(arguments.delivery)}")
+    keys = "key goes" if opened["unblocked"] == 1 else "keys go"
+    print(f"{opened['unblocked']} order {keys} on at {opened['destination']}")
+    return 0
+
+
 def _destination_id(client: Client, named: str) -> str:
+    """Return the id of a destination by its name; an id is one already."""
+    if "/" not in named:
+        return named
     endpoint, _, name = named.rpartition("/")
     namespace, _, endpoint = endpoint_name(client, endpoint).partition("/")
     found: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What people may do: retry, cancel, resume, erase. Each change and its audit entry are one transaction.
+"""What people may do: retry, cancel, resume, unblock, erase. Each change and its audit entry are one transaction.
 
 Who did it is the address alone in this version, because nobody is asked for a name yet; `_actor` is the one place that
 decides it.
@@ -14,11 +14,11 @@ from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
 from kapsel_console.listings import find_delivery
 from kapsel_console.parameters import Parameters, path_id
-from kapsel_store import audit, circuits, deliveries, endpoints, erasures
+from kapsel_store import audit, circuits, deliveries, endpoints, erasures, turns
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import DELIVERIES_CHANNEL
 from kapsel_store.deliveries import NotRetried
-from kapsel_store.hints import tell
+from kapsel_store.hints import hint, tell
 
 ERASURE_RETRY: Final = 1  # seconds
 
@@ -104,6 +104,33 @@ async def resume(request: web.Request) -> web.Response:
     return answer({"id": str(destination_id), "destination": title, "circuit": documents.circuit(after)})
 
 
+async def unblock(request: web.Request) -> web.Response:
+    """Leave out what blocks order keys of a destination: all of them, or the one of a delivery."""
+    blocked_by = Parameters(request.query, "delivery").id("delivery")
+    destination_id = path_id(request)
+    async with request.app[CONTEXT].storage.connection() as connection:
+        async with connection.transaction():
+            named = await endpoints.destination(connection, destination_id)
+            if named is None:
+                raise ProblemError("unknown_destination", f"there is no destination {destination_id}")
+            title = f"{named.namespace}/{named.endpoint}/{named.name}"
+            opened = await turns.unblock(connection, destination_id, blocked_by)
+            if opened:
+                detail = {"keys": len(opened), "delivery": None if blocked_by is None else str(blocked_by)}
+                await audit.write(
+                    connection,
+                    actor=_actor(request),
+                    action="destination.unblock",
+                    subject=f"destination {title}",
+                    detail={"id": str(destination_id), **detail},
+                )
+        # A crash here leaves the next of each key to the sweep of a deliverer.
+        if opened:
+            await turns.pass_on(connection, opened)
+            await hint(connection, DELIVERIES_CHANNEL)
+    return answer({"id": str(destination_id), "destination": title, "unblocked": len(opened)})
+
+
 def fresh(circuit: CircuitRow, now: datetime) -> CircuitRow:
     """Return the circuit as on the first day, if anything keeps deliveries back; else as it is."""
     if circuit.state == "closed" and circuit.disabled_at is None:
@@ -144,5 +171,11 @@ ROUTES: Final = (
     Route(method="POST", path="/api/v1/events/{id}/erase", handler=erase, says="forget what an event said, for good"),
     Route(
         method="POST", path="/api/v1/destinations/{id}/resume", handler=resume, says="try a stopped destination again"
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/destinations/{id}/unblock",
+        handler=unblock,
+        says="let blocked order keys go on without what blocks them (delivery)",
     ),
 )

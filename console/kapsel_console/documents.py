@@ -13,6 +13,7 @@ from uuid import UUID
 
 from kapsel_console.explanation import Explanation
 from kapsel_resources import durations, key_values, keys, rotation
+from kapsel_store import turns
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
@@ -25,6 +26,7 @@ from kapsel_store.replays import ReplayProgress
 from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
+from kapsel_store.turns import NO_TURN, Blocked
 from kapsel_store.undelivered import Group, Summary
 
 Document = dict[str, Any]
@@ -83,6 +85,9 @@ def _destination(listed: ListedDestination) -> Document:
         "max_in_flight": row.max_in_flight,
         "rate_limit": _rate_limit(row.rate_limit),
         "acknowledgement": _acknowledgement(row.acknowledgement),
+        "ordering": None
+        if row.ordering is None
+        else {"key": row.ordering.key, "on_exhausted": row.ordering.on_exhausted},
         "max_attempts": row.policy.max_attempts,
         "max_age": durations.text(row.policy.max_age),
         "pending": min(listed.pending, MOST_COUNTED),
@@ -154,7 +159,7 @@ def erasure(event_id: UUID, done: Pass) -> Document:
 
 
 def delivery(row: DeliveryRow) -> Document:
-    """Return a delivery; one that has ended is due no more."""
+    """Return a delivery; one that has ended is due no more, and one that waits for its turn not yet."""
     return {
         "id": str(row.id),
         "event_id": str(row.event_id),
@@ -165,7 +170,7 @@ def delivery(row: DeliveryRow) -> Document:
         "state": str(row.state),
         "attempts": row.attempts,
         "created_at": _time(row.created_at),
-        "due_at": None if row.state in FINAL else _time(row.due_at),
+        "due_at": None if row.state in FINAL or row.due_at >= NO_TURN else _time(row.due_at),
         "expires_at": _time(row.expires_at),
         "finished_at": _time(row.finished_at),
         "last_reason": row.last_reason,
@@ -321,6 +326,23 @@ def replay(one: ReplayProgress) -> Document:
         "enqueued_at": _time(one.enqueued_at),
         "completed_at": _time(one.completed_at),
         "removed_at": _time(one.removed_at),
+    }
+
+
+def blocked(one: Blocked) -> Document:
+    """Return an order key that waits for a person, under the id of the delivery that blocks it."""
+    return {
+        "id": str(one.blocked_by),
+        "endpoint": f"{one.namespace}/{one.endpoint}",
+        "destination": one.destination,
+        "destination_id": str(one.destination_id),
+        "key": one.shown,
+        "event_id": None if one.event_id is None else str(one.event_id),
+        "attempts": one.attempts,
+        "last_reason": one.last_reason,
+        "blocked_at": _time(one.blocked_at),
+        "waiting": min(one.waiting, turns.MOST_COUNTED),
+        "waiting_more": one.waiting > turns.MOST_COUNTED,
     }
 
 

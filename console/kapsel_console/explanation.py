@@ -16,6 +16,7 @@ from kapsel_store.reasons import REASONS, Fault, fault_of, reason
 from kapsel_store.rows import LogRow
 from kapsel_store.schedule import is_retried, spread
 from kapsel_store.states import FINAL, State
+from kapsel_store.turns import Place
 
 KAPSEL: Final = "kapsel"  # whose value it is when no manifest writes it
 FORESEEN: Final = 4  # tries whose times are told
@@ -119,7 +120,9 @@ def _held(facts: Facts) -> Iterator[Hold]:
 def _held_pending(facts: Facts) -> Iterator[Hold]:
     lasting = tuple(_held_for_long(facts))
     yield from lasting
-    if facts.delivery.due_at > facts.now:
+    if facts.place is not None and facts.place.held:
+        yield _held_in_line(facts.place)
+    elif facts.delivery.due_at > facts.now:
         yield _hold("retry_scheduled", until=facts.delivery.due_at)
     elif not lasting:
         yield _held_now(facts)
@@ -139,6 +142,15 @@ def _held_for_long(facts: Facts) -> Iterator[Hold]:
         yield _hold("circuit_half_open")
     if not facts.deliverers:
         yield _hold("no_deliverer")
+
+
+def _held_in_line(place: Place) -> Hold:
+    """Return what a delivery waits for that is not the first of its order key."""
+    key = "" if place.shown is None else f" {place.shown}"
+    if place.blocked_by is not None and place.blocked_at is not None:
+        return _hold("order_key_blocked", more=f": delivery {place.blocked_by}, since {when(place.blocked_at)}")
+    before = f"{min(place.ahead, MOST_AHEAD)}{' or more' if place.ahead >= MOST_AHEAD else ''}"
+    return _hold("order_key_waits", more=f"{key}: {before}, and {place.head} goes first")
 
 
 def _held_now(facts: Facts) -> Hold:
@@ -228,7 +240,9 @@ def _coming(facts: Facts, held: tuple[Hold, ...]) -> Iterator[Coming]:
         yield Coming(number=following, earliest=earliest, latest=min(latest, deadline(facts)))
 
 
-_INDEFINITE: Final = frozenset({"destination_suspended", "destination_disabled", "no_deliverer"})
+_INDEFINITE: Final = frozenset(
+    {"destination_suspended", "destination_disabled", "no_deliverer", "order_key_blocked", "order_key_waits"}
+)
 
 
 def _tried(facts: Facts) -> Iterator[Tried]:

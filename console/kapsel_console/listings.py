@@ -9,8 +9,8 @@ from kapsel_console import documents
 from kapsel_console.context import CONTEXT, Route, answer, listing
 from kapsel_console.errors import ProblemError
 from kapsel_console.explanation import explain
-from kapsel_console.parameters import Parameters, id_cursor, name_cursor, path_id, replay_cursor
-from kapsel_store import attempts, deliveries, endpoints, events, facts, processes, replays, undelivered
+from kapsel_console.parameters import Parameters, id_cursor, line_cursor, name_cursor, path_id, replay_cursor
+from kapsel_store import attempts, deliveries, endpoints, events, facts, processes, replays, turns, undelivered
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.events import FIRST_ID
@@ -210,6 +210,19 @@ async def list_replays(request: web.Request) -> web.Response:
     )
 
 
+async def list_blocked(request: web.Request) -> web.Response:
+    """Answer with the order keys that wait for a person."""
+    asked = Parameters(request.query, "limit", "cursor")
+    limit, after = asked.limit(), asked.line_cursor()
+    async with request.app[CONTEXT].storage.connection() as connection:
+        found = await turns.blocked(connection, limit=limit + 1, after=after)
+    last = found[limit - 1] if len(found) > limit else None
+    return listing(
+        [documents.blocked(one) for one in found[:limit]],
+        None if last is None else line_cursor((last.destination_id, last.key)),
+    )
+
+
 async def list_processes(request: web.Request) -> web.Response:
     """Answer with the processes that are alive."""
     Parameters(request.query)
@@ -270,5 +283,6 @@ ROUTES: Final = (
     ),
     Route(path="/api/v1/attempts/{id}", handler=get_attempt, says="one attempt with the response it got"),
     Route(path="/api/v1/replays", handler=list_replays, says="replays and how far they are"),
+    Route(path="/api/v1/blocked", handler=list_blocked, says="order keys that wait for a person"),
     Route(path="/api/v1/processes", handler=list_processes, says="processes that are alive, and their generation"),
 )

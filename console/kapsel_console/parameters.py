@@ -17,6 +17,7 @@ from multidict import MultiMapping
 
 from kapsel_console.errors import ProblemError
 from kapsel_resources import durations
+from kapsel_store import turns
 from kapsel_store.reasons import FAULTS, Fault
 from kapsel_store.states import State
 
@@ -114,6 +115,10 @@ class Parameters:
         found = self._read("cursor", lambda text: _key(_unarmoured(text).decode()), _CURSOR)
         return ("", "", _EPOCH) if found is None else (*found[:2], _EPOCH + found[2] * _MICROSECOND)
 
+    def line_cursor(self) -> turns.Line:
+        """Return the order key that a page begins after."""
+        return self._read("cursor", lambda text: _line(_unarmoured(text)), _CURSOR) or turns.BEFORE_ALL
+
     def _read(self, name: str, parse: Callable[[str], T], allowed: str) -> T | None:
         text = self._query.get(name)
         if text is None:
@@ -154,6 +159,15 @@ def key_cursor(namespace: str, name: str, version: int) -> str:
 def replay_cursor(namespace: str, name: str, declared_at: datetime) -> str:
     """Return the cursor of the page after a replay, of which there may be several by one name."""
     return key_cursor(namespace, name, (declared_at - _EPOCH) // _MICROSECOND)
+
+
+def line_cursor(line: turns.Line) -> str:
+    """Return the cursor of the page after an order key."""
+    return _armoured(line[0].bytes + line[1])
+
+
+def _line(joined: bytes) -> turns.Line:
+    return UUID(bytes=joined[:16]), joined[16:]
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

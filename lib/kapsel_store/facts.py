@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from kapsel_store import attempts, circuits, deliveries, processes, tlog
+from kapsel_store import attempts, circuits, deliveries, processes, tlog, turns
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import Connection
@@ -19,6 +19,7 @@ from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.queries import one, statement
 from kapsel_store.rows import DestinationRow, Policy
 from kapsel_store.states import State
+from kapsel_store.turns import Place
 
 MOST_AHEAD: Final = 1000  # deliveries counted before this one
 TRIES: Final = 5  # the newest
@@ -70,6 +71,7 @@ class Facts:
     event_there: bool
     event_erased: bool
     leaf: Leaf | None  # None: it was not tried
+    place: Place | None = None  # in the line of its order key; None: it has none, or has ended
 
 
 async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
@@ -104,6 +106,7 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         event_there=around["event_there"],
         event_erased=around["event_erased"],
         leaf=await leaf(connection, tries[0].attempt.id) if tries else None,
+        place=await turns.place(connection, delivery.id, MOST_AHEAD),
     )
 
 

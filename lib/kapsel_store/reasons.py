@@ -230,6 +230,13 @@ _TABLE: Final = (
         "as many tries are under way at the destination as `maxInFlight` allows",
         "Raise `maxInFlight` of the destination if it can take more.",
     ),
+    _waits(
+        "order_key_blocked",
+        "destination",
+        "its order key is blocked, because a delivery before it was given up",
+        "Retry that one with `kapsel retry`, or leave it out with `kapsel unblock`; `kapsel get blocked` lists them.",
+    ),
+    _waits("order_key_waits", "none", "others of its order key come before it", "Nothing needs to be done."),
     _waits("retry_scheduled", "none", "its next try is not due yet", "Nothing needs to be done."),
     _waits("being_sent", "none", "a deliverer is trying it at this moment"),
     _waits("due", "ours", "it is due, and a deliverer will take it at any moment"),

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from kapsel_store.states import State
 
 Line = tuple[UUID, bytes]  # a destination and one of its order keys
 
+NO_TURN: Final = datetime(3000, 1, 1, tzinfo=UTC)  # when a delivery is due that waits for others of its key
 BEFORE_ALL: Final[Line] = (UUID(int=0), b"")
 SHOWN: Final = 120  # characters of a key that people get to see
 MOST_COUNTED: Final = 1000  # deliveries of one line

@@ -32,7 +32,7 @@ from kapsel_console.metrics import Metrics
 from kapsel_console.openness import Visitors
 from kapsel_console.storage import Storage
 from kapsel_console.tokens import Tokens
-from kapsel_store import configuration, deliveries, events, ids, tlog
+from kapsel_store import configuration, deliveries, events, ids, tlog, turns
 from kapsel_store.configuration import Source
 from kapsel_store.database import CONFIGURATION_CHANNEL, Listener
 from kapsel_store.rows import (
@@ -106,10 +106,11 @@ class World:
         await configuration.apply(self.connection, self.sealing, self.desired, actor="test")
 
     async def put(
-        self, count: int = 1, *, to: DestinationRow | None = None, body: bytes = b'{"a": 1}'
+        self, count: int = 1, *, to: DestinationRow | None = None, body: bytes = b'{"a": 1}', key: str | None = None
     ) -> list[NewEvent]:
         """Store webhooks as the receiver does."""
         to = to or self.billing
+        order_key = None if key is None else turns.digest(to.id, key)
         batch = [
             NewEvent(
                 id=ids.new(),
@@ -123,7 +124,15 @@ class World:
                 idempotency_key=None,
                 idempotency_window=None,
                 correlation_id="abc",
-                deliveries=(NewDelivery(id=ids.new(), destination_id=to.id, max_age=timedelta(hours=1)),),
+                deliveries=(
+                    NewDelivery(
+                        id=ids.new(),
+                        destination_id=to.id,
+                        max_age=timedelta(hours=1),
+                        order_key=order_key,
+                        order_shown=key,
+                    ),
+                ),
             )
             for _ in range(count)
         ]

@@ -130,3 +130,14 @@ async def test_what_a_deliverer_left_behind_when_it_died_is_passed_on_by_another
         )
     await start()
     await shop.ends(State.DELIVERED, second)
+
+
+async def test_what_a_filter_does_not_want_gives_the_turn_to_the_next(destination, shop, start, kit) -> None:
+    row = await shop.send_to(
+        destination.url, ordering=Ordering(key="event.body.key"), filter="event.body.number % 2 == 0"
+    )
+    await start()
+    made = [await put(shop, kit, row, "c", number) for number in range(6)]
+    await shop.ends(State.DELIVERED, *made[::2])
+    await shop.ends(State.CANCELLED, *made[1::2])
+    assert seen(destination) == {"c": [0, 2, 4]}

@@ -14,6 +14,7 @@ from kapsel_store.facts import Facts, Leaf, Relative
 from kapsel_store.reasons import REASONS, reason
 from kapsel_store.rows import AttemptRow, Backoff, DestinationRow, LogRow, Policy, RateLimit, Witness, Witnessing
 from kapsel_store.states import State
+from kapsel_store.turns import Place
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ID, EVENT, ENDPOINT, DESTINATION, OTHER = (UUID(int=number) for number in range(1, 6))
@@ -128,6 +129,16 @@ HELD = {
         "destination": replace(KNOWN.destination, rate_limit=RateLimit(requests_per_second=2, burst=2)),
     },
     "concurrency_full": {"sending": 32, "ahead": 1000},
+    "order_key_waits": {
+        "place": Place(
+            held=True, shown="c-7", ahead=2, head=OTHER, head_state=State.SENDING, blocked_by=None, blocked_at=None
+        )
+    },
+    "order_key_blocked": {
+        "place": Place(
+            held=True, shown="c-7", ahead=0, head=ID, head_state=State.PENDING, blocked_by=OTHER, blocked_at=NOW
+        )
+    },
     "being_sent": {"delivery": replace(MADE, state=State.SENDING, attempts=1)},
     "due": {},
 }

@@ -64,7 +64,7 @@ def test_a_command_has_its_part_of_the_page_with_every_option(command: str) -> N
 
     part = _part(command)
 
-    assert f"\n## kapsel {command}" in _page("cli.md") or command in ("cancel", "resume")
+    assert f"\n## kapsel {command}" in _page("cli.md") or command in ("cancel", "resume", "unblock")
     assert [name for name in sorted(names) if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", part)] == []
 
 
