@@ -18,7 +18,6 @@ from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.worker import Worker
 from kapsel_runtime import process
 from kapsel_runtime.health import Health
-from kapsel_runtime.waiting import until
 from kapsel_store import configuration, database, processes
 from kapsel_store.sealing import SealingKeys
 
@@ -73,17 +72,10 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
                 Arrears(pool, metrics).run(stopping),
                 Replayer(pool, metrics).run(stopping),
                 healer.run(stopping),
-                _share_limits(worker, heartbeat, stopping),
             ):
                 tasks.create_task(work)
             await worker.run(stopping)
             following.cancel()  # it may be in the middle of its wait
-
-
-async def _share_limits(worker: Worker, heartbeat: processes.Heartbeat, stopping: asyncio.Event) -> None:
-    while not stopping.is_set():
-        worker.share_with(heartbeat.peers)
-        await until(stopping, timeout=processes.INTERVAL)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Who may have how many deliveries: one lane for each destination, its limits, and what is leased and waits in it.
 
 Pure bookkeeping for the worker: it asks what to claim, puts what was claimed here, and takes out what may start. A
-destination's limits are shared by all deliverers, so a lane has its part of them. No lane can take the room of
-another: half of what is free goes to lanes that are known to have more, half to those that have not been asked since
-the last hint, evenly.
+destination's limits are kept by all deliverers together: a try starts only with a slot, and with a token where there is
+a rate, and `shares` gets both for what was claimed. No lane can take the room of another: half of what is free goes to
+lanes that are known to have more, half to those that have not been asked since the last hint, evenly.
 """
 
 import math
@@ -15,11 +15,15 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
+from kapsel_store.limits import Allotted, Demand, Draw, Drawn
 from kapsel_store.rows import Claimed, DestinationRow, RateLimit
 
 ASKED_AT_ONCE: Final = 256  # lanes in one claim: with more, the claim itself would be slow
 LOOKAHEAD: Final = 0.025  # seconds of work to lease ahead of the tries: about one claim and one record
 LOOKAHEAD_FACTOR: Final = 4  # and at most so many times the lane's limit
+SLOTS_AT_LEAST: Final = 4  # slots that a lane with little to do asks for, so that a second event finds one
+ASK_AGAIN: Final = 1.0  # seconds until a lane that got fewer slots than it could use asks once more
+TOKEN_SPAN: Final = 1.0  # seconds that a token is good for, so that a stall makes no burst
 HELD_BYTES: Final = 32 * 1024 * 1024  # bodies in memory at once
 
 
@@ -34,23 +38,24 @@ class Leased:
 
 
 class Bucket:
-    """A token bucket over a clock that is passed in."""
+    """What a shared bucket may hold by now, as far as this deliverer knows: how much is worth claiming."""
 
     def __init__(self, limit: RateLimit, now: float) -> None:
+        self.limit = limit
         self._rate = limit.requests_per_second
         self._burst = float(limit.burst)
         self._tokens = self._burst
         self._at = now
+
+    def learn(self, tokens: float, now: float) -> None:
+        """Take over what the shared bucket holds."""
+        self._tokens, self._at = tokens, now
 
     def available(self, now: float) -> int:
         """Return how many tokens there are."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
         return int(self._tokens)
-
-    def take(self, count: int) -> None:
-        """Take tokens that are available."""
-        self._tokens -= count
 
     def wait(self, now: float) -> float:
         """Return the seconds until there is a token."""
@@ -62,8 +67,13 @@ class Lane:
     """One destination as this deliverer sees it."""
 
     limit: int
-    rate_limit: RateLimit | None = None
     bucket: Bucket | None = None
+    slots: int = 0  # how many tries may be under way here, of the limit that all share
+    slots_until: float = 0.0
+    slots_asked: float = -math.inf
+    short: bool = False  # others have slots too, and this lane could use more than it got
+    tokens: int = 0  # drawn and not used
+    tokens_until: float = 0.0
     removed: bool = False  # gone from the configuration; lives until its last try has ended
     queue: deque[Leased] = field(default_factory=deque)
     in_flight: int = 0
@@ -76,24 +86,72 @@ class Lane:
     def held(self) -> int:
         return self.in_flight + len(self.queue)
 
+    def part(self, now: float) -> int:
+        """Return how much of the limit is worth claiming for: all of it, unless others are known to have some."""
+        if not self.short:
+            return self.limit
+        return self.slots if self.slots or now < self.slots_asked + ASK_AGAIN else min(1, self.limit)
+
+    def ahead(self, limit: int) -> int:
+        """Return how many to lease beyond what may be under way, so that the next tries need not wait for a claim."""
+        return min(limit * LOOKAHEAD_FACTOR, int(limit * LOOKAHEAD / max(self.seconds, 0.001)))
+
     def room(self, now: float) -> int:
         """Return how many deliveries may be claimed now."""
+        limit = self.part(now)
         if self.probes is not None:
-            return max(0, min(self.probes, self.limit - self.held))
-        if now < self.paused_until or self.limit == 0:
+            return max(0, min(self.probes, limit - self.held))
+        if now < self.paused_until or limit == 0:
             return 0
         if self.bucket is not None:
-            return max(0, min(self.limit - self.held, self.bucket.available(now)))
-        ahead = min(self.limit * LOOKAHEAD_FACTOR, int(self.limit * LOOKAHEAD / max(self.seconds, 0.001)))
-        room = self.limit + ahead - self.held
+            return max(0, min(limit - self.held, self.bucket.available(now) - len(self.queue)))
+        room = limit + self.ahead(limit) - self.held
         # While there is work at hand, a few more are not worth a claim.
-        return 0 if self.queue and room < self.limit // 2 else max(0, room)
+        return 0 if self.queue and room < limit // 2 else max(0, room)
 
     def wait(self, now: float) -> float:
         """Return the seconds after which time alone makes room; infinity if it does not."""
-        if self.probes is not None or self.held >= self.limit:
+        if self.probes is not None or (self.bucket is not None and self.queue):
             return math.inf
+        if self.held >= self.part(now):
+            return math.inf if self.slots or self.held else max(0.0, self.slots_asked + ASK_AGAIN - now)
         return max(self.paused_until - now, 0.0 if self.bucket is None else self.bucket.wait(now), 0.0)
+
+    def may_start(self, now: float) -> bool:
+        """Whether there is a slot, and a token where one is needed."""
+        if self.in_flight >= self.slots or now >= self.slots_until:
+            return False
+        return self.bucket is None or (self.tokens > 0 and now < self.tokens_until)
+
+    def lacks_slots(self, now: float) -> bool:
+        """Whether what waits here could start with more slots, and there is a point in asking for them now."""
+        if now >= self.slots_until:
+            return True
+        more = self.in_flight >= self.slots and self.slots < self.limit
+        return more and (not self.short or now >= self.slots_asked + ASK_AGAIN)
+
+    def lacks_tokens(self, now: float) -> bool:
+        """Whether what waits here could start with tokens, of which there may be some."""
+        if self.bucket is None or self.in_flight >= self.slots or now >= self.slots_until:
+            return False
+        return (self.tokens == 0 or now >= self.tokens_until) and self.bucket.available(now) > 0
+
+    def until_lacking(self, now: float) -> float:
+        """Return the seconds after which time alone lets something start that waits here."""
+        if now < self.slots_until and self.in_flight >= self.slots >= self.limit:
+            return math.inf
+        if self.in_flight >= self.slots or now >= self.slots_until:
+            return max(0.0, self.slots_asked + ASK_AGAIN - now)
+        return math.inf if self.bucket is None else self.bucket.wait(now)
+
+    def demand(self, now: float, *, plenty: bool, free: int) -> Demand:
+        """Return what to ask for, and use no more than that until the answer is there, whatever it is."""
+        # All of it where there is plenty to do; else some more than is needed, and others find the rest free.
+        much = plenty or self.held * 2 >= self.limit
+        wanted = self.limit if much else min(self.limit, max(SLOTS_AT_LEAST, self.held * 2))
+        wanted = min(wanted, self.held + free)
+        self.slots = min(self.slots if now < self.slots_until else 0, max(wanted, self.in_flight))
+        return Demand(limit=self.limit, wanted=wanted, held=max(self.slots, self.in_flight))
 
 
 class Lanes:
@@ -106,14 +164,15 @@ class Lanes:
         self._turn = 0
         self._unasked = 0  # how many of the order were not asked since the last hint
         self._more: dict[UUID, None] = {}  # lanes that may have due deliveries which were not claimed
+        self._stuck: dict[UUID, None] = {}  # lanes in which something waits for a slot or a token
         self._held_bytes = 0
         self.held = 0
 
-    def configure(self, destinations: Iterable[DestinationRow], peers: int, now: float) -> list[Leased]:
-        """Take over the limits of a configuration, shared by `peers` deliverers; return what must be released."""
+    def configure(self, destinations: Iterable[DestinationRow], now: float) -> list[Leased]:
+        """Take over the limits of a configuration; return what must be released."""
         known = {destination.id: destination for destination in destinations}
         for destination_id, destination in known.items():
-            self._configure(destination_id, destination, peers, now)
+            self._configure(destination_id, destination, now)
         stale: list[Leased] = []
         for destination_id, lane in list(self._lanes.items()):
             lane.removed = destination_id not in known
@@ -121,18 +180,19 @@ class Lanes:
             stale += self.empty(destination_id) if lane.limit == 0 else ()
             if lane.removed and lane.in_flight == 0:
                 del self._lanes[destination_id]
+                self._stuck.pop(destination_id, None)
         self._order = deque(known)
         self._more = {destination_id: None for destination_id in self._more if destination_id in known}
         self.look_everywhere()
         return stale
 
-    def _configure(self, destination_id: UUID, destination: DestinationRow, peers: int, now: float) -> None:
-        limit = 0 if destination.suspend else max(1, destination.max_in_flight // peers)
-        rate = _share(destination.rate_limit, peers)
+    def _configure(self, destination_id: UUID, destination: DestinationRow, now: float) -> None:
+        limit = 0 if destination.suspend else destination.max_in_flight
         lane = self._lanes.setdefault(destination_id, Lane(limit=limit))
-        lane.limit = limit
-        if lane.rate_limit != rate:
-            lane.rate_limit, lane.bucket = rate, None if rate is None else Bucket(rate, now)
+        if lane.limit != limit:
+            lane.limit, lane.slots_until = limit, 0.0
+        if (lane.bucket and lane.bucket.limit) != destination.rate_limit:
+            lane.bucket = None if destination.rate_limit is None else Bucket(destination.rate_limit, now)
 
     def look_everywhere(self) -> None:
         """A hint came, or it is time to poll: any lane may have something due."""
@@ -248,17 +308,20 @@ class Lanes:
         self._more.pop(destination_id, None)
         if lane is None:
             return
-        if lane.bucket is not None:
-            lane.bucket.take(found)
         if found + done >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
 
-    def start(self, destination_id: UUID) -> Leased | None:
+    def start(self, destination_id: UUID, now: float) -> Leased | None:
         """Take out the next delivery of a lane if it may be tried now."""
         lane = self._lanes.get(destination_id)
-        if lane is None or not lane.queue or lane.in_flight >= lane.limit:
+        if lane is None or not lane.queue:
+            self._stuck.pop(destination_id, None)
+            return None
+        if not lane.may_start(now):
+            self._stuck[destination_id] = None
             return None
         lane.in_flight += 1
+        lane.tokens -= lane.bucket is not None
         return lane.queue.popleft()
 
     def finished(self, leased: Leased, seconds: float | None, now: float, pause: float = 0.0) -> None:
@@ -284,6 +347,7 @@ class Lanes:
             return []
         taken = list(lane.queue)
         lane.queue.clear()
+        self._stuck.pop(destination_id, None)
         for leased in taken:
             self._let_go(leased)
         return taken
@@ -298,6 +362,76 @@ class Lanes:
             self._more[destination_id] = None
         lane.probes = probes
         return self.empty(destination_id) if opened else []
+
+    def demands(self, now: float) -> dict[UUID, Demand]:
+        """Return the slots to ask for, for what waits without one."""
+        free = max(0, self._capacity - self.held)
+        return {
+            one: self._lanes[one].demand(now, plenty=one in self._more, free=free)
+            for one in self._stuck
+            if self._lanes[one].lacks_slots(now)
+        }
+
+    def renewals(self, now: float, lease: float) -> dict[UUID, Demand]:
+        """Return the slots to ask for again, so as not to lose them; those that nothing needs go back to the others."""
+        found: dict[UUID, Demand] = {}
+        free = max(0, self._capacity - self.held)
+        for destination_id, lane in self._lanes.items():
+            if lane.held and now >= lane.slots_asked + (ASK_AGAIN if lane.short else lease / 3):
+                found[destination_id] = lane.demand(now, plenty=destination_id in self._more, free=free)
+            elif not lane.held and lane.slots > SLOTS_AT_LEAST and now < lane.slots_until:
+                lane.slots = 0
+                found[destination_id] = Demand(limit=lane.limit, wanted=0)
+        return found
+
+    def allotted(self, destination_id: UUID, allotted: Allotted, asked: float, until: float) -> list[Leased]:
+        """Use these slots from now on; return what was claimed in vain, because others have the slots."""
+        lane = self._lanes.get(destination_id)
+        if lane is None:
+            return []
+        lane.slots, lane.short = allotted.slots, allotted.short
+        lane.slots_asked, lane.slots_until = asked, until if allotted.slots or allotted.short else 0.0
+        surplus = []
+        while lane.short and lane.queue and lane.held > lane.slots + lane.ahead(lane.slots):
+            surplus.append(self._take_last(lane))
+        return surplus
+
+    def draws(self, now: float) -> dict[UUID, Draw]:
+        """Return the tokens to draw for what waits."""
+        found: dict[UUID, Draw] = {}
+        for destination_id in self._stuck:
+            lane = self._lanes[destination_id]
+            if lane.bucket is not None and lane.lacks_tokens(now):
+                need = min(len(lane.queue), lane.slots - lane.in_flight)
+                found[destination_id] = Draw(limit=lane.bucket.limit, need=need)
+        return found
+
+    def drawn(self, destination_id: UUID, drawn: Drawn, now: float) -> list[Leased]:
+        """Use these tokens; return what would wait too long for one."""
+        lane = self._lanes.get(destination_id)
+        if lane is None or lane.bucket is None:
+            return []
+        lane.tokens, lane.tokens_until = drawn.tokens, now + TOKEN_SPAN
+        lane.bucket.learn(drawn.left, now)
+        surplus = []
+        while drawn.wait > TOKEN_SPAN and len(lane.queue) > lane.tokens:
+            surplus.append(self._take_last(lane))
+        if surplus:
+            self._more[destination_id] = None
+        return surplus
+
+    def lacks(self, destination_id: UUID, now: float) -> bool:
+        """Whether something waits in a lane that could start if slots or tokens were asked for."""
+        return destination_id in self._stuck and self._lanes[destination_id].until_lacking(now) < math.inf
+
+    def until_lacking(self, now: float) -> float:
+        """Return the seconds after which time alone lets something start that waits."""
+        return min((self._lanes[one].until_lacking(now) for one in self._stuck), default=math.inf)
+
+    def _take_last(self, lane: Lane) -> Leased:
+        leased = lane.queue.pop()
+        self._let_go(leased)
+        return leased
 
     def probes(self, destination_id: UUID) -> int | None:
         """Return how many probes a lane still holds; None if its circuit is closed."""
@@ -322,9 +456,3 @@ class Lanes:
     def _let_go(self, leased: Leased) -> None:
         self.held -= 1
         self._held_bytes -= len(leased.delivery.body)
-
-
-def _share(limit: RateLimit | None, peers: int) -> RateLimit | None:
-    if limit is None or peers == 1:
-        return limit
-    return RateLimit(requests_per_second=limit.requests_per_second / peers, burst=max(1, limit.burst // peers))

@@ -34,11 +34,13 @@ from kapsel_deliverer.targets import Target, Targets
 from kapsel_runtime import logs
 from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
-from kapsel_store import database, deliveries, ids, reasons, turns
+from kapsel_store import database, deliveries, hints, ids, limits, reasons, turns
+from kapsel_store.limits import Allotted, Demand
 from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
 
 RENEWALS: Final = 3  # tries at renewing at once, because one that meets a row on the move is rolled back whole
+SLOTS_VALID: Final = 0.8  # of a lease: by then this clock says that slots are over
 DRAIN_RESERVE: Final = 3.0  # seconds of the drain kept for recording and leaving when tries take too long
 
 logger = logging.getLogger(__name__)
@@ -72,9 +74,9 @@ class Worker:
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._targets = Targets(metrics, settings.deliverer_ca_file)
         self._shaper = Shaper(metrics)
-        self._configuration = Configuration()
-        self._peers = 1
         self._lease = settings.deliverer_lease
+        self._asking = asyncio.Lock()  # one question about slots at a time, so that the answers come in its order
+        self._tell = False  # others can do at once what is given back
         self._unused: dict[UUID, UUID] = {}  # deliveries to give back untried, with their leases
         self._unwanted: dict[UUID, tuple[UUID, Claimed]] = {}  # those that a filter ends, with their leases
         self._tries: set[asyncio.Task[None]] = set()
@@ -93,7 +95,6 @@ class Worker:
 
     def configure(self, configuration: Configuration) -> None:
         """Work by this configuration from now on; what is under way ends by the one it started with."""
-        self._configuration = configuration
         self._targets.use(configuration)
         self._sender.use(
             configuration.relay,
@@ -103,16 +104,7 @@ class Worker:
         )
         self._breakers.configure(self._targets.breakers(), self._targets.labels())
         self._metrics.generation.set(configuration.generation)
-        self._share()
-
-    def share_with(self, peers: int) -> None:
-        """Take this deliverer's part of each destination's limits."""
-        if peers != self._peers:
-            self._peers = peers
-            self._share()
-
-    def _share(self) -> None:
-        self._give_back(self._lanes.configure(self._configuration.destinations, self._peers, time.monotonic()))
+        self._give_back(self._lanes.configure(configuration.destinations, time.monotonic()))
         self._ask_due = True
         self._wake.set()
 
@@ -141,7 +133,7 @@ class Worker:
             recording = group.create_task(self._recorder.run())
             group.create_task(self._breakers.run())
             helping = [group.create_task(self._wake_on(event)) for event in (self._hint, stopping)]
-            helping.append(group.create_task(self._renew()))
+            helping += [group.create_task(work) for work in (self._renew(), self._keep_slots())]
             passing = group.create_task(self._pass_turns())
             await self._deliver(stopping)
             for task in helping:
@@ -199,6 +191,7 @@ class Worker:
         now = time.monotonic()
         if self._hinted or now >= min(self._poll_at, self._due.first):
             await self._look(now)
+        await self._share()
         if self._unused or self._unwanted:
             await self._release()
         too_many = self._recorder.backlog > 2 * self._settings.deliverer_concurrency
@@ -235,6 +228,45 @@ class Worker:
         self._give_back(self._lanes.arrived(wanted, kept, lease_id, start_by, done))
         for destination_id in {delivery.destination_id for delivery in kept}:
             self._start(destination_id)
+        await self._share()
+
+    async def _share(self) -> None:
+        """Get slots and tokens for what waits without one, from those that all deliverers share."""
+        now = time.monotonic()
+        async with self._asking:
+            if demands := self._lanes.demands(now):
+                await self._ask(demands)
+        if draws := self._lanes.draws(now):
+            async with self._pool.acquire(timeout=5) as connection:
+                drawn = await limits.take(connection, self._settings.instance, draws, self._lease)
+            for destination_id, tokens in drawn.items():
+                self._give_back(self._lanes.drawn(destination_id, tokens, time.monotonic()))
+                self._start(destination_id)
+
+    async def _ask(self, demands: Mapping[UUID, Demand]) -> None:
+        asked = time.monotonic()
+        async with self._pool.acquire(timeout=5) as connection:
+            answers = await limits.ask(connection, self._settings.instance, demands, self._lease)
+        # By this clock the slots are over before the database's clock says so.
+        until = asked + self._lease.total_seconds() * SLOTS_VALID
+        for destination_id in demands:
+            allotted = answers.get(destination_id, Allotted(slots=0, short=True))
+            if surplus := self._lanes.allotted(destination_id, allotted, asked, until):
+                self._give_back(surplus)
+                self._tell = True
+            self._start(destination_id)
+
+    async def _keep_slots(self) -> None:
+        """Renew, three times a lease, the slots in use; others learn by it what this deliverer could use."""
+        lease = self._lease.total_seconds()
+        while True:
+            await asyncio.sleep(min(1.0, lease / 6))
+            async with self._asking:
+                try:
+                    if renewals := self._lanes.renewals(time.monotonic(), lease):
+                        await self._ask(renewals)
+                except Exception as error:  # noqa: BLE001 - no try starts without slots, and they are asked for again
+                    self._failed(error)
 
     def _sieve(self, claimed: Sequence[Claimed], lease_id: UUID) -> tuple[list[Claimed], Counter[UUID]]:
         """Return what is to be sent, and count by destination what is done without.
@@ -258,7 +290,7 @@ class Worker:
 
     def _start(self, destination_id: UUID) -> None:
         """Start what its lane lets start."""
-        while leased := self._lanes.start(destination_id):
+        while leased := self._lanes.start(destination_id, time.monotonic()):
             target = self._targets.get(destination_id)
             if target is None or time.monotonic() > max(leased.start_by, self._good_until):
                 self._lanes.finished(leased, None, time.monotonic())
@@ -314,7 +346,8 @@ class Worker:
         """Wait until something may be due or there may be room."""
         if self._ask_due and not self._lanes.may_have_more:
             await self._ask_when_due()
-        timeout = min(self._poll_at, self._due.first, now + self._lanes.wait(now)) - time.monotonic()
+        timeout = min(self._poll_at, self._due.first, now + self._lanes.wait(now), now + self._lanes.until_lacking(now))
+        timeout -= time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.001, timeout)):
                 await self._wake.wait()
@@ -345,7 +378,7 @@ class Worker:
         if self._trying.get(delivery.id) == leased.lease_id:  # else the lease was lost, and it is being tried anew
             del self._trying[delivery.id]
         self._start(delivery.destination_id)
-        if self._lanes.may_have_more:
+        if self._lanes.may_have_more or self._lanes.lacks(delivery.destination_id, time.monotonic()):
             self._wake.set()
 
     def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
@@ -411,7 +444,11 @@ class Worker:
                 await deliveries.release(connection, unused)
             if unwanted:
                 await deliveries.skip(connection, {key: lease_id for key, (lease_id, _) in unwanted.items()})
+            if self._tell:
+                # Others have the slots for these, and may have looked for them in vain.
+                await hints.hint(connection, database.DELIVERIES_CHANNEL)
         # A crash before this is durable loses nothing: the leases end, and the filters are asked again.
+        self._tell = False
         for delivery_id in unused:
             del self._unused[delivery_id]
         for delivery_id, (_, delivery) in unwanted.items():

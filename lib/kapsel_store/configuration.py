@@ -145,6 +145,7 @@ async def _write(connection: Connection, sealing: SealingKeys, desired: Configur
     await connection.execute(statement("configuration.remove_policies"))
     await connection.execute(statement("configuration.resume_changed"), [row["id"] for row in changed])
     await connection.execute(statement("configuration.cancel_removed"), [row["id"] for row in removed])
+    await connection.execute(statement("configuration.forget_limits"), [row["id"] for row in (*removed, *gone)])
     await _write_keys(connection, sealing, desired.keys, new)
     return {"endpoints": [row[0] for row in written], "removed": [row[0] for row in gone]}
 

@@ -17,6 +17,7 @@ from kapsel_receiver.connection import Server
 from kapsel_receiver.endpoints import Index
 from kapsel_receiver.hints import Hints
 from kapsel_receiver.intake import COMMITTERS, Bounds, Intake
+from kapsel_receiver.limits import Limiter
 from kapsel_receiver.metrics import Metrics
 from kapsel_receiver.settings import ReceiverSettings
 from kapsel_runtime import process
@@ -37,9 +38,21 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     # Besides the committers: hints, and one for configuration and heartbeat in turn.
-    async with database.connect(
-        url, role=role, schema=schema, size=COMMITTERS + 2, component="receiver", pooled=settings.is_pooled
-    ) as pool:
+    async with (
+        database.connect(
+            url, role=role, schema=schema, size=COMMITTERS + 2, component="receiver", pooled=settings.is_pooled
+        ) as pool,
+        # Tokens that a crash takes back were for requests that it took too.
+        database.connect(
+            url,
+            role=role,
+            schema=schema,
+            size=1,
+            component="receiver",
+            synchronous_commit=False,
+            pooled=settings.is_pooled,
+        ) as loose,
+    ):
         listener = database.Listener(
             settings.session_url,
             role=role,
@@ -48,7 +61,8 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
             channels=(database.CONFIGURATION_CHANNEL,),
         )
         source = configuration.Source(pool, sealing, listener)
-        index = Index()
+        limiter = Limiter(loose, settings.instance)
+        index = Index(limiter.ask)
         source.subscribe(index.replace)
         source.subscribe(lambda found: _loaded(found, metrics))
         hints = Hints(pool)
@@ -70,7 +84,7 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
                     listener.run(stopping),
                     source.follow(stopping),
                     hints.run(),
-                    _share_limits(index, heartbeat),
+                    limiter.run(),
                 )
             ]
             await _take_requests(settings, app, metrics, stopping)
@@ -107,12 +121,6 @@ async def _take_requests(settings: ReceiverSettings, app: App, metrics: Metrics,
         server.pre_shutdown()
         await server.shutdown(settings.drain_timeout / 2)
         sweeping.cancel()
-
-
-async def _share_limits(index: Index, heartbeat: processes.Heartbeat) -> None:
-    while True:
-        index.share(heartbeat.peers)
-        await asyncio.sleep(processes.INTERVAL)
 
 
 def _loaded(found: Configuration, metrics: Metrics) -> None:

@@ -22,7 +22,7 @@ from kapsel_receiver import handshakes, idempotency, proofs, signatures
 from kapsel_receiver.bodies import Budget, declared_too_large
 from kapsel_receiver.connection import Connection
 from kapsel_receiver.endpoints import Endpoint, Index
-from kapsel_receiver.intake import Intake
+from kapsel_receiver.intake import UNAVAILABLE, Intake
 from kapsel_receiver.metrics import UNKNOWN, Metrics
 from kapsel_receiver.problems import SERVER, Refusal, response
 from kapsel_receiver.receipt import accepted
@@ -137,7 +137,7 @@ class App:
         if request.method != "POST":
             return self._look(request, endpoint, correlation_id)
         started = self._monotonic()
-        refusal = self._refuse_early(endpoint, request, started)
+        refusal = self._refuse_early(endpoint, request)
         if refusal is not None:
             return refusal
         body = await self._bodies.read(request, endpoint.row.max_body_bytes, self._limits.body_timeout)
@@ -178,14 +178,14 @@ class App:
             return Refusal(code="not_ready", detail="it is being loaded", retry_after=READY_RETRY)
         return Refusal(code="unknown_endpoint", detail="no endpoint takes webhooks at this URL")
 
-    def _refuse_early(self, endpoint: Endpoint, request: web.BaseRequest, now: float) -> Refusal | None:
+    def _refuse_early(self, endpoint: Endpoint, request: web.BaseRequest) -> Refusal | None:
         """Refuse what needs no body to be refused."""
         if endpoint.row.suspend:
             return Refusal(code="endpoint_suspended", detail="its owner stopped it", retry_after=SUSPENDED_RETRY)
         too_large = declared_too_large(request.headers, endpoint.row.max_body_bytes)
         if too_large is not None:
             return too_large
-        if endpoint.bucket is not None and (seconds := endpoint.bucket.wait(now)):
+        if endpoint.rate is not None and (seconds := endpoint.rate.wait()):
             return _limited(endpoint, seconds)
         return self._intake.refusal()
 
@@ -200,8 +200,8 @@ class App:
         caller = _caller(endpoint, request, body, now)
         if isinstance(caller, Refusal):
             return caller
-        if endpoint.bucket is not None and (seconds := endpoint.bucket.take(self._monotonic())):
-            return _limited(endpoint, seconds)
+        if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
+            return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
         if scheme in handshakes.PROVED:
             shaken = handshakes.proved(scheme, body, caller)
             if shaken is not None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from kapsel_receiver.limits import TokenBucket
+from kapsel_receiver.limits import TokenBucket, Tokens
 from kapsel_receiver.ordering import Lines
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, RateLimit
 
@@ -30,11 +30,11 @@ class Endpoint:
         "_since",
         "_tokens",
         "_until",
-        "bucket",
         "destinations",
         "handshakes",
         "label",
         "lines",
+        "rate",
         "row",
     )
 
@@ -43,7 +43,7 @@ class Endpoint:
         row: EndpointRow,
         destinations: Sequence[DestinationRow],
         keys: Sequence[KeyRow],
-        bucket: TokenBucket | None,
+        rate: Tokens | None,
         *,
         tokens: Sequence[KeyRow] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -53,7 +53,7 @@ class Endpoint:
         # Id, and how long a delivery to it may be tried. A suspended one is included: its deliveries wait.
         self.destinations = tuple((destination.id, destination.policy.max_age) for destination in destinations)
         self.lines = Lines(row, destinations)
-        self.bucket = bucket
+        self.rate = rate
         self.handshakes = TokenBucket(HANDSHAKES, clock())
         self._keys = tuple(keys)
         self._tokens = tuple(tokens)
@@ -86,11 +86,12 @@ def _to(key: KeyRow) -> datetime:
 class Index:
     """All endpoints of the newest configuration, by the paths of their ingest URLs."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Callable[[Tokens], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """Have tokens drawn by `ask` for endpoints with a rate."""
+        self._ask = ask
         self._clock = clock
         self._endpoints: tuple[Endpoint, ...] = ()
         self._by_path: dict[str, Endpoint] = {}
-        self._processes = 1
         self.generation = 0
         self.loaded = False
 
@@ -99,8 +100,8 @@ class Index:
         return self._by_path.get(path)
 
     def replace(self, configuration: Configuration) -> None:
-        """Serve this configuration from now on; a bucket whose limit did not change keeps its tokens."""
-        buckets = {endpoint.row.id: endpoint.bucket for endpoint in self._endpoints}
+        """Serve this configuration from now on; who waits for a token goes on waiting."""
+        rates = {endpoint.row.id: endpoint.rate for endpoint in self._endpoints}
         destinations = _by_endpoint(configuration.destinations)
         keys = _by_name(configuration.keys)
         self._endpoints = tuple(
@@ -108,7 +109,7 @@ class Index:
                 row,
                 destinations.get(row.id, ()),
                 keys.get((row.namespace, row.verification.key_name), ()),
-                self._bucket(row, buckets.get(row.id)),
+                self._rate(row, rates.get(row.id)),
                 tokens=keys.get((row.namespace, row.verification.token_key_name), ()),
                 clock=self._clock,
             )
@@ -118,23 +119,13 @@ class Index:
         self.generation = configuration.generation
         self.loaded = True
 
-    def share(self, processes: int) -> None:
-        """Divide each rate limit by the number of receivers that are alive."""
-        if processes == self._processes:
-            return
-        self._processes = processes
-        for endpoint in self._endpoints:
-            if endpoint.bucket is not None:
-                endpoint.bucket.share(processes)
-
-    def _bucket(self, row: EndpointRow, previous: TokenBucket | None) -> TokenBucket | None:
+    def _rate(self, row: EndpointRow, previous: Tokens | None) -> Tokens | None:
         if row.rate_limit is None:
             return None
-        if previous is not None and previous.limit == row.rate_limit:
-            return previous
-        bucket = TokenBucket(row.rate_limit, self._clock())
-        bucket.share(self._processes)
-        return bucket
+        if previous is None:
+            return Tokens(row.id, row.rate_limit, self._ask, self._clock)
+        previous.limit = row.rate_limit
+        return previous
 
 
 def _paths(row: EndpointRow) -> list[str]:

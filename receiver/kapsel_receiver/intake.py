@@ -58,6 +58,11 @@ def refuses_rows(error: BaseException) -> bool:
     )
 
 
+UNAVAILABLE: Final = Refusal(
+    code="storage_unavailable", detail="nothing was stored; send it again later", retry_after=AWAY_RETRY
+)
+
+
 class Intake:
     """Takes events in until `close`, and stores them."""
 
@@ -85,7 +90,7 @@ class Intake:
     def refusal(self) -> Refusal | None:
         """Return why the next event would be refused; `app` asks before it reads a body."""
         if not self._working:
-            return self._unavailable()
+            return UNAVAILABLE
         if len(self._queue) >= self._bounds.queue_events or self._queued_bytes >= self._bounds.queue_bytes:
             return Refusal(
                 code="overloaded",
@@ -252,7 +257,7 @@ class Intake:
         certain = isinstance(error, asyncpg.PostgresError) and not isinstance(
             error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError
         )
-        refusal = self._unavailable() if certain else self._uncertain()
+        refusal = UNAVAILABLE if certain else self._uncertain()
         for _, waiting in batch:
             if not waiting.done():
                 waiting.set_result(refusal)
@@ -273,12 +278,7 @@ class Intake:
         while self._queue:
             for _, waiting in self._take():
                 if not waiting.done():
-                    waiting.set_result(self._unavailable())
-
-    def _unavailable(self) -> Refusal:
-        return Refusal(
-            code="storage_unavailable", detail="nothing was stored; send it again later", retry_after=AWAY_RETRY
-        )
+                    waiting.set_result(UNAVAILABLE)
 
     def _uncertain(self) -> Refusal:
         return Refusal(

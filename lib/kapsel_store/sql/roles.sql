@@ -59,6 +59,9 @@ GRANT EXECUTE ON FUNCTION pass_turns(uuid[], bytea[]) TO kapsel_deliverer;
 -- It asks providers for what is not here: for that it sees which ids are known, and of which endpoint.
 GRANT SELECT (endpoint_id, key, expires_at) ON idempotency TO kapsel_deliverer;
 GRANT SELECT, INSERT, UPDATE ON gap_healings TO kapsel_deliverer;
+-- Receivers and deliverers share the limits of endpoints and destinations.
+GRANT SELECT, INSERT, UPDATE ON buckets TO kapsel_receiver, kapsel_deliverer;
+GRANT SELECT, INSERT, UPDATE ON slots TO kapsel_deliverer;
 
 -- attestor: reads attempts, writes the log; sees no event.
 GRANT SELECT ON attempts TO kapsel_attestor;

@@ -29,25 +29,6 @@ async def test_a_destination_gets_no_more_at_once_than_it_allows(destination, sh
     assert destination.most_under_way == 3
 
 
-async def test_deliverers_share_the_limits_of_a_destination(destination, shop, start, kit) -> None:
-    async def slow(_: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(0.02)
-        return web.Response()
-
-    destination.answer = slow
-    await shop.send_to(destination.url, max_in_flight=4)
-    await start()
-    await start()
-
-    async def both_know() -> bool:
-        destination.most_under_way = 0
-        await shop.ends(State.DELIVERED, *await shop.put(20))
-        return destination.most_under_way <= 4
-
-    await kit.eventually(both_know, "a limit that is shared")
-    assert len({received.headers["webhook-id"] for received in destination.received}) == len(destination.received)
-
-
 async def test_a_destination_gets_no_more_a_second_than_it_allows(destination, shop, start) -> None:
     await shop.send_to(destination.url, rate_limit=RateLimit(requests_per_second=20, burst=5))
     await start()

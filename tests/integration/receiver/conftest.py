@@ -21,6 +21,7 @@ from kapsel_receiver.connection import Server
 from kapsel_receiver.endpoints import Index
 from kapsel_receiver.hints import Hints
 from kapsel_receiver.intake import Bounds, Intake
+from kapsel_receiver.limits import Limiter
 from kapsel_receiver.metrics import Metrics
 from kapsel_store import configuration
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, Verification
@@ -284,7 +285,8 @@ class _Receivers:
         pool = await self._pool(url)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
-        index = Index(clocks.get("monotonic", asyncio.get_running_loop().time))
+        limiter = Limiter(pool, "test")
+        index = Index(limiter.ask, clocks.get("monotonic", asyncio.get_running_loop().time))
         if loaded:
             index.replace(desired)
         hints = Hints(pool)
@@ -295,7 +297,7 @@ class _Receivers:
         )
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
-        tasks = [asyncio.create_task(work) for work in (server.sweep(), hints.run())]
+        tasks = [asyncio.create_task(work) for work in (server.sweep(), hints.run(), limiter.run())]
         committing = asyncio.create_task(intake.run())
         receiver = Receiver(self._database, pool, index, intake, app, registry, port)
         try:

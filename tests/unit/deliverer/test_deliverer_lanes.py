@@ -8,10 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapsel_deliverer.lanes import ASKED_AT_ONCE, HELD_BYTES, Bucket, Lanes, Leased
+from kapsel_store.limits import Allotted, Demand, Drawn, draw
+from kapsel_store.limits import Bucket as SharedBucket
 from kapsel_store.rows import Claimed, DestinationRow, RateLimit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = uuid4()
+LEASE_FOR = timedelta(seconds=10)
+BUCKETS: dict[UUID, SharedBucket] = {}
 
 
 def destination(**fields: object) -> DestinationRow:
@@ -39,10 +43,22 @@ def claimed(destination_id: UUID, size: int = 2) -> Claimed:
     )
 
 
-def lanes(*rows: DestinationRow, capacity: int = 512, peers: int = 1) -> Lanes:
+def lanes(*rows: DestinationRow, capacity: int = 512) -> Lanes:
     made = Lanes(capacity)
-    made.configure(rows, peers, 0.0)
+    made.configure(rows, 0.0)
     return made
+
+
+def start(made: Lanes, key: UUID, now: float = 0.0) -> Leased | None:
+    """Start the next one of a lane, with slots and tokens as if there were no other deliverer."""
+    if leased := made.start(key, now):
+        return leased
+    for one, demand in made.demands(now).items():
+        assert not made.allotted(one, Allotted(slots=demand.wanted, short=False), now, math.inf)
+    for one, asked in made.draws(now).items():
+        BUCKETS[one], drawn = draw(BUCKETS.get(one), "me", asked, NOW + timedelta(seconds=now), LEASE_FOR)
+        assert not made.drawn(one, drawn, now)
+    return made.start(key, now)
 
 
 def bring(made: Lanes, wanted: dict[UUID, int], count: int | None = None, size: int = 2) -> list[Leased]:
@@ -51,7 +67,7 @@ def bring(made: Lanes, wanted: dict[UUID, int], count: int | None = None, size: 
     made.arrived(wanted, found, LEASE, math.inf)
     started = []
     for key in wanted:
-        while leased := made.start(key):
+        while leased := start(made, key):
             started.append(leased)
     return started
 
@@ -64,18 +80,13 @@ def test_a_lane_asks_for_its_limit_and_then_for_nothing() -> None:
     assert made.wanted(0) == {}
 
 
-def test_a_limit_is_shared_and_never_less_than_one() -> None:
-    many, few = destination(max_in_flight=9), destination(max_in_flight=2)
-    assert lanes(many, few, peers=4).wanted(0) == {many.id: 2, few.id: 1}
-
-
 def test_a_lane_that_gave_all_is_asked_again_without_a_hint_and_one_that_did_not_is_not() -> None:
     full, empty = destination(max_in_flight=2), destination(max_in_flight=2)
     made = lanes(full, empty)
     wanted = made.wanted(0)
     leased = [claimed(full.id), claimed(full.id)]
     made.arrived(wanted, leased, LEASE, math.inf)
-    while one := made.start(full.id):
+    while one := start(made, full.id):
         made.finished(one, 10.0, 0)
     assert made.wanted(0) == {full.id: 2}
     made.arrived({full.id: 2}, [], LEASE, math.inf)
@@ -124,7 +135,7 @@ def test_a_removed_destination_is_never_asked_again_whatever_its_circuit_does() 
     made = lanes(row, other)
     [leased, *_] = bring(made, {row.id: 1})
     made.set_circuit(row.id, 0)
-    made.configure((other,), 1, 0.0)
+    made.configure((other,), 0.0)
     made.set_circuit(row.id, None)
     made.finished(leased, 1.0, 1.0)
     assert row.id not in made.wanted(2.0)
@@ -153,7 +164,7 @@ def test_what_arrives_for_a_lane_that_is_gone_is_given_back() -> None:
     row = destination()
     made = lanes(row)
     wanted = made.wanted(0)
-    made.configure([], 1, 0.0)
+    made.configure([], 0.0)
     assert len(made.arrived(wanted, [claimed(row.id)], LEASE, math.inf)) == 1
     assert made.held == 0
 
@@ -162,10 +173,10 @@ def test_a_removed_lane_lives_until_its_last_try_has_ended() -> None:
     row = destination()
     made = lanes(row)
     [leased] = bring(made, made.wanted(0), count=1)
-    made.configure([], 1, 0.0)
+    made.configure([], 0.0)
     made.finished(leased, 0.1, 0)
     assert made.held == 0
-    assert made.start(row.id) is None
+    assert start(made, row.id) is None
 
 
 def test_a_busy_lane_does_not_take_the_room_of_others() -> None:
@@ -239,13 +250,13 @@ def test_no_more_is_ever_asked_for_than_there_is_room(
         for leased in ended:
             made.finished(leased, 0.01, 0)
         for row in rows:
-            while leased := made.start(row.id):
+            while leased := start(made, row.id):
                 running.append(leased)
 
 
-def test_a_bucket_fills_up_to_its_burst() -> None:
+def test_what_is_known_of_a_bucket_fills_up_to_its_burst() -> None:
     bucket = Bucket(RateLimit(requests_per_second=2, burst=4), 0.0)
-    bucket.take(4)
+    bucket.learn(0.0, 0.0)
     assert bucket.available(0.4) == 0
     assert math.isclose(bucket.wait(0.4), 0.1)
     assert bucket.available(1.0) == 2
@@ -255,3 +266,82 @@ def test_a_bucket_fills_up_to_its_burst() -> None:
 def test_a_clock_that_goes_back_takes_no_tokens() -> None:
     bucket = Bucket(RateLimit(requests_per_second=2, burst=4), 100.0)
     assert bucket.available(50.0) == 4
+
+
+def test_nothing_starts_without_a_slot_and_slots_end_by_themselves() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    made.arrived({row.id: 4}, [claimed(row.id) for _ in range(4)], LEASE, math.inf)
+    assert made.start(row.id, 0.0) is None
+    assert made.demands(0.0) == {row.id: Demand(limit=4, wanted=4, held=0)}
+    made.allotted(row.id, Allotted(slots=4, short=False), 0.0, 8.0)
+    assert made.start(row.id, 7.9) is not None
+    assert made.start(row.id, 8.0) is None
+    assert made.demands(8.0) == {row.id: Demand(limit=4, wanted=4, held=1)}
+
+
+def test_what_others_have_the_slots_for_is_given_back_and_not_claimed_again_at_once() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    made.arrived({row.id: 4}, [claimed(row.id) for _ in range(4)], LEASE, math.inf)
+    made.start(row.id, 0.0)
+    made.demands(0.0)
+    assert len(made.allotted(row.id, Allotted(slots=1, short=True), 0.0, 8.0)) == 3
+    assert made.start(row.id, 0.0) is not None
+    made.look_everywhere()
+    assert made.wanted(0.5) == {}
+    assert made.demands(0.5) == {}
+
+
+def test_a_lane_without_any_slot_looks_for_one_again_later() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    made.arrived({row.id: 4}, [claimed(row.id)], LEASE, math.inf)
+    made.start(row.id, 0.0)
+    made.demands(0.0)
+    assert len(made.allotted(row.id, Allotted(slots=0, short=True), 0.0, 8.0)) == 1
+    made.look_everywhere()
+    assert made.wanted(0.5) == {}
+    assert math.isclose(made.wait(0.5), 0.5)
+    assert made.wanted(1.0) == {row.id: 1}
+
+
+def test_a_question_lowers_what_may_be_used_until_it_is_answered() -> None:
+    row = destination(max_in_flight=32)
+    made = lanes(row)
+    made.arrived({row.id: 40}, [claimed(row.id) for _ in range(32)], LEASE, math.inf)
+    made.start(row.id, 0.0)
+    made.demands(0.0)
+    made.allotted(row.id, Allotted(slots=32, short=False), 0.0, 8.0)
+    running = [made.start(row.id, 0.0) for _ in range(32)]
+    for leased in running[:31]:
+        assert leased is not None
+        made.finished(leased, 5.0, 1.0)
+    # One is under way, so four are enough: from now on no more than four start, whatever becomes of the question.
+    assert made.renewals(4.0, 10.0) == {row.id: Demand(limit=32, wanted=4, held=4)}
+    made.arrived({row.id: 10}, [claimed(row.id) for _ in range(9)], LEASE, math.inf)
+    assert [made.start(row.id, 4.0) is not None for _ in range(4)] == [True, True, True, False]
+
+
+def test_slots_that_nothing_needs_are_given_back_and_a_few_are_left_to_lapse() -> None:
+    row = destination(max_in_flight=32)
+    made = lanes(row)
+    made.allotted(row.id, Allotted(slots=32, short=False), 0.0, 8.0)
+    assert made.renewals(1.0, 10.0) == {row.id: Demand(limit=32, wanted=0)}
+    assert made.renewals(2.0, 10.0) == {}
+    made.allotted(row.id, Allotted(slots=4, short=False), 2.0, 10.0)
+    assert made.renewals(3.0, 10.0) == {}
+
+
+def test_a_token_is_good_for_a_moment_and_what_would_wait_long_for_one_is_given_back() -> None:
+    row = destination(rate_limit=RateLimit(requests_per_second=0.5, burst=2))
+    made = lanes(row)
+    made.arrived({row.id: 2}, [claimed(row.id), claimed(row.id)], LEASE, math.inf)
+    made.start(row.id, 0.0)
+    made.demands(0.0)
+    made.allotted(row.id, Allotted(slots=4, short=False), 0.0, 8.0)
+    assert made.start(row.id, 0.0) is None
+    assert made.draws(0.0)[row.id].need == 2
+    assert len(made.drawn(row.id, Drawn(tokens=1, left=0.0, wait=2.0), 0.0)) == 1
+    assert made.start(row.id, 1.0) is None
+    assert made.start(row.id, 0.9) is not None

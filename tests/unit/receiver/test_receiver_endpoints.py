@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapsel_receiver.endpoints import Endpoint, Index
+from kapsel_receiver.limits import Tokens
 from kapsel_store.rows import (
     Configuration,
     DestinationRow,
@@ -27,8 +28,12 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
+def _nobody(_: Tokens) -> None:
+    """Draw no token: no request comes."""
+
+
 def test_an_endpoint_is_found_by_id_and_by_name_and_by_nothing_else() -> None:
-    index = Index()
+    index = Index(_nobody)
     index.replace(Configuration(generation=3, endpoints=(ORDERS,)))
     by_id = index.at(f"/ingest/{ORDERS.id}")
     assert by_id is not None
@@ -40,7 +45,7 @@ def test_an_endpoint_is_found_by_id_and_by_name_and_by_nothing_else() -> None:
 
 
 def test_a_url_that_is_switched_off_is_as_unknown_as_one_that_never_was() -> None:
-    index = Index()
+    index = Index(_nobody)
     index.replace(Configuration(endpoints=(replace(ORDERS, paths=("Id",)),)))
     assert index.at("/ingest/shop/orders") is None
     assert index.at(f"/ingest/{ORDERS.id}") is not None
@@ -52,7 +57,7 @@ def test_an_endpoint_knows_its_destinations_and_only_the_keys_of_its_own_name_an
     mine, other = UUID(int=10), UUID(int=2)
     policy = Policy(max_age=timedelta(hours=1))
     key = make_key(b"a")
-    index = Index()
+    index = Index(_nobody)
     index.replace(
         Configuration(
             endpoints=(ORDERS,),
@@ -114,32 +119,21 @@ def test_cached_keys_are_always_those_whose_interval_holds(
         assert endpoint.live_keys(now) == expected
 
 
-def bucket_of(index: Index) -> object:
+def tokens_of(index: Index) -> Tokens | None:
     endpoint = index.at("/ingest/shop/orders")
     assert endpoint is not None
-    return endpoint.bucket
+    return endpoint.rate
 
 
-def test_a_reload_refills_no_bucket_unless_its_limit_changed() -> None:
-    index = Index(clock=lambda: 0.0)
+def test_a_reload_keeps_who_waits_for_a_token_also_when_the_limit_changes() -> None:
+    index = Index(_nobody)
     limited = replace(ORDERS, rate_limit=RateLimit(requests_per_second=1, burst=1))
     index.replace(Configuration(endpoints=(limited,)))
-    first = bucket_of(index)
-    index.replace(Configuration(generation=2, endpoints=(limited,)))
-    assert bucket_of(index) is first
-    index.replace(Configuration(endpoints=(replace(ORDERS, rate_limit=RateLimit(requests_per_second=2, burst=1)),)))
-    assert bucket_of(index) is not first
+    first = tokens_of(index)
+    other = RateLimit(requests_per_second=2, burst=1)
+    index.replace(Configuration(endpoints=(replace(ORDERS, rate_limit=other),)))
+    assert tokens_of(index) is first
+    assert first is not None
+    assert first.limit == other
     index.replace(Configuration(endpoints=(ORDERS,)))
-    assert bucket_of(index) is None
-
-
-def test_receivers_that_are_alive_share_the_rate() -> None:
-    index = Index(clock=lambda: 0.0)
-    index.share(2)
-    index.replace(Configuration(endpoints=(replace(ORDERS, rate_limit=RateLimit(requests_per_second=8, burst=8)),)))
-    endpoint = index.at("/ingest/shop/orders")
-    assert endpoint is not None
-    assert endpoint.bucket is not None
-    assert sum(not endpoint.bucket.take(0.0) for _ in range(10)) == 4
-    index.share(1)
-    assert sum(not endpoint.bucket.take(100.0) for _ in range(10)) == 8
+    assert tokens_of(index) is None

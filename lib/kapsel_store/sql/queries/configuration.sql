@@ -58,7 +58,7 @@ RETURNING id
 -- name: remove_endpoints
 UPDATE endpoints SET deleted_at = now(), generation = $2
 WHERE deleted_at IS NULL AND id <> ALL ($1::uuid[])
-RETURNING namespace || '/' || name
+RETURNING namespace || '/' || name, id
 
 -- name: remove_policies
 DELETE FROM policies p WHERE NOT EXISTS (SELECT FROM destinations d WHERE d.policy_id = p.id)
@@ -89,3 +89,8 @@ UPDATE deliveries SET state = 'cancelled', finished_at = now(), last_reason = 'd
 WHERE id IN (
     SELECT id FROM deliveries_live WHERE state = 'pending' AND destination_id = ANY ($1::uuid[]) FOR UPDATE SKIP LOCKED
 ) AND state = 'pending'
+
+-- name: forget_limits
+-- What deliverers and receivers shared of destinations and endpoints that are gone.
+WITH slot AS (DELETE FROM slots WHERE destination_id = ANY ($1::uuid[]))
+DELETE FROM buckets WHERE id = ANY ($1::uuid[])
