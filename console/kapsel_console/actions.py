@@ -132,10 +132,13 @@ async def unblock(request: web.Request) -> web.Response:
 
 
 def fresh(circuit: CircuitRow, now: datetime) -> CircuitRow:
-    """Return the circuit as on the first day, if anything keeps deliveries back; else as it is."""
+    """Return the circuit as on the first day, if anything keeps deliveries back; else as it is.
+
+    What has waited is let through by steps.
+    """
     if circuit.state == "closed" and circuit.disabled_at is None:
         return circuit
-    return CircuitRow(destination_id=circuit.destination_id, window_started_at=now)
+    return CircuitRow(destination_id=circuit.destination_id, window_started_at=now, recovering_since=now)
 
 
 async def erase(request: web.Request) -> web.Response:

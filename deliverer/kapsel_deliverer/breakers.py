@@ -16,7 +16,17 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from kapsel_deliverer.circuit import Observed, counts_as_failure, disable, observe, take_probes
+from kapsel_deliverer.circuit import (
+    GONE_REASON,
+    Observed,
+    counts_as_failure,
+    disable,
+    next_step,
+    observe,
+    recovered,
+    recovery,
+    take_probes,
+)
 from kapsel_deliverer.clock import DatabaseClock
 from kapsel_deliverer.lanes import Lanes, Leased
 from kapsel_deliverer.metrics import CIRCUIT_STATES, DISABLED, DelivererMetrics
@@ -28,8 +38,6 @@ from kapsel_store.rows import CircuitBreaker
 
 LOAD_INTERVAL: Final = 1.0  # seconds until another deliverer's change is seen
 FLUSH_INTERVAL: Final = 0.02  # seconds between writes, however many failures come
-
-GONE_REASON: Final = "gone"  # the destination answered 410
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +110,10 @@ class Breakers:
         """Follow these destinations; what a new configuration has enabled again is looked up at once."""
         for destination_id in self._labels.keys() - labels.keys():
             self._metrics.circuit_state.remove(self._labels[destination_id])
+            self._metrics.disable_warning.remove(self._labels[destination_id])
         for destination_id in labels.keys() - self._labels.keys():
             self._metrics.circuit_state.labels(labels[destination_id]).set(CIRCUIT_STATES["closed"])
+            self._metrics.disable_warning.labels(labels[destination_id]).set(0)
         self._policies, self._labels = dict(policies), dict(labels)
         self._load_at = 0.0
         self._due.set()
@@ -152,6 +162,11 @@ class Breakers:
 
     def _until_due(self) -> float:
         opening = [row.open_until for row in self._rows.values() if row.open_until is not None and not row.disabled_at]
+        now = self._clock.now()
+        for destination_id, row in self._rows.items():
+            breaker = self._policies.get(destination_id)
+            if breaker is not None and (step := next_step(row, breaker, now)) is not None:
+                opening.append(step)
         first = min(opening, default=None)
         until_probes = LOAD_INTERVAL if first is None else (first - self._clock.now()).total_seconds()
         return max(0.0, min(until_probes, LOAD_INTERVAL, self._load_at - time.monotonic()))
@@ -159,7 +174,8 @@ class Breakers:
     async def _flush(self, connection: database.Connection) -> None:
         for destination_id, tally in list(self._tallies.items()):
             row = self._rows.get(destination_id)
-            troubled = row is not None and row.state == "closed" and row.failures > 0
+            failed = row is not None and (row.failures > 0 or row.failing_since is not None)
+            troubled = row is not None and row.state == "closed" and failed
             if not (tally.is_urgent or (troubled and time.monotonic() >= self._load_at)):
                 continue
             # Taken out only after the commit: if the database goes away, the results are reported later.
@@ -185,6 +201,7 @@ class Breakers:
         self._clock.sample(await database.now(connection))
         for destination_id in self._rows.keys() - found.keys():
             self._release(self._lanes.set_circuit(destination_id, None))
+            self._lanes.set_recovery(destination_id, None, time.monotonic())
         self._rows = {}
         for row in found.values():
             self._follow(row)
@@ -194,6 +211,8 @@ class Breakers:
         now = self._clock.now()
         for destination_id, row in list(self._rows.items()):
             breaker = self._policies.get(destination_id)
+            if breaker is not None and row.recovering_since is not None:
+                await self._recover(connection, row, breaker)
             if breaker is None or row.open_until is None or row.disabled_at:
                 continue
             if now >= row.open_until or (row.probes_left and not self._lanes.probes(destination_id)):
@@ -208,6 +227,19 @@ class Breakers:
                 if taken:
                     self._release(self._lanes.set_circuit(destination_id, taken))
 
+    async def _recover(self, connection: database.Connection, row: CircuitRow, breaker: CircuitBreaker) -> None:
+        """Take the next step of a recovery, or see that it is over."""
+        destination_id = row.destination_id
+        drained = row.recovering_since is not None and self._lanes.is_drained(destination_id, row.recovering_since)
+        if recovered(row, breaker, self._clock.now(), drained=drained) == row:
+            self._follow(row)
+            return
+
+        def end(row: CircuitRow, now: datetime) -> CircuitRow:
+            return recovered(row, breaker, now, drained=drained)
+
+        await self._change(connection, destination_id, end)
+
     async def _change(
         self,
         connection: database.Connection,
@@ -216,6 +248,9 @@ class Breakers:
     ) -> None:
         before, after = await circuits.change(connection, destination_id, decide)
         self._follow(after)
+        if after.warned_at is not None and before.warned_at is None:
+            label, since = self._labels.get(destination_id, destination_id), after.failing_since
+            logger.warning("%s has only failed since %s, and is disabled if it goes on like this", label, since)
         if (before.state, before.disabled_at) != (after.state, after.disabled_at):
             state = "disabled" if after.disabled_at else after.state
             logger.warning("circuit of %s: %s", self._labels.get(destination_id, destination_id), state)
@@ -232,6 +267,10 @@ class Breakers:
             probes = None
         elif row.state == "half_open" and not row.disabled_at:
             probes = self._lanes.probes(destination_id) or 0
+        now = self._clock.now()
+        rate = None if breaker is None else recovery(row, breaker, now)
+        self._lanes.set_recovery(destination_id, rate, time.monotonic())
         self._release(self._lanes.set_circuit(destination_id, probes))
+        self._metrics.disable_warning.labels(label).set(row.warned_at is not None and row.disabled_at is None)
         gauge = self._metrics.circuit_state.labels(label)
         gauge.set(DISABLED if row.disabled_at else CIRCUIT_STATES[row.state if breaker else "closed"])

@@ -1,15 +1,21 @@
 """The circuit of a destination: pure transitions closed -> open -> half-open -> closed over the shared row.
 
 `breakers` calls these inside `circuits.change`, where the row is locked and `now` is the database's, so all deliverers
-see one circuit. A half-open circuit hands out a bounded number of probes, and only their results decide it.
+see one circuit. A half-open circuit hands out a bounded number of probes, and only their results decide it. When it has
+closed, `recovery` bounds the rate for a while. Who only fails for long is warned of, and then disabled, in any state.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unacknowledged, Unreachable
 from kapsel_store.circuits import CircuitRow
-from kapsel_store.rows import CircuitBreaker
+from kapsel_store.rows import CircuitBreaker, RateLimit
+
+STEPS: Final = 5  # of a recovery, each twice as fast as the one before
+GONE_REASON: Final = "gone"  # the destination answered 410
+FAILING_REASON: Final = "failing"  # nothing but failures for as long as its policy bears
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,56 @@ def counts_as_failure(outcome: Outcome) -> bool | None:
 
 def observe(row: CircuitRow, breaker: CircuitBreaker, observed: Observed, now: datetime) -> CircuitRow:
     """Return the circuit after these results."""
+    return _judge(_observe(row, breaker, observed, now), breaker, observed, now)
+
+
+def recovery(row: CircuitRow, breaker: CircuitBreaker, now: datetime) -> RateLimit | None:
+    """Return how fast may be sent since the circuit has closed; None: as fast as the destination's own limits let."""
+    if row.recovering_since is None:
+        return None
+    rates = [] if breaker.drain is None else [breaker.drain]
+    passed = now - row.recovering_since
+    if passed < breaker.recovery:
+        rates.append(breaker.probes * 2.0 ** int(max(timedelta(0), passed) / breaker.recovery * STEPS))
+    if not rates:
+        return None
+    return RateLimit(requests_per_second=min(rates), burst=breaker.probes)
+
+
+def next_step(row: CircuitRow, breaker: CircuitBreaker, now: datetime) -> datetime | None:
+    """Return when `recovery` will say something else by time alone."""
+    if row.recovering_since is None:
+        return None
+    steps = (row.recovering_since + breaker.recovery * step / STEPS for step in range(1, STEPS + 1))
+    return next((step for step in steps if step > now), None)
+
+
+def recovered(row: CircuitRow, breaker: CircuitBreaker, now: datetime, *, drained: bool) -> CircuitRow:
+    """Return the circuit when its recovery is over: its time, and with a drain also what waited, is through."""
+    if row.recovering_since is None or now - row.recovering_since < breaker.recovery:
+        return row
+    return replace(row, recovering_since=None) if drained or breaker.drain is None else row
+
+
+def _judge(row: CircuitRow, breaker: CircuitBreaker, observed: Observed, now: datetime) -> CircuitRow:
+    """Note since when there were failures alone; warn of it, and disable at last. Only a failure does either."""
+    if observed.successes or observed.probe_successes:
+        return replace(row, failing_since=None, warned_at=None)
+    if not (observed.failures or observed.probe_failures):
+        return row
+    since = row.failing_since or now
+    row = replace(row, failing_since=since)
+    if breaker.disable_after is None:
+        return row
+    if row.warned_at is None:
+        return replace(row, warned_at=now) if now - since >= breaker.disable_after * breaker.warn_at else row
+    # However late the warning was, whoever got it has as long as was declared.
+    if now - row.warned_at >= breaker.disable_after * (1 - breaker.warn_at):
+        return disable(row, now, FAILING_REASON)
+    return row
+
+
+def _observe(row: CircuitRow, breaker: CircuitBreaker, observed: Observed, now: datetime) -> CircuitRow:
     match row.state:
         case "closed":
             return _observe_closed(row, breaker, observed, now)
@@ -76,7 +132,9 @@ def _observe_closed(row: CircuitRow, breaker: CircuitBreaker, observed: Observed
         row = replace(row, window_started_at=now, attempts=attempts, failures=failures)
     else:
         row = replace(row, attempts=row.attempts + attempts, failures=row.failures + failures)
-    if row.attempts >= breaker.min_attempts and row.failures >= breaker.failure_ratio * row.attempts:
+    # Who has just come back is let down by as few tries as brought it back.
+    enough = breaker.min_attempts if row.recovering_since is None else min(breaker.min_attempts, breaker.probes)
+    if row.attempts >= enough and row.failures >= breaker.failure_ratio * row.attempts:
         return _opened(row, breaker, now)
     return row
 
@@ -91,6 +149,7 @@ def _observe_probes(row: CircuitRow, breaker: CircuitBreaker, observed: Observed
         row,
         state="closed",
         open_until=None,
+        recovering_since=now if breaker.recovery or breaker.drain is not None else None,
         window_started_at=now,
         attempts=0,
         failures=0,
@@ -101,5 +160,12 @@ def _observe_probes(row: CircuitRow, breaker: CircuitBreaker, observed: Observed
 
 def _opened(row: CircuitRow, breaker: CircuitBreaker, now: datetime) -> CircuitRow:
     return replace(
-        row, state="open", open_until=now + breaker.open_for, attempts=0, failures=0, probes_left=0, probe_successes=0
+        row,
+        state="open",
+        open_until=now + breaker.open_for,
+        recovering_since=None,
+        attempts=0,
+        failures=0,
+        probes_left=0,
+        probe_successes=0,
     )

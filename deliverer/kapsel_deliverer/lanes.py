@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -67,6 +68,10 @@ class Lane:
     """One destination as this deliverer sees it."""
 
     limit: int
+    rate_limit: RateLimit | None = None  # what is declared
+    recovery: RateLimit | None = None  # what holds besides, since the circuit has closed
+    seen: datetime | None = None  # when the newest delivery that was claimed was made
+    emptied: bool = False  # the last claim found less than it looked for
     bucket: Bucket | None = None
     slots: int = 0  # how many tries may be under way here, of the limit that all share
     slots_until: float = 0.0
@@ -85,6 +90,15 @@ class Lane:
     @property
     def held(self) -> int:
         return self.in_flight + len(self.queue)
+
+    def limit_rate(self, now: float) -> None:
+        """Have a bucket of the lower one of both limits, if there is any."""
+        limits = [limit for limit in (self.rate_limit, self.recovery) if limit is not None]
+        limit = min(limits, key=lambda limit: limit.requests_per_second, default=None)
+        if limit is None:
+            self.bucket = None
+        elif self.bucket is None or self.bucket.limit != limit:
+            self.bucket = Bucket(limit, now)
 
     def part(self, now: float) -> int:
         """Return how much of the limit is worth claiming for: all of it, unless others are known to have some."""
@@ -191,8 +205,8 @@ class Lanes:
         lane = self._lanes.setdefault(destination_id, Lane(limit=limit))
         if lane.limit != limit:
             lane.limit, lane.slots_until = limit, 0.0
-        if (lane.bucket and lane.bucket.limit) != destination.rate_limit:
-            lane.bucket = None if destination.rate_limit is None else Bucket(destination.rate_limit, now)
+        lane.rate_limit = destination.rate_limit
+        lane.limit_rate(now)
 
     def look_everywhere(self) -> None:
         """A hint came, or it is time to poll: any lane may have something due."""
@@ -295,6 +309,7 @@ class Lanes:
             if lane.probes is not None:
                 lane.probes -= 1
             lane.queue.append(leased)
+            lane.seen = delivery.created_at
             lane.size = max(len(delivery.body), lane.size * 0.9)
             self.held += 1
             self._held_bytes += len(delivery.body)
@@ -308,6 +323,7 @@ class Lanes:
         self._more.pop(destination_id, None)
         if lane is None:
             return
+        lane.emptied = found + done < wanted
         if found + done >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
 
@@ -432,6 +448,22 @@ class Lanes:
         leased = lane.queue.pop()
         self._let_go(leased)
         return leased
+
+    def set_recovery(self, destination_id: UUID, rate: RateLimit | None, now: float) -> None:
+        """Bound the rate of a lane whose circuit has closed; None: no more."""
+        lane = self._lanes.get(destination_id)
+        if lane is None or lane.removed or lane.recovery == rate:
+            return
+        if lane.recovery is None:
+            lane.emptied, lane.seen = False, None
+        lane.recovery = rate
+        lane.limit_rate(now)
+        self._more[destination_id] = None
+
+    def is_drained(self, destination_id: UUID, since: datetime) -> bool:
+        """Whether nothing waits any more that was there at a time: the oldest are claimed first."""
+        lane = self._lanes.get(destination_id)
+        return lane is not None and (lane.emptied or (lane.seen is not None and lane.seen > since))
 
     def probes(self, destination_id: UUID) -> int | None:
         """Return how many probes a lane still holds; None if its circuit is closed."""

@@ -69,7 +69,13 @@ class DelivererMetrics:
         )
         self.circuit_state = Gauge(
             "circuit_breaker_state",
-            "0 closed, 1 half-open, 2 open, 3 disabled by the destination",
+            "0 closed, 1 half-open, 2 open, 3 disabled",
+            ("destination",),
+            registry=registry,
+        )
+        self.disable_warning = Gauge(
+            "destination_disable_warning",
+            "1 for a destination that only fails and will be disabled if it goes on like this",
             ("destination",),
             registry=registry,
         )

@@ -29,6 +29,9 @@ class CircuitRow:
     probe_successes: int = 0
     disabled_at: datetime | None = None
     disabled_reason: str | None = None
+    recovering_since: datetime | None = None  # closed a while ago, and traffic is let back in by steps
+    failing_since: datetime | None = None  # the first of nothing but failures
+    warned_at: datetime | None = None  # that it will be disabled if it goes on like this
 
 
 async def load(connection: Connection, destination_ids: Sequence[UUID]) -> dict[UUID, CircuitRow]:
@@ -61,6 +64,9 @@ async def change(
                 after.probe_successes,
                 after.disabled_at,
                 after.disabled_reason,
+                after.recovering_since,
+                after.failing_since,
+                after.warned_at,
             )
     return before, after
 

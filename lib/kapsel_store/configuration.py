@@ -22,7 +22,16 @@ from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Con
 from kapsel_store.errors import SealingError, StaleConfigurationError
 from kapsel_store.key_backends import KeyBackend
 from kapsel_store.queries import statement
-from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, KeyRow, LogRow, Policy, RelayRow
+from kapsel_store.rows import (
+    CircuitBreaker,
+    Configuration,
+    DestinationRow,
+    EndpointRow,
+    KeyRow,
+    LogRow,
+    Policy,
+    RelayRow,
+)
 from kapsel_store.sealing import SealingKeys
 
 logger = logging.getLogger(__name__)
@@ -34,6 +43,8 @@ _RELAY = TypeAdapter(RelayRow)
 _LOG = TypeAdapter(LogRow)
 # Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
 _LATER: Final = ("filter", "sources", "secret_headers", "tls", "oauth2")
+_BREAKER: Final = CircuitBreaker()
+_BREAKER_LATER: Final = ("recovery", "drain", "disable_after", "warn_at")
 _BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])
 
 
@@ -130,7 +141,7 @@ async def _write(connection: Connection, sealing: SealingKeys, desired: Configur
         [_ENDPOINT.dump_json(row).decode() for row in endpoints],
         new,
     )
-    policies = {_policy_id(row.policy): _POLICY.dump_json(row.policy).decode() for row in desired.destinations}
+    policies = {_policy_id(row.policy): _policy(row.policy).decode() for row in desired.destinations}
     await connection.execute(statement("configuration.put_policies"), list(policies), list(policies.values()), new)
     destinations = desired.destinations
     changed = await connection.fetch(
@@ -178,7 +189,18 @@ def _without(relay: RelayRow) -> set[str]:
 
 def _policy_id(policy: Policy) -> UUID:
     """Policies with the same content are one row."""
-    return UUID(bytes=hashlib.sha256(_POLICY.dump_json(policy)).digest()[:16])
+    return UUID(bytes=hashlib.sha256(_policy(policy)).digest()[:16])
+
+
+def _policy(policy: Policy) -> bytes:
+    return _POLICY.dump_json(policy, exclude=_unset_of(policy))
+
+
+def _unset_of(policy: Policy) -> dict[str, set[str]]:
+    breaker = policy.circuit_breaker
+    if breaker is None:
+        return {}
+    return {"circuit_breaker": {name for name in _BREAKER_LATER if getattr(breaker, name) == getattr(_BREAKER, name)}}
 
 
 def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
@@ -188,7 +210,10 @@ def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
         "log": None if desired.log is None else _LOG.dump_python(desired.log, mode="json"),
         "endpoints": [_ENDPOINT.dump_python(row, mode="json") for row in desired.endpoints],
         "destinations": [
-            _DESTINATION.dump_python(row, mode="json", exclude=_unset(row)) for row in desired.destinations
+            _DESTINATION.dump_python(
+                row, mode="json", exclude={**dict.fromkeys(_unset(row), True), "policy": _unset_of(row.policy)}
+            )
+            for row in desired.destinations
         ],
         "keys": [
             [str(key.id), key.namespace, key.name, key.version, key.algorithm, key.secret.hex()]

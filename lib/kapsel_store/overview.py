@@ -28,7 +28,8 @@ class Doing:
     delivered: int = 0
     last_reason: str | None = None  # of the newest recent try that failed
     circuit_open: bool = False
-    disabled: bool = False
+    disabled: str | None = None  # why, if it is
+    warned: bool = False  # it will be disabled if it goes on failing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ async def doing(connection: Connection, now: datetime) -> dict[UUID, Doing]:
         found.setdefault(row["destination_id"], {}).update(tried)
     for row in await connection.fetch(statement("overview.troubled")):
         one = found.setdefault(row["destination_id"], {})
-        one.update(circuit_open=not row["disabled"], disabled=row["disabled"])
+        one.update(circuit_open=row["open"], disabled=row["disabled_reason"], warned=row["warned"])
         if row["disabled_reason"]:
             one["last_reason"] = row["disabled_reason"]
     return {destination: Doing(**fields) for destination, fields in found.items()}  # type: ignore[arg-type]

@@ -147,6 +147,10 @@ class CircuitBreaker:
     window: timedelta = timedelta(minutes=1)
     open_for: timedelta = timedelta(seconds=30)
     probes: int = 3
+    recovery: timedelta = timedelta(seconds=30)  # from closing on: how long until all may be sent at once again
+    drain: float | None = None  # requests a second until what waited meanwhile is sent; None: as fast as recovery lets
+    disable_after: timedelta | None = None  # of nothing but failures; None: never
+    warn_at: float = 0.5  # of disable_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

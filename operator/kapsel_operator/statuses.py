@@ -42,9 +42,9 @@ from kapsel_verifier.note import VerifierKey
 _NOTHING: Final = Doing()
 _SHOWN_WAITS: Final = 6
 _SHOWN_VERSIONS: Final = 32  # as many as a status takes; a Secret may hold more
-DestinationState = Literal["Delivering", "Failing", "CircuitOpen", "Disabled", "Suspended", "Idle"]
+DestinationState = Literal["Delivering", "Failing", "CircuitOpen", "DisableWarning", "Disabled", "Suspended", "Idle"]
 _WORST: Final[tuple[DestinationState, ...]] = (
-    "Disabled", "CircuitOpen", "Failing", "Suspended", "Delivering", "Idle",
+    "Disabled", "DisableWarning", "CircuitOpen", "Failing", "Suspended", "Delivering", "Idle",
 )  # fmt: skip
 
 
@@ -188,7 +188,10 @@ def delivering(doings: Sequence[tuple[DestinationView, Doing]]) -> Verdict:
         case "Suspended":
             return Verdict("Delivering", "False", worst, f"suspended by the manifest: {named}")
         case "Disabled":
-            return Verdict("Delivering", "False", worst, f"answered 410 Gone, and is tried no more: {named}")
+            return Verdict("Delivering", "False", worst, _disabled(doings))
+        case "DisableWarning":
+            message = f"only fails, and is disabled soon if it goes on like this: {named}"
+            return Verdict("Delivering", "False", worst, message)
         case "Failing":
             return Verdict("Delivering", "False", worst, f"every recent try failed: {named}")
     return Verdict("Delivering", "False", worst, f"only failed lately, and is left in peace for a while: {named}")
@@ -204,12 +207,24 @@ def gaps(one: Declared, found: EndpointView, view: View) -> tuple[Verdict, ...]:
     return (Verdict("GapsHealed", "True" if last.reason == "Healed" else "False", last.reason, last.message),)
 
 
+def _disabled(doings: Sequence[tuple[DestinationView, Doing]]) -> str:
+    """Say which destinations are tried no more, by what they did."""
+    gone = ", ".join(row.name for row, doing in doings if doing.disabled == "gone")
+    failing = ", ".join(row.name for row, doing in doings if doing.disabled and doing.disabled != "gone")
+    said = ([f"answered 410 Gone, and is tried no more: {gone}"] if gone else []) + (
+        [f"failed for too long, and is tried no more until it is resumed: {failing}"] if failing else []
+    )
+    return "; ".join(said)
+
+
 def state(row: DestinationView, doing: Doing) -> DestinationState:
     """Return how a destination is doing."""
     if doing.disabled:
         return "Disabled"
     if row.suspend:
         return "Suspended"
+    if doing.warned:
+        return "DisableWarning"
     if doing.circuit_open:
         return "CircuitOpen"
     if doing.attempts and not doing.delivered:

@@ -21,6 +21,7 @@ from kapsel_resources.kinds.retry_policy import RetryPolicy
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 
+_FAILING: Final = frozenset({"CircuitOpen", "DisableWarning", "Disabled", "Failing"})
 _DONE: Final = {"status": "True"}
 
 
@@ -91,7 +92,7 @@ class _Counts:
         if one.identity.kind == "WebhookEndpoint":
             self._endpoints += 1
             delivering = said.get("Delivering")
-            fails = delivering is not None and delivering["reason"] in ("CircuitOpen", "Disabled", "Failing")
+            fails = delivering is not None and delivering["reason"] in _FAILING
             self._unhealthy += fails or said["Ready"]["status"] == "False"
         under_way = said["Ready"]["status"] == "Unknown" or said.get("Complete", _DONE)["status"] != "True"
         self._settled = self._settled and not under_way

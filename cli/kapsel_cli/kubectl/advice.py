@@ -27,8 +27,9 @@ BY_REASON: Final[Mapping[str, str]] = {
     "DatabaseUnreachable": "Callers get 503 and send again later. Bring the database back, or correct its URL",
     "Failing": "Every recent try failed. See how: {attempts}",
     "CircuitOpen": "It fails, and is tried a little until it works again. See how it fails: {attempts}",
-    "Disabled": "It answered 410 Gone, and is not tried again by itself. When it is back: kubectl kapsel resume "
-    "-n {namespace} {name}/DESTINATION",
+    "DisableWarning": "It has only failed for long, and is disabled soon. See how it fails: {attempts}",
+    "Disabled": "It answered 410 Gone or failed for too long, and is not tried again by itself. When it is back: "
+    "kubectl kapsel resume -n {namespace} {name}/DESTINATION",
     "Suspended": "Its manifest says suspend: true. Deliveries wait, and end when they are too old",
 }
 BY_TYPE: Final[Mapping[str, str]] = {

@@ -182,7 +182,7 @@ def _said(resource: View, condition: Condition, mark: Mark) -> Iterator[Line]:
 
 def _destinations(resource: View) -> Iterator[Line]:
     for one in resource.status.get("destinations") or ():
-        if one.get("state") in ("CircuitOpen", "Disabled", "Failing", "Suspended"):
+        if one.get("state") in ("CircuitOpen", "DisableWarning", "Disabled", "Failing", "Suspended"):
             last = f", last: {one['lastReason']}" if one.get("lastReason") else ""
             text = f"{one.get('name')}: {one['state']}, {one.get('pending', 0)} waiting{last}"
             yield Line(mark=None, text=text, indent=1)

@@ -146,6 +146,12 @@ class RetryAfter(Model):
     )
 
 
+class Drain(Model):
+    """How fast deliveries that waited behind a circuit are sent when it has closed."""
+
+    requests_per_second: float = Field(gt=0, le=1_000_000, description="How many a second.")
+
+
 class CircuitBreaker(Model):
     """When to stop trying a destination that only fails, and how to find out that it is back."""
 
@@ -184,6 +190,37 @@ class CircuitBreaker(Model):
             "How many deliveries are tried while half open. When all succeed the circuit closes; one failure "
             "opens it again."
         ),
+    )
+    recovery: Duration = Field(
+        default=_BREAKER.recovery,
+        ge=timedelta(0),
+        le=timedelta(hours=24),
+        description=(
+            "How long after closing everything may be sent at once again. Until then the rate is bounded: as many a "
+            "second as there are probes, and twice as many in each fifth of this time. 0s: no bound."
+        ),
+    )
+    drain: Drain | None = Field(
+        default=None,
+        description=(
+            "How fast to send until what waited behind the circuit is sent. Without it: as fast as recovery, and then "
+            "the destination's own limits let."
+        ),
+    )
+    disable_after: Duration | None = Field(
+        default=None,
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=8760),
+        description=(
+            "How long a destination may only fail until it is disabled: nothing is sent until `kapsel resume` or a "
+            "change of its manifest. Without it: never."
+        ),
+    )
+    warn_at: float = Field(
+        default=_BREAKER.warn_at,
+        gt=0,
+        le=1,
+        description="At which part of disableAfter to warn: by a condition, an Event, a metric and an alert.",
     )
 
 
@@ -236,6 +273,10 @@ class RetryPolicySpec(Model):
                 window=breaker.window,
                 open_for=breaker.open_for,
                 probes=breaker.probes,
+                recovery=breaker.recovery,
+                drain=None if breaker.drain is None else float(breaker.drain.requests_per_second),
+                disable_after=breaker.disable_after,
+                warn_at=float(breaker.warn_at),
             )
             if breaker.enabled
             else None,

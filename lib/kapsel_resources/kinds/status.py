@@ -97,11 +97,12 @@ class DestinationStatus(Part):
 
     name: str = Field(max_length=63, pattern=LABEL, description="Name of the destination.")
     id: Text | None = Field(default=None, description="Its id, as the console and the proofs have it.")
-    state: Literal["Delivering", "Failing", "CircuitOpen", "Disabled", "Suspended", "Idle"] = Field(
+    state: Literal["Delivering", "Failing", "CircuitOpen", "DisableWarning", "Disabled", "Suspended", "Idle"] = Field(
         description=(
             "Delivering: recent tries succeeded, some of them at least. Failing: none did. CircuitOpen: they failed "
-            "so often that it is left in peace for a while. Disabled: it answered 410 Gone. Suspended: by its "
-            "manifest. Idle: nothing was tried lately."
+            "so often that it is left in peace for a while. DisableWarning: it will be disabled if it goes on failing. "
+            "Disabled: it answered 410 Gone, or failed for too long. Suspended: by its manifest. Idle: nothing was "
+            "tried lately."
         )
     )
     pending: Count | None = Field(default=None, description="How many deliveries to it wait, rounded.")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
-from kapsel_store.rows import RateLimit
+from kapsel_store.rows import CircuitBreaker, Policy, RateLimit
 from kapsel_store.states import State
 
 
@@ -93,3 +93,78 @@ async def test_a_destination_without_work_and_one_without_a_rate_cost_no_row(des
     assert slots == [busy.id]
     assert idle.id not in slots
     assert buckets == 0
+
+
+async def test_what_waited_behind_a_circuit_is_drained_at_its_rate_and_then_the_rate_is_over(
+    destination, shop, start, kit
+) -> None:
+    healthy = False
+
+    async def sick(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=200 if healthy else 500)
+
+    destination.answer = sick
+    breaker = CircuitBreaker(
+        min_attempts=5, probes=2, open_for=timedelta(milliseconds=500), recovery=timedelta(0), drain=20.0
+    )
+    row = await shop.send_to(
+        destination.url, policy=Policy(backoff=kit.QUICK, max_attempts=10_000, circuit_breaker=breaker), max_in_flight=4
+    )
+    for _ in range(2):
+        await start()
+    made = await shop.put(40)
+
+    async def is_open() -> bool:
+        circuit = await shop.circuit(row.id)
+        return circuit is not None and circuit.state == "open"
+
+    await kit.eventually(is_open, "an open circuit")
+    healthy = True
+    began = time.monotonic()
+    await shop.ends(State.DELIVERED, *made)
+    # Two probes, a burst of two, and a few that were under way when it healed: the rest at the rate.
+    assert time.monotonic() - began >= (40 - 2 - 2 - 8) / 20 * 0.98
+
+    async def is_over() -> bool:
+        circuit = await shop.circuit(row.id)
+        return circuit is not None and circuit.state == "closed" and circuit.recovering_since is None
+
+    await kit.eventually(is_over, "the end of the recovery")
+
+
+async def test_a_destination_that_only_fails_is_warned_of_then_disabled_and_resumed_with_what_waited(
+    destination, shop, start, kit
+) -> None:
+    healthy = False
+
+    async def sick(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=200 if healthy else 500)
+
+    destination.answer = sick
+    breaker = CircuitBreaker(min_attempts=100_000, disable_after=timedelta(seconds=2), warn_at=0.5)
+    policy = Policy(backoff=kit.QUICK, max_attempts=1_000_000, circuit_breaker=breaker)
+    row = await shop.send_to(destination.url, policy=policy)
+    deliverer = await start()
+    label = f"shop/orders/{row.name}"
+    [delivery] = await shop.put()
+
+    async def warned() -> bool:
+        circuit = await shop.circuit(row.id)
+        return circuit is not None and circuit.warned_at is not None
+
+    async def disabled() -> bool:
+        return await deliverer.metric("circuit_breaker_state", destination=label) == 3
+
+    await kit.eventually(warned, "a warning")
+    await kit.eventually(disabled, "a destination that is disabled")
+    circuit = await shop.circuit(row.id)
+    assert circuit is not None
+    assert circuit.disabled_reason == "failing"
+    assert circuit.warned_at - circuit.failing_since >= timedelta(seconds=1)
+    assert circuit.disabled_at - circuit.warned_at >= timedelta(seconds=1)
+    assert await deliverer.metric("destination_disable_warning", destination=label) == 0
+    # What waits is kept, and uses up none of its tries.
+    assert (await shop.delivery(delivery)).state is State.PENDING
+    healthy = True
+    await shop.change(row, timeout=timedelta(seconds=14))
+    await shop.ends(State.DELIVERED, delivery)

@@ -96,7 +96,11 @@ async def test_a_circuit_opens_probes_and_heals(destination, shop, start, kit) -
 
     destination.answer = sick
     breaker = CircuitBreaker(
-        min_attempts=10, probes=2, open_for=timedelta(milliseconds=700), window=timedelta(minutes=1)
+        min_attempts=10,
+        probes=2,
+        open_for=timedelta(milliseconds=700),
+        window=timedelta(minutes=1),
+        recovery=timedelta(0),
     )
     policy = Policy(backoff=kit.QUICK, max_attempts=10_000, circuit_breaker=breaker)
     row = await shop.send_to(destination.url, policy=policy, max_in_flight=4)

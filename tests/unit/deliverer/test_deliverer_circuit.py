@@ -8,10 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kapsel_deliverer.circuit import Observed, counts_as_failure, disable, observe, take_probes
+from kapsel_deliverer.circuit import (
+    Observed,
+    counts_as_failure,
+    disable,
+    next_step,
+    observe,
+    recovered,
+    recovery,
+    take_probes,
+)
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
 from kapsel_store.circuits import CircuitRow
-from kapsel_store.rows import CircuitBreaker
+from kapsel_store.rows import CircuitBreaker, RateLimit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BREAKER = CircuitBreaker(
@@ -27,7 +36,9 @@ def at(seconds: float) -> datetime:
 
 
 def test_it_stays_closed_below_the_least_number_of_attempts() -> None:
-    assert observe(CLOSED, BREAKER, Observed(failures=9), at(1)) == replace(CLOSED, attempts=9, failures=9)
+    assert observe(CLOSED, BREAKER, Observed(failures=9), at(1)) == replace(
+        CLOSED, attempts=9, failures=9, failing_since=at(1)
+    )
 
 
 def test_it_opens_at_the_ratio() -> None:
@@ -44,7 +55,7 @@ def test_failures_add_up_within_the_window_and_not_beyond() -> None:
 
 
 def test_results_of_tries_that_were_under_way_do_not_prolong_an_open_circuit() -> None:
-    assert observe(OPEN, BREAKER, Observed(failures=100), at(20)) == OPEN
+    assert observe(OPEN, BREAKER, Observed(failures=100), at(20)) == replace(OPEN, failing_since=at(20))
 
 
 def test_an_open_circuit_gives_no_probes_before_its_time() -> None:
@@ -72,7 +83,10 @@ def test_enough_good_probes_close_it() -> None:
     half_open = observe(HALF_OPEN, BREAKER, Observed(probe_successes=2), at(3))
     assert (half_open.state, half_open.probe_successes) == ("half_open", 2)
     closed = observe(half_open, BREAKER, Observed(probe_successes=1), at(4))
-    assert closed == replace(CLOSED, window_started_at=at(4))
+    assert closed == replace(CLOSED, window_started_at=at(4), recovering_since=at(4))
+    assert observe(half_open, replace(BREAKER, recovery=timedelta(0)), Observed(probe_successes=1), at(4)) == replace(
+        CLOSED, window_started_at=at(4)
+    )
 
 
 def test_only_probes_decide_a_half_open_circuit() -> None:
@@ -138,3 +152,104 @@ def test_whatever_happens_the_row_satisfies_the_databases_checks(
         assert row.probes_left >= 0
         assert 0 <= row.probe_successes < BREAKER.probes
         assert taken <= BREAKER.probes
+        assert row.recovering_since is None or row.state == "closed"
+        assert row.warned_at is None or row.failing_since is not None
+        assert (row.disabled_at is None) == (row.disabled_reason is None)
+
+
+# Recovery
+
+
+RECOVERING = replace(CLOSED, recovering_since=NOW)
+
+
+def rate(breaker: CircuitBreaker, seconds: float) -> float | None:
+    found = recovery(RECOVERING, breaker, at(seconds))
+    return None if found is None else found.requests_per_second
+
+
+def test_traffic_comes_back_in_steps_each_twice_as_fast_and_then_all_of_it() -> None:
+    breaker = replace(BREAKER, recovery=timedelta(seconds=10), probes=3)
+    assert [rate(breaker, seconds) for seconds in (0, 1.9, 2, 4, 6, 8, 9.9)] == [3, 3, 6, 12, 24, 48, 48]
+    assert rate(breaker, 10) is None
+    assert recovery(RECOVERING, breaker, at(0)) == RateLimit(requests_per_second=3, burst=3)
+    assert recovery(CLOSED, breaker, at(0)) is None
+
+
+def test_a_drain_bounds_the_steps_and_holds_until_what_waited_is_sent() -> None:
+    breaker = replace(BREAKER, recovery=timedelta(seconds=10), probes=3, drain=10.0)
+    assert [rate(breaker, seconds) for seconds in (0, 2, 4, 9, 10, 1000)] == [3, 6, 10, 10, 10, 10]
+    assert recovered(RECOVERING, breaker, at(1000), drained=False) == RECOVERING
+    assert recovered(RECOVERING, breaker, at(9), drained=True) == RECOVERING
+    assert recovered(RECOVERING, breaker, at(10), drained=True) == CLOSED
+
+
+def test_without_a_drain_a_recovery_is_over_with_its_time() -> None:
+    assert recovered(RECOVERING, BREAKER, at(29), drained=True) == RECOVERING
+    assert recovered(RECOVERING, BREAKER, at(30), drained=False) == CLOSED
+
+
+def test_who_fails_again_while_it_recovers_is_let_down_by_few_tries() -> None:
+    assert observe(RECOVERING, BREAKER, Observed(failures=2), at(5)).state == "closed"
+    again = observe(RECOVERING, BREAKER, Observed(failures=3), at(5))
+    assert (again.state, again.recovering_since) == ("open", None)
+
+
+@given(st.floats(0.001, 1000), st.integers(1, 100), st.one_of(st.none(), st.floats(0.1, 100)), st.floats(0, 1000))
+def test_the_next_step_is_when_the_rate_changes_and_no_rate_is_ever_taken_back(
+    seconds: float, probes: int, drain: float | None, passed: float
+) -> None:
+    breaker = replace(BREAKER, recovery=timedelta(seconds=seconds), probes=probes, drain=drain)
+    now = at(passed)
+    step = next_step(RECOVERING, breaker, now)
+    if step is None:
+        assert recovery(RECOVERING, breaker, now) == recovery(RECOVERING, breaker, now + timedelta(days=1))
+        return
+    before, after = recovery(RECOVERING, breaker, now), recovery(RECOVERING, breaker, step + timedelta(microseconds=1))
+    assert step > now
+    assert before is not None
+    assert after is None or after.requests_per_second >= before.requests_per_second
+
+
+# Disabled with a warning first
+
+
+PATIENT = replace(BREAKER, disable_after=timedelta(hours=100), warn_at=0.75)
+
+
+def hours(count: float) -> datetime:
+    return NOW + timedelta(hours=count)
+
+
+@pytest.mark.parametrize("row", [CLOSED, OPEN, HALF_OPEN])
+@pytest.mark.parametrize("failed", [Observed(failures=1), Observed(probe_failures=1)])
+def test_who_only_fails_is_warned_of_once_and_then_disabled_in_any_state(row: CircuitRow, failed: Observed) -> None:
+    first = observe(row, PATIENT, failed, NOW)
+    assert (first.failing_since, first.warned_at, first.disabled_at) == (NOW, None, None)
+    assert observe(first, PATIENT, failed, hours(74.9)).warned_at is None
+    warned = observe(first, PATIENT, failed, hours(75))
+    assert (warned.warned_at, warned.disabled_at) == (hours(75), None)
+    later = observe(warned, PATIENT, failed, hours(99))
+    assert (later.warned_at, later.disabled_at) == (hours(75), None)
+    ended = observe(later, PATIENT, failed, hours(100))
+    assert (ended.disabled_at, ended.disabled_reason) == (hours(100), "failing")
+
+
+@pytest.mark.parametrize("well", [Observed(successes=1, failures=50), Observed(probe_successes=1)])
+def test_one_success_ends_the_count(well: Observed) -> None:
+    warned = replace(CLOSED, failing_since=NOW, warned_at=hours(75))
+    after = observe(warned, PATIENT, well, hours(99))
+    assert (after.failing_since, after.warned_at, after.disabled_at) == (None, None, None)
+
+
+def test_time_alone_disables_nobody_and_without_a_bound_neither_do_failures() -> None:
+    failing = replace(CLOSED, failing_since=NOW)
+    assert observe(failing, PATIENT, Observed(), hours(1000)).disabled_at is None
+    assert observe(failing, BREAKER, Observed(failures=1), hours(100_000)).disabled_at is None
+
+
+def test_the_warning_comes_first_and_leaves_time_however_late_it_is() -> None:
+    late = observe(replace(CLOSED, failing_since=NOW), PATIENT, Observed(failures=1), hours(200))
+    assert (late.warned_at, late.disabled_at) == (hours(200), None)
+    assert observe(late, PATIENT, Observed(failures=1), hours(200)).disabled_at is None
+    assert observe(late, PATIENT, Observed(failures=1), hours(225)).disabled_at == hours(225)

@@ -24,7 +24,7 @@ def destination(name: str = "billing", *, suspend: bool = False) -> DestinationV
         (Doing(pending=3, oldest=timedelta(seconds=4)), "Delivering"),
         (Doing(attempts=1), "Failing"),
         (Doing(attempts=40, circuit_open=True), "CircuitOpen"),
-        (Doing(attempts=1, circuit_open=True, disabled=True), "Disabled"),
+        (Doing(attempts=1, circuit_open=True, disabled="gone"), "Disabled"),
     ],
 )
 def test_a_destination_does_as_its_recent_tries_say(doing: Doing, expected: str) -> None:

@@ -14,3 +14,11 @@ CREATE TABLE buckets (
     filled_at   timestamptz NOT NULL,
     outstanding jsonb NOT NULL CHECK (jsonb_typeof(outstanding) = 'object') -- holder: [count, until]
 ) WITH (fillfactor = 50);
+
+-- A circuit that has closed lets traffic back in by steps; one that only fails is warned of, and disabled at last.
+ALTER TABLE circuits
+    ADD COLUMN recovering_since timestamptz,
+    ADD COLUMN failing_since    timestamptz,
+    ADD COLUMN warned_at        timestamptz,
+    ADD CONSTRAINT recovering_is_closed CHECK (recovering_since IS NULL OR state = 'closed'),
+    ADD CONSTRAINT warned_is_failing CHECK (warned_at IS NULL OR failing_since IS NOT NULL);

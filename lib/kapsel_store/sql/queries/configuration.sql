@@ -78,8 +78,9 @@ SET version = excluded.version, algorithm = excluded.algorithm, sealed = exclude
 DELETE FROM keys WHERE id <> ALL ($1::uuid[])
 
 -- name: resume_changed
--- A destination whose declaration was changed gets a fresh start.
-UPDATE circuits SET disabled_at = NULL, disabled_reason = NULL, state = 'closed', open_until = NULL, attempts = 0,
+-- A destination whose declaration was changed gets a fresh start, by steps if anything was kept from it.
+UPDATE circuits SET recovering_since = CASE WHEN disabled_at IS NOT NULL OR state <> 'closed' THEN now() END,
+    failing_since = NULL, warned_at = NULL, disabled_at = NULL, disabled_reason = NULL, state = 'closed', open_until = NULL, attempts = 0,
     failures = 0, probes_left = 0, probe_successes = 0, window_started_at = now()
 WHERE destination_id = ANY ($1::uuid[])
 

@@ -32,8 +32,8 @@ FROM waiting w CROSS JOIN LATERAL (
 WHERE w.destination_id IS NOT NULL
 
 -- name: troubled
-SELECT destination_id, disabled_at IS NOT NULL AS disabled, disabled_reason
-FROM circuits WHERE state <> 'closed' OR disabled_at IS NOT NULL
+SELECT destination_id, disabled_reason, state <> 'closed' AND disabled_at IS NULL AS open, warned_at IS NOT NULL AS warned
+FROM circuits WHERE state <> 'closed' OR disabled_at IS NOT NULL OR warned_at IS NOT NULL
 
 -- name: recent
 -- The newest attempts, so many at most: a busy Relay makes millions in the time that an idle one makes none.
