@@ -152,3 +152,14 @@ def test_a_proxy_without_its_credentials_stalls_the_relay_and_deliveries_still_g
 def test_who_uses_a_secret_is_known(run, everything):
     configuration = run(*everything, headers=HEADERS).configuration
     assert keys.users(configuration)["shop", "secret/api/k"] == ["destination shop/orders/a"]
+
+
+def test_resources_tell_which_secrets_must_be_read_for_them(resource):
+    destination = {"name": "a", "url": "https://a.example.com", "headers": HEADERS, "tls": TLS, "oauth2": OAUTH2}
+    endpoint = resource("WebhookEndpoint", "orders", {"verification": {"none": {}}, "destinations": [destination]})
+    proxy = {"url": "http://proxy.example.com:3128", "credentialsSecretRef": {"name": "proxy"}}
+    relay = resource("Relay", "main", {"egress": {"proxy": proxy}})
+
+    assert endpoint.spec.secret_names() == {"api", "client", "ca", "client-tls"}
+    assert relay.spec.secret_names() == {"proxy"}
+    assert resource("Relay", "other", {}).spec.secret_names() == frozenset()
