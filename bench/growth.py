@@ -1,48 +1,90 @@
 """Fills a running kapsel with history, to see whether the n-th event costs more than the first.
 
-The rows are those a delivered webhook leaves behind: an event of 1 KiB, its idempotency key, a final delivery, an
-attempt. They are made in SQL, because making a million of them by HTTP takes longer than what is to be measured.
+Run: python bench/growth.py --events 10000000      about half an hour, and 20 GB of disk
+     python bench/growth.py --events 100000        to see that it works
+
+bench/run.py uses `fill` for its section growth. The rows are those a delivered webhook leaves behind: an event, its
+idempotency key, a final delivery, an attempt and its leaf, over as many days as are asked for. They are made in SQL,
+because millions of them by HTTP take longer than what is to be measured. By itself this program measures ingest,
+delivery and reading with hardly any history, then with all of it, and what an event costs: WAL, and bytes of each
+table. The figures are in bench/results/growth.json, too.
 """
 
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
 import asyncpg
+from stack import SINK, Load, Stack
+
+from kapsel_store import partitions
 
 BATCH = 20_000
 SCHEMA = "kapsel"
+SINKING = ("-sink", SINK, "-drain", "2m")
+MADE_UP_LOG = 1_000  # its leaves lie in the table of the real ones
 
 FILL = """
 WITH endpoint AS (SELECT id FROM endpoints WHERE name = 'bench' AND deleted_at IS NULL),
 destination AS (SELECT d.id FROM destinations d JOIN endpoint e ON d.endpoint_id = e.id WHERE d.deleted_at IS NULL),
 made AS MATERIALIZED (
-    SELECT uuidv7() AS event_id, uuidv7() AS delivery_id, uuidv7() AS attempt_id,
-           convert_to(rpad(gen_random_uuid()::text, 1024, 'x'), 'utf8') AS body
-    FROM generate_series(1, $1::int)
+    SELECT uuidv7($2) AS event_id, uuidv7($2) AS delivery_id, uuidv7($2) AS attempt_id, $4 + g AS leaf_index,
+           convert_to(rpad(gen_random_uuid()::text, $3, 'x'), 'utf8') AS body
+    FROM generate_series(1, $1::int) g
 ), stored AS (
     INSERT INTO events (id, endpoint_id, received_at, content_type, headers, body, body_hash, salt, idempotency_key)
-    SELECT event_id, (SELECT id FROM endpoint), now(), 'application/json', '[["Content-Type", "application/json"]]',
-           body, sha256(body), sha256(body), sha256(body) FROM made
+    SELECT event_id, (SELECT id FROM endpoint), now() + $2, 'application/json',
+           '[["Content-Type", "application/json"]]', body, sha256(body), sha256(body), sha256(body) FROM made
 ), known AS (
+    -- What is older than its window is forgotten, in life.
     INSERT INTO idempotency (endpoint_id, key, event_id, expires_at)
     SELECT (SELECT id FROM endpoint), sha256(body), event_id, now() + interval '1 day' FROM made
+    WHERE $2 > interval '-1 day'
 ), ended AS (
     INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, state, attempts, expires_at, finished_at)
     SELECT delivery_id, event_id, (SELECT id FROM endpoint), (SELECT id FROM destination), 'delivered', 1,
            now() + interval '3 days', now() FROM made
+), logged AS (
+    INSERT INTO leaves (log_id, leaf_index, attempt_id, leaf)
+    SELECT 1000, leaf_index, attempt_id, convert_to(rpad('{', 600, 'x'), 'utf8') FROM made
 )
 INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
                       reason, url, payload_hash, response_status)
-SELECT attempt_id, delivery_id, event_id, (SELECT id FROM endpoint), (SELECT id FROM destination), 1, now(),
+SELECT attempt_id, delivery_id, event_id, (SELECT id FROM endpoint), (SELECT id FROM destination), 1, now() + $2,
        interval '3 ms', 'delivered', 'status_200', 'http://127.0.0.1:9900/', sha256(body), 200 FROM made
 """
+LAST_LEAF = "SELECT coalesce(max(leaf_index), 0) FROM leaves WHERE log_id = $1"
+SIZES = """
+SELECT coalesce(p.inhparent, c.oid)::regclass::text AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes
+FROM pg_class c LEFT JOIN pg_inherits p ON p.inhrelid = c.oid
+WHERE c.relnamespace = 'kapsel'::regnamespace AND c.relkind = 'r' GROUP BY 1 ORDER BY 2 DESC LIMIT 6
+"""
+
+Figures = dict[str, Any]
 
 
-async def fill(url: str, events: int) -> None:
-    """Add that many delivered webhooks."""
-    connection = await asyncpg.connect(url, server_settings={"search_path": SCHEMA})
+async def fill(url: str, events: int, *, days: int = 0, body: int = 1024) -> None:
+    """Add that many delivered webhooks, the oldest so many days old."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": SCHEMA, "synchronous_commit": "off"})
     try:
-        for _ in range(0, events, BATCH):
-            await connection.execute(FILL, min(BATCH, events), timeout=600)
-        await connection.execute("VACUUM (ANALYZE)", timeout=1200)
-        await connection.execute("CHECKPOINT", timeout=1200)
+        now = datetime.now(UTC)
+        for age in range(days, 0, -1):
+            await partitions.maintain(connection, now - timedelta(days=age))
+        after = await connection.fetchval(
+            "SELECT coalesce(max(leaf_index), 0) FROM leaves WHERE log_id = $1", MADE_UP_LOG
+        )
+        for done in range(0, events, BATCH):
+            age = timedelta(days=days) * (1 - done / events)
+            await connection.execute(FILL, min(BATCH, events - done), -age, body, after + done, timeout=600)
+        await connection.execute("VACUUM (ANALYZE)", timeout=3600)
+        await connection.execute("CHECKPOINT", timeout=3600)
     finally:
         await connection.close()
 
@@ -55,3 +97,86 @@ async def dead_tuples(url: str) -> int:
         return int(await connection.fetchval(query))
     finally:
         await connection.close()
+
+
+async def ask(url: str, query: str, *arguments: object) -> Any:
+    """Return one value."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": SCHEMA})
+    try:
+        return await connection.fetchval(query, *arguments)
+    finally:
+        await connection.close()
+
+
+async def sizes(url: str, events: int) -> Figures:
+    """Return the bytes of each large table, divided by the events."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": SCHEMA})
+    try:
+        return {row["name"]: round(row["bytes"] / events) for row in await connection.fetch(SIZES)}
+    finally:
+        await connection.close()
+
+
+def drive(stack: Stack, load: Load, endpoint: str, *flags: str) -> tuple[Figures, float]:
+    """Return the summary of a run, and the WAL that was written meanwhile."""
+    before = asyncio.run(ask(stack.database_url, "SELECT pg_current_wal_insert_lsn()::text"))
+    report = load.run(f"{stack.ingest}/ingest/bench/{endpoint}", "-mode", "closed", *flags)
+    written = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::text::pg_lsn)::float8"
+    return report["summary"], asyncio.run(ask(stack.database_url, written, before))
+
+
+def reading(stack: Stack) -> float:
+    """Return the median milliseconds of a page of events, newest first."""
+    console = json.loads((stack.data_dir / "up.json").read_text())["console"]
+    spent = []
+    for _ in range(50):
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"{console}/api/v1/events?limit=50", timeout=60) as answer:
+            answer.read()
+        spent.append((time.perf_counter() - began) * 1000)
+    return round(median(spent), 2)
+
+
+def measure(stack: Stack, load: Load, count: int) -> Figures:
+    """Take webhooks without and with delivery, and read a page of what is stored."""
+    accepted, accepted_wal = drive(stack, load, "parked", "-count", str(count), "-reps", "3")
+    delivered, delivered_wal = drive(stack, load, "bench", "-count", str(count), "-reps", "3", *SINKING)
+    return {
+        "ingest_per_s": accepted["accepted_per_s"],
+        "ingest_wal_bytes": round(accepted_wal / (3 * count)),
+        "delivered_per_s": delivered["delivered_per_s"],
+        "delivered_wal_bytes": round(delivered_wal / (3 * count)),
+        "events_page_ms": reading(stack),
+        "queue_dead_tuples": asyncio.run(dead_tuples(stack.database_url)),
+    }
+
+
+def main() -> None:
+    """Measure, print, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=28, help="over how many days they came in")
+    parser.add_argument("--body", type=int, default=256, help="bytes of each stored body; what is sent has 1 KiB")
+    parser.add_argument("--count", type=int, default=5_000, help="webhooks of each repetition that is measured")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kapsel-growth-") as directory:
+        work = Path(directory)
+        work.chmod(0o711)
+        load = Load(work)
+        (work / "stack").mkdir(mode=0o711)
+        with Stack(work / "stack" / "data", 1) as stack:
+            figures: Figures = {"events": arguments.events, "before": measure(stack, load, arguments.count)}
+            began = time.monotonic()
+            asyncio.run(fill(stack.database_url, arguments.events, days=arguments.days, body=arguments.body))
+            figures["filled_in_s"] = round(time.monotonic() - began)
+            figures["bytes_per_event"] = asyncio.run(sizes(stack.database_url, arguments.events))
+            figures["after"] = measure(stack, load, arguments.count)
+    text = json.dumps(figures, indent=2)
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / "growth.json").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
