@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check cluster e2e e2e-kind bench verifier web-verifier screenshots fmt crds chart docs lock clean
+.PHONY: help setup demo test check chaos chaos-bugs soak cluster e2e e2e-kind bench verifier web-verifier screenshots fmt crds chart docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-8s ", $$2; $$1=$$2=""; print}'
@@ -38,6 +38,17 @@ e2e-kind: $(INSTALLED) ## those of them that need no access to the node, on kind
 
 bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each beside its own limit
 	@$(BIN)/python bench/run.py $(ARGS)
+
+CHAOS := cd tests/chaos && $(abspath $(BIN))/python -m simulation
+
+chaos: $(INSTALLED) ## let faults loose that a seed decides: SEEDS=200 of them, or SEED=n alone; docs/chaos.md
+	@$(CHAOS) $(if $(SEED),--seed $(SEED) --verbose,--seeds $(or $(SEEDS),200)) $(ARGS)
+
+chaos-bugs: $(INSTALLED) ## plant bugs, and see that chaos finds each
+	@$(CHAOS) --bugs $(ARGS)
+
+soak: $(INSTALLED) ## run kapsel for MINUTES=30 under traffic and faults, and write the report soak.html
+	@$(BIN)/python bench/soak.py --minutes $(or $(MINUTES),30) $(ARGS)
 
 verifier: $(INSTALLED) ## write dist/kapsel-verify.pyz, the proof verifier as one file that any Python runs
 	@$(BIN)/python -m kapsel_verifier.single_file dist/kapsel-verify.pyz LICENSE

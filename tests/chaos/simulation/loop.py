@@ -1,0 +1,229 @@
+"""The event loop of a run, in which time passes only when nothing else can happen, and processes that can be killed.
+
+Everything lives in this one loop: the components, whoever calls them and whom they call, and the proxy before Postgres.
+Sockets between them are socket pairs, which hold what was written the moment it was. Only Postgres is outside. So the
+loop knows when nothing is on its way: no callback is ready, no socket readable, no statement unanswered. Then, and only
+then, it moves the clock to the next timer. Work inside goes before answers of Postgres, so that their real speed
+decides nothing.
+
+A life is one process of a component: the callbacks, tasks, sockets and timers that were made in its context. Killed, it
+runs no further line: no `finally`, no goodbye; its sockets are closed as the kernel would close them.
+"""
+
+import asyncio
+import contextvars
+import selectors
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from simulation.clock import LIFE, Clock
+
+STALL = 0.05  # real seconds after which somebody asks whether Postgres waits for a lock
+
+
+TICK = 1e-6  # seconds that every jump is longer than its timer, so that whoever waited finds that its time has come
+
+
+class StuckError(Exception):
+    """Nothing can ever happen any more."""
+
+
+class Life:
+    """One process of a component."""
+
+    def __init__(self, loop: "Loop", name: str, component: str, clock_error: float) -> None:
+        self.name = name
+        self.component = component
+        self.clock_error = clock_error  # seconds that its machine's clock is ahead
+        self.alive = True
+        self.killed = False
+        self.steps = 0
+        self.dies_at: int | None = None
+        self.stopping = asyncio.Event()
+        self.task: asyncio.Task[Any] | None = None
+        self.registry: Any = None
+        self.born = loop.clock.elapsed
+        self.died: float | None = None
+        self.on_death: list[Callable[[], None]] = []
+        self.tasks: list[asyncio.Task[Any]] = []
+        self._loop = loop
+        self._transports: list[Any] = []
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def step(self, callback: Callable[..., object], *args: object) -> None:
+        """Run one callback, unless this is where it ends."""
+        if not self.alive:
+            return
+        self.steps += 1
+        if self.dies_at is not None and self.steps >= self.dies_at:
+            self.kill()
+            return
+        callback(*args)
+
+    def own(self, transport: Any) -> None:
+        self._transports.append(transport)
+
+    def kill(self) -> None:
+        """End at once, as by SIGKILL; what it leaves behind is kept, so that nothing of it is ever finalised."""
+        if not self.alive:
+            return
+        self.alive, self.killed, self.died = False, True, self._loop.clock.elapsed
+        for transport in self._transports:
+            self._loop.sever(transport)
+        for tell in self.on_death:
+            tell()
+        _GRAVEYARD.append(self)
+
+    def end(self) -> None:
+        """It has ended by itself."""
+        self.alive, self.died = False, self._loop.clock.elapsed
+        for tell in self.on_death:
+            tell()
+
+
+_GRAVEYARD: list[Any] = []
+
+
+class _Selector(selectors.BaseSelector):
+    """Shows sockets of Postgres only when nothing else is readable, and moves the clock when nothing is at all."""
+
+    def __init__(self) -> None:
+        self._real = selectors.DefaultSelector()
+        self.loop: Loop
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = self._real.select(0)
+        inside = [event for event in found if event[0].fd not in self.loop.outside]
+        if inside or (timeout is not None and timeout <= 0):
+            return sorted(inside, key=lambda event: event[0].fd)
+        while not found and self.loop.is_waiting_for_postgres():
+            found = self._real.select(STALL)
+            if not found and self.loop.is_locked_out():
+                break
+        if found:
+            return sorted(found, key=lambda event: event[0].fd)[:1]
+        if timeout is None:
+            raise StuckError("no timer is set, and nothing is under way")
+        self.loop.clock.elapsed += timeout + TICK
+        return []
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """See above."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.outside: set[int] = set()  # sockets of Postgres
+        self.network: Any = None
+        self.proxy: Any = None
+        selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
+        self._clock_resolution = 1e-9
+        self.set_task_factory(self._keep)
+
+    def _keep(self, _: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        """Make a task; one of a life is kept for good, since to let go of it would run its `finally`."""
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=self, **options)
+        context = options.get("context")
+        life = LIFE.get(None) if context is None else context.get(LIFE)
+        if life is not None:
+            life.tasks.append(task)
+        return task
+
+    def time(self) -> float:
+        return 1000.0 + self.clock.elapsed
+
+    def is_waiting_for_postgres(self) -> bool:
+        return self.proxy is not None and self.proxy.is_waiting()
+
+    def is_locked_out(self) -> bool:
+        return bool(self.proxy.is_locked_out())
+
+    # Whatever a life has made belongs to it, and runs no more when it is dead.
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        life = LIFE.get(None) if context is None else context.get(LIFE)
+        if life is not None:
+            return super().call_soon(life.step, callback, *args, context=context)
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        life = LIFE.get(None) if context is None else context.get(LIFE)
+        if life is not None:
+            return super().call_at(when, life.step, callback, *args, context=context)
+        return super().call_at(when, callback, *args, context=context)
+
+    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+        life = LIFE.get(None)
+        if life is not None:
+            return super()._add_reader(fd, life.step, callback, *args)  # type: ignore[misc]
+        return super()._add_reader(fd, callback, *args)  # type: ignore[misc]
+
+    def _add_writer(self, fd: Any, callback: Any, *args: Any) -> Any:
+        life = LIFE.get(None)
+        if life is not None:
+            return super()._add_writer(fd, life.step, callback, *args)  # type: ignore[misc]
+        return super()._add_writer(fd, callback, *args)  # type: ignore[misc]
+
+    def _make_socket_transport(self, sock: Any, protocol: Any, *args: Any, **options: Any) -> Any:
+        transport = super()._make_socket_transport(sock, protocol, *args, **options)  # type: ignore[misc]
+        life = LIFE.get(None)
+        if life is not None:
+            life.own(transport)
+        return transport
+
+    def sever(self, transport: Any) -> None:
+        """Close the socket of a transport whose owner is dead."""
+        sock = transport._sock
+        if sock is None or sock.fileno() < 0:
+            return
+        fd = sock.fileno()
+        self._remove_reader(fd)  # type: ignore[attr-defined]
+        self._remove_writer(fd)  # type: ignore[attr-defined]
+        self._transports.pop(fd, None)  # type: ignore[attr-defined]
+        sock.close()
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        """Run at once: a thread would make its own time."""
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is the waiting task's
+            done.set_exception(error)
+        return done
+
+    # Connections are made to what the run holds, and nowhere else.
+
+    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
+        return self.network.listen(LIFE.get(None), protocol_factory, host)
+
+    async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **_: Any) -> Any:
+        near, far = socket.socketpair()
+        life = LIFE.get(None)
+        outside(self._make_socket_transport, far, self.proxy.session(life))
+        far.setblocking(False)
+        return await self.create_connection(protocol_factory, sock=near)
+
+
+def outside(call: Callable[..., Any], *args: Any) -> Any:
+    """Call something that belongs to no life."""
+    return contextvars.Context().run(call, *args)

@@ -1,0 +1,359 @@
+"""What a seed decides: a pure function from a number to a world and all that befalls it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import UUID
+
+from kapsel_store.rows import (
+    Backoff,
+    CircuitBreaker,
+    Configuration,
+    DestinationRow,
+    EndpointRow,
+    Idempotency,
+    KeyRow,
+    LogRow,
+    Policy,
+    RateLimit,
+    RelayRow,
+    Verification,
+)
+
+# The server's ways to say that it cannot serve just now; 53100 is a full disk, 40P01 a deadlock, 58030 a broken one.
+SQLSTATES = ("53100", "53300", "40001", "40P01", "57P01", "57P03", "58030", "25006")
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conduct:
+    """How a destination behaves: what it does with a request, by chance, until it recovers."""
+
+    weights: tuple[tuple[str, float], ...]  # action -> weight
+    recovers: float | None = None  # seconds from the beginning; None: never changes
+    latency: float = 0.02
+    retry_after: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """One webhook that somebody sends, again until it is accepted."""
+
+    at: float
+    endpoint: int
+    key: str | None
+    body: bytes
+    again: tuple[float, ...] = ()  # and once more after it was accepted, so many seconds later
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blow:
+    """One end of one process."""
+
+    at: float
+    component: str
+    number: int
+    steps: int  # callbacks of it until it dies; 0: it is asked to stop instead
+    back: float  # seconds until another one starts in its place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A time in which statements fail by chance."""
+
+    begin: float
+    end: float
+    kinds: tuple[str, ...]
+    chance: float
+    sqlstate: str = ""
+    seconds: float = 0.0
+    component: str | None = None
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """A world."""
+
+    seed: int
+    serial: bool
+    receivers: int
+    deliverers: int
+    attestors: int
+    configuration: Configuration
+    conducts: dict[UUID, Conduct]
+    arrivals: list[Arrival]
+    blows: list[Blow]
+    windows: list[Window]
+    database_jumps: list[tuple[float, float]]  # when, and by how many seconds
+    clock_errors: list[float]  # of machines, in turn
+    machine_jumps: list[tuple[float, float]]
+    hint_loss: float
+    lease: float
+    poll: float
+    secret: bytes
+    calm: bool  # no blow, no fault, no jump of the database's clock
+    trouble_ends: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        ends = [blow.at + blow.back + 1 for blow in self.blows] + [window.end + 1 for window in self.windows]
+        self.trouble_ends = max([*ends, *(at for at, _ in self.database_jumps), *(one.at for one in self.arrivals)])
+
+    def destinations_of(self, endpoint_id: UUID) -> list[DestinationRow]:
+        return [row for row in self.configuration.destinations if row.endpoint_id == endpoint_id]
+
+
+def scenario(seed: int) -> Scenario:
+    """Return the world of a seed."""
+    chance = Random(f"kapsel {seed}")
+    calm = seed % 5 == 0
+    identities = Random(f"identities {seed}")
+
+    def identity() -> UUID:
+        return UUID(bytes=identities.randbytes(16), version=4)
+
+    secret = identities.randbytes(32)
+    endpoints, destinations, conducts = [], [], {}
+    for number in range(chance.choice((1, 1, 2, 3))):
+        endpoint = _endpoint(identity(), number, chance)
+        endpoints.append(endpoint)
+        for place in range(chance.choice((1, 1, 2, 3))):
+            row = _destination(identity(), endpoint, len(destinations), place, chance, identity)
+            destinations.append(row)
+            conducts[row.id] = _conduct(row, chance)
+    keys = [_key(identity(), "shop", f"endpoint/e{n}", identities) for n in range(len(endpoints))]
+    keys = [*keys, _in_key(identity(), secret), _log_key(identity(), identities)]
+    log = LogRow(
+        namespace="shop",
+        name="log",
+        origin=f"chaos.example/{seed}",
+        key_name="log",
+        integrate_interval=timedelta(seconds=chance.choice((0.25, 1.0, 1.0))),
+        integrate_batch=chance.choice((2, 10, 1000)),
+        publish_interval=timedelta(seconds=chance.choice((1, 1, 4))),
+        publish_pending=chance.choice((1, 20, 100)),
+    )
+    relay = RelayRow(namespace="shop", allowed_cidrs=("127.0.0.0/8",), allow_http=True)
+    made = Configuration(
+        relay=relay, endpoints=tuple(endpoints), destinations=tuple(destinations), keys=tuple(keys), log=log
+    )
+    span = chance.uniform(3, 12)
+    counts = {"receiver": chance.choice((1, 1, 2, 3)), "deliverer": chance.choice((1, 2, 2, 3))}
+    counts["attestor"] = chance.choice((1, 1, 2))
+    return Scenario(
+        seed=seed,
+        serial=seed % 4 != 3,
+        receivers=counts["receiver"],
+        deliverers=counts["deliverer"],
+        attestors=counts["attestor"],
+        configuration=made,
+        conducts=conducts,
+        arrivals=_arrivals(chance, endpoints, span),
+        blows=[] if calm else _blows(chance, counts, span),
+        windows=[] if calm else _windows(chance, span),
+        database_jumps=[]
+        if calm or chance.random() < 0.7
+        else [(chance.uniform(1, span), chance.choice((-20.0, -1.0, 3.0, 40.0)))],
+        clock_errors=[chance.choice((0.0, 0.0, 0.4, -1.5, 90.0, -3600.0)) for _ in range(8)],
+        machine_jumps=[
+            (chance.uniform(1, span), chance.choice((-5.0, 60.0, 7200.0))) for _ in range(chance.choice((0, 0, 1)))
+        ],
+        hint_loss=chance.choice((0.0, 0.0, 0.3, 1.0)),
+        lease=chance.choice((4.0, 6.0, 10.0)),
+        poll=chance.choice((1.0, 1.0, 5.0)),
+        secret=secret,
+        calm=calm,
+    )
+
+
+def _endpoint(identity: UUID, number: int, chance: Random) -> EndpointRow:
+    idempotency = chance.choice(
+        (
+            Idempotency(source="Header", header="X-Delivery"),
+            Idempotency(source="Header", header="X-Delivery"),
+            Idempotency(source="Content"),
+            None,
+        )
+    )
+    scheme = chance.choice(("none", "hmac"))
+    verification = Verification(scheme="none")
+    if scheme == "hmac":
+        verification = Verification(scheme="hmac", key_name="in", header="X-Signature", prefix="sha256=")
+    limit = RateLimit(requests_per_second=2.0, burst=3) if chance.random() < 0.1 else None
+    return EndpointRow(
+        id=identity,
+        namespace="shop",
+        name=f"e{number}",
+        verification=verification,
+        idempotency=idempotency,
+        rate_limit=limit,
+    )
+
+
+def _destination(
+    identity: UUID, endpoint: EndpointRow, number: int, place: int, chance: Random, another: object
+) -> DestinationRow:
+    backoff = chance.choice(
+        (
+            Backoff(initial=timedelta(seconds=1), factor=2, max=timedelta(minutes=1), jitter=0.25),
+            Backoff(initial=timedelta(seconds=5), factor=4, max=timedelta(hours=6), jitter=0.0),
+            Backoff(type="Schedule", schedule=tuple(timedelta(seconds=s) for s in (1, 30, 1800, 28800)), jitter=0.1),
+        )
+    )
+    breaker = CircuitBreaker(
+        failure_ratio=0.5,
+        min_attempts=chance.choice((4, 6)),
+        window=timedelta(minutes=1),
+        open_for=timedelta(seconds=chance.choice((10, 300))),
+        probes=chance.choice((1, 2)),
+    )
+    policy = Policy(
+        backoff=backoff,
+        max_attempts=chance.choice((2, 4, 6)),
+        max_age=timedelta(hours=chance.choice((1, 12, 24))),
+        honour_retry_after=chance.random() < 0.8,
+        retry_after_max=timedelta(seconds=chance.choice((20, 3600))),
+        circuit_breaker=chance.choice((None, breaker)),
+    )
+    return DestinationRow(
+        id=identity,
+        endpoint_id=endpoint.id,
+        name=f"d{place}",
+        url=f"http://127.0.0.{number + 2}:80/hooks",
+        policy=policy,
+        timeout=timedelta(seconds=chance.choice((3, 8, 20))),
+        max_in_flight=chance.choice((1, 4, 32)),
+        rate_limit=RateLimit(requests_per_second=2.0, burst=2) if chance.random() < 0.1 else None,
+    )
+
+
+def _conduct(row: DestinationRow, chance: Random) -> Conduct:
+    recovers = chance.choice((30.0, 120.0, HOUR, 10 * HOUR))
+    latency = chance.choice((0.001, 0.02, 0.5))
+    match chance.randrange(9):
+        case 0 | 1:
+            return Conduct(weights=(("ok", 1.0),), latency=latency)
+        case 2:
+            weights = (("ok", 4.0), ("503", 1.0), ("reset", 1.0), ("lie", 0.5), ("garbage", 0.5), ("short", 0.5))
+            return Conduct(weights=weights, latency=latency)
+        case 3:
+            return Conduct(weights=(("503", 3.0), ("refuse", 2.0), ("reset", 1.0)), recovers=recovers, latency=latency)
+        case 4:
+            return Conduct(weights=(("hang", 2.0), ("unreachable", 1.0), ("503", 1.0)), recovers=recovers)
+        case 5:
+            retry_after = chance.choice((7, 90, 9000))
+            weights = (("ok", 1.0), ("429", 2.0))
+            return Conduct(weights=weights, recovers=recovers, latency=latency, retry_after=retry_after)
+        case 6:
+            return Conduct(weights=(("ok", 1.0), ("404", 0.5), ("500", 1.0)), latency=latency)
+        case 7:
+            return Conduct(weights=(("ok", 3.0), ("410", 1.0)), latency=latency)
+        case _:
+            # Nearly as long as a try may take: longer than a lease, where that is longer than a lease.
+            return Conduct(weights=(("slow", 1.0), ("ok", 1.0)), latency=latency)
+
+
+def _arrivals(chance: Random, endpoints: Sequence[EndpointRow], span: float) -> list[Arrival]:
+    made = []
+    bursts = [chance.uniform(0.5, span) for _ in range(chance.randint(1, 4))]
+    for number in range(chance.randint(5, 16)):
+        endpoint = chance.randrange(len(endpoints))
+        at = chance.choice(bursts) + chance.expovariate(20) if chance.random() < 0.6 else chance.uniform(0.5, span)
+        body = b'{"number": %d, "filling": "%s"}' % (number, b"x" * chance.choice((0, 10, 5000)))
+        again = tuple(chance.uniform(0.01, 20) for _ in range(chance.choice((0, 0, 1, 2))))
+        made.append(Arrival(at=at, endpoint=endpoint, key=f"k{number}", body=body, again=again))
+    return sorted(made, key=lambda arrival: arrival.at)
+
+
+def _blows(chance: Random, counts: dict[str, int], span: float) -> list[Blow]:
+    made = []
+    for _ in range(chance.choice((0, 1, 2, 4, 6))):
+        component = chance.choice(("receiver", "deliverer", "deliverer", "attestor"))
+        steps = 0 if chance.random() < 0.2 else chance.choice((1, chance.randint(1, 40), chance.randint(1, 150)))
+        made.append(
+            Blow(
+                at=chance.uniform(1, span + 10),
+                component=component,
+                number=chance.randrange(counts[component]),
+                steps=steps,
+                back=chance.choice((0.1, 2.0, 7.0)),
+            )
+        )
+    return sorted(made, key=lambda blow: blow.at)
+
+
+def _windows(chance: Random, span: float) -> list[Window]:
+    made = []
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
+        begin = chance.uniform(1, span)
+        component = chance.choice((None, None, "receiver", "deliverer", "attestor"))
+        kind = chance.randrange(6)
+        if kind == 0:  # it is away
+            made.append(Window(begin=begin, end=begin + chance.uniform(0.5, 15), kinds=("refused",), chance=1.0))
+        elif kind == 1:  # the disk is full, or something like it
+            sqlstate = chance.choice(SQLSTATES)
+            end = begin + chance.uniform(0.5, 8)
+            made.append(
+                Window(begin=begin, end=end, kinds=("error",), chance=chance.uniform(0.3, 1), sqlstate=sqlstate)
+            )
+        elif kind == 2:  # it hangs
+            end = begin + chance.uniform(1, 10)
+            seconds = chance.choice((1.0, 6.0, 20.0))
+            made.append(
+                Window(begin=begin, end=end, kinds=("delay",), chance=0.3, seconds=seconds, component=component)
+            )
+        else:  # connections break, at whichever moment
+            kinds = chance.choice((("before",), ("after",), ("after", "torn"), ("before", "after", "torn", "error")))
+            end = begin + chance.uniform(1, 20)
+            made.append(
+                Window(
+                    begin=begin,
+                    end=end,
+                    kinds=kinds,
+                    chance=chance.uniform(0.05, 0.4),
+                    sqlstate="40001",
+                    component=component,
+                )
+            )
+    return made
+
+
+def _key(identity: UUID, namespace: str, name: str, chance: Random) -> KeyRow:
+    return KeyRow(
+        id=identity,
+        namespace=namespace,
+        name=name,
+        version=1,
+        algorithm="HMAC-SHA256",
+        secret=chance.randbytes(32),
+        not_before=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+
+
+def _in_key(identity: UUID, secret: bytes) -> KeyRow:
+    return KeyRow(
+        id=identity,
+        namespace="shop",
+        name="in",
+        version=1,
+        algorithm="HMAC-SHA256",
+        secret=secret,
+        not_before=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+
+
+def _log_key(identity: UUID, chance: Random) -> KeyRow:
+    from nacl.signing import SigningKey
+
+    seed = hashlib.sha256(chance.randbytes(32)).digest()
+    return KeyRow(
+        id=identity,
+        namespace="shop",
+        name="log",
+        version=1,
+        algorithm="Ed25519",
+        secret=seed,
+        public=bytes(SigningKey(seed).verify_key),
+        not_before=datetime(2020, 1, 1, tzinfo=UTC),
+    )

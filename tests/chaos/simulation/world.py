@@ -1,0 +1,427 @@
+"""One run: builds the world of a scenario, lets the faults loose, waits until all has ended, and asks the oracle.
+
+While nothing is due for long, the clock is moved on to shortly before the next thing is: what polls in between would
+find nothing, and a day of retries would otherwise be a million polls.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import prometheus_client
+from pydantic import SecretStr
+
+import kapsel_attestor.__main__ as attestor
+import kapsel_deliverer.__main__ as deliverer
+import kapsel_receiver.__main__ as receiver
+from kapsel_attestor.settings import AttestorSettings
+from kapsel_deliverer.settings import DelivererSettings
+from kapsel_receiver.settings import ReceiverSettings
+from kapsel_store import configuration, database, deliveries
+from kapsel_store.sealing import SealingKeys
+from simulation import clock as clocks
+from simulation.clock import LIFE, Clock
+from simulation.loop import Life, Loop
+from simulation.network import Network
+from simulation.people import Destination, Sender
+from simulation.proxy import Fault, Proxy, Session, Unit, learn_names
+from simulation.scenario import Blow, Scenario, Window
+from simulation.wire import Control
+
+AHEAD = 2.0  # seconds before the next thing is due that skipping stops
+DRAIN = 60.0
+SLACK = 900.0  # seconds after the last delivery's age in which it must have ended
+
+_TRUSTED = deliverer.trusted(None)  # reading all authorities takes longer than many a run, and nobody here speaks TLS
+deliverer.trusted = lambda _: _TRUSTED  # type: ignore[assignment]
+
+MAINS: dict[str, Any] = {"receiver": receiver.serve, "deliverer": deliverer.serve, "attestor": attestor.main}
+
+
+@dataclass(kw_only=True)
+class Move:
+    """One delivery's state as the worker of a life learned of it."""
+
+    at: float
+    life: Life
+    delivery: UUID
+    lease: UUID
+    what: str  # claimed recorded
+
+
+@dataclass(kw_only=True)
+class CircuitSeen:
+    """A circuit as it stood at a moment."""
+
+    at: float
+    destination: UUID
+    state: str
+    failures: int
+    open_until: float
+    disabled: bool
+
+
+@dataclass(kw_only=True)
+class Run:
+    """All that is known of a run when it has ended."""
+
+    scenario: Scenario
+    clock: Clock
+    proxy: Proxy
+    sender: Sender
+    destinations: dict[UUID, Destination]
+    lives: list[Life] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    circuits: list[CircuitSeen] = field(default_factory=list)
+    logs: list[tuple[float, Life | None, logging.LogRecord]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    counted: dict[str, Any] = field(default_factory=dict)  # metrics of lives at their end
+    skips: list[tuple[float, float]] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """Return what two runs of one seed must have in common."""
+        return hashlib.sha256("\n".join(self.proxy.trace).encode()).hexdigest()[:16]
+
+
+class World:
+    """A scenario at work."""
+
+    def __init__(self, scenario: Scenario, directory: Path, name: str, fence: Path) -> None:
+        self.scenario = scenario
+        self._database = name
+        self._directory = directory
+        self._fence = fence
+        self.chance = Random(f"world {scenario.seed}")
+        self.clock = Clock(Random(f"entropy {scenario.seed}"))
+        self.loop = Loop(self.clock)
+        self.network = Network(self.loop)
+        self.control = Control(directory, name)
+        self.proxy = Proxy(
+            self.loop, directory, self.control, self.clock, Random(f"proxy {scenario.seed}"), serial=scenario.serial
+        )
+        self.proxy.hint_loss = scenario.hint_loss
+        rows = scenario.configuration.destinations
+        people = {
+            row.id: Destination(self.network, self.clock, row, scenario.conducts[row.id], f"conduct {scenario.seed}")
+            for row in rows
+        }
+        sender = Sender(
+            self.network,
+            self.clock,
+            scenario.configuration.endpoints,
+            scenario.secret,
+            Random(f"sender {scenario.seed}"),
+        )
+        self.run = Run(scenario=scenario, clock=self.clock, proxy=self.proxy, sender=sender, destinations=people)
+        self.slots: dict[tuple[str, int], Life | None] = {}
+        self.calm = False  # the faults are over
+        self._sealing_file = fence.parent / "sealing.key"
+        self._sealing_file.write_text(hashlib.sha256(b"sealing").hexdigest() + "\n")
+        self._errors = list(scenario.clock_errors)
+
+    def go(self) -> Run:
+        """Run it to its end."""
+        clocks.begin(self.clock)
+        learn_names()
+        asyncio.set_event_loop(self.loop)
+        self._watch()
+        self.loop.run_until_complete(self._all())
+        return self.run
+
+    async def connection(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            f"postgresql:///{self._database}?host=/chaos&user=postgres",
+            server_settings=database.settings(schema="kapsel", role=None, component="chaos"),
+        )
+
+    # Looking on.
+
+    def _watch(self) -> None:
+        root = logging.getLogger()
+        root.handlers = [_Log(self.run)]
+        root.setLevel(logging.INFO)
+        for module in (receiver, deliverer, attestor):
+            module.CollectorRegistry = self._registry  # type: ignore[attr-defined]
+        self._watch_leases()
+
+    def _registry(self) -> prometheus_client.CollectorRegistry:
+        life = LIFE.get()
+        life.registry = prometheus_client.CollectorRegistry()
+        return life.registry
+
+    def _watch_leases(self) -> None:
+        """Note who has claimed what, and whose record moved it, as the callers learn it."""
+        claim, record = deliveries.claim, deliveries.record
+
+        async def claimed(*arguments: Any, **options: Any) -> Any:
+            lease_id, found = answer = await claim(*arguments, **options)
+            for each in found:
+                self._move(each.id, lease_id, "claimed")
+            return answer
+
+        async def recorded(connection: Any, results: Any, *arguments: Any, **options: Any) -> Any:
+            held = await record(connection, results, *arguments, **options)
+            for result in results:
+                if result.attempt.delivery_id in held:
+                    self._move(result.attempt.delivery_id, result.lease_id, "recorded")
+            return held
+
+        deliveries.claim, deliveries.record = claimed, recorded
+
+    def _move(self, delivery: UUID, lease: UUID, what: str) -> None:
+        life = LIFE.get()
+        self.run.moves.append(Move(at=self.clock.elapsed, life=life, delivery=delivery, lease=lease, what=what))
+
+    # Lives.
+
+    def start(self, component: str, number: int) -> Life:
+        name = f"{component}-{number}-{sum(1 for life in self.run.lives if life.component == component)}"
+        error = self._errors[(number + len(component)) % len(self._errors)]
+        life = Life(self.loop, name, component, error)
+        self.slots[component, number] = life
+        self.run.lives.append(life)
+        context = contextvars.Context()
+        context.run(LIFE.set, life)
+        life.task = context.run(
+            lambda: self.loop.create_task(MAINS[component](self._settings(component, name), life.stopping))
+        )
+        life.task.add_done_callback(lambda task: self._ended(life, task))
+        return life
+
+    def _ended(self, life: Life, task: asyncio.Task[Any]) -> None:
+        if not life.alive:
+            return
+        if life.registry is not None:
+            self.run.counted[life.name] = _samples(life.registry)
+        life.end()
+        if task.cancelled() or task.exception() is not None:
+            error = None if task.cancelled() else task.exception()
+            self.run.problems.append(f"{life} died by itself: {_causes(error)}")
+        elif not life.stopping.is_set():
+            self.run.problems.append(f"{life} ended unasked")
+
+    def _settings(self, component: str, name: str) -> Any:
+        common: dict[str, Any] = {
+            "database_url": SecretStr(f"postgresql:///{self._database}?host=/chaos&user=postgres"),
+            "database_role": f"kapsel_{component}",
+            "database_schema": "kapsel",
+            "sealing_key_file": self._sealing_file,
+            "instance": name,
+        }
+        if component == "receiver":
+            return ReceiverSettings(**common, receiver_port=0)
+        if component == "attestor":
+            return AttestorSettings(**common, attestor_fence_file=self._fence)
+        return DelivererSettings(
+            **common,
+            deliverer_lease=timedelta(seconds=self.scenario.lease),
+            deliverer_poll_interval=timedelta(seconds=self.scenario.poll),
+            deliverer_rescue_interval=timedelta(seconds=2),
+        )
+
+    # What happens.
+
+    async def _all(self) -> None:
+        await self._configure()
+        scenario = self.scenario
+        self.proxy.decide, self.proxy.refuses = self._decide, self._refuses
+        for component in ("receiver", "deliverer", "attestor"):
+            for number in range(getattr(scenario, f"{component}s")):
+                self.start(component, number)
+        tasks = [asyncio.ensure_future(self.run.sender.send(*each)) for each in enumerate(scenario.arrivals)]
+        tasks += [asyncio.ensure_future(self._strike(blow)) for blow in scenario.blows]
+        tasks += [asyncio.ensure_future(self._jump(*jump)) for jump in scenario.database_jumps]
+        tasks += [asyncio.ensure_future(self._jump_machines(*jump)) for jump in scenario.machine_jumps]
+        tasks += [asyncio.ensure_future(self._open(window)) for window in scenario.windows]
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(max(0.0, scenario.trouble_ends - self.clock.elapsed))
+        self.calm = True
+        await self._until_ended()
+        await self._stop()
+
+    async def _configure(self) -> None:
+        connection = await self.connection()
+        sealing = SealingKeys.from_file(self._sealing_file)
+        await configuration.apply(connection, sealing, self.scenario.configuration, actor="chaos")
+        await connection.close()
+
+    async def _strike(self, blow: Blow) -> None:
+        await asyncio.sleep(blow.at)
+        life = self.slots.get((blow.component, blow.number))
+        if life is None or not life.alive or life.stopping.is_set() or life.dies_at is not None:
+            return
+        if blow.steps:
+            life.dies_at = life.steps + blow.steps
+            while life.alive:
+                await asyncio.sleep(0.05)
+        else:
+            life.stopping.set()
+            await self._gone(life)
+        await asyncio.sleep(blow.back)
+        self.start(blow.component, blow.number)
+
+    async def _gone(self, life: Life) -> None:
+        end = self.clock.elapsed + DRAIN
+        while life.alive and self.clock.elapsed < end:
+            await asyncio.sleep(0.05)
+        if life.alive:
+            self.run.problems.append(f"{life} did not end within {DRAIN:.0f} s")
+            life.kill()
+
+    async def _jump(self, at: float, seconds: float) -> None:
+        await asyncio.sleep(at)
+        self.clock.database_error += seconds
+
+    async def _jump_machines(self, at: float, seconds: float) -> None:
+        await asyncio.sleep(at)
+        for life in self.run.lives:
+            life.clock_error += seconds
+
+    async def _open(self, window: Window) -> None:
+        await asyncio.sleep(window.begin)
+        if "refused" in window.kinds:
+            self.proxy.faults.append((self.clock.elapsed, "all sessions end"))
+            self.proxy.cut_all(window.chance)
+
+    def _windows(self) -> list[Window]:
+        now = self.clock.elapsed
+        return [] if self.calm else [each for each in self.scenario.windows if each.begin <= now < each.end]
+
+    def _refuses(self, life: Life | None) -> bool:
+        refused = any("refused" in window.kinds for window in self._windows())
+        if refused:
+            self.proxy.faults.append((self.clock.elapsed, f"{life} connection refused"))
+        return refused
+
+    def _decide(self, session: Session, unit: Unit) -> Fault | None:
+        if unit.ends not in (b"S", b"Q") or session.life is None:
+            return None
+        for window in self._windows():
+            if window.component not in (None, session.life.component):
+                continue
+            kinds = [kind for kind in window.kinds if kind != "refused"]
+            if not kinds or self.chance.random() >= window.chance:
+                continue
+            kind = self.chance.choice(kinds)
+            if kind == "error" and (not unit.sql or "ROLLBACK" in unit.sql):
+                continue
+            if kind == "error" and window.sqlstate in ("53100", "25006") and not unit.writes:
+                continue
+            return Fault(kind=kind, sqlstate=window.sqlstate, seconds=window.seconds)
+        return None
+
+    # The end.
+
+    async def _until_ended(self) -> None:
+        query = self.control.query
+        ages = [row.policy.max_age.total_seconds() for row in self.scenario.configuration.destinations]
+        deadline = self.clock.elapsed + max(ages) + SLACK
+        quiet = 0
+        while self.clock.elapsed < deadline:
+            await asyncio.sleep(1.0)
+            self._look_at_circuits()
+            now = self.clock.database_microseconds() / 1e6
+            live = query(_WAITING)
+            if not live and self._log_is_complete():
+                return
+            under_way = any(destination.under_way for destination in self.run.destinations.values())
+            if not live or under_way or any(row[0] == "sending" for row in live):
+                quiet = 0
+                continue
+            following = min(_next(row) for row in live) - now
+            quiet += 1
+            if following > AHEAD + 1 and quiet > 1:
+                self.run.skips.append((self.clock.elapsed, following - AHEAD))
+                self.clock.elapsed += following - AHEAD
+                quiet = 0
+        rows = query("SELECT id, state, attempts, last_reason, due_at, expires_at FROM deliveries_live")
+        for row in rows:
+            self.run.problems.append(f"a delivery never ended: {row}")
+        if not self._log_is_complete():
+            self.run.problems.append("the log was never completed")
+
+    def _log_is_complete(self) -> bool:
+        (row,) = self.control.query(
+            "SELECT (SELECT count(*) FROM unsequenced), (SELECT max(tree_size) FROM logs), "
+            "(SELECT coalesce(max(tree_size), 0) FROM heads)"
+        )
+        return row[0] == "0" and row[1] == row[2]
+
+    def _look_at_circuits(self) -> None:
+        epoch = clocks.EPOCH.timestamp() + self.clock.database_error
+        for row in self.control.query(
+            "SELECT destination_id, state, failures, coalesce(extract(epoch FROM open_until), 0), "
+            "disabled_at IS NOT NULL FROM circuits"
+        ):
+            self.run.circuits.append(
+                CircuitSeen(
+                    at=self.clock.elapsed,
+                    destination=UUID(str(row[0])),
+                    state=str(row[1]),
+                    failures=int(str(row[2])),
+                    open_until=float(str(row[3])) - epoch,
+                    disabled=row[4] == "t",
+                )
+            )
+
+    async def _stop(self) -> None:
+        alive = [life for life in self.run.lives if life.alive]
+        for component in ("receiver", "deliverer", "attestor"):  # as the parts of a deployment end
+            for life in alive:
+                if life.component == component:
+                    life.stopping.set()
+            for life in alive:
+                if life.component == component:
+                    await self._gone(life)
+
+
+_WAITING = (
+    "SELECT d.state, extract(epoch FROM d.due_at), extract(epoch FROM d.expires_at), "
+    "coalesce(extract(epoch FROM c.open_until), 0), coalesce(c.state <> 'closed', false), "
+    "coalesce(c.disabled_at IS NOT NULL, false) FROM deliveries_live d LEFT JOIN circuits c USING (destination_id)"
+)
+
+
+def _next(row: Any) -> float:
+    """When something can happen to a pending delivery."""
+    _, due, expires, open_until, is_open, disabled = row
+    at = float(due)
+    if is_open == "t":
+        at = max(at, float(open_until))
+    return float(expires) if disabled == "t" else min(at, float(expires))
+
+
+def _samples(registry: prometheus_client.CollectorRegistry) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def _causes(error: BaseException | None) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_causes(each) for each in error.exceptions)
+    return f"{type(error).__name__}: {error}"
+
+
+class _Log(logging.Handler):
+    """Keeps what is logged, with whose it is."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(LookupError):
+            self._run.logs.append((self._run.clock.elapsed, LIFE.get(None), record))
