@@ -27,11 +27,14 @@ COMPONENTS = ("receiver", "deliverer", "attestor", "console")
 class Stack:
     """One `kapsel up`, started on entry and drained on exit."""
 
-    def __init__(self, data_dir: Path, workers: int) -> None:
+    def __init__(
+        self, data_dir: Path, workers: int, *, manifests: Path = MANIFESTS, endpoint: str = "bench/bench"
+    ) -> None:
         self.data_dir = data_dir
+        self._endpoint = endpoint
         self._log = (data_dir.parent / "up.log").open("ab")
         self._command = [
-            *(sys.executable, "-m", "kapsel_cli", "up", str(MANIFESTS)),
+            *(sys.executable, "-m", "kapsel_cli", "up", str(manifests)),
             *("--data-dir", str(data_dir), "--port", "0", "--workers", str(workers)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,10 +44,10 @@ class Stack:
     def __enter__(self) -> Self:
         start = time.monotonic()
         self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
-        deadline = start + 60
+        deadline = start + 300
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"kapsel up did not come up; read {self._log.name}")
+                raise SystemExit("kapsel up did not come up:\n" + Path(self._log.name).read_text())
             time.sleep(0.02)
         self.started_in = time.monotonic() - start
         return self
@@ -60,7 +63,7 @@ class Stack:
         if not self.ingest:
             return False
         try:
-            with urllib.request.urlopen(f"{self.ingest}/ingest/bench/bench", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.ingest}/ingest/{self._endpoint}", timeout=1) as answer:
                 return bool(answer.status < 300)
         except (OSError, urllib.error.HTTPError):
             return False
