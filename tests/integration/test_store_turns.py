@@ -13,6 +13,7 @@ import pytest
 
 from kapsel_store import configuration, deliveries, events, ids, turns
 from kapsel_store.database import Connection
+from kapsel_store.queries import statement
 from kapsel_store.rows import (
     AttemptRow,
     Claimed,
@@ -280,6 +281,34 @@ async def test_a_retry_of_an_older_delivery_goes_last(queue: Queue) -> None:
     await queue.accept(first, second)
     await deliveries.retry(queue.connection, old.deliveries[0].id)
     assert [await queue.sent(billing) for _ in range(4)] == [[first.id], [second.id], [old.id], []]
+
+
+async def test_a_replay_goes_last_in_the_order_of_the_events(queue: Queue) -> None:
+    billing = destination()
+    await queue.configure(billing)
+    old = [event("a", billing) for _ in range(3)]
+    await queue.accept(*old)
+    assert [await queue.sent(billing) for _ in old] == [[one.id] for one in old]
+    waiting = event("a", billing)
+    await queue.accept(waiting)
+    replay_id = uuid4()
+    await queue.connection.execute(
+        "INSERT INTO replays (id, namespace, name, endpoint_id, received_from, received_to, states, dry_run, rate, "
+        "suspend) VALUES ($1, 'shop', 'again', $2, now() - interval '1 d', now(), '{delivered}', false, 9, false)",
+        replay_id,
+        ORDERS.id,
+    )
+    await queue.connection.fetch(
+        statement("replays.enqueue"),
+        replay_id,
+        ORDERS.id,
+        [ids.new() for _ in old],
+        [one.deliveries[0].id for one in old[::-1]],
+        [one.id for one in old[::-1]],
+        [billing.id] * len(old),
+        [turns.digest(billing.id, "a")] * len(old),
+    )
+    assert [await queue.sent(billing) for _ in range(5)] == [[one.id] for one in (waiting, *old)] + [[]]
 
 
 @pytest.mark.parametrize("waits", [False, True])
