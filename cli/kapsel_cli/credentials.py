@@ -17,7 +17,7 @@ from kapsel_resources.key_values import KeyValueError
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import SecretReference
 from kapsel_resources.kinds.signing_key import SigningKey
-from kapsel_resources.kinds.verification import Basic, Bearer, Discord, Hmac, SignedUrl, Token, Unverified
+from kapsel_resources.kinds.verification import Basic, Bearer, Discord, Hmac, SignedUrl, Sns, Token, Unverified
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_resources.manifests import Resource
 from kapsel_store.rows import Verification
@@ -50,6 +50,8 @@ def read(directory: Path, namespace: str, name: str) -> Credentials:
             entries = _entries(inventory, namespace, member.secret_ref, directory)
             secret = next(iter(entries.values())).rstrip(b"\r\n")
             return Credentials(verification=Verification(scheme=scheme), secret=secret)
+        case Sns():
+            raise CliError("Amazon alone can sign a message of SNS", "Publish one to the topic: aws sns publish")
         case Discord():
             raise CliError(
                 "Discord keeps the private half of its key, so it stands in no manifest",

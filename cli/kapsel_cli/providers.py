@@ -184,6 +184,10 @@ def _dropbox(_: Verification, webhook: Outgoing) -> dict[str, str]:
     return {"X-Dropbox-Signature": hmac.digest(webhook.secret, webhook.body, "sha256").hex()}
 
 
+def _sns(_: Verification, _webhook: Outgoing) -> dict[str, str]:
+    return {"Content-Type": "text/plain; charset=UTF-8"}  # the signature stands in the body, and is Amazon's alone
+
+
 def _hmac(verification: Verification, webhook: Outgoing) -> dict[str, str]:
     stamped = {} if verification.timestamp_header is None else {verification.timestamp_header: webhook.timestamp}
     signed = f"{webhook.timestamp}.".encode() + webhook.body if stamped else webhook.body
@@ -224,6 +228,7 @@ _PROVIDERS: Final[Mapping[Scheme, Callable[[Verification, Outgoing], dict[str, s
     "pagerduty": _pagerduty,
     "docusign": _docusign,
     "dropbox": _dropbox,
+    "sns": _sns,
     "standardWebhooks": _standard_webhooks,
     "hmac": _hmac,
     "basic": _basic,

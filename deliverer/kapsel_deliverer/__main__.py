@@ -8,6 +8,7 @@ from kapsel_deliverer.addresses import SystemResolver
 from kapsel_deliverer.arrears import Arrears
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.contexts import trusted
+from kapsel_deliverer.errands import Runner
 from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.recorder import WRITERS
@@ -55,6 +56,8 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
         healer = Healer(pool, resolver, context, metrics)
         source.subscribe(worker.configure)
         source.subscribe(healer.configure)
+        runner = Runner(pool, resolver, context, metrics)
+        source.subscribe(runner.configure)
         health = Health(stopping)
         health.add("database", lambda: None if source.reachable else "the database is away")
         health.add("configuration", lambda: None if source.loaded else "no configuration was loaded yet")
@@ -72,6 +75,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
                 Arrears(pool, metrics).run(stopping),
                 Replayer(pool, metrics).run(stopping),
                 healer.run(stopping),
+                runner.run(stopping),
             ):
                 tasks.create_task(work)
             await worker.run(stopping)

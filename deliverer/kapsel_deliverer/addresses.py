@@ -47,6 +47,22 @@ class GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
+class Borrowed(AbstractResolver):
+    """A resolver that outlives the client that uses it."""
+
+    def __init__(self, inner: AbstractResolver) -> None:
+        self._inner = inner
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return what it says."""
+        return await self._inner.resolve(host, port, family)
+
+    async def close(self) -> None:
+        """Leave it open."""
+
+
 class SystemResolver(AbstractResolver):
     """The system's resolver on threads of its own: the event loop's few would all be lost to names that hang."""
 

@@ -8,7 +8,6 @@ attempt; so a look that a crash cuts short is simply made again.
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 
-from kapsel_deliverer.addresses import GuardedResolver
+from kapsel_deliverer.addresses import Borrowed, GuardedResolver
 from kapsel_deliverer.github import GitHub, Sent, Trouble
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_egress.verdicts import Denied, check_url
@@ -187,7 +186,7 @@ class Healer:
         verdict = check_url(f"{healing.api_url}{healing.hook}", self._configuration.relay)
         if isinstance(verdict, Denied):
             return Report(reason="EgressDenied", message=verdict.detail)
-        resolver = GuardedResolver(_Borrowed(self._resolver), self._configuration.relay)
+        resolver = GuardedResolver(Borrowed(self._resolver), self._configuration.relay)
         connector = aiohttp.TCPConnector(resolver=resolver, ssl=self._context, limit=1)
         async with aiohttp.ClientSession(connector=connector) as session:
             github = GitHub(session, str(verdict.url), token, self._now)
@@ -241,18 +240,3 @@ async def _listed(github: GitHub, since: datetime) -> list[Sent] | Trouble:
 def _is_token(one: KeyRow, row: EndpointRow, now: datetime) -> bool:
     named = (one.namespace, one.name) == (row.namespace, row.verification.token_key_name)
     return named and one.not_before <= now and (one.not_after is None or now < one.not_after)
-
-
-class _Borrowed(AbstractResolver):
-    """A resolver that outlives the client that uses it."""
-
-    def __init__(self, inner: AbstractResolver) -> None:
-        self._inner = inner
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return await self._inner.resolve(host, port, family)
-
-    async def close(self) -> None:
-        """Leave it open."""

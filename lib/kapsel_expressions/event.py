@@ -137,6 +137,7 @@ _TYPE_HEADERS: Final = {
     "gitlab": "x-gitlab-event",
     "linear": "linear-event",
     "shopify": "x-shopify-topic",
+    "sns": "x-amz-sns-message-type",
 }
 _TYPE_PATHS: Final = {
     "stripe": (("type",),),

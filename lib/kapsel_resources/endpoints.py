@@ -25,6 +25,7 @@ from kapsel_resources.kinds.verification import (
     SignedUrl,
     SignedUrlWithTime,
     SignedWithTime,
+    Sns,
     StandardWebhooks,
     Token,
     Unverified,
@@ -127,6 +128,8 @@ class _Draft:
             case Token():
                 key_name = self._credentials("bearer", member.secret_ref, (*path, "secretRef"))
                 return rows.Verification(scheme=scheme, key_name=key_name)
+            case Sns():
+                return rows.Verification(scheme=scheme, topic_arns=tuple(sorted(set(member.topic_arns))))
             case Discord():
                 keys = tuple(dict.fromkeys(key.lower() for key in member.public_keys))
                 return rows.Verification(scheme=scheme, public_keys=keys, tolerance=member.tolerance)

@@ -47,6 +47,7 @@ IDS: Final[Mapping[Scheme, Place]] = {
     "square": InBody(("event_id",)),
     "linear": InHeader("Linear-Delivery"),
     "pagerduty": InBody(("event", "id")),
+    "sns": InBody(("MessageId",)),
     "standardWebhooks": InHeader("webhook-id"),
 }
 

@@ -33,6 +33,7 @@ Scheme = Literal[
     "pagerduty",
     "docusign",
     "dropbox",
+    "sns",
     "standardWebhooks",
     "hmac",
     "basic",
@@ -91,6 +92,7 @@ class Verification:
     trust_forwarded: bool = False  # the same: believe X-Forwarded-Proto and X-Forwarded-Host of the proxy in front
     public_keys: tuple[str, ...] = ()  # discord: Ed25519, 32 bytes in hex each
     gap_healing: GapHealing | None = None  # github
+    topic_arns: tuple[str, ...] = ()  # sns: the topics that may send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from kapsel_receiver.app import App, Limits
+from kapsel_receiver.certificates import Certificates
 from kapsel_receiver.connection import Server
 from kapsel_receiver.endpoints import Index
 from kapsel_receiver.hints import Hints
@@ -67,7 +68,7 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
         source.subscribe(lambda found: _loaded(found, metrics))
         hints = Hints(pool)
         intake = Intake(pool, metrics, hints, _bounds(settings), random.Random())  # noqa: S311 - jitter, not a secret
-        app = App(index, intake, metrics, Limits(body_timeout=settings.receiver_body_timeout))
+        app = App(index, intake, metrics, Limits(body_timeout=settings.receiver_body_timeout), Certificates(pool))
         health = Health(stopping)
         health.add("database", intake.check)
         health.add("configuration", lambda: None if index.loaded else "no configuration was loaded yet")

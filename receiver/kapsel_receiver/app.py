@@ -18,8 +18,9 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_receiver import handshakes, idempotency, proofs, signatures
+from kapsel_receiver import handshakes, idempotency, proofs, signatures, sns
 from kapsel_receiver.bodies import Budget, declared_too_large
+from kapsel_receiver.certificates import Certificates
 from kapsel_receiver.connection import Connection
 from kapsel_receiver.endpoints import Endpoint, Index
 from kapsel_receiver.intake import UNAVAILABLE, Intake
@@ -28,13 +29,14 @@ from kapsel_receiver.problems import SERVER, Refusal, response
 from kapsel_receiver.receipt import accepted
 from kapsel_receiver.refusals import RefusalLog
 from kapsel_runtime import entropy
-from kapsel_store import ids
+from kapsel_store import database, ids
 from kapsel_store.rows import Duplicate, KeyRow, NewDelivery, NewEvent, Scheme
 
 METHODS: Final = "GET, HEAD, POST"
 SUSPENDED_RETRY: Final = 300  # seconds: suspension is a person's decision, and people are slow to change theirs
 KEY_RETRY: Final = 30
 READY_RETRY: Final = 2
+CERTIFICATE_RETRY: Final = 10
 # Discord asks for a 204; Twilio would take a body for instructions, and complain of one in JSON.
 _EMPTY: Final[frozenset[Scheme]] = frozenset({"discord", "twilio"})
 
@@ -78,6 +80,7 @@ class App:
         intake: Intake,
         metrics: Metrics,
         limits: Limits,
+        certificates: Certificates,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -86,6 +89,7 @@ class App:
         self._intake = intake
         self._metrics = metrics
         self._limits = limits
+        self._certificates = certificates
         self._bodies = Budget(limits.unfinished_bytes)
         self._log = RefusalLog(monotonic)
         self._now = now
@@ -155,6 +159,46 @@ class App:
                 return self._open_handshake(endpoint, found, correlation_id)
         return _describe(request.method, correlation_id)
 
+    async def _message(self, endpoint: Endpoint, body: bytes, now: datetime) -> sns.Message | Refusal:
+        """Return a message of SNS whose signature holds."""
+        message = sns.read(endpoint.row.verification, body)
+        if isinstance(message, proofs.Rejected):
+            return _unproved(endpoint, message)
+        certificate = self._certificates.known(message.certificate_url)
+        if certificate is None:
+            fetched = await self._fetch(endpoint, message.certificate_url)
+            if isinstance(fetched, Refusal):
+                return fetched
+            certificate = fetched
+        verdict = sns.verify(message, certificate, now)
+        return _unproved(endpoint, verdict) if isinstance(verdict, proofs.Rejected) else message
+
+    async def _fetch(self, endpoint: Endpoint, url: str) -> bytes | Refusal:
+        """Return a certificate that is not at hand; who names it has proved nothing yet, so it is bounded."""
+        if seconds := endpoint.handshakes.take(self._monotonic()):
+            detail = "too many certificates were asked for"
+            return Refusal(code="certificate_unknown", detail=detail, retry_after=max(1, ceil(seconds)))
+        try:
+            ended = await self._certificates.fetch(url)
+        except Exception as error:
+            if not database.is_away(error):
+                raise
+            return Refusal(code="storage_unavailable", detail="the database is away", retry_after=READY_RETRY)
+        if ended is not None and ended.answer is not None:
+            return ended.answer
+        detail = "it is being fetched" if ended is None else f"it could not be fetched: {ended.failure}"
+        return Refusal(code="certificate_unknown", detail=detail, retry_after=CERTIFICATE_RETRY)
+
+    async def _confirm(self, endpoint: Endpoint, url: str, correlation_id: str) -> web.Response | Refusal:
+        try:
+            await self._certificates.confirm(url)
+        except Exception as error:
+            if not database.is_away(error):
+                raise
+            return Refusal(code="storage_unavailable", detail="the database is away", retry_after=READY_RETRY)
+        # A crash from here on loses nothing: the errand is committed, and a deliverer goes.
+        return self._handshake(endpoint, handshakes.Answer(), correlation_id)
+
     def _open_handshake(
         self, endpoint: Endpoint, found: handshakes.Answer | proofs.Rejected, correlation_id: str
     ) -> web.Response | Refusal:
@@ -197,11 +241,16 @@ class App:
             asked = handshakes.asked(scheme, request.query)
             if asked is not None:
                 return self._open_handshake(endpoint, asked, correlation_id)
-        caller = _caller(endpoint, request, body, now)
+        message = await self._message(endpoint, body, now) if scheme == "sns" else None
+        if isinstance(message, Refusal):
+            return message
+        caller = None if message is not None else _caller(endpoint, request, body, now)
         if isinstance(caller, Refusal):
             return caller
         if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
             return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
+        if message is not None and message.subscribe_url is not None:
+            return await self._confirm(endpoint, message.subscribe_url, correlation_id)
         if scheme in handshakes.PROVED:
             shaken = handshakes.proved(scheme, body, caller)
             if shaken is not None:

@@ -47,7 +47,7 @@ def verify(
 
 def needs_key(scheme: Scheme) -> bool:
     """Whether a scheme cannot verify anything without a live key."""
-    return scheme not in ("none", "discord")
+    return scheme not in ("none", "discord", "sns")
 
 
 def _hmac(

@@ -123,6 +123,8 @@ REFUSED = {
         "SELECT * FROM replays",
         "SELECT * FROM erasures",
         "SELECT * FROM gap_healings",
+        "UPDATE errands SET answer = NULL",
+        "DELETE FROM errands",
     ],
     "deliverer": [
         "UPDATE events SET body = NULL",
@@ -138,6 +140,7 @@ REFUSED = {
         "SELECT event_id FROM idempotency",
         "UPDATE idempotency SET expires_at = now()",
         "DELETE FROM gap_healings",
+        "INSERT INTO errands (url, kind) VALUES ('https://a.example', 'certificate')",
         "INSERT INTO replays (id) VALUES (gen_random_uuid())",
         "UPDATE replays SET suspend = false",
         "UPDATE replays SET endpoint_id = gen_random_uuid()",
@@ -162,6 +165,7 @@ REFUSED = {
         "UPDATE keys SET version = 2",
         "SELECT * FROM replays",
         "SELECT * FROM gap_healings",
+        "SELECT * FROM errands",
     ],
     "console": [
         "UPDATE events SET body = NULL",

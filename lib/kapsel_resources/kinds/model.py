@@ -45,6 +45,9 @@ TEXT: Final = r"^[ -~]+$"
 PUBLIC_URL: Final = r"^https?://[-.A-Za-z0-9]+(:[0-9]{1,5})?(/[-._~!$&'()*+,;=:@%/A-Za-z0-9]*)?$"
 ORGANIZATION: Final = r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$"
 REPOSITORY: Final = r"^[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?/[-_A-Za-z0-9]?[-._A-Za-z0-9]*[-_A-Za-z0-9]$"
+TOPIC: Final = (
+    r"^arn:(aws|aws-cn|aws-us-gov):sns:[a-z]{2}(-[a-z]+)+-[0-9]{1,2}:[0-9]{12}:[-_A-Za-z0-9]{1,256}([.]fifo)?$"
+)
 HEX_KEY: Final = r"^[0-9a-fA-F]{64}$"
 PROXY_URL: Final = r"^http://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$"
 SCOPE: Final = r"^[!#-\[\]-~]+$"
@@ -76,6 +79,7 @@ FORMS: Final = {
     GOOGLE_KEY_VERSION: "projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N",
     TEXT: "printable ASCII",
     PUBLIC_URL: "a URL without a query, such as https://hooks.example.com/ingest/shop/calls",
+    TOPIC: "the ARN of a topic, such as arn:aws:sns:eu-west-1:123456789012:orders",
     HEX_KEY: "64 hex digits",
     ORGANIZATION: "the name of an account of GitHub: letters, digits, and '-' between them",
     REPOSITORY: "owner/name, such as octocat/hello-world",

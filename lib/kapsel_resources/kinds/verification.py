@@ -13,6 +13,7 @@ from kapsel_resources.kinds.model import (
     PRINTABLE,
     PUBLIC_URL,
     REPOSITORY,
+    TOPIC,
     Model,
     Reference,
     SecretReference,
@@ -200,6 +201,21 @@ class Discord(Model):
     )
 
 
+class Sns(Model):
+    """Amazon SNS signs with a certificate that it publishes; who may send is said by topics."""
+
+    topic_arns: tuple[Annotated[str, Field(max_length=512, pattern=TOPIC)], ...] = Field(
+        alias="topicARNs",
+        strict=False,
+        min_length=1,
+        max_length=32,
+        description=(
+            "The topics that may send. Anybody with an account can have SNS sign a message of a topic of his own, so "
+            "the signature alone says nothing. Subscriptions of these topics are confirmed."
+        ),
+    )
+
+
 class StandardWebhooks(Model):
     """The Standard Webhooks specification: webhook-id, webhook-timestamp, webhook-signature."""
 
@@ -296,6 +312,7 @@ Member = (
     | SignedUrl
     | SignedUrlWithTime
     | Discord
+    | Sns
     | StandardWebhooks
     | Hmac
     | Basic
@@ -350,6 +367,9 @@ class Verification(Union):
     pagerduty: Signed | None = Field(default=None, description="PagerDuty v3: X-PagerDuty-Signature.")
     docusign: Signed | None = Field(default=None, description="DocuSign Connect: X-DocuSign-Signature-1 and further.")
     dropbox: Signed | None = Field(default=None, description="Dropbox: X-Dropbox-Signature; answers challenge.")
+    sns: Sns | None = Field(
+        default=None, description="Amazon SNS: a signature in the body, by a certificate; confirms subscriptions."
+    )
     standard_webhooks: StandardWebhooks | None = Field(
         default=None, description="Standard Webhooks, as Svix and many others send: v1 and v1a."
     )

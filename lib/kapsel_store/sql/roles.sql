@@ -62,6 +62,9 @@ GRANT SELECT, INSERT, UPDATE ON gap_healings TO kapsel_deliverer;
 -- Receivers and deliverers share the limits of endpoints and destinations.
 GRANT SELECT, INSERT, UPDATE ON buckets TO kapsel_receiver, kapsel_deliverer;
 GRANT SELECT, INSERT, UPDATE ON slots TO kapsel_deliverer;
+-- The receiver calls nobody. What it needs from outside it asks for here, and the deliverer goes, by the egress rules.
+GRANT SELECT, INSERT ON errands TO kapsel_receiver;
+GRANT SELECT, UPDATE, DELETE ON errands TO kapsel_deliverer;
 
 -- attestor: reads attempts, writes the log; sees no event.
 GRANT SELECT ON attempts TO kapsel_attestor;

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kapsel_receiver.app import App, Limits
+from kapsel_receiver.certificates import Certificates
 from kapsel_receiver.connection import Server
 from kapsel_receiver.endpoints import Index
 from kapsel_receiver.hints import Hints
@@ -291,7 +292,7 @@ class _Receivers:
             index.replace(desired)
         hints = Hints(pool)
         intake = Intake(pool, metrics, hints, bounds, random.Random(0))
-        app = App(index, intake, metrics, limits, **clocks)
+        app = App(index, intake, metrics, limits, Certificates(pool, patience=60.0), **clocks)
         server = Server(
             app.handle, app.refuse_connection, header_timeout=header_timeout, max_connections=max_connections
         )

@@ -18,7 +18,7 @@ from kapsel_store.rows import Configuration, Scheme
 PAGE = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
 GENERIC = {"hmac", "basic", "bearer", "none"}
-ASKING = handshakes.ASKING | set(handshakes.PROVED) | {"meta", "okta", "x", "dropbox"}
+ASKING = handshakes.ASKING | set(handshakes.PROVED) | {"meta", "okta", "x", "dropbox", "sns"}
 
 
 def _documents(section: str) -> list[dict[str, Any]]:

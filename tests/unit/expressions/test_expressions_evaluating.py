@@ -172,6 +172,7 @@ def test_stored_headers_are_named_in_lower_case_and_joined() -> None:
         ("slack", {}, {"type": "event_callback", "event": {"type": "message"}}, "message"),
         ("slack", {}, {"type": "url_verification"}, "url_verification"),
         ("gitlab", {"x-gitlab-event": "Push Hook"}, {}, "Push Hook"),
+        ("sns", {"x-amz-sns-message-type": "Notification"}, {}, "Notification"),
         ("linear", {"linear-event": "Issue"}, {}, "Issue"),
         ("meta", {}, {"object": "whatsapp_business_account"}, "whatsapp_business_account"),
         ("okta", {}, {"eventType": "com.okta.event_hook"}, "com.okta.event_hook"),
