@@ -3,7 +3,8 @@
 Pure bookkeeping for the worker: it asks what to claim, puts what was claimed here, and takes out what may start. A
 destination's limits are kept by all deliverers together: a try starts only with a slot, and with a token where there is
 a rate, and `shares` gets both for what was claimed. No lane can take the room of another: half of what is free goes to
-lanes that are known to have more, half to those that have not been asked since the last hint, evenly.
+lanes that are known to have more, half to those that have not been asked since the last hint, evenly; and the last
+quarter of all places is for lanes whose tries end soon, so that destinations that hang cannot have them all.
 """
 
 import math
@@ -25,6 +26,8 @@ LOOKAHEAD_FACTOR: Final = 4  # and at most so many times the lane's limit
 SLOTS_AT_LEAST: Final = 4  # slots that a lane with little to do asks for, so that a second event finds one
 ASK_AGAIN: Final = 1.0  # seconds until a lane that got fewer slots than it could use asks once more
 TOKEN_SPAN: Final = 1.0  # seconds that a token is good for, so that a stall makes no burst
+SLOW: Final = 1.0  # seconds of a try, on the average, from which on a lane may not have the last places
+RESERVED: Final = 0.25  # of all places: the last ones, for lanes whose tries end soon
 HELD_BYTES: Final = 32 * 1024 * 1024  # bodies in memory at once
 
 
@@ -100,6 +103,11 @@ class Lane:
         elif self.bucket is None or self.bucket.limit != limit:
             self.bucket = Bucket(limit, now)
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether tries here end soon, as far as is known: not before the first one has."""
+        return self.seconds < SLOW
+
     def part(self, now: float) -> int:
         """Return how much of the limit is worth claiming for: all of it, unless others are known to have some."""
         if not self.short:
@@ -173,6 +181,7 @@ class Lanes:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self._reserve = int(capacity * RESERVED)  # places that only quick lanes get
         self._lanes: dict[UUID, Lane] = {}
         self._order: deque[UUID] = deque()
         self._turn = 0
@@ -270,13 +279,31 @@ class Lanes:
                 rooms[destination_id] = room
             elif lane.limit and lane.probes is None:
                 self._more[destination_id] = None
-        left, memory = len(rooms), HELD_BYTES - self._held_bytes
+        quick = {one: room for one, room in rooms.items() if self._lanes[one].is_quick}
+        free -= self._divide(quick, free, wanted)
+        # The others may hang and keep what they get for long: the last places are not for them.
+        slow = {one: room for one, room in rooms.items() if one not in quick}
+        places = self._capacity - self.held - sum(wanted.values()) - self._reserve
+        free -= self._divide(slow, max(0, min(free, places)), wanted)
+        places = self._capacity - self.held - sum(wanted.values()) - max(1, self._reserve // 2)
+        for destination_id in (one for one in slow if one not in wanted):
+            lane = self._lanes[destination_id]
+            if min(free, places) > 0 and lane.held == 0 and lane.seconds == math.inf:
+                wanted[destination_id] = 1  # nothing is known of it, and one try will tell
+                free, places = free - 1, places - 1
+            else:
+                self._more[destination_id] = None
+
+    def _divide(self, rooms: Mapping[UUID, int], free: int, wanted: dict[UUID, int]) -> int:
+        """Give each lane its even share of what is free, and return how much that is."""
+        left, memory, before = len(rooms), HELD_BYTES - self._held_bytes, free
         # Who has least room first: what it leaves over goes to the others.
         for destination_id, room in sorted(rooms.items(), key=lambda item: item[1]):
             fitting = max(1, int(memory / max(1.0, self._lanes[destination_id].size)))
             if count := min(room, fitting, free // left):
                 wanted[destination_id] = count
             free, left = free - count, left - 1
+        return before - free
 
     def queued(self) -> dict[UUID, UUID]:
         """Return the deliveries that wait in lanes, with their leases."""
@@ -483,7 +510,9 @@ class Lanes:
         """Return the seconds after which time alone makes room for a lane that may have more."""
         if self.held >= self._capacity or self._held_bytes >= HELD_BYTES:
             return math.inf
-        return min((self._lanes[known].wait(now) for known in self._more), default=math.inf)
+        full = self._capacity - self.held <= self._reserve
+        lanes = [self._lanes[known] for known in self._more]
+        return min((lane.wait(now) for lane in lanes if lane.is_quick or not full), default=math.inf)
 
     def _let_go(self, leased: Leased) -> None:
         self.held -= 1
