@@ -21,7 +21,7 @@ from kapsel_store.endpoints import MOST_COUNTED, ListedDestination, ListedEndpoi
 from kapsel_store.erasures import Pass
 from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
-from kapsel_store.reasons import fault_of, reason
+from kapsel_store.reasons import fault_of, reason, shown
 from kapsel_store.replays import ReplayProgress
 from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit
 from kapsel_store.states import FINAL
@@ -310,7 +310,8 @@ def replay(one: ReplayProgress) -> Document:
         "message": one.message,
         "received_from": _time(one.received_from),
         "received_to": _time(one.received_to),
-        "states": list(one.states),
+        "states": ["missing"] if one.missing else list(one.states),
+        "reasons": None if one.reasons is None else [shown(pattern) for pattern in one.reasons],
         "dry_run": one.dry_run,
         "rate": one.rate,
         "suspend": one.suspend,
@@ -320,6 +321,7 @@ def replay(one: ReplayProgress) -> Document:
         "failed": one.failed,
         "skipped_events": one.skipped_events,
         "skipped_destinations": one.skipped_destinations,
+        "skipped_pending": one.skipped_pending,
         "declared_at": _time(one.declared_at),
         "started_at": _time(one.started_at),
         "counted_at": _time(one.counted_at),

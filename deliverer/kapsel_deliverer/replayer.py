@@ -139,6 +139,7 @@ def enqueued(run: Run, step: Step, made: int) -> Run:
         enqueued=run.enqueued + made,
         skipped_events=run.skipped_events + gone,
         skipped_destinations=run.skipped_destinations + removed,
+        skipped_pending=run.skipped_pending + len(step.found) - gone - removed - made,
         walked_event=step.walked_event,
         walked_delivery=step.walked_delivery,
     )
@@ -166,6 +167,6 @@ def _say_complete(run: Run) -> None:
             "enqueued": run.enqueued,
             "delivered": run.delivered,
             "failed": run.failed,
-            "skipped": run.skipped_events + run.skipped_destinations,
+            "skipped": run.skipped_events + run.skipped_destinations + run.skipped_pending,
         },
     )

@@ -14,11 +14,12 @@ from uuid import UUID
 from kapsel_resources.endpoints import EndpointRows
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.kinds.model import Identity
-from kapsel_resources.kinds.replay import Replay
+from kapsel_resources.kinds.replay import Replay, Selection
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 from kapsel_resources.problems import Path, Problem, choices
 from kapsel_resources.reasons import Reason
 from kapsel_resources.relays import Chosen, carries
+from kapsel_store.reasons import pattern, patterns_of
 from kapsel_store.rows import ReplayRow
 from kapsel_store.states import State
 
@@ -72,11 +73,22 @@ def _row(replay: Replay, endpoint: EndpointRows) -> ReplayRow | Problem:
         destinations=None if spec.destinations is None else tuple(ids[name] for name in spec.destinations),
         received_from=first,
         received_to=max(_within(spec.selection.to), first + timedelta(milliseconds=1)),
-        states=tuple(State(state) for state in spec.selection.states),
+        states=tuple(State(state) for state in spec.selection.states if state != "missing"),
+        reasons=_reasons(spec.selection),
+        missing="missing" in spec.selection.states,
+        anyway=spec.selection.include_pending,
         dry_run=spec.dry_run,
         rate=spec.rate,
         suspend=spec.suspend,
     )
+
+
+def _reasons(selection: Selection) -> tuple[str, ...] | None:
+    """Return the patterns of the reasons that are meant; None if all are."""
+    if selection.reasons is None and selection.faults is None:
+        return None
+    named = [pattern(code) for code in selection.reasons or ()]
+    return tuple(dict.fromkeys([*named, *(one for fault in selection.faults or () for one in patterns_of(fault))]))
 
 
 def _within(moment: datetime) -> datetime:
@@ -96,6 +108,10 @@ def _id(replay: Replay) -> UUID:
         "to": spec.selection.to.isoformat(),
         "states": sorted(spec.selection.states),
         "dryRun": spec.dry_run,
+        # Newer than the ids of runs that there are already, so they stand here only if they are written.
+        **({} if spec.selection.reasons is None else {"reasons": sorted(spec.selection.reasons)}),
+        **({} if spec.selection.faults is None else {"faults": sorted(spec.selection.faults)}),
+        **({"includePending": True} if spec.selection.include_pending else {}),
     }
     return UUID(bytes=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()[:16])
 

@@ -15,6 +15,8 @@ Kind = Literal["attempt", "end", "wait"]
 FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _STATUS: Final = re.compile(r"status_([1-9]\d\d)", re.ASCII)
 
+_CLASS: Final = re.compile(r"status_\dxx", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
@@ -257,6 +259,24 @@ def reason(code: str) -> Reason:
 def fault_of(code: str) -> Fault:
     """Return whose fault a reason is."""
     return reason(code).fault
+
+
+def pattern(code: str) -> str:
+    """Return the pattern of LIKE that matches a reason code, or a class of statuses such as status_5xx."""
+    escaped = code.replace("_", r"\_")
+    return escaped.replace("x", "_") if _CLASS.fullmatch(code) else escaped
+
+
+def patterns_of(fault: Fault) -> tuple[str, ...]:
+    """Return the patterns of all reasons that are somebody's fault."""
+    answered = ("status_1xx", "status_3xx", "status_4xx", "status_5xx", "status_6xx", "status_7xx", "status_8xx")
+    codes = [one.code for one in _TABLE if one.fault == fault]
+    return tuple(pattern(code) for code in (*codes, *((*answered, "status_9xx") if fault == "destination" else ())))
+
+
+def shown(text: str) -> str:
+    """Return a pattern as people write it."""
+    return re.sub(r"\\_|_", lambda found: "_" if len(found[0]) == 2 else "x", text)
 
 
 def _answered(code: str, status: int) -> Reason:

@@ -51,6 +51,10 @@ class Run:
     walked_delivery: UUID
     settled_to: UUID  # up to which of the new deliveries was looked for those that have ended
     now: datetime  # by the database
+    reasons: tuple[str, ...] | None = None  # these three as ReplayRow has them
+    missing: bool = False
+    anyway: bool = False
+    skipped_pending: int = 0
 
     @property
     def open(self) -> int:
@@ -60,7 +64,7 @@ class Run:
     @property
     def walked(self) -> int:
         """How many of the matched deliveries the second walk has been at."""
-        return self.enqueued + self.skipped_events + self.skipped_destinations
+        return self.enqueued + self.skipped_events + self.skipped_destinations + self.skipped_pending
 
     def rewound(self) -> "Run":
         """Return the run before the first step of a walk."""
@@ -101,9 +105,10 @@ async def take(connection: Connection) -> Run | None:
         return None
     fields = dict(row)
     del fields["bounded"]
-    destinations = fields.pop("destinations")
+    destinations, reasons = fields.pop("destinations"), fields.pop("reasons")
     return Run(
         destinations=None if destinations is None else tuple(destinations),
+        reasons=None if reasons is None else tuple(reasons),
         states=tuple(State(state) for state in fields.pop("states")),
         **fields,
     )
@@ -114,7 +119,7 @@ async def step(connection: Connection, run: Run, *, most: int, width: int) -> St
 
     What was final when the run began is selected, so it is the same on each walk.
     """
-    if State.DELIVERED in run.states:
+    if run.missing or State.DELIVERED in run.states:
         return await _step_of_events(connection, run, most, width)
     return await _step_of_not_delivered(connection, run, most, width)
 
@@ -125,18 +130,24 @@ async def _step_of_events(connection: Connection, run: Run, most: int, width: in
     end = await connection.fetchval(
         statement("replays.step_of_events"), run.endpoint_id, begin, high, min(width, 2 * most)
     )
-    rows = await connection.fetch(
-        statement("replays.matched_of_events"),
-        run.endpoint_id,
-        begin,
-        end or _below(high),
-        run.walked_delivery,
-        run.states,
-        run.started_at,
-        run.destinations,
-        most,
-        _first(run.received_from, SKEW),
-    )
+    place = (run.endpoint_id, begin, end or _below(high), run.walked_delivery)
+    youngest = _first(run.received_from, SKEW)
+    if run.missing:
+        rows = await connection.fetch(
+            statement("replays.matched_of_missing"), *place, run.started_at, run.destinations, most, youngest
+        )
+    else:
+        rows = await connection.fetch(
+            statement("replays.matched_of_events"),
+            *place,
+            run.states,
+            run.started_at,
+            run.destinations,
+            most,
+            youngest,
+            run.reasons,
+            run.anyway,
+        )
     found = tuple(Matched(**dict(row)) for row in rows)
     if len(found) == most:
         return Step(found=found, walked_event=found[-1].event_id, walked_delivery=found[-1].id, last=False)
@@ -159,6 +170,8 @@ async def _step_of_not_delivered(connection: Connection, run: Run, most: int, wi
         run.destinations,
         most,
         _first(run.received_to),
+        run.reasons,
+        run.anyway,
     )
     found = tuple(Matched(**dict(row)) for row in rows)
     if len(found) == most:
@@ -167,7 +180,7 @@ async def _step_of_not_delivered(connection: Connection, run: Run, most: int, wi
 
 
 async def enqueue(connection: Connection, run: Run, chosen: Sequence[Matched]) -> int:
-    """Make a new delivery of each and return how many were made; what this replay has made one of gets no second."""
+    """Make a new delivery of each and return how many were made; what is being delivered again gets no second one."""
     made = await connection.fetch(
         statement("replays.enqueue"),
         run.id,
@@ -177,6 +190,8 @@ async def enqueue(connection: Connection, run: Run, chosen: Sequence[Matched]) -
         [one.event_id for one in chosen],
         [one.destination_id for one in chosen],
         [one.order_key for one in chosen],
+        run.missing,
+        run.anyway,
     )
     return len(made)
 
@@ -211,6 +226,7 @@ async def save(connection: Connection, run: Run, again_in: timedelta) -> None:
         run.walked_delivery,
         run.settled_to,
         again_in,
+        run.skipped_pending,
     )
 
 

@@ -44,6 +44,8 @@ class ReplayProgress:
     received_from: datetime
     received_to: datetime
     states: tuple[State, ...]
+    reasons: tuple[str, ...] | None  # as ReplayRow has them
+    missing: bool
     dry_run: bool
     rate: int
     suspend: bool
@@ -57,6 +59,7 @@ class ReplayProgress:
     enqueued: int  # new deliveries that were made
     skipped_events: int  # matched, and the event's retention was over
     skipped_destinations: int  # matched, and the destination was removed
+    skipped_pending: int  # matched, and being delivered again by somebody else when their turn came
     delivered: int  # new deliveries that ended well
     failed: int  # new deliveries that were given up or cancelled
 
@@ -90,6 +93,8 @@ class ReplayProgress:
             said.append(f"{self.skipped_events} skipped because the retention of their event is over")
         if self.skipped_destinations:
             said.append(f"{self.skipped_destinations} skipped because their destination was removed")
+        if self.skipped_pending:
+            said.append(f"{self.skipped_pending} skipped because they were delivered again meanwhile")
         return ", ".join(said)
 
 
@@ -137,6 +142,9 @@ async def _put(connection: Connection, row: ReplayRow) -> str | None:
         row.dry_run,
         row.rate,
         row.suspend,
+        row.reasons,
+        row.missing,
+        row.anyway,
     )
     return written
 
@@ -165,4 +173,6 @@ async def forget(connection: Connection, before: datetime, batch: int) -> None:
 def _progress(row: asyncpg.Record) -> ReplayProgress:
     fields = dict(row)
     states = tuple(State(state) for state in fields.pop("states"))
+    reasons = fields.pop("reasons")
+    fields["reasons"] = None if reasons is None else tuple(reasons)
     return ReplayProgress(states=states, endpoint=fields.pop("endpoint") or "", **fields)

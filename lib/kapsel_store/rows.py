@@ -367,7 +367,10 @@ class ReplayRow:
     destinations: tuple[UUID, ...] | None  # None: to all of the endpoint
     received_from: datetime  # the first instant that is in
     received_to: datetime  # the first instant that is out
-    states: tuple[State, ...]  # final ones
+    states: tuple[State, ...]  # final ones; none if `missing`
+    reasons: tuple[str, ...] | None = None  # patterns of LIKE for the reasons that are meant; None: whatever they are
+    missing: bool = False  # what has no delivery at all, for its destination was declared later
+    anyway: bool = False  # also what is being delivered again already
     dry_run: bool = False
     rate: int = 50  # new deliveries a second
     suspend: bool = False

@@ -11,6 +11,7 @@ import pytest
 
 from kapsel_store import audit, configuration, deliveries, erasures, events, ids, partitions, replay_runs, replays
 from kapsel_store.queries import statement
+from kapsel_store.reasons import pattern
 from kapsel_store.replays import Phase
 from kapsel_store.rows import (
     Configuration,
@@ -232,14 +233,92 @@ async def test_removed_replays_are_forgotten_with_the_retention_of_what_they_sel
     assert await replays.page(owner, limit=10) == []
 
 
+async def selected(connection: asyncpg.Connection, row: ReplayRow, most: int = 3) -> list[replay_runs.Matched]:
+    """Return what a replay that begins now selects, with what is made anew of it."""
+    run = await begun(connection, replace(row, id=uuid4()))
+    await connection.execute("UPDATE replays SET next_at = 'infinity' WHERE id = $1", run.id)
+    found: list[replay_runs.Matched] = []
+    while True:
+        step = await replay_runs.step(connection, run, most=most, width=2)
+        found += step.found
+        if step.last:
+            return found
+        run = replace(run, walked_event=step.walked_event, walked_delivery=step.walked_delivery)
+
+
+@pytest.mark.parametrize("states", [(State.EXHAUSTED,), (State.EXHAUSTED, State.DELIVERED)])
+async def test_a_selection_by_reason_means_those_alone(owner, states) -> None:
+    made = await put(owner, ORDERS, 3, State.EXHAUSTED)
+    await owner.execute("ALTER TABLE deliveries DISABLE TRIGGER deliveries_transitions")
+    for delivery, code in zip(made, ("status_503", "status_404", "dns", "internal", "tls", "reset"), strict=True):
+        await owner.execute("UPDATE deliveries SET last_reason = $2 WHERE id = $1", delivery, code)
+    for codes, expected in (
+        (("status_5xx", "internal"), {made[0], made[3]}),
+        (("dns",), {made[2]}),
+        (None, set(made)),
+    ):
+        patterns = None if codes is None else tuple(pattern(code) for code in codes)
+        found = await selected(owner, replace(AGAIN, states=states, reasons=patterns))
+        assert {one.id for one in found} == expected
+
+
+async def test_what_a_destination_that_was_declared_later_has_missed_is_selected(database, owner) -> None:
+    await put(owner, ORDERS, 3, State.DELIVERED)
+    later = DestinationRow(id=uuid4(), endpoint_id=ORDERS.id, name="later", url="http://127.0.0.1:9/")
+    before = await configuration.load(owner, database.sealing)
+    await configuration.apply(
+        owner, database.sealing, replace(before, destinations=(*before.destinations, later)), actor="test"
+    )
+    missed = replace(AGAIN, states=(), missing=True)
+    for destinations in (None, (later.id,)):
+        found = await selected(owner, replace(missed, destinations=destinations))
+        assert {one.destination_id for one in found} == {later.id}
+        assert len({one.event_id for one in found}) == len(found) == 3
+    assert await selected(owner, replace(missed, destinations=(DESTINATIONS[0].id,))) == []
+    run = await begun(owner, replace(missed, id=uuid4(), name="other"))
+    assert await replay_runs.enqueue(owner, run, found) == 3
+    assert await replay_runs.enqueue(owner, run, found) == 0
+    made = await owner.fetch("SELECT destination_id, replay_of FROM deliveries WHERE state = 'pending'")
+    assert [(row["destination_id"], row["replay_of"]) for row in made] == [(later.id, None)] * 3
+    assert await selected(owner, missed) == []
+
+
+async def test_two_replays_at_once_deliver_nothing_twice_unless_they_are_told_to(owner) -> None:
+    await put(owner, ORDERS, 2, State.EXHAUSTED)
+    runs = [await begun(owner, replace(AGAIN, id=uuid4(), name=name)) for name in ("one", "other")]
+    steps = [await replay_runs.step(owner, run, most=10, width=10) for run in runs]
+    assert [len(step.found) for step in steps] == [4, 4]
+    assert [await replay_runs.enqueue(owner, run, step.found) for run, step in zip(runs, steps, strict=True)] == [4, 0]
+    assert await selected(owner, AGAIN) == []
+    told = replace(runs[1], anyway=True)
+    assert await replay_runs.enqueue(owner, told, steps[1].found) == 4
+    assert len(await selected(owner, replace(AGAIN, anyway=True))) == 4
+
+
+async def test_each_event_is_selected_once_for_a_destination_whoever_retried_it_before(owner) -> None:
+    first, _ = await put(owner, ORDERS, 1, State.EXHAUSTED)
+    retried = [await deliveries.retry(owner, first) for _ in range(2)]
+    await owner.execute("ALTER TABLE deliveries DISABLE TRIGGER deliveries_transitions")
+    await owner.execute("UPDATE deliveries SET state = 'exhausted', finished_at = now() WHERE state = 'pending'")
+    for anyway in (False, True):
+        found = await selected(owner, replace(AGAIN, anyway=anyway))
+        assert len(found) == 2
+        assert len({one.id for one in found} & {first, *retried}) == 1
+
+
 ANY = f"'{uuid4()}'"
 ALL = f"{ANY}, '{events.FIRST_ID}', '{events.LAST_ID}', '{events.FIRST_ID}', '{{exhausted}}', now(), NULL, 9"
-REST = f"'{events.LAST_ID}', '{{exhausted}}', now(), NULL, 9, '{events.LAST_ID}'"
+REST = f"'{events.LAST_ID}', '{{exhausted}}', now(), NULL, 9, '{events.LAST_ID}', '{{dns}}', false"
+MISSING = f"{ANY}, '{events.FIRST_ID}', '{events.LAST_ID}', '{events.FIRST_ID}', now(), NULL, 9, '{events.FIRST_ID}'"
 WALKS = {
     "step_of_not_delivered": (f"'{events.FIRST_ID}', '{events.LAST_ID}', 9", ["deliveries_final_default_id_idx"]),
     "step_of_events": (f"{ANY}, '{events.FIRST_ID}', '{events.LAST_ID}', 9", ["events_default_endpoint_id_id_idx"]),
     "matched_of_events": (
-        f"{ALL}, '{events.FIRST_ID}'",
+        f"{ALL}, '{events.FIRST_ID}', '{{dns}}', false",
+        ["events_default_endpoint_id_id_idx", "deliveries_final_default_event_id_idx"],
+    ),
+    "matched_of_missing": (
+        MISSING,
         ["events_default_endpoint_id_id_idx", "deliveries_final_default_event_id_idx"],
     ),
     "matched_of_not_delivered": (

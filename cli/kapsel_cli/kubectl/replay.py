@@ -4,6 +4,7 @@ What the arguments mean is decided without IO: `selection` and `progress` are ta
 """
 
 import argparse
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from kapsel_cli.kubectl.cluster import Cluster
 
 INTERVAL: Final = 1.0  # seconds between two looks
-STATES: Final = ("delivered", "exhausted", "cancelled")
+STATES: Final = ("delivered", "exhausted", "cancelled", "missing")
+_REASON: Final = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
+FAULTS: Final = ("destination", "configuration", "ours")
 UNFINISHED: Final = 3  # exit code: some of it has failed, or it has not ended in time
 
 TEXT: Final = """\
@@ -30,6 +33,8 @@ examples:
   kubectl kapsel replay orders -n shop --from 2h --dry-run --wait     count what was given up in the last two hours
   kubectl kapsel replay orders -n shop --from 2026-03-01T09:00:00Z --to 2026-03-01T11:30:00Z --wait
   kubectl kapsel replay orders -n shop --from 24h --state exhausted,cancelled --destination billing --rate 10
+  kubectl kapsel replay orders -n shop --since 24h --reason status_5xx,response_timeout --destination billing
+  kubectl kapsel replay orders -n shop --since 24h --state missing --destination warehouse     it was declared today
   kubectl kapsel replay --follow orders-20260301-113000 -n shop       wait for one that was made before
 
 exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 some of it failed, or --wait is over
@@ -51,12 +56,25 @@ def register(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "replay", summary="deliver a selection of events again", text=TEXT)
     parser.add_argument("endpoint", nargs="?", metavar="ENDPOINT", help="name of a WebhookEndpoint")
-    parser.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="from then on: 2h ago, or RFC 3339")
-    parser.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="up to then (default: now)")
+    parser.add_argument(
+        "--from", "--since", dest="since", type=_moment, metavar="TIME", help="from then on: 2h ago, or RFC 3339"
+    )
+    parser.add_argument("--to", "--until", dest="until", type=_moment, metavar="TIME", help="up to then (default: now)")
     parser.add_argument(
         "--state", type=_states, default=["exhausted"], metavar="STATE",
-        help="how the deliveries ended: delivered, exhausted, cancelled; several with commas (default: exhausted)",
+        help="how the deliveries ended: delivered, exhausted, cancelled; several with commas (default: exhausted); or "
+        "missing: there is none, for the destination was declared later",
     )  # fmt: skip
+    parser.add_argument(
+        "--reason", type=_reasons, metavar="REASON", help="for these reasons: status_503, status_5xx, dns; with commas"
+    )
+    parser.add_argument(
+        "--fault",
+        type=_faults,
+        metavar="FAULT",
+        help="destination, configuration or ours: whose fault it was; with commas",
+    )
+    parser.add_argument("--include-pending", action="store_true", help="also what is being delivered again already")
     parser.add_argument(
         "--destination", action="append", metavar="NAME", help="to this destination; may be repeated (default: all)"
     )
@@ -99,6 +117,12 @@ def manifest(arguments: argparse.Namespace, namespace: str, now: datetime) -> di
             "states": arguments.state,
         },
     }
+    narrower = {
+        "reasons": arguments.reason,
+        "faults": arguments.fault,
+        "includePending": arguments.include_pending or None,
+    }
+    spec["selection"] |= {name: value for name, value in narrower.items() if value is not None}
     optional = {
         "destinations": arguments.destination,
         "rate": arguments.rate,
@@ -200,7 +224,22 @@ def _text(at: datetime) -> str:
 
 
 def _states(text: str) -> list[str]:
-    states = text.split(",")
-    if wrong := [state for state in states if state not in STATES]:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(STATES)}")
-    return states
+    return _among(text, STATES)
+
+
+def _faults(text: str) -> list[str]:
+    return _among(text, FAULTS)
+
+
+def _among(text: str, known: tuple[str, ...]) -> list[str]:
+    given = text.split(",")
+    if wrong := [one for one in given if one not in known]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(known)}")
+    return given
+
+
+def _reasons(text: str) -> list[str]:
+    given = text.split(",")
+    if wrong := [one for one in given if not _REASON.fullmatch(one)]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no reason code such as status_503, status_5xx or dns")
+    return given

@@ -9,18 +9,57 @@ from kapsel_resources.rules import Rule
 from kapsel_resources.times import Time
 
 _RATE: Final = 50
+_CODE: Final = "^[a-z][a-z0-9_]*$"
+_MISSING: Final = "missing stands alone"
+_NO_REASON: Final = "what is missing has no reason"
 _DONE_ONCE: Final = "a Replay is carried out once, as it was applied: apply another one"
 
 
 class Selection(Model):
     """Which deliveries: those of events that came in within [from, to) and that ended so."""
 
-    RULES = (Rule("self.from < self.to", "from is not before to", "from"),)
+    RULES = (
+        Rule("self.from < self.to", "from is not before to", "from"),
+        Rule("!has(self.states) || !('missing' in self.states) || size(self.states) == 1", _MISSING, "states"),
+        Rule(
+            "!has(self.states) || !('missing' in self.states) || (!has(self.reasons) && !has(self.faults))",
+            _NO_REASON,
+            "states",
+        ),
+    )
 
     from_: Time = Field(alias="from", description="The first instant that is in.")
     to: Time = Field(description="The first instant that is out.")
-    states: tuple[Literal["delivered", "exhausted", "cancelled"], ...] = Field(
-        default=("exhausted",), strict=False, min_length=1, max_length=3, description="How the deliveries ended."
+    states: tuple[Literal["delivered", "exhausted", "cancelled", "missing"], ...] = Field(
+        default=("exhausted",),
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description=(
+            "How the deliveries ended. missing, which stands alone: events that have no delivery to the destination, "
+            "because it was declared after they came in."
+        ),
+    )
+    reasons: tuple[Annotated[str, Field(max_length=63, pattern=_CODE)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        max_length=32,
+        description="For which reasons: codes such as status_503 or dns, or status_5xx. Without it: whatever they are.",
+    )
+    faults: tuple[Literal["destination", "configuration", "ours"], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description="Whose fault it was, besides `reasons`.",
+    )
+    include_pending: bool = Field(
+        default=False,
+        description=(
+            "true: also what is being delivered again already, by a person or another Replay, so that a destination "
+            "may get it twice."
+        ),
     )
 
     @model_validator(mode="after")
@@ -28,6 +67,11 @@ class Selection(Model):
         if self.from_ >= self.to:
             broken("from is not before to", "a from that is earlier than to", "from")
         unique(self.states, "state", "states")
+        unique(self.faults or (), "fault", "faults")
+        if "missing" in self.states and len(self.states) > 1:
+            broken(_MISSING, "missing alone, or states without it", "states")
+        if "missing" in self.states and (self.reasons or self.faults):
+            broken(_NO_REASON, "states without missing, or neither reasons nor faults", "states")
         return self
 
 

@@ -116,7 +116,7 @@ async def test_a_delivery_that_was_sent_again_stands_for_the_older_one(kit, shop
     await declare(shop, replay(shop))
     first = await reaches(kit, shop, Phase.COMPLETE)
 
-    await declare(shop, replay(shop), replay(shop, "second"))
+    await declare(shop, replay(shop, "second"))
     second = await reaches(kit, shop, Phase.COMPLETE, "second")
 
     assert (first.delivered, first.failed) == (1, 1)
@@ -225,11 +225,22 @@ async def test_several_deliverers_make_each_new_delivery_once(kit, shop, start, 
     for _ in range(3):
         await start()
     await shop.ends(State.DELIVERED, *await shop.put(200))
-    await declare(shop, *(replay(shop, f"r{n}", states=(State.DELIVERED,), rate=2000) for n in range(2)))
+    await declare(shop, *(replay(shop, f"r{n}", states=(State.DELIVERED,), rate=2000, anyway=True) for n in range(2)))
     for name in ("r0", "r1"):
         assert (await reaches(kit, shop, Phase.COMPLETE, name)).delivered == 200
     assert await shop.pool.fetchval("SELECT count(DISTINCT (replay_id, delivery_id)) FROM replayed") == 400
     assert await shop.pool.fetchval("SELECT count(*) FROM deliveries WHERE replay_of IS NOT NULL") == 400
+
+
+async def test_replays_at_once_share_what_they_both_mean(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    for _ in range(2):
+        await start()
+    await shop.ends(State.DELIVERED, *await shop.put(50))
+    await declare(shop, *(replay(shop, f"r{n}", states=(State.DELIVERED,), rate=2000) for n in range(2)))
+    done = [await reaches(kit, shop, Phase.COMPLETE, name) for name in ("r0", "r1")]
+    assert await shop.pool.fetchval("SELECT count(DISTINCT event_id) FROM deliveries WHERE replay_of IS NOT NULL") == 50
+    assert all(one.delivered + one.skipped_pending == one.matched for one in done)
 
 
 async def test_a_deliverer_killed_again_and_again_leaves_each_delivery_one_new_one(

@@ -76,6 +76,11 @@ def test_what_is_gone_counts_once_whatever_else_is_wrong_with_it() -> None:
     assert after.enqueued_at == NOW
 
 
+def test_what_others_have_had_delivered_again_meanwhile_is_skipped() -> None:
+    after = enqueued(replace(RUN, counted_at=NOW, matched=3), step(*found(3), last=True), made=1)
+    assert (after.enqueued, after.skipped_pending, after.matched, after.skipped_events) == (1, 2, 3, 0)
+
+
 def test_what_retention_dropped_between_the_two_walks_counts_as_skipped() -> None:
     after = enqueued(replace(RUN, counted_at=NOW, matched=5), step(*found(3), last=True), made=3)
     assert (after.matched, after.enqueued, after.skipped_events) == (5, 3, 2)

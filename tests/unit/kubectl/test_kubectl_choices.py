@@ -70,6 +70,27 @@ def test_every_option_of_a_replay_gets_into_it() -> None:
     }  # fmt: skip
 
 
+def test_a_replay_may_mean_reasons_faults_and_what_is_missing() -> None:
+    asked = parsed(
+        "orders", "--since", "2h", "--until", "1h", "--reason", "status_5xx,dns", "--fault", "ours", "--include-pending"
+    )
+    assert replay.manifest(asked, "shop", NOW)["spec"]["selection"] == {
+        "from": "2026-03-01T10:00:00.000Z", "to": "2026-03-01T11:00:00.000Z", "states": ["exhausted"],
+        "reasons": ["status_5xx", "dns"], "faults": ["ours"], "includePending": True,
+    }  # fmt: skip
+    missing = replay.manifest(parsed("orders", "--from", "2h", "--state", "missing"), "shop", NOW)
+    assert missing["spec"]["selection"]["states"] == ["missing"]
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"), [("--reason", "Status 500"), ("--fault", "mine"), ("--state", "pending"), ("--reason", "")]
+)
+def test_a_selection_that_cannot_be_is_refused(option: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("orders", "--from", "2h", option, wrong)
+    assert "is no" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("wrong", ["yesterday", "2026-03-01", "2026-03-01T09:00:00", "2d", ""])
 def test_a_time_that_is_none_is_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

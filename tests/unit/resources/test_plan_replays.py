@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kapsel_resources.kinds.model import Identity
+from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store.rows import Configuration
 from kapsel_store.states import State
@@ -91,6 +92,50 @@ def test_another_pace_or_spelling_is_the_same_run(run, endpoint, replay, same):
 def test_another_name_or_selection_is_another_run(run, endpoint, replay, edited):
     [one], [other] = (run(endpoint, made).replays.rows for made in (replay(), replay(**edited)))
     assert one.id != other.id
+
+
+def _with(**fields):
+    return {**SELECTION, "states": ["exhausted"], **fields}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (SELECTION, {**SELECTION, "reasons": ["dns"]}),
+        (_with(reasons=["dns"]), _with(reasons=["tls"])),
+        (_with(faults=["ours"]), _with(faults=["destination"])),
+        (_with(), _with(includePending=True)),
+        (_with(), _with(states=["missing"])),
+    ],
+)
+def test_what_else_a_selection_says_makes_another_run_of_it(run, endpoint, replay, first, second):
+    [one], [other] = (run(endpoint, replay(selection=selection)).replays.rows for selection in (first, second))
+    assert one.id != other.id
+
+
+def test_a_selection_of_before_there_were_reasons_is_still_the_same_run(run, endpoint, replay):
+    [row] = run(endpoint, replay()).replays.rows
+    assert str(row.id) == "bbb26d78-3e1e-52b0-c3f6-3d7ea8485398"
+    assert (row.reasons, row.missing, row.anyway) == (None, False, False)
+
+
+def test_reasons_and_faults_become_patterns(run, endpoint, replay):
+    selection = _with(reasons=["status_5xx", "status_429", "connect_refused"], faults=["ours"])
+    [row] = run(endpoint, replay(selection=selection)).replays.rows
+    assert row.reasons is not None
+    assert row.reasons[:3] == (r"status\_5__", r"status\_429", r"connect\_refused")
+    assert "internal" in row.reasons
+    assert r"connect\_timeout" not in row.reasons
+
+
+def test_what_is_missing_is_selected_alone(run, endpoint, replay):
+    [row] = run(endpoint, replay(selection=_with(states=["missing"]), destinations=["feed"])).replays.rows
+    assert (row.states, row.missing) == ((), True)
+    document = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "Replay", "metadata": {"name": "again"}}
+    for wrong in (_with(states=["missing", "exhausted"]), _with(states=["missing"], faults=["ours"])):
+        problems = parse({**document, "spec": {"endpointRef": {"name": "orders"}, "selection": wrong}})
+        assert isinstance(problems, list)
+        assert [problem.field for problem in problems] == ["spec.selection.states"]
 
 
 @pytest.mark.parametrize(

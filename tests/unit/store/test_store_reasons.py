@@ -10,7 +10,7 @@ import pytest
 
 from kapsel_deliverer import outcome, retry
 from kapsel_egress import verdicts
-from kapsel_store.reasons import FAULTS, REASONS, fault_of, reason
+from kapsel_store.reasons import FAULTS, REASONS, fault_of, pattern, patterns_of, reason, shown
 from kapsel_store.rows import Backoff
 from kapsel_store.schedule import spread
 
@@ -75,3 +75,20 @@ def test_a_wait_that_is_drawn_lies_within_what_is_told(backoff: Backoff, number:
     rng = Random(number)
     for _ in range(50):
         assert earliest <= retry.backoff(backoff, number, rng) <= latest
+
+
+def test_patterns_of_reasons_match_what_they_name_and_nothing_else() -> None:
+    def matches(text: str, code: str) -> bool:
+        parts = re.split(r"(\\_|_)", text)
+        expression = "".join({"\\_": "_", "_": "."}.get(part, re.escape(part)) for part in parts)
+        return re.fullmatch(expression, code) is not None
+
+    codes = [*REASONS, *(f"status_{status}" for status in range(100, 1000))]
+    for code in REASONS:
+        assert [other for other in codes if matches(pattern(code), other)] == [code]
+        assert shown(pattern(code)) == code
+    assert [code for code in codes if matches(pattern("status_5xx"), code)] == [f"status_{n}" for n in range(500, 600)]
+    assert shown(pattern("status_5xx")) == "status_5xx"
+    for fault in FAULTS[1:]:
+        found = {code for code in codes if any(matches(one, code) for one in patterns_of(fault))}
+        assert found == {code for code in codes if fault_of(code) == fault}

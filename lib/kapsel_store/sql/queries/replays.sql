@@ -10,8 +10,9 @@ RETURNING namespace || '/' || name AS name
 
 -- name: put
 -- Known ones keep what they have done. Their pace may change, and one that comes back goes on where it was.
-INSERT INTO replays (id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+INSERT INTO replays (id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
+                     reasons, missing, anyway)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (id) DO UPDATE SET rate = excluded.rate, suspend = excluded.suspend, removed_at = NULL, next_at = now()
 WHERE (replays.rate, replays.suspend) IS DISTINCT FROM (excluded.rate, excluded.suspend)
    OR replays.removed_at IS NOT NULL
@@ -20,14 +21,14 @@ RETURNING namespace || '/' || name AS name
 -- name: progress
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
-       r.enqueued, r.skipped_events, r.skipped_destinations, r.delivered, r.failed
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
 WHERE r.removed_at IS NULL ORDER BY r.namespace, r.name
 
 -- name: page
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
-       r.enqueued, r.skipped_events, r.skipped_destinations, r.delivered, r.failed
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
 WHERE (r.namespace, r.name, r.declared_at) > ($1, $2, $3) ORDER BY r.namespace, r.name, r.declared_at LIMIT $4
 
@@ -39,8 +40,9 @@ WHERE completed_at IS NULL AND removed_at IS NULL AND (NOT suspend OR enqueued >
 -- One that is due, and that nobody else works on at this moment. The lock ends with the transaction, however that ends:
 -- also when a machine loses its power, and the server has not noticed that nobody will go on.
 SELECT id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
+       reasons, missing, anyway,
        started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
-       delivered, failed, walked_event, walked_delivery, settled_to, now() AS now,
+       skipped_pending, delivered, failed, walked_event, walked_delivery, settled_to, now() AS now,
        set_config('idle_in_transaction_session_timeout', '30s', true) AS bounded
 FROM replays
 WHERE completed_at IS NULL AND removed_at IS NULL AND next_at <= now() AND (NOT suspend OR enqueued > delivered + failed)
@@ -50,7 +52,7 @@ ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 UPDATE replays
 SET started_at = $2, counted_at = $3, enqueued_at = $4, completed_at = $5, matched = $6, enqueued = $7,
     skipped_events = $8, skipped_destinations = $9, delivered = $10, failed = $11, walked_event = $12,
-    walked_delivery = $13, settled_to = $14, next_at = now() + $15
+    walked_delivery = $13, settled_to = $14, skipped_pending = $16, next_at = now() + $15
 WHERE id = $1
 
 -- name: put_off
@@ -70,7 +72,7 @@ WHERE state IN ('exhausted', 'cancelled') AND state <> 'delivered' AND id > $1 A
 -- replay began is left out: the newer delivery stands for it. Read at once, since asking for each event alone asks every
 -- partition each time.
 WITH of_events AS MATERIALIZED (
-    SELECT id, event_id, destination_id, state, created_at, finished_at, replay_of, order_key FROM deliveries
+    SELECT id, event_id, destination_id, state, created_at, finished_at, last_reason, order_key FROM deliveries
     WHERE event_id = ANY (ARRAY(SELECT id FROM events WHERE endpoint_id = $1 AND id BETWEEN $2 AND $3)) AND id >= $9
 )
 SELECT d.id, d.event_id, d.destination_id, d.order_key,
@@ -80,7 +82,12 @@ FROM of_events d
 WHERE d.state IN ('delivered', 'exhausted', 'cancelled') AND d.state = ANY ($5::text[])
   AND (d.event_id, d.id) > ($2, $4) AND d.finished_at <= $6
   AND ($7::uuid[] IS NULL OR d.destination_id = ANY ($7))
-  AND d.id <> ALL (ARRAY(SELECT replay_of FROM of_events WHERE replay_of IS NOT NULL AND created_at <= $6))
+  AND ($10::text[] IS NULL OR d.last_reason LIKE ANY ($10))
+  AND NOT EXISTS (
+      SELECT FROM of_events n
+      WHERE n.event_id = d.event_id AND n.destination_id = d.destination_id AND n.created_at <= $6
+        AND (n.created_at, n.id) > (d.created_at, d.id) AND (NOT $11 OR n.finished_at <= $6)
+  )
 ORDER BY d.event_id, d.id LIMIT $8
 
 -- name: matched_of_not_delivered
@@ -92,25 +99,53 @@ FROM deliveries d
 WHERE d.state IN ('exhausted', 'cancelled') AND d.state <> 'delivered' AND d.state = ANY ($5::text[])
   AND d.id > $3 AND d.id <= $4 AND d.endpoint_id = $1 AND d.event_id >= $2 AND d.event_id < $9 AND d.finished_at <= $6
   AND ($7::uuid[] IS NULL OR d.destination_id = ANY ($7))
+  AND ($10::text[] IS NULL OR d.last_reason LIKE ANY ($10))
   AND (
       SELECT true FROM deliveries n
-      WHERE n.event_id = d.event_id AND n.replay_of = d.id AND n.created_at <= $6 LIMIT 1
+      WHERE n.event_id = d.event_id AND n.destination_id = d.destination_id AND n.created_at <= $6
+        AND (n.created_at, n.id) > (d.created_at, d.id) AND (NOT $11 OR n.finished_at <= $6) LIMIT 1
   ) IS NULL
 ORDER BY d.id LIMIT $8
 
+-- name: matched_of_missing
+-- Events that had no delivery to a destination when the replay began, since it was declared later. What has none cannot be
+-- named by one, so the pair of event and destination is named by a hash of both.
+WITH of_events AS MATERIALIZED (
+    SELECT id, body IS NULL AS gone FROM events WHERE endpoint_id = $1 AND id BETWEEN $2 AND $3
+), of_deliveries AS MATERIALIZED (
+    SELECT event_id, destination_id FROM deliveries
+    WHERE event_id = ANY (ARRAY(SELECT id FROM of_events)) AND id >= $8 AND created_at <= $5
+), pairs AS (
+    SELECT md5(e.id::text || t.id::text)::uuid AS id, e.id AS event_id, t.id AS destination_id, e.gone,
+           t.deleted_at IS NOT NULL AS removed
+    FROM of_events e CROSS JOIN destinations t
+    WHERE t.endpoint_id = $1 AND (t.id = ANY ($6) OR $6 IS NULL AND t.deleted_at IS NULL)
+)
+SELECT id, event_id, destination_id, NULL::bytea AS order_key, gone, removed FROM pairs
+WHERE (event_id, id) > ($2, $4) AND (event_id, destination_id) NOT IN (SELECT event_id, destination_id FROM of_deliveries)
+ORDER BY event_id, id LIMIT $7
+
 -- name: enqueue
--- Exactly one new delivery for each: what the replay has taken before is taken by nobody again. Order keys are locked in
--- order, like everywhere; within a key the oldest event goes first.
+-- Exactly one new delivery for each: what this replay has taken is taken by nobody again, nor what another replay or a
+-- person is having delivered again already, unless that is wanted ($9). Of what was missing ($8) nothing is replayed.
+-- Order keys are locked in order, like everywhere; within a key the oldest event goes first.
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bytea[])
         AS i (made, delivery_id, event_id, destination_id, order_key)
+), free AS (
+    INSERT INTO superseded (delivery_id) SELECT delivery_id FROM input ORDER BY delivery_id
+    ON CONFLICT DO NOTHING RETURNING delivery_id
 ), taken AS (
     INSERT INTO replayed (replay_id, delivery_id, made) SELECT $1, delivery_id, made FROM input
+    WHERE ($9 OR delivery_id IN (SELECT delivery_id FROM free)) AND (NOT $8 OR NOT EXISTS (
+        SELECT FROM deliveries d WHERE d.event_id = input.event_id AND d.destination_id = input.destination_id
+    ))
     ON CONFLICT (replay_id, delivery_id) DO NOTHING
     RETURNING made
 )
 INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of, order_key)
-SELECT i.made, i.event_id, $2, i.destination_id, now() + (p.spec ->> 'max_age')::interval, i.delivery_id, i.order_key
+SELECT i.made, i.event_id, $2, i.destination_id, now() + (p.spec ->> 'max_age')::interval,
+       CASE WHEN NOT $8 THEN i.delivery_id END, i.order_key
 FROM input i JOIN taken USING (made)
 JOIN destinations t ON t.id = i.destination_id JOIN policies p ON p.id = t.policy_id
 ORDER BY i.destination_id, i.order_key, i.event_id, i.delivery_id
