@@ -80,7 +80,7 @@ def _short(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt:
     """
     (
         identifier, delivery_id, event_id, endpoint_id, namespace, name, destination, number, started_at, outcome,
-        reason, url, payload_hash, commitment, signature, status, response, base, key, acknowledgement,
+        reason, url, payload_hash, commitment, signature, status, response, base, key, acknowledgement, sent,
     ) = attempt  # fmt: skip
     if base is not None or key is not None or acknowledgement is not None or len(payload_hash) != 32:
         raise MalformedLeafError("not the usual attempt")
@@ -88,6 +88,8 @@ def _short(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt:
     signature_hex = "null" if signature is None else f'"{signature.hex()}"'
     response_hex = "null" if response is None else f'"{response.hex()}"'
     if not _HASH_LENGTHS.issuperset((len(commitment_hex), len(signature_hex), len(response_hex))):
+        raise MalformedLeafError("not the usual attempt")
+    if sent is not None and len(sent) != 32:
         raise MalformedLeafError("not the usual attempt")
     timestamp = (started_at - _EPOCH) // _MILLISECOND
     if timestamp < 0:
@@ -98,7 +100,8 @@ def _short(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt:
             "null", "null", "null", number, identifier, delivery_id, _quoted(destination), _endpoint(namespace, name),
             endpoint_id, sequence, _url(url), event_id, _quoted(outcome), commitment_hex, payload_hash.hex(),
             "null" if previous is None else f'"{previous.hex()}"', _quoted(reason) if reason else '""', response_hex,
-            "null" if status is None else status, salt, signature_hex, timestamp,
+            "null" if status is None else status, salt, "" if sent is None else f',"sent_hash":"{sent.hex()}"',
+            signature_hex, timestamp,
         )
     ).encode("ascii")  # fmt: skip
 
@@ -149,6 +152,7 @@ def _leaf(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: 
         acknowledgement_base=attempt.acknowledgement_base,
         acknowledgement_key=attempt.acknowledgement_key,
         acknowledgement_signature=attempt.acknowledgement_signature,
+        sent_hash=attempt.sent_hash,
     )
 
 

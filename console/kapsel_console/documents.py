@@ -265,6 +265,7 @@ def attempt(listed: ListedAttempt) -> Document:
         "url": row.url,
         "payload_hash": _hex(row.payload_hash),
         "payload_commitment": _hex(row.payload_commitment),
+        "sent_hash": _hex(row.sent_hash),
         "signature_digest": _hex(row.signature_digest),
         "response_status": row.response_status,
         "response_size": row.response_size,

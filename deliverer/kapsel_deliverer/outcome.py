@@ -33,6 +33,7 @@ UnsentReason = Literal[
     "token_unavailable",  # it could not be reached, or gave no token
     "proxy_unreachable",  # the proxy of the Relay cannot be reached, or speaks no HTTP
     "proxy_refused",  # it made no tunnel: credentials, or rules of its own
+    "transform_error",  # its transform does, or makes what cannot be sent
     "internal",  # a failure of our own; the log has its stack
 ]
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 import aiohttp
@@ -65,6 +66,7 @@ class Try:
     started_at: datetime
     duration: timedelta
     signature_digest: bytes | None = None  # None if nothing was signed
+    sent_hash: bytes | None = None  # SHA-256 of the body as sent, if a transform made it
     response: Response | None = None
     judged: Judged | None = None  # None if no acknowledgement is declared, or the destination did not take it
 
@@ -133,8 +135,15 @@ class Sender:
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
 
-    async def send(self, target: Target, delivery: Claimed, now: datetime, checkpoint: str | None) -> Try:
-        """Make one try at `now`, which is signed as its time."""
+    async def send(
+        self,
+        target: Target,
+        delivery: Claimed,
+        now: datetime,
+        checkpoint: str | None,
+        made: Mapping[str, str] = MappingProxyType({}),
+    ) -> Try:
+        """Make one try at `now`, which is signed as its time; `made` are headers of this event alone."""
         started = time.perf_counter()
         event_id, timestamp = str(delivery.event_id), int(now.timestamp())
         if isinstance(target.verdict, Denied):
@@ -149,6 +158,7 @@ class Sender:
             spent = timedelta(seconds=time.perf_counter() - started)
             return Try(outcome=Unsent(reason=token), started_at=now, duration=spent)
         headers = {
+            **made,
             "content-type": delivery.content_type,
             "content-length": str(len(delivery.body)),
             signing.ID: event_id,

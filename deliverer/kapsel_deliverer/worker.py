@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -31,6 +32,8 @@ from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.shaping import Shaper
 from kapsel_deliverer.targets import Target, Targets
+from kapsel_egress.verdicts import Denied
+from kapsel_expressions.expression import Failed
 from kapsel_runtime import logs
 from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
@@ -369,7 +372,7 @@ class Worker:
         ):
             now = datetime.now(UTC)
             try:
-                tried = await self._sender.send(target, delivery, now, self._checkpoints.header)
+                tried = await self._send(target, delivery, now)
             except Exception:
                 self._metrics.errors.labels("try").inc()
                 logger.exception("a try failed by a fault of our own")
@@ -380,6 +383,18 @@ class Worker:
         self._start(delivery.destination_id)
         if self._lanes.may_have_more or self._lanes.lacks(delivery.destination_id, time.monotonic()):
             self._wake.set()
+
+    async def _send(self, target: Target, delivery: Claimed, now: datetime) -> Try:
+        """Make one try, of what the transform makes of the event if there is one."""
+        if target.shape.transforms is False:
+            return await self._sender.send(target, delivery, now, self._checkpoints.header)
+        made = self._shaper.transformed(target, delivery)
+        if isinstance(made, Failed):
+            return Try(outcome=Unsent(reason="transform_error"), started_at=now, duration=timedelta(0))
+        tried = await self._sender.send(target, made.delivery, now, self._checkpoints.header, made.headers)
+        if isinstance(tried.outcome, Denied | Unsent) or made.delivery.body_hash == delivery.body_hash:
+            return tried
+        return replace(tried, sent_hash=made.delivery.body_hash)
 
     def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
         """Record, and tell everybody whom it concerns that was waiting for this try."""
@@ -488,6 +503,7 @@ def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
         payload_hash=delivery.body_hash,
         payload_commitment=None if delivery.salt is None else hmac.digest(delivery.salt, delivery.body, "sha256"),
         signature_digest=tried.signature_digest,
+        sent_hash=tried.sent_hash,
         response_status=None if response is None else response.status,
         response_headers=None if response is None else response.headers,
         response_body=None if response is None else response.body,

@@ -31,7 +31,7 @@ from kapsel_resources.kinds.verification import (
     Unverified,
     Verification,
 )
-from kapsel_resources.kinds.webhook_endpoint import Destination, WebhookEndpoint
+from kapsel_resources.kinds.webhook_endpoint import Destination, Transform, WebhookEndpoint
 from kapsel_resources.precedence import Effective, resolve
 from kapsel_resources.problems import Path, Problem, choices
 from kapsel_resources.reasons import Reason
@@ -175,6 +175,8 @@ class _Draft:
         self._callable(destination.url, (*path, "url"))
         if destination.filter is not None:
             self._expression((*path, "filter"), destination.filter, "bool")
+        if destination.transform is not None:
+            self._transform((*path, "transform"), destination.transform, destination)
         if destination.ordering is not None and destination.ordering.key is not None:
             self._expression((*path, "ordering", "key"), destination.ordering.key, "string")
         if destination.oauth2 is not None:
@@ -198,6 +200,20 @@ class _Draft:
         if isinstance(verdict, Denied):
             reason, allowed = _DENIED[verdict.reason]
             self._refuse(path, reason, verdict.detail, allowed)
+
+    def _transform(self, path: Path, transform: Transform, destination: Destination) -> None:
+        if transform.body is not None:
+            self._expression((*path, "body"), transform.body, "json")
+        constant = {header.name.lower() for header in destination.headers}
+        for index, header in enumerate(transform.headers or ()):
+            self._expression((*path, "headers", index, "value"), header.value, "string")
+            if header.name.lower() in constant:
+                self._refuse(
+                    (*path, "headers", index, "name"),
+                    "ExpressionInvalid",
+                    f"headers of the destination names {header.name} too",
+                    "each header once",
+                )
 
     def _expression(self, path: Path, source: str, sort: Sort) -> None:
         compiled = compile_source(source, sort)
@@ -326,6 +342,7 @@ def _destination_row(
         max_in_flight=limits.max_in_flight,
         rate_limit=limits.rate_limit,
         filter=destination.filter,
+        transform=destination.transform.row() if destination.transform else None,
         sources=limits.sources,
         suspend=destination.suspend,
         acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,

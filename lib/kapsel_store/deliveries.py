@@ -119,6 +119,7 @@ async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]
         [result.lease_id for result in results],
         [result.state for result in results],
         [result.retry_in for result in results],
+        [attempt.sent_hash for attempt in attempts],
     )
     return {row["id"] for row in rows}
 

@@ -209,6 +209,15 @@ class OAuth2:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """What is sent instead of what came, each as CEL."""
+
+    body: str | None = None  # None: the body as it came
+    headers: tuple[tuple[str, str], ...] = ()  # names and the expressions of their values
+    content_type: str | None = None  # None: application/json for a body that was made, else that of the event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationRow:
     """One destination of an endpoint as deliverers see it, its policy resolved into it."""
 
@@ -224,6 +233,7 @@ class DestinationRow:
     rate_limit: RateLimit | None = None
     suspend: bool = False
     acknowledgement: Acknowledgement | None = None  # None: nothing is asked for
+    transform: Transform | None = None  # None: events are sent as they came
     filter: str | None = None  # CEL: which events it wants; None: all
     secret_headers: tuple[tuple[str, str], ...] = ()  # a header, and the KeyRow.name of its value
     tls: Tls | None = None
@@ -455,14 +465,15 @@ class AttemptRow:
     outcome: str  # delivered, refused, unreachable, timed_out, ...: kapsel_deliverer.outcome
     reason: str  # a stable code, such as status_503, dns, connect_refused, address_denied
     url: str
-    payload_hash: bytes | None  # SHA-256 of the body as sent; None once the event was erased
-    payload_commitment: bytes | None  # HMAC-SHA256(salt, body as sent); None if the salt was erased
+    payload_hash: bytes | None  # SHA-256 of the body as it came; None once the event was erased
+    payload_commitment: bytes | None  # HMAC-SHA256(salt, body as it came); None if the salt was erased
     signature_digest: bytes | None  # SHA-256 of the signature headers as sent
     response_status: int | None = None
     response_headers: str | None = None  # JSON: a list of [name, value] pairs
     response_body: bytes | None = None  # truncated
     response_size: int | None = None
     response_digest: bytes | None = None  # SHA-256 of the whole body that was read
+    sent_hash: bytes | None = None  # SHA-256 of the body as sent, if a transform made it
     acknowledgement: Acknowledged | None = None  # None: the destination declares none, or did not take the delivery
     acknowledgement_base: bytes | None = None  # what the destination signed; these three if it is acknowledged
     acknowledgement_key: bytes | None = None

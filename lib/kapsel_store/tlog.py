@@ -52,6 +52,7 @@ class PendingAttempt(NamedTuple):
     acknowledgement_base: bytes | None
     acknowledgement_key: bytes | None
     acknowledgement_signature: bytes | None
+    sent_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

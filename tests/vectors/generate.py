@@ -45,6 +45,7 @@ INDEX = 5
 ACKNOWLEDGED = 11  # the leaf that the destination has acknowledged
 SIZE = 13
 BODY = b'{"order":42,"total":"19.90"}'
+SENT = b'{"order":7}'  # what a transform made of it
 EVENT_SALT = sha256(b"event salt").digest()
 
 Case = dict[str, Any]
@@ -114,7 +115,7 @@ def acknowledged(leaf: Leaf, seed: str = "destination", **changes: Any) -> Leaf:
         status=changes.pop("status", leaf.response_status),
         response_digest=changes.pop("response_digest", leaf.response_digest),
         webhook_id=changes.pop("webhook_id", leaf.event_id),
-        payload_hash=changes.pop("payload_hash", leaf.payload_hash),
+        payload_hash=changes.pop("payload_hash", leaf.sent),
         timestamp=leaf.timestamp,
     )
     components = changes.pop("components", acknowledgement.COMPONENTS)
@@ -273,6 +274,9 @@ def accepted() -> Iterator[tuple[str, Case]]:
         "The body has the hash, and with its salt opens the commitment.",
         PROOF, None, payload=BODY.hex(), payload_salt=EVENT_SALT.hex(),
     )  # fmt: skip
+    sent = signed_leaf(Leaf.parse(LEAVES[INDEX])._replace(sent_hash=sha256(SENT).digest()))
+    yield "valid-transformed", case("A transform made another body: the one that came.", sent, None, payload=BODY.hex())
+    yield "valid-transformed-sent", case("The same: the one that was sent.", sent, None, payload=SENT.hex())
     meets = {"event_id": uuid("event 1"), "response_status": "200", "attempt": "3"}
     yield "valid-expected", case("The leaf meets what was expected.", PROOF, None, expected=meets)
     yield "valid-now", case("Dated later than now by the skew exactly.", PROOF, None, now_ms=HEAD_MS - 300_000)
@@ -424,6 +428,21 @@ def leaves() -> Iterator[tuple[str, Case]]:
         ("empty-text", "No destination.", leaf.replace('"billing"', '""')),
         ("status", "A status of four digits.", leaf.replace('"response_status":200', '"response_status":2000')),
         ("not-json", "Not JSON.", "hello"),
+        (
+            "sent-null",
+            "A sent_hash of null.",
+            leaf.replace(',"signature_digest"', ',"sent_hash":null,"signature_digest"'),
+        ),
+        (
+            "sent-order",
+            "A sent_hash in another place.",
+            leaf.replace(',"timestamp"', f',"sent_hash":"{"00" * 32}","timestamp"'),
+        ),
+        (
+            "sent-short",
+            "A sent_hash of 31 bytes.",
+            leaf.replace(',"signature_digest"', f',"sent_hash":"{"00" * 31}","signature_digest"'),
+        ),
         ("acknowledgement-part", "A key without a signature.", leaf.replace(*ACK_KEY)),
         ("acknowledgement-empty", "An empty signature base.", ACK_LEAF.replace(ack_base(), '""')),
         ("acknowledgement-base64", "A base that is not canonical base64.", ACK_LEAF.replace(ack_base(), '"AB=="')),
@@ -1052,6 +1071,22 @@ def acknowledgements() -> Iterator[tuple[str, Case]]:
     key = {"destination_keys": [bytes(signer("destination").verify_key).hex()]}
     shown, unchecked = {"acknowledged": "established"}, {"acknowledged": "unchecked"}
     yield "acknowledged-valid", case("The destination signed.", proof, None, **key, levels=shown)
+    made = Leaf.parse(LEAVES[INDEX])._replace(sent_hash=sha256(SENT).digest())
+    yield (
+        "acknowledged-valid-transformed",
+        case(
+            "The destination signed what a transform made.", signed_leaf(acknowledged(made)), None, **key, levels=shown
+        ),
+    )
+    yield (
+        "acknowledgement-transformed",
+        case(
+            "The destination signed what came, and something else was sent.",
+            signed_leaf(acknowledged(made, payload_hash=made.payload_hash)),
+            errors.AcknowledgementError,
+            **key,
+        ),
+    )
     yield "acknowledged-valid-absent", case("A key is given and nothing to check with it.", PROOF, None, **key)
     yield (
         "acknowledged-valid-required",

@@ -108,7 +108,7 @@ def check(leaf: Leaf, key: bytes) -> Acknowledgement:
         raise error("the leaf has no acknowledgement")
     if leaf.response_status is None or leaf.response_digest is None:
         raise error("the leaf has an acknowledgement and no response")
-    exchange = Exchange(leaf.response_status, leaf.response_digest, leaf.event_id, leaf.payload_hash, leaf.timestamp)
+    exchange = Exchange(leaf.response_status, leaf.response_digest, leaf.event_id, leaf.sent, leaf.timestamp)
     offer = _offer(_signed(base), Item(signature, {}), exchange, MAX_SKEW_S)
     if offer.base != base:
         raise error(f"the acknowledgement is of something else: {_difference(base, offer.base)}")

@@ -27,7 +27,7 @@ FORM: Final = (
     '{"acknowledgement_base":%s,"acknowledgement_key":%s,"acknowledgement_signature":%s,"attempt":%s'
     ',"delivery_attempt_id":"%s","delivery_id":"%s","destination":%s,"endpoint":%s,"endpoint_id":"%s"'
     ',"endpoint_sequence":%s,"endpoint_url":%s,"event_id":"%s","outcome":%s,"payload_commitment":%s,"payload_hash":"%s"'
-    ',"previous_leaf_hash":%s,"reason":%s,"response_digest":%s,"response_status":%s,"salt":"%s","signature_digest":%s'
+    ',"previous_leaf_hash":%s,"reason":%s,"response_digest":%s,"response_status":%s,"salt":"%s"%s,"signature_digest":%s'
     f',"timestamp":%s,"type":"{LEAF_TYPE}","v":{LEAF_VERSION}}}'
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
@@ -53,8 +53,8 @@ class Leaf(NamedTuple):
     endpoint_url: str  # where the try went, at most 8,192 characters
     event_id: str
     outcome: str  # what came of the try, such as "delivered"
-    payload_commitment: bytes | None  # HMAC-SHA256(key = the event's salt, body as sent); None if the salt was erased
-    payload_hash: bytes  # SHA-256 of the body as sent
+    payload_commitment: bytes | None  # HMAC-SHA256(key = the event's salt, body as it came); None if that was erased
+    payload_hash: bytes  # SHA-256 of the body as it came, which is what was sent unless there is a sent_hash
     previous_leaf_hash: bytes | None  # leaf hash of this endpoint's leaf before this one; None for sequence 0 alone
     reason: str  # stable code of why the outcome is what it is, may be empty
     response_digest: bytes | None  # SHA-256 of the whole response body that was read
@@ -66,6 +66,12 @@ class Leaf(NamedTuple):
     acknowledgement_base: bytes | None = None  # the signature base (RFC 9421), 1 to 8,192 bytes
     acknowledgement_key: bytes | None = None  # the Ed25519 key that the signature is said to be by, 32 bytes
     acknowledgement_signature: bytes | None = None  # 64 bytes
+    sent_hash: bytes | None = None  # SHA-256 of the body as sent, if a transform made it; else there is no such member
+
+    @property
+    def sent(self) -> bytes:
+        """The SHA-256 of the body as sent."""
+        return self.payload_hash if self.sent_hash is None else self.sent_hash
 
     def encode(self) -> bytes:
         """Return the canonical bytes: the data that `merkle.leaf_hash` takes.
@@ -100,6 +106,7 @@ class Leaf(NamedTuple):
                 _hex_or_null(self.response_digest),
                 "null" if self.response_status is None else self.response_status,
                 self.salt.hex(),
+                "" if self.sent_hash is None else f',"sent_hash":"{self.sent_hash.hex()}"',
                 _hex_or_null(self.signature_digest),
                 self.timestamp,
             )
@@ -111,10 +118,10 @@ class Leaf(NamedTuple):
         if len(data) > MAX_LEAF_SIZE:
             raise TooLargeError("the leaf", MAX_LEAF_SIZE)
         members = strict.json_object(data, "the leaf", MalformedLeafError)
-        strict.members(members, _MEMBERS, "the leaf", MalformedLeafError)
+        strict.members(members, _TRANSFORMED if "sent_hash" in members else _MEMBERS, "the leaf", MalformedLeafError)
         if members["type"] != LEAF_TYPE or members["v"] != LEAF_VERSION:
             raise MalformedLeafError(f"the leaf is not of type {LEAF_TYPE}, version {LEAF_VERSION}")
-        leaf = cls(**{name: _read(name, members[name]) for name in cls._fields})
+        leaf = cls(**{name: _read(name, members[name]) for name in cls._fields if name in members})
         if leaf.encode() != data:
             raise MalformedLeafError("the leaf is not in canonical form")
         return leaf
@@ -149,7 +156,8 @@ class Leaf(NamedTuple):
             if len(value) != 32:
                 raise MalformedLeafError("a hash or salt in the leaf does not have 32 bytes")
         for optional in (
-            self.payload_commitment, self.previous_leaf_hash, self.response_digest, self.signature_digest,
+            self.payload_commitment, self.previous_leaf_hash, self.response_digest, self.sent_hash,
+            self.signature_digest,
         ):  # fmt: skip
             if optional is not None and len(optional) != 32:
                 raise MalformedLeafError("a hash in the leaf does not have 32 bytes")
@@ -198,6 +206,7 @@ _SIZES: Final = {
     "previous_leaf_hash": 32,
     "response_digest": 32,
     "salt": 32,
+    "sent_hash": 32,
     "signature_digest": 32,
 }
 _NULLABLE: Final = frozenset(
@@ -206,7 +215,8 @@ _NULLABLE: Final = frozenset(
         "previous_leaf_hash", "response_digest", "response_status", "signature_digest",
     }
 )  # fmt: skip
-_MEMBERS: Final = (*Leaf._fields, "type", "v")
+_TRANSFORMED: Final = (*Leaf._fields, "type", "v")
+_MEMBERS: Final = tuple(name for name in _TRANSFORMED if name != "sent_hash")
 
 
 def _read(name: str, value: object) -> Any:

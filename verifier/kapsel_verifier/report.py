@@ -78,6 +78,7 @@ def _subject(verified: Verified) -> list[Fact]:
     if not isinstance(leaf, Leaf):
         return [("Statement", str(leaf.members()["type"])), *leaf.texts().items()]
     status = "no response" if leaf.response_status is None else f"status {leaf.response_status}"
+    sent = [] if leaf.sent_hash is None else [("Sent", f"SHA-256 {leaf.sent_hash.hex()}, made of it by a transform")]
     return [
         ("Attempt", f"{leaf.delivery_attempt_id} (try {leaf.attempt} of delivery {leaf.delivery_id})"),
         ("Event", leaf.event_id),
@@ -86,6 +87,7 @@ def _subject(verified: Verified) -> list[Fact]:
         ("Tried at", _time(leaf.timestamp)),
         ("Outcome", f"{leaf.outcome}, {status}" + (f" ({leaf.reason})" if leaf.reason else "")),
         ("Payload", f"SHA-256 {leaf.payload_hash.hex()}, {_payload(verified)}"),
+        *sent,
     ]
 
 

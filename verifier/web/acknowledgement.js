@@ -8,6 +8,7 @@
 import { equal, fromHex, fromUtf8, toBase64, utf8 } from "./bytes.js";
 import * as ed25519 from "./ed25519.js";
 import { AcknowledgementError, SignatureError } from "./errors.js";
+import { sentHash } from "./leaf.js";
 import * as strict from "./strict.js";
 import * as fields from "./structured_fields.js";
 
@@ -97,7 +98,7 @@ function signatureBase(signed, leaf) {
   const digest = (hex) => `sha-256=:${toBase64(fromHex(hex))}:`;
   const values = [
     String(leaf.get("response_status")), digest(leaf.get("response_digest")), leaf.get("event_id"),
-    digest(leaf.get("payload_hash")),
+    digest(sentHash(leaf)),
   ];
   const lines = signed.items.map(fields.encode).map((name) => `${name}: ${values[COMPONENTS.indexOf(name)]}`);
   return utf8([...lines, LAST_LINE + fields.encode(signed)].join("\n"));

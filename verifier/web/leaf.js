@@ -16,6 +16,7 @@ export const CONTINUATION = "kapsel.log-continuation";
 export const SUCCESSION = "kapsel.key-succession";
 const VERSION = 1;
 const MAX_ACKNOWLEDGEMENT_BASE = 8192; // bytes
+const WHERE_TRANSFORMED = "sent_hash"; // the one member that need not be there
 
 /** @typedef {Map<string, string | number | null>} Leaf its members as they stand in the JSON */
 /** @typedef {(value: import("./json.js").Json) => boolean} Check */
@@ -60,6 +61,7 @@ const SCHEMAS = {
     response_digest: orNull(hex(32)),
     response_status: orNull(integer(0, 999)),
     salt: hex(32),
+    sent_hash: hex(32),
     signature_digest: orNull(hex(32)),
     timestamp: count,
   },
@@ -96,11 +98,13 @@ export async function parseLeaf(data) {
     throw new MalformedLeafError("the leaf is of no type and version that this verifier knows");
   }
   const schema = SCHEMAS[type];
-  strict.members(leaf, [...Object.keys(schema), "type", "v"], "the leaf", MalformedLeafError);
-  for (const [name, check] of Object.entries(schema)) {
+  const names = Object.keys(schema).filter((name) => name !== WHERE_TRANSFORMED || leaf.has(name));
+  strict.members(leaf, [...names, "type", "v"], "the leaf", MalformedLeafError);
+  for (const name of names) {
+    const check = schema[name];
     if (!check(leaf.get(name))) throw new MalformedLeafError(`the leaf's ${name} is not of its form`);
   }
-  if (encode(leaf, [...Object.keys(schema), "type", "v"]) !== fromUtf8(data)) {
+  if (encode(leaf, [...names, "type", "v"]) !== fromUtf8(data)) {
     throw new MalformedLeafError("the leaf is not in canonical form");
   }
   if (type === ATTEMPT) checkAttempt(leaf);
@@ -128,6 +132,11 @@ export function predecessorHead(leaf) {
   const whole = fromUtf8(data);
   if (whole === null) throw new MalformedNoteError("the signed note is not UTF-8");
   return parseCheckpoint(parseNote(whole).text);
+}
+
+/** @param {Leaf} leaf @returns {string} the SHA-256 of the body as sent, in hex */
+export function sentHash(leaf) {
+  return leaf.get(leaf.has(WHERE_TRANSFORMED) ? WHERE_TRANSFORMED : "payload_hash");
 }
 
 /** @param {Leaf} leaf @param {string[]} names in the order of ASCII @returns {string} */

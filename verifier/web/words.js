@@ -96,6 +96,7 @@ function subject(verified) {
     ["Tried at", instant(read("timestamp"))],
     ["Outcome", `${read("outcome")}, ${status}${reason}`],
     ["Payload", `SHA-256 ${read("payload_hash")}, ${payload(verified)}`],
+    ...(leaf.has("sent_hash") ? [["Sent", `SHA-256 ${read("sent_hash")}, made of it by a transform`]] : []),
   ];
 }
 

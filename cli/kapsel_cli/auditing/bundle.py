@@ -93,6 +93,8 @@ def _leaf(index: int, data: bytes) -> Leaf | Statement:
     try:
         members = _DECODER.decode(data.decode("ascii"))
         del members["type"], members["v"]
+        if "sent_hash" in members:  # of what a transform made: the one member that need not be there
+            members["sent_hash"] = bytes.fromhex(members["sent_hash"])
         for name in _BYTES:
             if members[name] is not None:
                 members[name] = bytes.fromhex(members[name])

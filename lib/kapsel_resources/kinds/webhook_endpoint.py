@@ -51,6 +51,7 @@ _NOT_RESERVED: Final = Rule(
     + " && ".join(f"!self.lowerAscii().startsWith('{prefix}')" for prefix in rows.RESERVED_HEADER_PREFIXES),
     "the header is set by kapsel itself",
 )
+CONTENT_TYPE: Final = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9-]+)?$"
 HeaderName = Annotated[str, Field(pattern=HEADER, max_length=128)]
 
 
@@ -120,6 +121,72 @@ class Header(Model):
         if (self.value is None) == (self.value_from is None):
             broken("a header has one value", "exactly one of value, valueFrom")
         return self
+
+
+class MadeHeader(Model):
+    """A header whose value is made of each event."""
+
+    KEY = "name"
+
+    name: Annotated[str, AfterValidator(_header), _NOT_RESERVED] = Field(
+        pattern=HEADER, max_length=128, description="Name of the header."
+    )
+    value: str = Field(
+        min_length=1, max_length=LONGEST, description="Its value, as a CEL expression that gives a string."
+    )
+
+
+class Transform(Model):
+    """What is sent instead of what came."""
+
+    RULES = (
+        Rule("has(self.body) || has(self.headers)", "a transform makes something: at least one of body, headers"),
+        Rule("!has(self.contentType) || has(self.body)", "contentType has no meaning without a body", "contentType"),
+        Rule(
+            "!has(self.headers) || self.headers.all(one, self.headers.exists_one(other,"
+            " other.name.lowerAscii() == one.name.lowerAscii()))",
+            "each header once, in whatever case",
+            "headers",
+        ),
+    )
+
+    body: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST,
+        description=(
+            'The body, as a CEL expression, such as `{"id": event.id, "order": event.body.order}`, sent as JSON; '
+            "if it gives a string and contentType is not JSON, as that string. A body that is no JSON is sent as it "
+            "came."
+        ),
+    )
+    headers: tuple[MadeHeader, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        max_length=16,
+        description="Headers to add, beside those of the destination that are always the same.",
+    )
+    content_type: str | None = Field(
+        default=None,
+        max_length=128,
+        pattern=CONTENT_TYPE,
+        description="Content type of a body that was made. Default: application/json.",
+    )
+
+    @model_validator(mode="after")
+    def _makes_something(self) -> "Transform":
+        if self.body is None and self.headers is None:
+            broken("a transform makes something", "at least one of body, headers")
+        if self.content_type is not None and self.body is None:
+            broken("contentType has no meaning without a body", "body beside it", "contentType")
+        unique((header.name.lower() for header in self.headers or ()), "header", "headers")
+        return self
+
+    def row(self) -> rows.Transform:
+        """Return the row."""
+        headers = tuple((header.name, header.value) for header in self.headers or ())
+        return rows.Transform(body=self.body, headers=headers, content_type=self.content_type)
 
 
 class WellKnown(Model):
@@ -261,6 +328,12 @@ class Destination(Model):
         description=(
             "Which events it wants, as a CEL expression that gives true or false, such as `event.body.action == "
             '"created"`. Other events are not sent to it. Without it: all.'
+        ),
+    )
+    transform: Transform | None = Field(
+        default=None,
+        description=(
+            "What is sent instead of what came, made of each event by CEL expressions. Without it: the body as it came."
         ),
     )
     headers: tuple[Header, ...] = Field(

@@ -112,7 +112,7 @@ HASHES = st.none() | st.binary(min_size=32, max_size=32)
 @given(
     texts=st.lists(TEXTS.filter(bool), min_size=5, max_size=5),
     reason=TEXTS,
-    hashes=st.lists(HASHES, min_size=3, max_size=3),
+    hashes=st.lists(HASHES, min_size=4, max_size=4),
     status=st.none() | st.integers(100, 999),
     started_at=st.datetimes(datetime(1960, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     acknowledged=st.booleans(),
@@ -124,7 +124,7 @@ def test_short_way_makes_the_bytes_of_the_long_one(
     attempt = ATTEMPT._replace(
         namespace=texts[0], name=texts[1], destination=texts[2], outcome=texts[3], url=texts[4], reason=reason,
         payload_commitment=hashes[0], signature_digest=hashes[1], response_digest=hashes[2], response_status=status,
-        started_at=started_at,
+        started_at=started_at, sent_hash=hashes[3],
     )  # fmt: skip
     if not acknowledged:
         attempt = attempt._replace(acknowledgement_base=None, acknowledgement_key=None, acknowledgement_signature=None)
@@ -177,6 +177,7 @@ digests = st.none() | st.binary(min_size=32, max_size=32)
         acknowledgement_base=st.none(),
         acknowledgement_key=st.none(),
         acknowledgement_signature=st.none(),
+        sent_hash=digests,
     ),
     st.none() | st.binary(min_size=1, max_size=8192),
 )

@@ -2,16 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import yaml
 
+from kapsel_deliverer.shaping import Made, _made, shape
 from kapsel_expressions import cost, event, syntax
 from kapsel_expressions.event import FIELDS, Event
 from kapsel_expressions.expression import FUNCTIONS, LONGEST, Expression, Failed, Value, compile_source
+from kapsel_resources.kinds.webhook_endpoint import Destination
 from kapsel_resources.manifests import parse
+from kapsel_store.rows import Claimed, DestinationRow
 
 PAGE = (Path(__file__).parents[3] / "docs" / "shaping.md").read_text(encoding="utf-8")
 BODY = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
@@ -24,7 +29,28 @@ EVENT = Event(
     headers={"x-github-event": "push"},
     body=BODY,
 )
+DELIVERY = Claimed(
+    id=UUID(int=0),
+    event_id=UUID(int=0),
+    endpoint_id=UUID(int=0),
+    destination_id=UUID(int=0),
+    number=1,
+    created_at=EVENT.received_at,
+    expires_at=EVENT.received_at,
+    received_at=EVENT.received_at,
+    content_type="application/json",
+    headers="[]",
+    body=b"{}",
+    body_hash=bytes(32),
+    salt=None,
+    correlation_id=None,
+)
 FILTERS = re.findall(r"^\| `(.+?)` \| (`true`|`false`|an error) \|", PAGE, re.MULTILINE)
+
+
+def _row(destination: Destination) -> DestinationRow:
+    row = DestinationRow(id=UUID(int=0), endpoint_id=UUID(int=0), name="chat", url=destination.url)
+    return replace(row, transform=destination.transform.row() if destination.transform else None)
 
 
 def test_the_page_has_examples() -> None:
@@ -48,6 +74,11 @@ def test_every_manifest_of_the_page_is_read_without_a_problem(block: str) -> Non
         parsed = parse(document)
         assert not isinstance(parsed, list), parsed
         for destination in parsed.spec.destinations:
+            if destination.transform is not None:
+                made = _made(shape(_row(destination)), EVENT, DELIVERY)
+                assert isinstance(made, Made), made
+                assert made.delivery.body.decode() == re.search(r"```json made\n(.*?)\n```", PAGE, re.DOTALL)[1]
+                assert made.headers == {"x-ref": "refs/heads/main"}
             assert destination.filter is None or isinstance(compile_source(destination.filter, "bool"), Expression)
 
 

@@ -83,6 +83,7 @@ def test_every_list_says_how_it_is_merged():
         "AttestationLog.status.keys": ["id"],
         "WebhookEndpoint.spec.destinations": ["name"],
         "WebhookEndpoint.spec.destinations[].headers": ["name"],
+        "WebhookEndpoint.spec.destinations[].transform.headers": ["name"],
         "WebhookEndpoint.status.destinations": ["name"],
         "SigningKey.status.versions": ["version"],
     }

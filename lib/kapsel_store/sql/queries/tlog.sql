@@ -22,7 +22,7 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 -- the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
-       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature, a.sent_hash
 FROM (
     -- NOT IN hashes what is parked, once. As a join it is nested loops where both were empty when they were last analyzed.
     SELECT attempt_id FROM unsequenced
@@ -65,7 +65,7 @@ SELECT count(*) FROM parked
 -- In the same columns as pending.
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
        a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
-       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature, a.sent_hash
 FROM parked k JOIN unsequenced u USING (attempt_id)
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = k.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
