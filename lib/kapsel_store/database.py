@@ -45,6 +45,7 @@ _AWAY = (
     asyncpg.exceptions.TransactionRollbackError,  # a row moved to another partition meanwhile, or a deadlock
     asyncpg.exceptions.PostgresSystemError,  # an input/output error of the server's own
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a standby, before it is promoted
+    asyncpg.exceptions.TargetServerAttributeNotMatched,  # the same, if the URL asks for a server that takes writes
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # while credentials are being rotated
 )
 
