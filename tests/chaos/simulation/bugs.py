@@ -16,6 +16,7 @@ from kapsel_attestor.fence import FileFence
 from kapsel_deliverer import breakers, circuit, clock, retry, targets, worker
 from kapsel_deliverer.lanes import Lanes
 from kapsel_deliverer.worker import Worker
+from kapsel_receiver import intake
 from kapsel_receiver.intake import Intake
 from kapsel_store import deliveries, ids, queries
 from kapsel_store.rows import Accepted
@@ -98,7 +99,7 @@ def _open_door() -> None:
     Lanes.set_circuit = set_open  # type: ignore[method-assign]
 
 
-@_bug("202 is said before the commit")
+@_bug("202 is said before the commit", 1)
 def _early_answer() -> None:
     store = Intake.store
 
@@ -208,9 +209,9 @@ def _no_expiry() -> None:
     _rewrite("deliveries.expire", ("WHERE state = 'pending' AND", "WHERE false AND"))
 
 
-@_bug("a commit whose answer was lost is said to have failed")
+@_bug("a commit whose answer was lost is said to have failed", 1)
 def _false_certainty() -> None:
-    Intake._uncertain = Intake._unavailable  # type: ignore[method-assign]
+    Intake._uncertain = lambda self: intake.UNAVAILABLE  # type: ignore[method-assign]
 
 
 @_bug("a failed try ends its delivery")

@@ -203,7 +203,9 @@ def _hunt(server: Server, options: argparse.Namespace) -> int:
     for verdict in run_all(server, work(), options.jobs):
         bug = str(verdict.bug)
         runs[bug] += 1
-        if verdict.problems and bug not in found:
+        if not verdict.digest:  # not even planted: the code has moved on, and the bug has to follow
+            print(f"{bug}: {verdict.problems[0]}", flush=True)
+        elif verdict.problems and bug not in found:
             found[bug] = f"run {runs[bug]}, seed {verdict.seed}: {verdict.problems[0].splitlines()[-1][:200]}"
             print(f"{bug}: {found[bug]}", flush=True)
     missed = [bug for bug in wanted if bug not in found]
