@@ -48,7 +48,7 @@ def test_resuming_closes_the_circuit_and_leaves_a_fresh_one_alone() -> None:
         replace(closed, state="half_open", open_until=later, probes_left=1),
         replace(closed, disabled_at=NOW, disabled_reason="gone"),
     ):
-        resumed = CircuitRow(destination_id=closed.destination_id, window_started_at=later)
+        resumed = CircuitRow(destination_id=closed.destination_id, window_started_at=later, recovering_since=later)
         assert fresh(stopped, later) == resumed
 
 
