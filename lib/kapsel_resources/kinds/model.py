@@ -52,11 +52,13 @@ HEX_KEY: Final = r"^[0-9a-fA-F]{64}$"
 PROXY_URL: Final = r"^http://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$"
 SCOPE: Final = r"^[!#-\[\]-~]+$"
 # The patterns in words, for messages.
+CONTENT_TYPE: Final = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9-]+)?$"
 FORMS: Final = {
     LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
     SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
     ENTRY: "letters, digits, '-', '_' and '.'",
     HEADER: "letters, digits, and the characters that names of headers may have",
+    CONTENT_TYPE: "a media type such as text/plain, or with one parameter: text/plain; charset=utf-8",
     HEADER_VALUE: "printable ASCII without blanks at the ends",
     PRINTABLE: "printable ASCII without blanks",
     ORIGIN: "printable ASCII without blanks and plus signs",

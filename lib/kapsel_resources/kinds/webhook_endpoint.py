@@ -13,6 +13,7 @@ from kapsel_resources.durations import Duration, text
 from kapsel_resources.kinds.connection import HeaderSource, OAuth2, Tls, Url
 from kapsel_resources.kinds.limits import MaxInFlight, RateLimit, Timeout
 from kapsel_resources.kinds.model import (
+    CONTENT_TYPE,
     ED25519_PUBLIC,
     HEADER,
     HEADER_VALUE,
@@ -51,7 +52,6 @@ _NOT_RESERVED: Final = Rule(
     + " && ".join(f"!self.lowerAscii().startsWith('{prefix}')" for prefix in rows.RESERVED_HEADER_PREFIXES),
     "the header is set by kapsel itself",
 )
-CONTENT_TYPE: Final = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9-]+)?$"
 HeaderName = Annotated[str, Field(pattern=HEADER, max_length=128)]
 
 
