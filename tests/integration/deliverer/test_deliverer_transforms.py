@@ -6,6 +6,7 @@ import hmac
 import json
 from datetime import timedelta
 
+from kapsel_store import erasures
 from kapsel_store.rows import Backoff, Policy, Transform
 from kapsel_store.states import State
 
@@ -98,3 +99,15 @@ async def test_what_cannot_be_sent_is_an_error_and_stops_no_other_destination(de
 
         await kit.eventually(tried, "a recorded try")
     assert len(destination.received) == 1
+
+
+async def test_what_was_sent_is_forgotten_with_its_event(destination, shop, start) -> None:
+    await shop.send_to(destination.url, transform=TRANSFORM)
+    await start()
+    (delivery,) = await shop.put(body=BODY)
+    row = await shop.ends(State.DELIVERED, delivery)
+    assert (await shop.attempts(delivery))[0].attempt.sent_hash is not None
+    async with shop.pool.acquire() as connection:
+        await erasures.erase(connection, row.event_id)
+    attempt = (await shop.attempts(delivery))[0].attempt
+    assert (attempt.payload_hash, attempt.sent_hash) == (None, None)
