@@ -42,7 +42,7 @@ _POLICY = TypeAdapter(Policy)
 _RELAY = TypeAdapter(RelayRow)
 _LOG = TypeAdapter(LogRow)
 # Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
-_LATER: Final = ("filter", "transform", "sources", "secret_headers", "tls", "oauth2")
+_LATER: Final = ("filter", "transform", "ordering", "sources", "secret_headers", "tls", "oauth2")
 _BREAKER: Final = CircuitBreaker()
 _BREAKER_LATER: Final = ("recovery", "drain", "disable_after", "warn_at")
 _BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])

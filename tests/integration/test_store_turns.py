@@ -307,6 +307,8 @@ async def test_a_replay_goes_last_in_the_order_of_the_events(queue: Queue) -> No
         [one.id for one in old[::-1]],
         [billing.id] * len(old),
         [turns.digest(billing.id, "a")] * len(old),
+        False,
+        False,
     )
     assert [await queue.sent(billing) for _ in range(5)] == [[one.id] for one in (waiting, *old)] + [[]]
 

@@ -278,5 +278,5 @@ async def test_bash_completes_commands_options_and_values(kapsel) -> None:
     assert complete("kapsel", "get", "deliveries", "--st") == ["--state"]
     assert complete("kapsel", "get", "events", "--st") == []
     assert complete("kapsel", "get", "events", "-o", "") == ["table", "wide", "json", "yaml"]
-    assert complete("kapsel", "send", "x", "y", "--as", "git") == ["github"]
+    assert complete("kapsel", "send", "x", "y", "--as", "gith") == ["github"]
     assert complete("kapsel", "completion", "") == ["bash", "zsh", "fish", "-h", "--help", "--debug"]
