@@ -132,7 +132,7 @@ async def test_while_the_api_server_is_away_leaves_go_on_and_heads_wait(world, k
 
     await kit.eventually(integrated_more)
     assert (await world.head()).tree_size == 2
-    assert running.attestor.problem() is None
+    await running.well()
 
     world.line.mend()
 

@@ -65,6 +65,10 @@ class Running:
         self.stopping.set()
         await asyncio.wait_for(self.task, DEADLINE)
 
+    async def well(self) -> None:
+        """Wait until nobody has to act: a head is published before its attestor says so."""
+        await eventually(lambda: self.attestor.problem() is None)
+
     def value(self, metric: str, **labels: str) -> float:
         return self.registry.get_sample_value(metric, labels) or 0.0
 

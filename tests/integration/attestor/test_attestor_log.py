@@ -22,7 +22,7 @@ async def test_every_recorded_attempt_is_proven(world) -> None:
     await world.head_over(730)
     await world.audit(recorded)
     assert running.value("attestation_batches_total", result="integrated") >= 2
-    assert running.attestor.problem() is None
+    await running.well()
 
 
 async def test_leaves_stand_in_the_order_of_the_attempts(world) -> None:
@@ -166,7 +166,7 @@ async def test_without_a_log_the_attestor_waits_for_one(world, eventually) -> No
     recorded = await world.record(3)
     await world.apply(None)
     running = await world.start()
-    assert running.attestor.problem() is None
+    await running.well()
     await world.apply(world.row)
     await world.head_over(3)
     await world.audit(recorded)

@@ -194,7 +194,7 @@ async def test_a_key_that_is_swapped_at_once_signs_nothing_until_the_old_one_is_
     world.keys[:] = [old, new]
     await world.apply(world.row)
     await eventually(signed_by, world, 2)
-    assert running.attestor.problem() is None
+    await running.well()
 
 
 async def grown_to(world, size: int) -> bool:
@@ -257,7 +257,7 @@ async def test_a_new_key_that_is_not_there_yet_keeps_no_head_waiting(world, even
     await world.apply(world.row)
     running = await world.start()
     await recorded(world)
-    assert running.attestor.problem() is None
+    await running.well()
     seed = os.urandom(32)
     file.write_text(seed.hex())
     assert (await eventually(signed_by, world, 2))[1] == bytes(SigningKey(seed).verify_key)
@@ -267,7 +267,7 @@ async def test_a_new_key_that_is_not_there_yet_keeps_no_head_waiting(world, even
     assert "does not sign as" in await eventually(running.attestor.problem)
     file.write_text(seed.hex())
     await recorded(world)
-    assert running.attestor.problem() is None
+    await running.well()
 
 
 async def test_a_key_is_not_ended_by_who_has_not_seen_the_newest_configuration(world, eventually) -> None:
