@@ -133,7 +133,7 @@ class Lane:
 
     def wait(self, now: float) -> float:
         """Return the seconds after which time alone makes room; infinity if it does not."""
-        if self.probes is not None or (self.bucket is not None and self.queue):
+        if not self.limit or self.probes is not None or (self.bucket is not None and self.queue):
             return math.inf
         if self.held >= self.part(now):
             return math.inf if self.slots or self.held else max(0.0, self.slots_asked + ASK_AGAIN - now)
@@ -205,7 +205,7 @@ class Lanes:
                 del self._lanes[destination_id]
                 self._stuck.pop(destination_id, None)
         self._order = deque(known)
-        self._more = {destination_id: None for destination_id in self._more if destination_id in known}
+        self._more = {one: None for one in self._more if one in known and self._lanes[one].limit}
         self.look_everywhere()
         return stale
 
@@ -373,7 +373,9 @@ class Lanes:
         lane = self._lanes[destination_id]
         lane.in_flight -= 1
         self._let_go(leased)
-        if seconds is not None:
+        if seconds is None:
+            self._untried(lane, leased)
+        else:
             lane.seconds = seconds if lane.seconds == math.inf else lane.seconds * 0.9 + seconds * 0.1
         if pause:
             lane.paused_until = max(lane.paused_until, now + pause)
@@ -401,7 +403,7 @@ class Lanes:
         if lane is None or lane.removed:
             return []
         opened = lane.probes is None and probes is not None
-        if probes != lane.probes and probes != 0:
+        if probes != lane.probes and probes != 0 and lane.limit:
             self._more[destination_id] = None
         lane.probes = probes
         return self.empty(destination_id) if opened else []
@@ -426,6 +428,14 @@ class Lanes:
                 lane.slots = 0
                 found[destination_id] = Demand(limit=lane.limit, wanted=0)
         return found
+
+    def partings(self) -> dict[UUID, Demand]:
+        """Return what gives all slots back that no try needs, for who leaves: others wait for no lease to end."""
+        return {
+            one: Demand(limit=lane.limit, wanted=0)
+            for one, lane in self._lanes.items()
+            if lane.slots and not lane.in_flight
+        }
 
     def allotted(self, destination_id: UUID, allotted: Allotted, asked: float, until: float) -> list[Leased]:
         """Use these slots from now on; return what was claimed in vain, because others have the slots."""
@@ -474,7 +484,14 @@ class Lanes:
     def _take_last(self, lane: Lane) -> Leased:
         leased = lane.queue.pop()
         self._let_go(leased)
+        self._untried(lane, leased)
         return leased
+
+    def _untried(self, lane: Lane, leased: Leased) -> None:
+        """A probe that was not sent is sent later: nothing else tells whether the destination is back."""
+        if leased.probe and lane.probes is not None and lane.limit:
+            lane.probes += 1
+            self._more[leased.delivery.destination_id] = None
 
     def set_recovery(self, destination_id: UUID, rate: RateLimit | None, now: float) -> None:
         """Bound the rate of a lane whose circuit has closed; None: no more."""
@@ -485,7 +502,8 @@ class Lanes:
             lane.emptied, lane.seen = False, None
         lane.recovery = rate
         lane.limit_rate(now)
-        self._more[destination_id] = None
+        if lane.limit:
+            self._more[destination_id] = None
 
     def is_drained(self, destination_id: UUID, since: datetime) -> bool:
         """Whether nothing waits any more that was there at a time: the oldest are claimed first."""

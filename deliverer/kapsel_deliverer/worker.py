@@ -44,6 +44,7 @@ from kapsel_store.states import State
 
 RENEWALS: Final = 3  # tries at renewing at once, because one that meets a row on the move is rolled back whole
 SLOTS_VALID: Final = 0.8  # of a lease: by then this clock says that slots are over
+PARTING: Final = 1.0  # seconds for giving back what a deliverer has of the limits when it leaves
 DRAIN_RESERVE: Final = 3.0  # seconds of the drain kept for recording and leaving when tries take too long
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class Worker:
             await self._deliver(stopping)
             for task in helping:
                 task.cancel()
+            await self._let_go_of_slots()
             # Only now is nobody left who makes results.
             self._recorder.close()
             await recording
@@ -270,6 +272,15 @@ class Worker:
                         await self._ask(renewals)
                 except Exception as error:  # noqa: BLE001 - no try starts without slots, and they are asked for again
                     self._failed(error)
+
+    async def _let_go_of_slots(self) -> None:
+        partings = self._lanes.partings()
+        try:
+            if partings:
+                async with asyncio.timeout(PARTING), self._pool.acquire() as connection:
+                    await limits.ask(connection, self._settings.instance, partings, self._lease)
+        except Exception as error:  # noqa: BLE001 - they end with their lease
+            self._failed(error)
 
     def _sieve(self, claimed: Sequence[Claimed], lease_id: UUID) -> tuple[list[Claimed], Counter[UUID]]:
         """Return what is to be sent, and count by destination what is done without.

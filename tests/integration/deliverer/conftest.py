@@ -383,7 +383,7 @@ class Running:
 
     async def stop(self) -> None:
         self.stopping.set()
-        await asyncio.wait_for(self.task, 40)
+        await asyncio.wait_for(self.task, 180)
 
 
 Start = Callable[..., Awaitable[Running]]

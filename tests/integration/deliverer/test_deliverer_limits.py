@@ -81,6 +81,17 @@ async def test_what_a_deliverer_had_when_it_died_is_the_others_when_its_lease_is
     assert destination.most_under_way <= 2
 
 
+async def test_a_deliverer_that_leaves_gives_its_slots_to_the_next(destination, shop, start) -> None:
+    await shop.send_to(destination.url, max_in_flight=2)
+    leaving = await start(deliverer_lease=timedelta(hours=1))
+    await shop.ends(State.DELIVERED, *await shop.put(4))
+    await leaving.stop()
+    async with shop.pool.acquire() as connection:
+        assert await connection.fetchval("SELECT grants FROM slots") == "{}"
+    await start(deliverer_lease=timedelta(hours=1))
+    await shop.ends(State.DELIVERED, *await shop.put(4))
+
+
 async def test_a_destination_without_work_and_one_without_a_rate_cost_no_row(destination, shop, start) -> None:
     idle = await shop.send_to("http://127.0.0.1:9/", suspend=True, rate_limit=RateLimit(requests_per_second=1, burst=1))
     busy = await shop.send_to(destination.url)

@@ -380,3 +380,41 @@ def test_while_only_reserved_places_are_left_a_slow_lane_waits_for_a_try_to_end_
     assert made.wait(0) == math.inf
     made.finished(started[0], 15.0, 0)
     assert made.wanted(0) == {row.id: 1}
+
+
+def test_a_suspended_destination_keeps_nobody_awake_whatever_its_circuit_does() -> None:
+    row = destination(max_in_flight=8)
+    made = lanes(row)
+    bring(made, {row.id: 8}, count=0)
+    made.set_circuit(row.id, 0)
+    made.allotted(row.id, Allotted(slots=0, short=True), 0, 10)
+    made.configure([destination(id=row.id, max_in_flight=8, suspend=True)], 0)
+    made.set_circuit(row.id, None)
+    made.set_recovery(row.id, RateLimit(requests_per_second=1, burst=1), 0)
+    made.wanted(5)
+    assert made.wait(5) == math.inf
+    assert not made.may_have_more
+
+
+def test_a_probe_that_was_not_sent_is_sent_later() -> None:
+    row = destination(max_in_flight=1)
+    made = lanes(row)
+    made.set_circuit(row.id, 1)
+    made.arrived(made.wanted(0), [claimed(row.id)], LEASE, math.inf)
+    assert made.probes(row.id) == 0
+    assert made.start(row.id, 0) is None
+    demands = made.demands(0)
+    (surplus,) = made.allotted(row.id, Allotted(slots=0, short=True), 0, 10)
+    assert demands[row.id].wanted
+    assert surplus.probe
+    assert made.probes(row.id) == 1
+    assert made.wanted(5) == {row.id: 1}
+
+
+def test_who_leaves_gives_back_the_slots_that_no_try_needs() -> None:
+    idle, busy, never = (destination(max_in_flight=4) for _ in range(3))
+    made = lanes(idle, busy, never)
+    for leased in bring(made, {idle.id: 1}):
+        made.finished(leased, 0.01, 0)
+    bring(made, {busy.id: 1})
+    assert made.partings() == {idle.id: Demand(limit=4, wanted=0)}

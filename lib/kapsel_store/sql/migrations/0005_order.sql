@@ -115,7 +115,10 @@ BEGIN
         FROM (SELECT DISTINCT destination_id, key FROM unnest(destinations, keys) AS k (destination_id, key)) AS k
         CROSS JOIN LATERAL (
             SELECT t.destination_id, t.key, t.head FROM turns t
-            WHERE t.destination_id = k.destination_id AND t.key = k.key AND t.blocked_by IS NULL LIMIT 1
+            WHERE t.destination_id = k.destination_id AND t.key = k.key AND t.blocked_by IS NULL
+                -- Ended since the notes above were taken, and it may block: whoever ended it passes the turn once more.
+                AND NOT EXISTS (SELECT FROM ended_turns e WHERE e.destination_id = t.destination_id AND e.key = t.key)
+            LIMIT 1
         ) AS t
         LEFT JOIN LATERAL (
             SELECT d.id, d.order_number FROM deliveries_live d
