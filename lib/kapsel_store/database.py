@@ -45,7 +45,9 @@ _AWAY = (
     asyncpg.exceptions.TransactionRollbackError,  # a row moved to another partition meanwhile, or a deadlock
     asyncpg.exceptions.PostgresSystemError,  # an input/output error of the server's own
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a standby, before it is promoted
-    asyncpg.exceptions.TargetServerAttributeNotMatched,  # the same, if the URL asks for a server that takes writes
+    # A standby, if the URL asks for a server that takes writes; and a connection that broke off in the middle of an
+    # answer and is asked again before it has noticed: asyncpg then finds itself "in another state".
+    asyncpg.exceptions.InternalClientError,
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # while credentials are being rotated
 )
 

@@ -1,4 +1,4 @@
-"""Failover to a promoted standby with synchronous replication: nothing is lost."""
+"""Failover to a promoted standby: what synchronous replication keeps, and what asynchronous loses and shows."""
 
 import asyncio
 import os
@@ -145,3 +145,34 @@ async def test_with_synchronous_replication_a_failover_loses_nothing_and_the_log
         assert await connection.fetchval("SELECT count(*) FROM logs WHERE frozen_reason IS NOT NULL") == 0
     finally:
         await connection.close()
+
+
+async def test_what_asynchronous_replication_loses_is_gone_and_the_log_says_so(servers, plane, until) -> None:
+    primary, standby = servers
+    producer = await sending(plane)
+    await producer.run(range(20))
+    connection = await plane.connection()
+    await settled(connection)
+    kept = dict(producer.accepted)
+    place = await connection.fetchval("SELECT pg_current_wal_lsn()::text")
+    await eventually(standby, f"SELECT pg_last_wal_replay_lsn() >= '{place}'")
+
+    # From here on the standby lags, by as much as is accepted, delivered, logged and signed without it.
+    await asyncio.to_thread(standby.stop)
+    await producer.run(range(20, 40))
+    await settled(connection)
+    await connection.close()
+    await asyncio.to_thread(primary.kill)
+    await asyncio.to_thread(standby.start)
+    await promote(standby)
+
+    await eventually(
+        standby, "SELECT EXISTS (SELECT FROM logs WHERE frozen_reason LIKE '%older than what was signed%')"
+    )
+    rows = await run(standby, "SELECT array_agg(id::text) FROM events")
+    assert set(rows) == set(kept.values())
+    assert not set(rows) & (set(producer.accepted.values()) - set(kept.values()))
+    # Webhooks go on coming in and out; what is signed stays as it was.
+    await producer.run(range(40, 45))
+    await eventually(standby, "SELECT NOT EXISTS (SELECT FROM deliveries_live)")
+    assert await run(standby, "SELECT count(*) FROM unsequenced") >= 10
