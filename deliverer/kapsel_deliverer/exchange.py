@@ -97,6 +97,16 @@ class Exchange:
             connection.transport.abort()
 
 
+async def read_whole(content: StreamReader, most: int) -> bytes | None:
+    """Return a body that came in however many pieces, None if it is longer than `most`."""
+    body = bytearray()
+    while chunk := await content.readany():
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
 async def _ask(connection: Connection, head: bytes, body: bytes) -> tuple[RawResponseMessage, StreamReader]:
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None:

@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from kapsel_deliverer.errors import AddressDeniedError
+from kapsel_deliverer.exchange import read_whole
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 LARGEST: Final = 4_194_304  # bytes of an answer; a page of a hundred has about 30,000
@@ -92,10 +93,10 @@ class GitHub:
                 trouble = refused(response.status, response.headers, self._now())
                 if trouble is not None:
                     return trouble
-                body = await response.content.read(LARGEST)
+                body = await read_whole(response.content, LARGEST)
                 following = response.links["next"].get("url") if "next" in response.links else None
                 cursor = URL(str(following)).query.get("cursor") if following is not None else None
-                return body if response.content.at_eof() else b"", cursor
+                return body or b"", cursor
         except AddressDeniedError as error:
             return Trouble(reason="EgressDenied", message=str(error))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -29,6 +29,7 @@ class FakeGitHub:
     asked: list[str] = field(default_factory=list)
     redelivered: list[int] = field(default_factory=list)
     answers: list[web.Response] = field(default_factory=list)  # instead of what it would say, the next first
+    pieces: int = 1  # that an answer is sent in
     refuses: set[int] = field(default_factory=set)  # ids that it does not send again
     remaining: int = 5000
     page: int = 2
@@ -51,7 +52,21 @@ class FakeGitHub:
         answer = self._answer(request)
         answer.headers["X-RateLimit-Remaining"] = str(self.remaining)
         answer.headers["X-RateLimit-Reset"] = str(int(datetime.now(UTC).timestamp()) + 900)
-        return answer
+        return answer if self.pieces == 1 else await self._in_pieces(request, answer)
+
+    async def _in_pieces(self, request: web.BaseRequest, answer: web.Response) -> web.StreamResponse:
+        """Send an answer so that its pieces arrive one by one, as those of a long one do."""
+        body = answer.body
+        assert isinstance(body, bytes)
+        slow = web.StreamResponse(status=answer.status, headers=answer.headers)
+        slow.headers.pop("Content-Length", None)
+        await slow.prepare(request)
+        size = -(-len(body) // self.pieces)
+        for start in range(0, len(body), size):
+            await slow.write(body[start : start + size])
+            await asyncio.sleep(0.05)
+        await slow.write_eof()
+        return slow
 
     def _answer(self, request: web.BaseRequest) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {TOKEN.decode()}":
@@ -167,6 +182,15 @@ async def test_what_failed_and_is_not_here_is_asked_for_again_over_all_pages(loo
     assert f"GET {HOOK}/deliveries?per_page=100" in github.asked
     assert looking.registry.get_sample_value("github_gap_redeliveries_total", {"endpoint": "shop/orders"}) == 5
     assert looking.registry.get_sample_value("github_gap_missing_events", {"endpoint": "shop/orders"}) == 5
+
+
+async def test_a_page_that_arrives_in_pieces_is_read_to_its_end(looking: Looking, github) -> None:
+    await looking.start()
+    github.pieces = 4
+    wanted = [github.deliver(f"missing-{number}", 503, HOUR * (number + 1)) for number in range(3)]
+    last = await looking.look()
+    assert last is not None
+    assert (last.reason, sorted(github.redelivered)) == ("Healing", sorted(wanted))
 
 
 async def test_an_event_that_is_here_is_not_asked_for_though_github_thinks_it_failed(looking: Looking, github) -> None:
