@@ -13,11 +13,12 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from kapsel_deliverer.addresses import Borrowed, GuardedResolver
+from kapsel_deliverer.exchange import read_whole
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_egress.verdicts import Denied, check_url
 from kapsel_runtime.waiting import until
 from kapsel_store import database, errands
-from kapsel_store.errands import Errand
+from kapsel_store.errands import Errand, Kind
 from kapsel_store.rows import Configuration, RelayRow
 
 POLL: Final = 1.0
@@ -91,7 +92,24 @@ class Runner:
                 if response.status != 200:
                     final = 400 <= response.status < 500 and response.status != 429
                     return None, f"{'refused' if final else 'answered'} with {response.status}"
-                body = await response.content.read(LARGEST)
-                return body or b" ", None
+                body = await read_whole(response.content, LARGEST)
+                return _judged(errand.kind, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return None, f"no answer: {type(error).__name__}"
+
+
+def _judged(kind: Kind, body: bytes | None) -> tuple[bytes | None, str | None]:
+    """Return an answer that may be kept: a certificate is kept for ever, so it must be one."""
+    if body is None:
+        return None, f"refused: the answer is longer than {LARGEST} bytes"
+    if kind == "certificate" and not _is_certificate(body):
+        return None, "refused: the answer is no certificate"
+    return body or b" ", None
+
+
+def _is_certificate(body: bytes) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=body.decode("ascii"))
+    except (ValueError, ssl.SSLError):
+        return False
+    return True

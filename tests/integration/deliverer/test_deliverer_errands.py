@@ -1,5 +1,6 @@
 """Errands: fetched over TLS from where they are asked for, by the egress rules, and never twice if once is enough."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 
-from kapsel_deliverer.errands import MOST_TRIES, Runner
+from kapsel_deliverer.errands import LARGEST, MOST_TRIES, Runner
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_store import errands
 from kapsel_store.errands import Ended
@@ -28,8 +29,8 @@ URL = f"https://{HOST}/SimpleNotificationService-1.pem"
 HERE = RelayRow(allowed_cidrs=("127.0.0.0/8",))
 
 
-def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return a server's context for the host of SNS, and a client's that trusts it."""
+def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext, bytes]:
+    """Return a server's context for the host of SNS, a client's that trusts it, and its certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     made = (
@@ -51,8 +52,8 @@ def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
-    client = ssl.create_default_context(cadata=made.public_bytes(serialization.Encoding.PEM).decode())
-    return server, client
+    public = made.public_bytes(serialization.Encoding.PEM)
+    return server, ssl.create_default_context(cadata=public.decode()), public
 
 
 class Elsewhere(AbstractResolver):
@@ -76,11 +77,24 @@ class Elsewhere(AbstractResolver):
 class World:
     """A server under the name of SNS, and a runner that goes there."""
 
-    answer: Callable[[], web.Response] = lambda: web.Response(text="a certificate")
+    pem: bytes
+    answer: Callable[[], web.Response] | None = None  # instead of the certificate
+    pieces: int = 1  # that the certificate is sent in
     asked: list[str] = field(default_factory=list)
     runner: Any = None
     pool: Any = None
     owner: Any = None
+
+    async def send(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Send the certificate so that its pieces arrive one by one."""
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        size = -(-len(self.pem) // self.pieces)
+        for start in range(0, len(self.pem), size):
+            await answer.write(self.pem[start : start + size])
+            await asyncio.sleep(0.05)
+        await answer.write_eof()
+        return answer
 
     async def ask(self, url: str = URL, kind: errands.Kind = "certificate") -> None:
         async with self.owner.acquire() as connection:
@@ -97,13 +111,13 @@ class World:
 
 @pytest.fixture
 async def world(database: Any, tmp_path: Path) -> AsyncIterator[World]:
-    made = World()
+    server, client, pem = contexts(tmp_path)
+    made = World(pem=pem)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         made.asked.append(request.path_qs)
-        return made.answer()
+        return made.answer() if made.answer is not None else await made.send(request)
 
-    server, client = contexts(tmp_path)
     runner = web.ServerRunner(web.Server(handle))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server).start()
@@ -121,11 +135,37 @@ async def test_what_is_asked_for_is_fetched_once_and_kept(world: World) -> None:
     assert await world.find() is None
     assert await world.runner.turn()
     assert not await world.runner.turn()
-    assert await world.find() == Ended(answer=b"a certificate", failure=None)
+    assert await world.find() == Ended(answer=world.pem, failure=None)
     await world.execute("UPDATE errands SET done_at = now() - interval '100 days'")
     await world.ask()
     assert not await world.runner.turn()
     assert world.asked == ["/SimpleNotificationService-1.pem"]
+
+
+async def test_a_certificate_that_arrives_in_pieces_is_kept_whole(world: World) -> None:
+    world.pieces = 3
+    await world.ask()
+    await world.runner.turn()
+    assert await world.find() == Ended(answer=world.pem, failure=None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (lambda pem: b"<html>", "refused: the answer is no certificate"),
+        (lambda pem: b"", "refused: the answer is no certificate"),
+        (lambda pem: pem[: len(pem) // 2], "refused: the answer is no certificate"),
+        (lambda pem: pem + b" " * LARGEST, "refused: the answer is longer than 65536 bytes"),
+    ],
+    ids=["page", "nothing", "half", "too-long"],
+)
+async def test_what_is_no_certificate_is_not_kept_as_one(
+    world: World, answer: Callable[[bytes], bytes], failure: str
+) -> None:
+    world.answer = lambda: web.Response(body=answer(world.pem))
+    await world.ask()
+    await world.runner.turn()
+    assert await world.find() == Ended(answer=None, failure=failure)
 
 
 async def test_a_confirmation_is_visited_with_its_query_and_forgotten_after_a_day(world: World) -> None:
@@ -146,10 +186,10 @@ async def test_what_is_not_there_is_told_and_asked_for_anew_a_minute_later(world
     await world.execute("UPDATE errands SET done_at = now() - interval '2 minutes'")
     await world.runner.turn()
     assert await world.find() is None
-    world.answer = lambda: web.Response(text="now")
+    world.answer = None
     await world.ask()
     await world.runner.turn()
-    assert await world.find() == Ended(answer=b"now", failure=None)
+    assert await world.find() == Ended(answer=world.pem, failure=None)
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
