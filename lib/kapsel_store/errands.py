@@ -10,7 +10,7 @@ from kapsel_store.database import Connection
 from kapsel_store.queries import statement
 
 Kind = Literal["certificate", "confirmation"]
-MOST_OPEN: Final = 200
+MOST_OPEN: Final = 200  # certificates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Ended:
 
 
 async def ask(connection: Connection, url: str, kind: Kind) -> None:
-    """Have something fetched, unless it was asked for already or too much is."""
+    """Have something fetched, unless it was asked for already; of certificates no more than so many at once."""
     await connection.execute(statement("errands.ask"), url, kind, MOST_OPEN)
 
 

@@ -234,3 +234,11 @@ async def test_strangers_cannot_ask_for_more_than_so_much(world: World) -> None:
         await world.ask(f"https://{HOST}/SimpleNotificationService-{number}.pem")
     async with world.owner.acquire() as connection:
         assert await connection.fetchval("SELECT count(*) FROM errands") == errands.MOST_OPEN
+
+
+async def test_a_confirmation_is_taken_though_strangers_ask_for_all_they_can_and_before_it(world: World) -> None:
+    for number in range(errands.MOST_OPEN):
+        await world.ask(f"https://{HOST}/SimpleNotificationService-{number}.pem")
+    await world.ask(f"https://{HOST}/?Action=ConfirmSubscription&Token=abc", "confirmation")
+    assert await world.runner.turn()
+    assert world.asked == ["/?Action=ConfirmSubscription&Token=abc"]

@@ -1,17 +1,20 @@
 -- name: ask
--- So many open ones at most: strangers can name certificates that are none.
+-- So many open certificates at most: strangers can name some that are none. Who wants a confirmation has proved itself.
 INSERT INTO errands (url, kind) SELECT $1, $2
-WHERE (SELECT count(*) FROM (SELECT FROM errands WHERE done_at IS NULL LIMIT $3) AS open) < $3
+WHERE $2 = 'confirmation'
+OR (SELECT count(*) FROM (SELECT FROM errands WHERE done_at IS NULL AND kind = 'certificate' LIMIT $3) AS open) < $3
 ON CONFLICT (url) DO NOTHING
 
 -- name: find
 SELECT answer, failure FROM errands WHERE url = $1
 
 -- name: take
--- A deliverer that dies on its way leaves the errand to whoever comes after this pause.
+-- A deliverer that dies on its way leaves the errand to whoever comes after this pause. Confirmations do not queue behind
+-- what strangers ask for.
 UPDATE errands SET tries = tries + 1, next_at = now() + interval '15 s' * power(2, least(tries, 8))
 WHERE url = (
-    SELECT url FROM errands WHERE done_at IS NULL AND next_at <= now() ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT url FROM errands WHERE done_at IS NULL AND next_at <= now()
+    ORDER BY kind = 'confirmation' DESC, next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING url, kind, tries
 
