@@ -119,7 +119,7 @@ class OAuth2(Model):
 class Proxy(Model):
     """A forward proxy that every delivery goes through, http as well as https, in a tunnel (CONNECT)."""
 
-    url: str = Field(
+    url: Url = Field(
         max_length=512,
         pattern=PROXY_URL,
         description=(
