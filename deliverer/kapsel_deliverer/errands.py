@@ -12,9 +12,11 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from kapsel_deliverer.addresses import Borrowed, GuardedResolver
+from kapsel_deliverer import proxy
+from kapsel_deliverer.addresses import Borrowed
 from kapsel_deliverer.exchange import read_whole
 from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.proxy import Proxy
 from kapsel_egress.verdicts import Denied, check_url
 from kapsel_runtime.waiting import until
 from kapsel_store import database, errands
@@ -40,10 +42,11 @@ class Runner:
         self._context = context
         self._metrics = metrics
         self._relay = RelayRow()
+        self._proxy: Proxy | None = None
 
     def configure(self, configuration: Configuration) -> None:
-        """Go by these egress rules from now on."""
-        self._relay = configuration.relay
+        """Go by these egress rules, and through this proxy, from now on."""
+        self._relay, self._proxy = configuration.relay, proxy.declared(configuration)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look for errands until `stopping`."""
@@ -81,9 +84,7 @@ class Runner:
         verdict = check_url(errand.url, self._relay)
         if isinstance(verdict, Denied):
             return None, f"refused by the egress rules: {verdict.detail}"
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(Borrowed(self._resolver), self._relay), ssl=self._context, limit=1
-        )
+        connector = proxy.connector(Borrowed(self._resolver), self._relay, self._proxy, ssl=self._context, limit=1)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, headers={"User-Agent": "kapsel"}) as session,

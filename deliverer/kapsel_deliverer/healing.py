@@ -17,7 +17,8 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from kapsel_deliverer.addresses import Borrowed, GuardedResolver
+from kapsel_deliverer import proxy
+from kapsel_deliverer.addresses import Borrowed
 from kapsel_deliverer.github import GitHub, Sent, Trouble
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_egress.verdicts import Denied, check_url
@@ -160,8 +161,8 @@ class Healer:
                 await self._look(row, healing, stopping)
 
     async def _look(self, row: EndpointRow, healing: GapHealing, stopping: asyncio.Event) -> None:
-        found = await self._heal(row, healing, stopping)
         label = f"{row.namespace}/{row.name}"
+        found = await self._heal(row, healing, stopping)
         self._metrics.gap_looks.labels(label, found.reason).inc()
         self._metrics.gap_missing.labels(label).set(found.missing)
         self._metrics.gap_requested.labels(label).inc(found.requested)
@@ -186,8 +187,8 @@ class Healer:
         verdict = check_url(f"{healing.api_url}{healing.hook}", self._configuration.relay)
         if isinstance(verdict, Denied):
             return Report(reason="EgressDenied", message=verdict.detail)
-        resolver = GuardedResolver(Borrowed(self._resolver), self._configuration.relay)
-        connector = aiohttp.TCPConnector(resolver=resolver, ssl=self._context, limit=1)
+        relay, through = self._configuration.relay, proxy.declared(self._configuration)
+        connector = proxy.connector(Borrowed(self._resolver), relay, through, ssl=self._context, limit=1)
         async with aiohttp.ClientSession(connector=connector) as session:
             github = GitHub(session, str(verdict.url), token, self._now)
             return await self._through(github, row, now, stopping)

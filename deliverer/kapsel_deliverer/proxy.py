@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -21,8 +22,9 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import AddrInfoType
 from yarl import URL
 
+from kapsel_deliverer.addresses import GuardedResolver
 from kapsel_deliverer.errors import ProxyError
-from kapsel_store.rows import Configuration
+from kapsel_store.rows import Configuration, RelayRow
 
 HEAD_LIMIT: Final = 8192  # bytes of a proxy's answer
 
@@ -52,6 +54,12 @@ def declared(configuration: Configuration) -> Proxy | None:
         port=url.port or 80,
         authorization=None if secret is None else f"Basic {base64.b64encode(secret).decode()}",
     )
+
+
+def connector(names: AbstractResolver, relay: RelayRow, proxy: Proxy | None, **options: Any) -> aiohttp.TCPConnector:
+    """Return what makes the connections that the policy allows, through the proxy if there is one."""
+    make = aiohttp.TCPConnector if proxy is None else partial(TunnelConnector, proxy, names)
+    return make(resolver=GuardedResolver(names, relay), **options)
 
 
 class TunnelConnector(aiohttp.TCPConnector):

@@ -11,7 +11,6 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -22,7 +21,6 @@ from aiohttp.http import HttpProcessingError
 
 from kapsel_deliverer import acknowledging, signing
 from kapsel_deliverer.acknowledging import Asked, Directory, Judged
-from kapsel_deliverer.addresses import GuardedResolver
 from kapsel_deliverer.directories import FETCH_TIMEOUT, Directories
 from kapsel_deliverer.errors import AddressDeniedError, ProxyError
 from kapsel_deliverer.exchange import BODY_KEPT, Exchange, Response, header_lines, redacted
@@ -38,7 +36,7 @@ from kapsel_deliverer.outcome import (
     Unreachable,
     Unsent,
 )
-from kapsel_deliverer.proxy import Proxy, TunnelConnector
+from kapsel_deliverer.proxy import Proxy, connector
 from kapsel_deliverer.retry import retry_after
 from kapsel_deliverer.targets import Target
 from kapsel_egress.verdicts import Denied
@@ -77,9 +75,10 @@ class _Pool:
     def __init__(
         self, resolver: AbstractResolver, relay: RelayRow, proxy: Proxy | None, context: ssl.SSLContext
     ) -> None:
-        make = aiohttp.TCPConnector if proxy is None else partial(TunnelConnector, proxy, resolver)
-        self.connector = make(
-            resolver=GuardedResolver(resolver, relay),
+        self.connector = connector(
+            resolver,
+            relay,
+            proxy,
             ttl_dns_cache=DNS_CACHE_TTL,
             keepalive_timeout=IDLE_TIMEOUT,
             limit=0,  # the lanes bound what is under way

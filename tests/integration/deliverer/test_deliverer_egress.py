@@ -23,18 +23,23 @@ from prometheus_client import CollectorRegistry
 
 from kapsel_deliverer import proxy
 from kapsel_deliverer.contexts import trusted
+from kapsel_deliverer.errands import Runner
 from kapsel_deliverer.exchange import BODY_KEPT
+from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Refused, Unreachable, Unsent
 from kapsel_deliverer.retry import is_retried
 from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.targets import Targets
 from kapsel_egress.verdicts import Denied
+from kapsel_store import errands, healings
 from kapsel_store.rows import (
     Claimed,
     Configuration,
     DestinationRow,
     EndpointRow,
+    GapHealing,
+    Idempotency,
     KeyRow,
     OAuth2,
     Policy,
@@ -504,6 +509,46 @@ async def test_behind_a_proxy_names_and_addresses_are_judged_as_without_one(dest
         async with way(f"http://{host}/", relay=through(forward)) as called:
             assert isinstance((await called.send()).outcome, Denied)
     assert forward.asked == []
+
+
+async def test_an_errand_goes_through_the_proxy(kit, database, forward: Forward) -> None:
+    async with serving(kit) as private:
+        pool = await database.pool("deliverer", size=2)
+        context = ssl.create_default_context(cafile=kit.TLS / "private-ca.pem")
+        runner = Runner(pool, Names(), context, DelivererMetrics(CollectorRegistry()))
+        runner.configure(Configuration(relay=through(forward)))
+        async with (await database.pool()).acquire() as connection:
+            await errands.ask(connection, private.url, "confirmation")
+            assert await runner.turn()
+            ended = await errands.find(connection, private.url)
+        assert ended is not None
+        assert ended.failure is None
+        assert [asked for asked, _ in forward.asked] == [f"CONNECT 127.0.0.1:{urlsplit(private.url).port} HTTP/1.1"]
+        assert len(private.received) == 1
+
+
+async def test_gap_healing_goes_through_the_proxy(kit, database, shop, destination, forward: Forward) -> None:
+    async def nothing(_: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response([])
+
+    destination.answer = nothing
+    url = urlsplit(destination.url)
+    healing = GapHealing(hook="/repos/octocat/hello/hooks/7", api_url=f"http://{url.netloc}", period=timedelta(hours=1))
+    checked = Verification(
+        scheme="github", key_name="literal/github", token_key_name="bearer/token", gap_healing=healing
+    )
+    shop.endpoint = replace(
+        shop.endpoint, verification=checked, idempotency=Idempotency(source="Provider", window=timedelta(hours=72))
+    )
+    shop.keys.append(kit.hmac_key("bearer/token", secret=b"github_pat_of_a_test"))
+    await shop.apply()
+    pool = await database.pool("deliverer", size=2)
+    healer = Healer(pool, Names(), trusted(None), DelivererMetrics(CollectorRegistry()))
+    healer.configure(Configuration(relay=through(forward), endpoints=(shop.endpoint,), keys=tuple(shop.keys)))
+    await healer.turn(asyncio.Event())
+    async with shop.pool.acquire() as connection:
+        assert (await healings.all_of(connection))[shop.endpoint.id].reason == "Healed"
+    assert [asked for asked, _ in forward.asked] == [f"CONNECT 127.0.0.1:{url.port} HTTP/1.1"]
 
 
 async def test_a_proxy_gets_its_credentials_and_a_destination_does_not(destination, forward: Forward) -> None:
