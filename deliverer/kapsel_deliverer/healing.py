@@ -142,7 +142,7 @@ class Healer:
         while not stopping.is_set():
             try:
                 await self.turn(stopping)
-            except Exception as error:  # the edge: what is wrong with one hook must not stop deliveries
+            except Exception as error:  # the edge: what is wrong here must not stop deliveries
                 if not database.is_away(error):
                     self._metrics.errors.labels("healing").inc()
                     logger.exception("gap healing failed; it is tried again")
@@ -162,7 +162,14 @@ class Healer:
 
     async def _look(self, row: EndpointRow, healing: GapHealing, stopping: asyncio.Event) -> None:
         label = f"{row.namespace}/{row.name}"
-        found = await self._heal(row, healing, stopping)
+        try:
+            found = await self._heal(row, healing, stopping)
+        except Exception as error:  # the edge: what is wrong with one hook must not keep back the others
+            if database.is_away(error):
+                raise
+            self._metrics.errors.labels("healing").inc()
+            logger.exception("a look at a hook failed; it is made again", extra={"endpoint": label})
+            found = Report(reason="GitHubUnavailable", message=f"the look failed: {type(error).__name__}")
         self._metrics.gap_looks.labels(label, found.reason).inc()
         self._metrics.gap_missing.labels(label).set(found.missing)
         self._metrics.gap_requested.labels(label).inc(found.requested)

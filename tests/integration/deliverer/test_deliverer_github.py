@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
@@ -165,6 +166,7 @@ async def looking(database, shop, github: FakeGitHub, kit) -> Looking:
 
 
 HOUR = timedelta(hours=1)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 async def test_what_failed_and_is_not_here_is_asked_for_again_over_all_pages(looking: Looking, github) -> None:
@@ -268,6 +270,39 @@ async def test_what_github_refuses_is_told_and_looked_at_again_later(looking: Lo
     last = await looking.look()
     assert last is not None
     assert (last.reason, len(github.redelivered)) == ("Healing", 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.json_response(
+            [{"id": 1, "guid": "\ud800", "delivered_at": "2026-01-01T00:00:00Z", "status_code": 500}]
+        ),
+        lambda: web.Response(text="[" * 200_000),
+        lambda: web.json_response([], headers={"X-RateLimit-Remaining": "1" * 5000}),
+    ],
+    ids=["lone-surrogate", "deep", "huge-limit"],
+)
+async def test_what_nobody_foresaw_of_one_hook_is_told_and_keeps_back_no_other(
+    looking: Looking, github, database, answer
+) -> None:
+    await looking.start()
+    other = replace(looking.row, id=uuid4(), name="others", suspend=False)
+    desired = Configuration(relay=looking.shop.relay, endpoints=(looking.row, other), keys=tuple(looking.shop.keys))
+    async with looking.shop.pool.acquire() as connection:
+        await configuration.apply(connection, database.sealing, desired, actor="test")
+    looking.healer = Healer(
+        looking.pool, SystemResolver(), ssl.create_default_context(), looking.metrics, now=lambda: NOON, pace=0
+    )
+    looking.healer.configure(desired)
+    github.answers.append(answer())
+    first = await looking.look()
+    assert first is not None
+    assert first.reason == "GitHubUnavailable"
+    assert first.message.startswith("the look failed: ")
+    assert looking.registry.get_sample_value("deliverer_errors_total", {"where": "healing"}) == 1
+    async with looking.shop.pool.acquire() as connection:
+        assert (await healings.all_of(connection))[other.id].reason == "Healed"
 
 
 async def test_a_limit_is_waited_for_as_long_as_github_says(looking: Looking, github) -> None:
