@@ -12,12 +12,13 @@ element's part costs beyond its fixed price is superadditive, so the whole list 
 from dataclasses import dataclass
 from typing import Final
 
+from kapsel_expressions import pattern
 from kapsel_expressions.syntax import Call, Collection, Comprehension, Field, Literal, Name, Node
 
 WORK: Final = 2_000_000.0  # steps of one evaluation: a step is about the copy of one value
 MADE: Final = 16_777_216.0  # values and characters that one evaluation may make
 
-_PATTERN: Final = 20_000.0  # steps of making a regular expression ready, for each character of it
+_PATTERN: Final = WORK / pattern.MOST  # steps of making a regular expression ready, for each part of its price
 _COMPARING: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in"})
 _TEXTS: Final = frozenset({"contains", "startsWith", "endsWith"})
 
@@ -74,6 +75,8 @@ def _worst(node: Node, sizes: dict[str, Size]) -> Cost:
             return Cost(1 + sum(part.work for part in parts), sum((part.size for part in parts), _ONE))
         case Comprehension():
             return _comprehension(node, sizes)
+        case Call(name="matches", args=(text, Literal(source=source))):
+            return _matching(_worst(text, sizes), pattern.price(source))
         case Call(name=name, args=args):
             return _call(name, [_worst(arg, sizes) for arg in args])
 
@@ -83,8 +86,6 @@ def _call(name: str, args: list[Cost]) -> Cost:
     size = sum((arg.size for arg in args), _ONE)
     if name in _COMPARING or name in _TEXTS:
         return Cost(work + size.steps, _ONE)
-    if name == "matches":
-        return Cost(work + size.steps + _PATTERN * args[-1].size.characters, _ONE)
     if name == "+":
         return Cost(work + size.steps, size)
     if name in ("?:", "[]", "dyn"):
@@ -92,6 +93,12 @@ def _call(name: str, args: list[Cost]) -> Cost:
     if name in ("string", "bytes"):
         return Cost(work + size.steps, Size(1, size.characters + 64))
     return Cost(work + size.steps, _ONE)
+
+
+def _matching(text: Cost, price: pattern.Price | None) -> Cost:
+    if price is None:
+        return Cost(float("inf"), _ONE)
+    return Cost(text.work + text.size.values + price.each * text.size.characters + _PATTERN * price.ready, _ONE)
 
 
 def _comprehension(node: Comprehension, sizes: dict[str, Size]) -> Cost:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import cel
 
-from kapsel_expressions import cost, syntax
+from kapsel_expressions import cost, pattern, syntax
 from kapsel_expressions.cost import Size
 from kapsel_expressions.event import FIELDS, Event
 from kapsel_expressions.syntax import Call, Collection, Comprehension, Field, Name, Node, SyntaxProblem
@@ -147,7 +147,8 @@ def compile_source(source: str, sort: Sort) -> Expression | Invalid:
     if not cost.admits(tree, _SMALLEST):
         return Invalid(
             wrong="the expression may be too much work even for a small event",
-            allowed="fewer all, exists, filter and map within and after each other, and fewer copies of the body",
+            allowed="fewer all, exists, filter and map within and after each other, fewer copies of the body, "
+            "and fewer and shorter patterns",
         )
     try:
         program = cel.compile(source)
@@ -195,6 +196,26 @@ def _function(name: str, args: tuple[Node, ...], at: int) -> Invalid | None:
         )
     if name == "has" and not isinstance(args[0], Field):
         return Invalid(wrong=f"has() asks for no field (character {at + 1})", allowed="has(event.body.action)")
+    return _pattern(args[1], at) if name == "matches" else None
+
+
+def _pattern(node: Node, at: int) -> Invalid | None:
+    if not isinstance(node, syntax.Literal) or node.kind != "text":
+        return Invalid(
+            wrong=f"the pattern of matches is not written down (character {at + 1})",
+            allowed="a text between quotes, such as matches('^a')",
+        )
+    price = pattern.price(node.source)
+    if price is None:
+        return Invalid(
+            wrong=f"the pattern of matches cannot be read (character {at + 1})",
+            allowed="a regular expression of RE2 without the flag x",
+        )
+    if price.ready > pattern.MOST:
+        return Invalid(
+            wrong=f"the pattern of matches is too much work (character {at + 1})",
+            allowed="fewer and smaller {n,m}, and [0-9] or [a-z] where \\d, \\w or \\p stands",
+        )
     return None
 
 

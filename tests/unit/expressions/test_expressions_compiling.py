@@ -1,5 +1,7 @@
 """What can be said of an expression before there is an event."""
 
+import time
+
 import cel
 import pytest
 
@@ -42,6 +44,10 @@ def taken(source: str, sort: Sort = "bool") -> Expression:
         ("true " + " " * LONGEST, f"has {LONGEST + 5} characters", str(LONGEST)),
         ("(" * 40 + "true" + ")" * 40, "nested more than 32 deep", "CEL"),
         ("!" * 40 + "true", "nested more than 32 deep", "CEL"),
+        ("event.body.l.exists(x, x.matches(event.body.p))", "is not written down (character 26)", "between quotes"),
+        ("event.id.matches('a' + 'b')", "is not written down (character 10)", "between quotes"),
+        ("event.id.matches(b'a')", "the pattern of matches cannot be read (character 10)", "RE2"),
+        (r"event.id.matches(r'(?x)\w {900}')", "the pattern of matches cannot be read", "without the flag x"),
         ("1" + "+1" * 300 + " == 1", "nested more than 200 deep", "CEL"),
     ],
 )
@@ -57,11 +63,68 @@ def test_a_mistake_is_named_with_its_place_and_with_what_is_allowed(source: str,
         "['a']" + ".map(x, x + x)" * 40 + " == ['a']",
         "[1].all(a, event.body.l.all(b, event.body.l.all(c, event.body.l.all(d, a == b && c == d))))",
         "+".join(["event.body.s"] * 190) + " == 'a'",
-        "event.body.l.exists(x, x.matches(event.body.p))",
     ],
 )
 def test_work_that_grows_beyond_all_bounds_is_refused(source: str) -> None:
     assert "too much work" in refused(source).wrong
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\w{900}",
+        r"\w{ 900 }",
+        r"\w{900,}",
+        r"(?:\w{30}){30}",
+        r"\w{30}{30}",
+        r"((a|\w)b){60}",
+        r"[^\w-]{60}",
+        r"\p{L}{60}",
+        r"(?:\pL{100}){2}",
+        r"(?i)\pL{30}",
+        r"(?P<n>[]a\w]){60}",
+        r"\d{300}",
+        r"[[:alpha:]&&[a-z]]{900}",
+        "(?:(?:a{9}){9}){99}",
+        "()a{999999}",
+        "a" * 101,
+    ],
+)
+def test_a_pattern_that_repeats_too_much_is_refused_before_the_engine_makes_it(pattern: str) -> None:
+    assert "the pattern of matches is too much work" in refused(f"event.id.matches(r'{pattern}')").wrong
+
+
+def test_an_escape_hides_no_repetition_and_many_patterns_add_up() -> None:
+    assert "too much work" in refused(r"event.id.matches('\u005cw\x7b900}')").wrong
+    assert "shorter patterns" in refused(" || ".join([r"event.id.matches(r'\w{30}')"] * 3)).allowed
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "@example[.]com$",
+        "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        r"^[\w.+-]{1,20}@[\w-]+[.]\w{2,4}$",
+        r"(?i)^ref(?:s)?/(?P<kind>heads|tags)/v\d{1,3}",
+        "[[:alpha:]]{3}[]a^-]x{2,}(?i:y)",
+    ],
+)
+def test_a_pattern_of_the_everyday_is_taken(pattern: str) -> None:
+    taken(f"event.id.matches(r'{pattern}')")
+
+
+def test_the_worst_pattern_that_is_taken_is_done_well_below_a_tenth_of_a_second() -> None:
+    event = {"event": {"id": "ab" * 2000}}
+    for pattern in (r"[ab]*a\w{34}c", r"a(?:\pL{17}){2}c", "a.{650}c", "[ab]*a[ab]{330}c"):
+        source = f"event.id.matches(r'{pattern}')"
+        taken(source)
+        program = cel.compile(source)
+        took = []
+        for _ in range(3):
+            began = time.thread_time()
+            program.execute(event)
+            took.append(time.thread_time() - began)
+        assert min(took) < 0.1, pattern
 
 
 @pytest.mark.parametrize("sort", ["string", "json"])
