@@ -174,5 +174,5 @@ def _read(result: Response | Outcome, now: float) -> Token | UnsentReason:
         or not lifetime > 0
     ):
         return "token_unavailable"
-    lifetime = min(float(lifetime), LONGEST)
+    lifetime = float(min(lifetime, LONGEST))  # an integer of JSON may be beyond any float
     return Token(value=value, fresh_until=now + lifetime - min(MARGIN, lifetime / 10))

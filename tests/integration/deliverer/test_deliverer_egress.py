@@ -403,6 +403,15 @@ async def test_without_a_token_nothing_is_sent_and_the_reason_says_why(
     assert SECRET.decode() not in caplog.text
 
 
+async def test_a_token_may_claim_any_lifetime_and_is_used_for_a_day_at_most(destination, login: Login) -> None:
+    endless = '{"access_token": "a", "token_type": "Bearer", "expires_in": ' + "9" * 400 + "}"
+    login.answer = lambda: web.Response(text=endless)
+    async with way(destination.url, *CLIENT, oauth2=oauth2(login)) as called:
+        assert isinstance((await called.send()).outcome, Delivered)
+        assert isinstance((await called.send()).outcome, Delivered)
+    assert len(login.asked) == 1
+
+
 async def test_where_tokens_come_from_is_judged_as_a_destination_is(destination, login: Login) -> None:
     literal = oauth2(login)
     denied = replace(literal, token_url="http://127.0.0.2:9/token")
