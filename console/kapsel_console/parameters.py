@@ -23,7 +23,9 @@ from kapsel_store.states import State
 
 DEFAULT_LIMIT: Final = 50
 MOST: Final = 200
+LATEST: Final = timedelta(days=3650)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR: Final = timedelta(hours=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
@@ -88,7 +90,7 @@ class Parameters:
 
     def late(self) -> timedelta | None:
         """Return from which age on what waits is undelivered."""
-        return self._read("late", durations.parse, "a duration such as 1m or 1h30m")
+        return self._read("late", _late, f"a duration such as 1m or 1h30m, up to {LATEST // _HOUR}h")
 
     def destination(self) -> tuple[str, str, str] | None:
         """Return namespace, endpoint and name of a destination."""
@@ -198,6 +200,13 @@ def _moment(text: str, now: datetime) -> datetime:
         return max(now - durations.parse(text), _EPOCH)
     except OverflowError:
         return _EPOCH
+
+
+def _late(text: str) -> timedelta:
+    found = durations.parse(text)
+    if found > LATEST:
+        raise ValueError(text)
+    return found
 
 
 def _endpoint(text: str) -> tuple[str, str]:

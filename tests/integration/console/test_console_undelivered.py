@@ -57,6 +57,7 @@ async def test_the_summary_is_by_destination_and_reason(console, owing) -> None:
         ("fault=mine", "parameter_invalid"),
         ("reason=Status 500", "parameter_invalid"),
         ("late=soon", "parameter_invalid"),
+        ("late=20000000h", "parameter_invalid"),
         ("destination=billing", "parameter_invalid"),
         ("destination=shop/orders/nobody", "unknown_destination"),
         ("destination=shop/nobody/billing", "unknown_destination"),
@@ -66,6 +67,15 @@ async def test_the_summary_is_by_destination_and_reason(console, owing) -> None:
 )
 async def test_a_wrong_question_is_refused_in_words(console, query: str, code: str) -> None:
     assert (await console.problem(f"/api/v1/undelivered?{query}"))[1] == code
+
+
+async def test_a_late_of_centuries_is_refused_and_a_since_of_centuries_is_all_there_is(console, owing) -> None:
+    status, code, *_ = await console.problem("/api/v1/undelivered/summary?late=87601h")
+    assert (status, code) == (400, "parameter_invalid")
+    assert (await console.get("/api/v1/undelivered?late=87600h"))["items"] is not None
+    everything = await console.get("/api/v1/undelivered?late=0s")
+    for since in ("20000000h", "0001-01-01T00:00:00%2B14:00"):
+        assert (await console.get(f"/api/v1/undelivered?late=0s&since={since}"))["items"] == everything["items"]
 
 
 async def test_the_command_sums_up_and_lists_each_when_asked(console, owing, kapsel) -> None:
