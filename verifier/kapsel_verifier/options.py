@@ -56,7 +56,7 @@ _OPTIONS: Final = (
     ("--require", _MANY, "LEVEL", "witnessed, anchored or acknowledged: refuse a proof that is not shown to be"),
     ("--known-checkpoint", _ONE, "FILE", "a checkpoint of the log that you hold, and that must agree"),
     ("--consistency", _ONE, "FILE", "the consistency proof between the two, if their sizes differ"),
-    ("--body", _ONE, "FILE", "the request body you have: it must be the one that was sent"),
+    ("--body", _ONE, "FILE", "the body you have: it must be the one that came or was sent"),
     ("--payload-salt", _ONE, "HEX", "the event's salt, to open the payload commitment (with --body)"),
     ("--expect", _MANY, "NAME=VALUE", "a member the leaf must have, so valued"),
     ("--clock-skew", _COUNT, "SECONDS", "how far ahead a head may be (default 300)"),

@@ -61,6 +61,7 @@ def to_json(verified: Verified) -> dict[str, Any]:
         "leaf_hash": verified.leaf_hash.hex(),
         "known_tree_size": None if verified.known is None else verified.known.tree_size,
         "payload_matched": verified.payload_matched,
+        "event_matched": verified.event_matched,
         "commitment_matched": verified.commitment_matched,
         "leaf": verified.leaf.members(),
         "ed25519": ed25519.implementation(),
@@ -78,7 +79,7 @@ def _subject(verified: Verified) -> list[Fact]:
     if not isinstance(leaf, Leaf):
         return [("Statement", str(leaf.members()["type"])), *leaf.texts().items()]
     status = "no response" if leaf.response_status is None else f"status {leaf.response_status}"
-    sent = [] if leaf.sent_hash is None else [("Sent", f"SHA-256 {leaf.sent_hash.hex()}, made of it by a transform")]
+    sent = [] if leaf.sent_hash is None else [("Sent", f"SHA-256 {leaf.sent_hash.hex()}, {_sent(verified)}")]
     return [
         ("Attempt", f"{leaf.delivery_attempt_id} (try {leaf.attempt} of delivery {leaf.delivery_id})"),
         ("Event", leaf.event_id),
@@ -126,8 +127,10 @@ def _steps(verified: Verified) -> list[str]:
     ]
     if verified.known is not None:
         found.append(f"The head {_agrees(verified.known)}.")
-    if verified.payload_matched:
-        found.append(f"SHA-256 over the body is the one in the leaf: {_payload(verified)}.")
+    if verified.event_matched:
+        found.append(f"SHA-256 over the body is that of the payload in the leaf: {_payload(verified)}.")
+    elif verified.payload_matched:
+        found.append(f"SHA-256 over the body is that of what was sent in the leaf: {_sent(verified)}.")
     return found
 
 
@@ -150,7 +153,16 @@ def _agrees(known: Checkpoint) -> str:
 def _payload(verified: Verified) -> str:
     if verified.commitment_matched:
         return "the body given matches, and opens the commitment"
-    return "the body given matches" if verified.payload_matched else "no body was given to compare"
+    if verified.event_matched:
+        return "the body given matches"
+    return "the body given is another: what was sent" if verified.payload_matched else "no body was given to compare"
+
+
+def _sent(verified: Verified) -> str:
+    if verified.payload_matched:
+        return "made of it by a transform: the body given matches"
+    other = "; the body given is another: what came" if verified.event_matched else ""
+    return f"made of it by a transform{other}"
 
 
 def _time(timestamp_ms: int) -> str:

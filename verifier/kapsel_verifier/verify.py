@@ -20,8 +20,8 @@ theirs. Nothing of an unverified note is acted upon except to pick the keys that
  9. The claims that are stronger than the operator's word hold, as far as the caller has the means to check them
     (`levels`), and those that the caller requires are established.
 10. If the caller holds another head of the log, one of the two extends the other.
-11. If the caller gives a body, it is the one that the leaf commits to; if the caller gives expectations, the leaf
-    meets them.
+11. If the caller gives a body, it is one that the leaf commits to, as it came or as it was sent, and which of them is
+    said; if the caller gives expectations, the leaf meets them.
 
 What then is proven is that the log's operator recorded this attempt before the head was signed and cannot take it back
 or change it: assurance `claimed`. Witnesses say that others saw the same log, a block says by when, and whether the
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class Payload(NamedTuple):
-    """The body that was sent, as the caller has it; with the event's salt the commitment is checked too."""
+    """The body as it came or as it was sent; with the event's salt the commitment is checked too."""
 
     body: bytes
     salt: bytes | None = None
@@ -65,6 +65,7 @@ class Verified(NamedTuple):
     leaf_index: int
     known: Checkpoint | None  # the head that the caller held, and that agrees with this one
     payload_matched: bool  # a body was given and is the one that was sent
+    event_matched: bool  # a body was given and is the one that came; the same, unless a transform made another of it
     commitment_matched: bool  # a salt was given too, and opens the commitment
 
 
@@ -108,8 +109,7 @@ def verify_proof(
     )
     levels.demand(judged, means.require)
     agreed = None if known is None else heads.check_known(head, known, trusted)
-    if payload is not None:
-        _check_payload(leaf, payload)
+    matched = frozenset[str]() if payload is None else _check_payload(leaf, payload)
     _check_expected(leaf, expected or {})
     return Verified(
         assurance=levels.strongest(judged),
@@ -119,7 +119,8 @@ def verify_proof(
         leaf_hash=digest,
         leaf_index=proof.leaf_index,
         known=agreed,
-        payload_matched=payload is not None,
+        payload_matched="sent" in matched,
+        event_matched="came" in matched,
         commitment_matched=payload is not None and payload.salt is not None,
     )
 
@@ -148,19 +149,22 @@ def _check_claims(
         raise HeadMismatchError(f"the proof claims to be {proof.assurance}, and what it holds comes to {strongest}")
 
 
-def _check_payload(leaf: "Leaf | Statement", payload: Payload) -> None:
+def _check_payload(leaf: "Leaf | Statement", payload: Payload) -> frozenset[str]:
     if not isinstance(leaf, Leaf):
         raise PayloadMismatchError("the leaf is no attempt, and nothing was sent")
-    if sha256(payload.body).digest() not in (leaf.payload_hash, leaf.sent):
+    given = sha256(payload.body).digest()
+    matched = frozenset(name for name, known in (("came", leaf.payload_hash), ("sent", leaf.sent)) if given == known)
+    if not matched:
         raise PayloadMismatchError("the body does not have the hash in the leaf")
     if payload.salt is None:
-        return
+        return matched
     if leaf.payload_commitment is None:
         raise PayloadMismatchError("a salt was given and the leaf has no commitment")
     from hmac import compare_digest, digest  # rarely needed, and loading it is felt by the command line
 
     if not compare_digest(digest(payload.salt, payload.body, "sha256"), leaf.payload_commitment):
         raise PayloadMismatchError("the body and the salt do not open the commitment in the leaf")
+    return matched
 
 
 def _check_expected(leaf: "Leaf | Statement", expected: Mapping[str, str]) -> None:

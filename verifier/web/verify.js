@@ -33,7 +33,7 @@ import { instant } from "./words.js";
 /**
  * @typedef {{
  *   levels: levels.Level[], head: heads.Head, leaf: import("./leaf.js").Leaf, leafHash: Uint8Array, leafIndex: number,
- *   known: import("./note.js").Checkpoint | null, payloadMatched: boolean, commitmentMatched: boolean,
+ *   known: import("./note.js").Checkpoint | null, payloadMatched: boolean, eventMatched: boolean, commitmentMatched: boolean,
  * }} Verified what a proof has proven
  */
 
@@ -85,11 +85,13 @@ export async function verifyProof(proof, given, steps) {
     say(`${old.treeSize} leaves in the one, ${head.checkpoint.treeSize} in the other`);
     return old;
   });
-  if (given.body !== null) await steps.take("body", (say) => checkBody(leaf, given.body, given.salt, say));
+  const matched = given.body === null
+    ? { payloadMatched: false, eventMatched: false }
+    : await steps.take("body", (say) => checkBody(leaf, given.body, given.salt, say));
   if (given.expected.size > 0) await steps.take("expected", (say) => checkExpected(leaf, given.expected, say));
   return {
     levels: judged, head, leaf, leafHash: digest, leafIndex: proof.leafIndex, known,
-    payloadMatched: given.body !== null, commitmentMatched: given.body !== null && given.salt !== null,
+    ...matched, commitmentMatched: given.body !== null && given.salt !== null,
   };
 }
 
@@ -164,21 +166,26 @@ function alike(a, b) {
 /**
  * @param {import("./leaf.js").Leaf} leaf @param {Uint8Array} body @param {Uint8Array | null} salt
  * @param {(detail: string) => void} say
+ * @returns {Promise<{payloadMatched: boolean, eventMatched: boolean}>}
  */
 async function checkBody(leaf, body, salt, say) {
   if (leaf.get("type") !== ATTEMPT) throw new PayloadMismatchError("the leaf is no attempt, and nothing was sent");
   const hash = await sha256(body);
-  if (![leaf.get("payload_hash"), sentHash(leaf)].some((known) => equal(hash, fromHex(known)))) {
+  const [eventMatched, payloadMatched] = [leaf.get("payload_hash"), sentHash(leaf)].map(
+    (known) => equal(hash, fromHex(known)),
+  );
+  if (!eventMatched && !payloadMatched) {
     throw new PayloadMismatchError("the body does not have the hash in the leaf");
   }
   say(`${counted(body.length, "byte")} with the hash in the record`);
-  if (salt === null) return;
+  if (salt === null) return { payloadMatched, eventMatched };
   const commitment = leaf.get("payload_commitment");
   if (commitment === null) throw new PayloadMismatchError("a salt was given and the leaf has no commitment");
   if (!equal(await hmacSha256(salt, body), fromHex(commitment))) {
     throw new PayloadMismatchError("the body and the salt do not open the commitment in the leaf");
   }
   say(`${counted(body.length, "byte")} with the hash in the record; with the salt they open the commitment`);
+  return { payloadMatched, eventMatched };
 }
 
 /**

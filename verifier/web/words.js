@@ -68,6 +68,7 @@ export function verifiedJson(verified, assurance) {
     leaf_hash: toHex(verified.leafHash),
     known_tree_size: known === null ? null : known.treeSize,
     payload_matched: verified.payloadMatched,
+    event_matched: verified.eventMatched,
     commitment_matched: verified.commitmentMatched,
     leaf: Object.fromEntries(verified.leaf),
     ed25519: "JavaScript",
@@ -96,12 +97,19 @@ function subject(verified) {
     ["Tried at", instant(read("timestamp"))],
     ["Outcome", `${read("outcome")}, ${status}${reason}`],
     ["Payload", `SHA-256 ${read("payload_hash")}, ${payload(verified)}`],
-    ...(leaf.has("sent_hash") ? [["Sent", `SHA-256 ${read("sent_hash")}, made of it by a transform`]] : []),
+    ...(leaf.has("sent_hash") ? [["Sent", `SHA-256 ${read("sent_hash")}, ${sent(verified)}`]] : []),
   ];
 }
 
 /** @param {Verified} verified @returns {string} */
-function payload({ payloadMatched, commitmentMatched }) {
+function payload({ payloadMatched, eventMatched, commitmentMatched }) {
   if (commitmentMatched) return "the body given matches, and opens the commitment";
-  return payloadMatched ? "the body given matches" : "no body was given to compare";
+  if (eventMatched) return "the body given matches";
+  return payloadMatched ? "the body given is another: what was sent" : "no body was given to compare";
+}
+
+/** @param {Verified} verified @returns {string} */
+function sent({ payloadMatched, eventMatched }) {
+  if (payloadMatched) return "made of it by a transform: the body given matches";
+  return `made of it by a transform${eventMatched ? "; the body given is another: what came" : ""}`;
 }

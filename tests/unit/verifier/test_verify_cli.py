@@ -84,6 +84,46 @@ def test_a_body_a_salt_and_expectations_are_checked_if_given(
     assert main(given) == 40
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "payload_matched", "event_matched"),
+    [
+        (
+            "valid-transformed",
+            ["the body given matches", "transform; the body given is another: what came"],
+            False,
+            True,
+        ),
+        (
+            "valid-transformed-sent",
+            ["given is another: what was sent", "transform: the body given matches"],
+            True,
+            False,
+        ),
+    ],
+)
+def test_where_a_transform_made_another_body_it_is_said_which_of_them_was_given(
+    name: str,
+    words: list[str],
+    payload_matched: bool,
+    event_matched: bool,
+    log: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (case,) = (case for found, case in log.proof_cases() if found == name)
+    (tmp_path / "proof").write_text(case["proof"])
+    (tmp_path / "body").write_bytes(bytes.fromhex(case["payload"]))
+    given = ["--proof", str(tmp_path / "proof"), "--body", str(tmp_path / "body")]
+    for key in case["keys"]:
+        given += ["--public-key", key]
+    assert main(given) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("Payload", "Sent"))]
+    assert [word in line for word, line in zip(words, lines, strict=True)] == [True, True]
+    assert main([*given, "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert (judged["payload_matched"], judged["event_matched"]) == (payload_matched, event_matched)
+
+
 def test_a_tlog_proof_is_recognised(vkey: str, log: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "p.tlog-proof").write_bytes(log.TlogProof.of(log.PROOF).encode())
     assert main(["--proof", str(tmp_path / "p.tlog-proof"), "--public-key", vkey]) == 0
