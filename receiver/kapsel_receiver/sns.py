@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
-from kapsel_receiver.proofs import Rejected, Verified, mismatch
+from kapsel_receiver.proofs import Rejected, Verified, fresh, mismatch
 from kapsel_store import event_names
 from kapsel_store.rows import Verification
 
@@ -34,6 +34,9 @@ _SIGNED: Final = {
 _CERTIFICATE: Final = re.compile(r"/SimpleNotificationService-[0-9A-Za-z]{1,64}\.pem", re.ASCII)
 _HASHES: Final[dict[str, type[HashAlgorithm]]] = {"1": SHA1, "2": SHA256}
 LONGEST_URL: Final = 2048
+# The signed time is that of the publishing, the same at each try: SNS waits up to an hour in all between its tries, and
+# 15 s for each of up to a hundred.
+TOLERANCE: Final = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class Message:
     """A message that says it is of a topic that may send; its signature is still to be checked."""
 
     type: str
+    sent_at: str  # seconds since 1970
     signed: bytes
     signature: bytes
     version: str
@@ -67,11 +71,15 @@ def read(verification: Verification, body: bytes) -> Message | Rejected:
         signed = _signed(kind, fields)
     except (binascii.Error, KeyError, UnicodeEncodeError):
         return Rejected(code="signature_malformed", detail="the signature is no base64, or a signed member is missing")
+    sent_at = _seconds(fields["Timestamp"] or "")
+    if sent_at is None:
+        return Rejected(code="timestamp_malformed", detail="the member Timestamp is no time with its zone")
     subscribe = fields["SubscribeURL"]
     if kind == CONFIRMATION and not (subscribe and _is_confirmation(subscribe, host, topic)):
         return Rejected(code="signature_malformed", detail=f"SubscribeURL does not confirm the topic at {host}")
     return Message(
         type=kind,
+        sent_at=sent_at,
         signed=signed,
         signature=signature,
         version=version,
@@ -95,13 +103,22 @@ def verify(message: Message, certificate: bytes, now: datetime) -> Verified | Re
         key.verify(message.signature, message.signed, PKCS1v15(), _HASHES[message.version]())
     except InvalidSignature:
         return mismatch()
-    return Verified(key_id=None)
+    return fresh(message.sent_at, now, TOLERANCE) or Verified(key_id=None)
 
 
 def host_of(topic: str) -> str:
     """Return the only host that speaks for a topic."""
     _, partition, _, region, *_ = topic.split(":")
     return f"sns.{region}.amazonaws.com{'.cn' if partition == 'aws-cn' else ''}"
+
+
+def _seconds(text: str) -> str | None:
+    """Return a time as seconds since 1970, None if it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else str(int(moment.timestamp()))
 
 
 def _signed(kind: str, fields: dict[str, str | None]) -> bytes:

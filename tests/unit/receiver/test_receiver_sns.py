@@ -33,16 +33,31 @@ def test_a_vector_is_verified(case: dict[str, Any]) -> None:
     assert check(json.loads(case["body"])) == "verified"
 
 
+LATER = "2026-11-22T23:10:07.655Z"
+
+
 @pytest.mark.parametrize("name", ["Message", "MessageId", "Subject", "Timestamp"])
 def test_each_signed_member_of_a_notification_is_noticed_if_it_changes_or_goes(name: str) -> None:
-    assert check(NOTIFICATION | {name: "another"}) == "signature_mismatch"
+    assert check(NOTIFICATION | {name: LATER}) == "signature_mismatch"
     rest = {key: value for key, value in NOTIFICATION.items() if key != name}
     assert check(rest) == ("signature_mismatch" if name == "Subject" else "signature_malformed")
 
 
 @pytest.mark.parametrize("name", ["Token", "Message", "Timestamp"])
 def test_each_signed_member_of_a_confirmation_is_noticed(name: str) -> None:
-    assert check(CONFIRMATION | {name: "another"}) == "signature_mismatch"
+    assert check(CONFIRMATION | {name: LATER}) == "signature_mismatch"
+
+
+@pytest.mark.parametrize("document", [NOTIFICATION, CONFIRMATION], ids=["notification", "confirmation"])
+def test_a_message_is_taken_as_long_as_sns_tries_and_not_when_it_is_played_back(document: dict[str, Any]) -> None:
+    assert check(document, now=NOW + timedelta(hours=1, minutes=25)) == "verified"
+    assert check(document, now=NOW + timedelta(hours=2, minutes=1)) == "timestamp_out_of_tolerance"
+    assert check(document, now=NOW - timedelta(hours=2, minutes=1)) == "timestamp_out_of_tolerance"
+
+
+@pytest.mark.parametrize("text", ["another", "2026-11-22T23:10:06.655", "2026-11-22T25:10:06Z"])
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    assert check(NOTIFICATION | {"Timestamp": text}) == "timestamp_malformed"
 
 
 @pytest.mark.parametrize(
