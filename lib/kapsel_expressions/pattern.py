@@ -21,7 +21,7 @@ _LITERAL: Final = 1 / 16  # of `each`: many are compared at a time
 _CHOICE: Final = 0.5
 _TABLES: Final = {**dict.fromkeys("wWpP", _TABLE), **dict.fromkeys("dDsSbB<>", _SMALL_TABLE)}
 _ESCAPE: Final = re.compile(r"\\(?:[pP][^{]|[pPxuU]\{[^{}]*\}|b\{[a-z-]+\}|[^pP])", re.DOTALL)
-_COUNT: Final = re.compile(r"\{\s*([0-9]*)\s*(,?)\s*([0-9]*)\s*\}")
+_COUNT: Final = re.compile(r"\{([0-9\s]{0,16})(,?)([0-9\s]{0,16})\}")  # the engine takes white space here
 _OPENS: Final = re.compile(r"\((?:\?(?:P?<[^<>]*>|[a-wyzA-Z-]*[:)]))?")  # (?x) is left out: it hides white space
 
 
@@ -121,10 +121,13 @@ class _Reader:
 
     def _count(self) -> bool:
         found = _COUNT.match(self._text, self._at)
-        if found is None or max(len(found.group(1)), len(found.group(3))) > 6:
+        if found is None:
             return False
         self._at = found.end()
-        least, most = int(found.group(1) or 0), int(found.group(3) or 0)
+        try:
+            least, most = int(found.group(1).strip() or 0), int(found.group(3).strip() or 0)
+        except ValueError:  # white space between digits
+            return False
         copies = max(least + (1 if found.group(2) else 0), most, 1)
         counted = self._last.times(copies)
         self._sums[-1] += self._last.times(copies - 1)

@@ -48,6 +48,8 @@ def taken(source: str, sort: Sort = "bool") -> Expression:
         ("event.id.matches('a' + 'b')", "is not written down (character 10)", "between quotes"),
         ("event.id.matches(b'a')", "the pattern of matches cannot be read (character 10)", "RE2"),
         (r"event.id.matches(r'(?x)\w {900}')", "the pattern of matches cannot be read", "without the flag x"),
+        ("event.id.matches('a{" + " " * 4000 + "')", "the pattern of matches cannot be read", "RE2"),
+        ("event.id.matches('a{1 0}')", "the pattern of matches cannot be read", "RE2"),
         ("1" + "+1" * 300 + " == 1", "nested more than 200 deep", "CEL"),
     ],
 )
