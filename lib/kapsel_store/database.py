@@ -7,10 +7,10 @@ in `pooler`.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -25,11 +25,13 @@ DELIVERIES_CHANNEL = "kapsel_deliveries"
 CONNECT_TIMEOUT = 5.0
 COMMAND_TIMEOUT = 15.0
 STATEMENTS = 100  # that a connection keeps prepared: more than there are
+TRIES = 5  # of a statement that others roll back
 
 logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Answer = TypeVar("Answer")
 
 # These run few statements very often, and planning one anew costs more than running it. People's listings on the
 # console differ by what is asked, and keep their own plans.
@@ -55,6 +57,18 @@ _AWAY = (
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot serve just now, so that the same statement may pass later."""
     return isinstance(error, _AWAY)
+
+
+async def again(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask a statement, and anew if it met what others did at the same moment: it was rolled back whole.
+
+    A delivery that ends moves to another partition, and Postgres refuses to follow a row there. Not for statements in a
+    transaction, all of which is lost by it.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(asyncpg.exceptions.TransactionRollbackError):
+            return await ask()
+    return await ask()
 
 
 def settings(*, schema: str, role: str | None, component: str, synchronous_commit: bool = True) -> dict[str, str]:

@@ -14,7 +14,7 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from kapsel_store import ids
-from kapsel_store.database import Connection
+from kapsel_store.database import Connection, again
 from kapsel_store.events import FIRST_ID, LAST_ID
 from kapsel_store.queries import one, statement
 from kapsel_store.rows import Claimed, Policy, Result
@@ -73,8 +73,10 @@ async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timed
     lease early, so the connection may have synchronous_commit off.
     """
     lease_id = uuid4()
-    rows = await connection.fetch(
-        statement("deliveries.claim"), list(wanted.keys()), list(wanted.values()), lease_id, lease
+    rows = await again(
+        lambda: connection.fetch(
+            statement("deliveries.claim"), list(wanted.keys()), list(wanted.values()), lease_id, lease
+        )
     )
     claimed = [Claimed(**row) for row in rows if row["body"] is not None]
     if len(claimed) < len(rows):
@@ -136,22 +138,23 @@ async def skip(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
 
 async def renew(connection: Connection, leases: Mapping[UUID, UUID], lease: timedelta) -> None:
     """Hold deliveries that are being tried for another `lease` from now: delivery id -> lease id."""
-    await connection.execute(statement("deliveries.renew"), list(leases.keys()), list(leases.values()), lease)
+    arguments = list(leases.keys()), list(leases.values()), lease
+    await again(lambda: connection.execute(statement("deliveries.renew"), *arguments))
 
 
 async def rescue(connection: Connection, limit: int = 1000) -> int:
     """Put deliveries whose lease ran out back to pending; return how many."""
-    return _count(await connection.execute(statement("deliveries.rescue"), limit))
+    return _count(await again(lambda: connection.execute(statement("deliveries.rescue"), limit)))
 
 
 async def expire(connection: Connection, limit: int = 1000) -> int:
     """End pending deliveries that are past their age; return how many."""
-    return _count(await connection.execute(statement("deliveries.expire"), limit))
+    return _count(await again(lambda: connection.execute(statement("deliveries.expire"), limit)))
 
 
 async def cancel_orphans(connection: Connection, limit: int = 1000) -> int:
     """Cancel pending deliveries whose destination was removed; return how many."""
-    return _count(await connection.execute(statement("deliveries.cancel_orphans"), limit))
+    return _count(await again(lambda: connection.execute(statement("deliveries.cancel_orphans"), limit)))
 
 
 async def cancel(connection: Connection, delivery_id: UUID) -> bool:

@@ -8,15 +8,12 @@ behind. In between nobody of that key is sent, so a crash costs time and never t
 
 import hashlib
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
-from kapsel_store.database import Connection
+from kapsel_store.database import Connection, again
 from kapsel_store.queries import statement
 from kapsel_store.states import State
 
@@ -26,7 +23,6 @@ NO_TURN: Final = datetime(3000, 1, 1, tzinfo=UTC)  # when a delivery is due that
 BEFORE_ALL: Final[Line] = (UUID(int=0), b"")
 SHOWN: Final = 120  # characters of a key that people get to see
 MOST_COUNTED: Final = 1000  # deliveries of one line
-TRIES: Final = 3  # one that meets a delivery which just ends is rolled back whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +78,8 @@ async def pass_on(connection: Connection, lines: Collection[Line]) -> int:
     Losing this in a crash only loses time, so the connection may have synchronous_commit off.
     """
     arguments = [line[0] for line in lines], [line[1] for line in lines]
-    for _ in range(TRIES - 1):
-        # Who is next may be cancelled at this very moment: then look once more who is.
-        with suppress(asyncpg.SerializationError):
-            return int(await connection.fetchval(statement("turns.pass"), *arguments))
-    return int(await connection.fetchval(statement("turns.pass"), *arguments))
+    # Who is next may be cancelled at this very moment: then look once more who is.
+    return int(await again(lambda: connection.fetchval(statement("turns.pass"), *arguments)))
 
 
 async def sweep(connection: Connection, limit: int = 1000) -> int:

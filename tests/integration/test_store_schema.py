@@ -393,3 +393,22 @@ async def test_only_one_connection_holds_the_sequencer_lock(database, owner: asy
 )
 def test_what_counts_as_the_database_being_away(error: Exception, away: bool) -> None:
     assert database.is_away(error) is away
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [(asyncpg.SerializationError("moved"), database.TRIES), (asyncpg.UniqueViolationError("twice"), 1)],
+)
+async def test_only_what_others_rolled_back_is_asked_again_and_not_for_ever(error: Exception, asked: int) -> None:
+    errors = [error] * asked
+
+    async def ask() -> str:
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    with pytest.raises(type(error)):
+        await database.again(ask)
+    assert errors == []
+    errors = [asyncpg.DeadlockDetectedError("deadlock"), asyncpg.SerializationError("moved")]
+    assert await database.again(ask) == "answer"

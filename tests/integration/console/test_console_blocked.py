@@ -19,7 +19,9 @@ async def blocked(world):
     billing = replace(world.billing, ordering=Ordering(key="event.body.customer"))
     world.billing = billing
     await world.apply(destinations=(billing, world.crm))
-    made = await world.put(MANY, key="c-7") + await world.put(key="c-8") + await world.put(key="c-9")
+    made = (
+        await world.put(MANY, key="customer-7") + await world.put(key="customer-8") + await world.put(key="customer-9")
+    )
     await world.attempt(State.EXHAUSTED)
     await turns.sweep(world.connection)
     await processes.report(world.connection, "deliverer", "one", "http://127.0.0.1:1", 1)
@@ -34,7 +36,7 @@ async def test_blocked_keys_are_listed_in_pages_with_what_blocks_them(console, w
         assert len(page["items"]) == 1
         listed += page["items"]
         path = page["next"] and f"/api/v1/blocked?limit=1&cursor={page['next']}"
-    (found,) = [one for one in listed if one["key"] == "c-7"]
+    (found,) = [one for one in listed if one["key"] == "customer-7"]
     assert len(listed) == 3
     assert (found["id"], found["endpoint"], found["destination"]) == (str(blocked[0]), "shop/orders", "billing")
     assert (found["waiting"], found["waiting_more"], found["last_reason"]) == (2, False, "status_500")
@@ -50,7 +52,7 @@ async def test_who_waits_in_a_line_is_told_for_whom(console, world, blocked) -> 
     again = await deliveries.retry(world.connection, blocked[0])
     said = await console.get(f"/api/v1/deliveries/{blocked[2]}/explanation")
     assert said["reason"] == "order_key_waits"
-    assert f"c-7: 2, and {again} goes first" in said["held_by"][0]["text"]
+    assert f"customer-7: 2, and {again} goes first" in said["held_by"][0]["text"]
 
 
 async def test_unblocking_one_key_or_all_is_audited_and_lets_the_next_go(console, world, blocked) -> None:
@@ -71,8 +73,8 @@ async def test_unblocking_one_key_or_all_is_audited_and_lets_the_next_go(console
 async def test_the_commands_show_blocked_keys_and_let_them_go(console, world, blocked, kapsel) -> None:
     ran = await kapsel("get", "blocked", "--server", console.url)
     assert (ran.code, ran.err) == (0, "")
-    assert [line.split()[:5] for line in ran.out.splitlines() if "c-7" in line] == [
-        [str(blocked[0]), "shop/orders", "billing", "c-7", "status_500"]
+    assert [line.split()[:5] for line in ran.out.splitlines() if "customer-7" in line] == [
+        [str(blocked[0]), "shop/orders", "billing", "customer-7", "status_500"]
     ]
     ran = await kapsel("unblock", "shop/orders/billing", "--delivery", str(blocked[0]), "--server", console.url)
     assert (ran.code, ran.out) == (0, "1 order key goes on at shop/orders/billing\n")
