@@ -1,8 +1,9 @@
 """The witness's key and state: made once, read strictly, never gone back."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from kapsel_verifier.errors import MalformedKeyError
 from kapsel_verifier.note import Note
 from kapsel_witness import key as key_file
 from kapsel_witness import state
-from kapsel_witness.errors import KeyFileError, StateError, WitnessError
+from kapsel_witness.errors import KeyFileError, StateError
 from kapsel_witness.key import Key, open_key
 
 NAME = "witness.example/w1"
@@ -151,26 +152,25 @@ def test_a_head_that_this_witness_never_cosigned_is_not_believed(tmp_path: Path,
         state.load(tmp_path, key.public)
 
 
-def _locks(directory: Path) -> None:
-    try:
-        with state.locked(directory):
-            raise SystemExit(0)
-    except WitnessError:
-        raise SystemExit(7) from None
+# What another process runs; the tests themselves cannot be imported in each of the ways that pytest is started.
+LOCKS = """
+import pathlib, sys
+from kapsel_witness import errors, state
+try:
+    with state.locked(pathlib.Path(sys.argv[1])):
+        pass
+except errors.WitnessError:
+    sys.exit(7)
+"""
 
 
 def test_a_second_process_in_the_directory_is_refused(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    for held, expected in ((True, 7), (False, 0)):
-        other = context.Process(target=_locks, args=(tmp_path,))
-        if held:
-            with state.locked(tmp_path):
-                other.start()
-                other.join(60)
-        else:
-            other.start()
-            other.join(60)
-        assert other.exitcode == expected
+    def other() -> int:
+        return subprocess.run([sys.executable, "-c", LOCKS, tmp_path], timeout=60, check=False).returncode
+
+    with state.locked(tmp_path):
+        assert other() == 7
+    assert other() == 0
 
 
 def test_a_state_that_cannot_be_written_says_so(tmp_path: Path, log: SmallLog) -> None:
