@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_BODY_SIZE: Final = 67_108_864  # bytes
 _MAX_HEADER_FILE: Final = 1024  # bytes
 _HEADER_DIGITS: Final = 160
+_PUBLIC: Final = "whpk_"
+_KEY_SIZE: Final = 32  # bytes
 
 
 class UsageError(Exception):
@@ -135,7 +137,8 @@ def _block_header(text: str) -> bytes:
 
 
 def _destination_keys(text: str) -> list[bytes]:
-    if len(text) == 64 and text.isalnum():
+    # A file may have any name but these, as manifests write keys.
+    if (len(text) == 64 and text.isalnum()) or text.startswith(_PUBLIC):
         return [_destination_key(text)]
     from kapsel_verifier import jwks
 
@@ -145,7 +148,7 @@ def _destination_keys(text: str) -> list[bytes]:
     try:
         lines = [line.strip() for line in data.decode("ascii").split("\n")]
     except UnicodeDecodeError:
-        raise MalformedKeyError("the destination's keys are neither lines of hex nor JSON") from None
+        raise MalformedKeyError("the destination's keys are neither lines of text nor JSON") from None
     found = [_destination_key(line) for line in lines if line and not line.startswith("#")]
     if not found:
         raise MalformedKeyError("the file of the destination's keys holds none")
@@ -155,4 +158,10 @@ def _destination_keys(text: str) -> list[bytes]:
 def _destination_key(text: str) -> bytes:
     from kapsel_verifier import strict
 
-    return strict.hexadecimal(text.lower(), 32, "a key of the destination", MalformedKeyError)
+    what = "a key of the destination"
+    if not text.startswith(_PUBLIC):
+        return strict.hexadecimal(text.lower(), _KEY_SIZE, what, MalformedKeyError)
+    key = strict.base64(text.removeprefix(_PUBLIC), what, MalformedKeyError)
+    if len(key) != _KEY_SIZE:
+        raise MalformedKeyError(f"{what} has {len(key)} bytes, not {_KEY_SIZE}")
+    return key

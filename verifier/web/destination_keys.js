@@ -1,6 +1,6 @@
 /**
- * Keys of a destination, as the auditor has them from the destination itself: lines of 64 hex digits, or a JSON Web Key
- * Set (RFC 7517) as destinations publish it.
+ * Keys of a destination, as the auditor has them from the destination itself: lines of whpk_<base64> or of 64
+ * hex digits, or a JSON Web Key Set (RFC 7517) as destinations publish it.
  */
 
 import { fromUtf8 } from "./bytes.js";
@@ -9,6 +9,8 @@ import * as strict from "./strict.js";
 
 export const MAX_DIRECTORY_SIZE = 262144; // bytes
 const MAX_KEYS = 16; // Ed25519 keys of one directory; further ones are not read
+const PUBLIC = "whpk_";
+const KEY_SIZE = 32; // bytes
 
 /**
  * Reads either form; throws MalformedKeyError, also if there is no key, or TooLargeError.
@@ -17,11 +19,20 @@ const MAX_KEYS = 16; // Ed25519 keys of one directory; further ones are not read
 export function parseDestinationKeys(data) {
   if (data.length > MAX_DIRECTORY_SIZE) throw new TooLargeError("the destination's keys", MAX_DIRECTORY_SIZE);
   const text = fromUtf8(data);
-  if (text === null) throw new MalformedKeyError("the destination's keys are neither lines of hex nor JSON");
+  if (text === null) throw new MalformedKeyError("the destination's keys are neither lines of text nor JSON");
   if (/^\s*\{/.test(text)) return fromDirectory(text);
   const lines = text.split("\n").map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
   if (lines.length === 0) throw new MalformedKeyError("the file of the destination's keys holds none");
-  return lines.map((line) => strict.hexadecimal(line.toLowerCase(), 32, "a key of the destination", MalformedKeyError));
+  return lines.map(publicText);
+}
+
+/** @param {string} line @returns {Uint8Array} */
+function publicText(line) {
+  const what = "a key of the destination";
+  if (!line.startsWith(PUBLIC)) return strict.hexadecimal(line.toLowerCase(), KEY_SIZE, what, MalformedKeyError);
+  const key = strict.base64(line.slice(PUBLIC.length), what, MalformedKeyError);
+  if (key.length !== KEY_SIZE) throw new MalformedKeyError(`${what} has ${key.length} bytes, not ${KEY_SIZE}`);
+  return key;
 }
 
 /** @param {string} text @returns {Uint8Array[]} */

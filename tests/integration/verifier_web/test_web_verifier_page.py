@@ -7,7 +7,7 @@ import pytest
 from browser import Browser
 from browser.verifier import Verifier, vector
 
-from kapsel_verifier.strict import to_base64url
+from kapsel_verifier.strict import to_base64, to_base64url
 
 
 def test_a_proof_that_is_dropped_with_a_trusted_key_is_verified(verifier: Verifier) -> None:
@@ -79,10 +79,13 @@ def test_the_destination_s_key_shows_that_it_got_the_delivery(verifier: Verifier
     verifier.says("refused", "Refused: AcknowledgementError")
     verifier.fill("destinationKeys", case["destination_keys"][0])
     verifier.says("verified", "Verified: acknowledged")
+    key = bytes.fromhex(case["destination_keys"][0])
+    verifier.fill("destinationKeys", "whpk_MTIz")
+    verifier.says("refused", "key of the destination has 3 bytes, not 32")
+    verifier.fill("destinationKeys", f"whpk_{to_base64(key)}")
+    verifier.says("verified", "Verified: acknowledged")
     verifier.fill("destinationKeys", "")
-    directory = {
-        "keys": [{"kty": "OKP", "crv": "Ed25519", "x": to_base64url(bytes.fromhex(case["destination_keys"][0]))}]
-    }
+    directory = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": to_base64url(key)}]}
     verifier.choose("destinationKeySet", "keys.jwks", json.dumps(directory))
     verifier.says("verified", "Verified: acknowledged")
 

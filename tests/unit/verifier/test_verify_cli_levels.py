@@ -90,12 +90,15 @@ def test_a_block_header_comes_as_hex_or_as_a_file_of_either_form(run: Run, log: 
     assert run(anchored(log), "--block-header", "zz" * 80)[0] == 33
 
 
-def test_a_destinations_key_comes_as_hex_or_as_a_file_of_lines_or_of_a_key_set(run: Run, log: ModuleType) -> None:
+def test_a_destinations_key_comes_as_manifests_write_it_or_as_a_file_of_lines_or_of_a_key_set(
+    run: Run, log: ModuleType
+) -> None:
     proof, key = log.make_proof(log.LEAVES, log.ACKNOWLEDGED), destination_key(log)
     x = to_base64(key).translate(str.maketrans("+/", "-_")).rstrip("=")
     Path("lines").write_text(f"# billing\n\n{'00' * 32}\n{key.hex().upper()}\n")
+    Path("text").write_text(f"whpk_{to_base64(key)}\n")
     Path("set.jwks").write_text(json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]}))
-    for given in (key.hex(), "lines", "set.jwks"):
+    for given in (key.hex(), f"whpk_{to_base64(key)}", "lines", "text", "set.jwks"):
         code, out, _ = run(proof, "--destination-key", given)
         assert code == 0
         assert "Assurance     acknowledged" in out
@@ -103,6 +106,13 @@ def test_a_destinations_key_comes_as_hex_or_as_a_file_of_lines_or_of_a_key_set(r
     assert code == 25
     assert "no key that you gave" in err
     assert run(log.PROOF, "--destination-key", key.hex())[0] == 25
+
+
+@pytest.mark.parametrize("text", ["whpk_", "whpk_keys.txt", "whpk_MTIz", "whpk_" + "A" * 43, "00" * 31 + "zz"])
+def test_a_text_that_is_almost_a_key_of_a_destination_is_refused_as_one(run: Run, log: ModuleType, text: str) -> None:
+    code, _, err = run(log.PROOF, "--destination-key", text)
+    assert code == 14
+    assert "a key of the destination" in err
 
 
 @pytest.mark.parametrize("content", [b"", b"# none\n", b"zz\n", b"\xff", b"{}", b'{"keys": []}', b"00" * 31])
