@@ -82,14 +82,26 @@ def encode(name: str, signing: SigningKey) -> str:
     return f"{_PREFIX}{name}+{identifier}+{strict.to_base64(note.ED25519 + bytes(signing))}"
 
 
+def _require_name(name: str) -> None:
+    """Refuse what no new witness should be called: C2SP names keys by URLs without scheme, and names stay for good."""
+    scheme, separator, rest = name.partition("://")
+    if not separator and note.is_key_name(name):
+        return
+    better = rest.rstrip("/") if separator else "".join(name.split()).replace("+", "-")
+    step = (
+        f"take {better}" if note.is_key_name(better) and "://" not in better else "take one like witness.example.com/w1"
+    )
+    wrong = f"it begins with {scheme}://" if separator else "it has blanks or plus signs, is empty, or is too long"
+    raise KeyFileError(f"{name!r} cannot be the name of a witness, which is a URL without scheme: {wrong}; {step}")
+
+
 def _made(path: Path, name: str | None) -> Key:
     if name is None:
         raise KeyFileError(
             f"there is no key file {path} yet, and a new witness needs a name, such as witness.example.com/w1: a URL "
             f"without scheme, under a domain of yours"
         )
-    if not note.is_key_name(name):
-        raise KeyFileError(f"{name!r} cannot be the name of a witness: no blanks, no plus signs, not empty")
+    _require_name(name)
     signing = SigningKey.generate()
     temporary = path.with_name(path.name + ".new")
     state.prepare(path.parent)

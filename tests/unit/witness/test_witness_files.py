@@ -66,11 +66,30 @@ def test_a_name_once_chosen_stays(tmp_path: Path) -> None:
         open_key(tmp_path, "witness.example/w2")
 
 
-@pytest.mark.parametrize("name", [None, "", "a b", "a+b", "a\nb"])
-def test_without_a_proper_name_no_key_is_made(tmp_path: Path, name: str | None) -> None:
-    with pytest.raises(KeyFileError):
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        (None, "a new witness needs a name, such as witness.example.com/w1"),
+        ("", "take one like witness.example.com/w1"),
+        ("a b", "take ab"),
+        ("a+b", "take a-b"),
+        ("a\nb", "take ab"),
+        ("https://witness.example/w1/", "it begins with https://; take witness.example/w1"),
+        ("https://", "take one like witness.example.com/w1"),
+        ("https://http://a", "take one like witness.example.com/w1"),
+    ],
+)
+def test_without_a_proper_name_no_key_is_made(tmp_path: Path, name: str | None, step: str) -> None:
+    with pytest.raises(KeyFileError, match=step):
         open_key(tmp_path, name)
     assert not (tmp_path / "key").exists()
+
+
+def test_a_witness_keeps_the_name_that_is_in_its_key(tmp_path: Path) -> None:
+    signing, name = SigningKey(bytes(range(32))), "https://witness.example/w1"
+    state.prepare(tmp_path)
+    (tmp_path / "key").write_text(key_file.encode(name, signing) + "\n")
+    assert open_key(tmp_path, name).public.name == name
 
 
 @settings(deadline=None)
