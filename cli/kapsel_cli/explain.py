@@ -76,7 +76,8 @@ def lines(said: Document, now: datetime) -> Iterator[str]:
         yield from _said("Ends", f"{_when(said['expires_at'], now)} at the latest")
     for tried in said["last_tries"]:
         when = _when(tried["started_at"], now)
-        yield from _said(f"Try {tried['number']}", f"{when}: {tried['reason']}, {tried['text']}")
+        detail = f": {tried['detail']}" if tried.get("detail") else ""  # consoles of before have none
+        yield from _said(f"Try {tried['number']}", f"{when}: {tried['reason']}, {tried['text']}{detail}")
     yield from _said("Proof", said["proof"])
     yield from _said("Replays", said["ancestry"])
     for number, advice in enumerate(said["advice"]):

@@ -23,7 +23,7 @@ from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
 from kapsel_store.reasons import fault_of, reason, shown
 from kapsel_store.replays import ReplayProgress
-from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit
+from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit, Transform
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 from kapsel_store.turns import NO_TURN, Blocked
@@ -85,6 +85,8 @@ def _destination(listed: ListedDestination) -> Document:
         "max_in_flight": row.max_in_flight,
         "rate_limit": _rate_limit(row.rate_limit),
         "acknowledgement": _acknowledgement(row.acknowledgement),
+        "filter": row.filter,
+        "transform": _transform(row.transform),
         "ordering": None
         if row.ordering is None
         else {"key": row.ordering.key, "on_exhausted": row.ordering.on_exhausted},
@@ -204,6 +206,7 @@ def explanation(row: DeliveryRow, said: Explanation) -> Document:
                 "fault": one.fault,
                 "response_status": one.status,
                 "text": one.text,
+                "detail": one.detail,
             }
             for one in said.tried
         ],
@@ -262,6 +265,7 @@ def attempt(listed: ListedAttempt) -> Document:
         "duration_ms": row.duration / timedelta(milliseconds=1),
         "outcome": row.outcome,
         "reason": row.reason,
+        "detail": row.detail,
         "url": row.url,
         "payload_hash": _hex(row.payload_hash),
         "payload_commitment": _hex(row.payload_commitment),
@@ -398,6 +402,17 @@ def _acknowledgement(declared: Acknowledgement | None) -> Document | None:
         "required": declared.required,
         "public_keys": list(declared.public_keys),
         "tolerance": durations.text(declared.tolerance),
+    }
+
+
+def _transform(declared: Transform | None) -> Document | None:
+    """Return what a destination has sent instead of what came."""
+    if declared is None:
+        return None
+    return {
+        "body": declared.body,
+        "headers": [{"name": name, "value": source} for name, source in declared.headers],
+        "content_type": declared.content_type,
     }
 
 

@@ -54,6 +54,7 @@ class Tried:
     fault: Fault
     status: int | None
     text: str
+    detail: str | None  # what exactly was wrong, where the reason alone does not tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +258,7 @@ def _tried(facts: Facts) -> Iterator[Tried]:
             fault=fault_of(row.reason),
             status=row.response_status,
             text=reason(row.reason).means,
+            detail=row.detail,
         )
 
 

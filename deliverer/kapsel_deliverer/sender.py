@@ -63,6 +63,7 @@ class Try:
     outcome: Outcome
     started_at: datetime
     duration: timedelta
+    detail: str | None = None  # what exactly was wrong, where the reason alone does not tell
     signature_digest: bytes | None = None  # None if nothing was signed
     sent_hash: bytes | None = None  # SHA-256 of the body as sent, if a transform made it
     response: Response | None = None

@@ -24,7 +24,7 @@ from kapsel_deliverer.exchange import request_lines
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.oauth2 import Client
 from kapsel_deliverer.outcome import Delivered, Outcome
-from kapsel_deliverer.shaping import Shape, shape
+from kapsel_deliverer.shapes import Shape, shape
 from kapsel_deliverer.signing import Signer
 from kapsel_egress.verdicts import Allowed, Denied, check_url
 from kapsel_store.reasons import fault_of

@@ -25,19 +25,19 @@ from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.clock import DatabaseClock, DueTimes
 from kapsel_deliverer.lanes import Lanes, Leased
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_deliverer.outcome import Delivered, Refused, Unsent
+from kapsel_deliverer.outcome import Delivered, Refused, Unsent, UnsentReason
 from kapsel_deliverer.recorder import Recorder
 from kapsel_deliverer.retry import Decision, decide
 from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.settings import DelivererSettings
+from kapsel_deliverer.shapes import Misshapen
 from kapsel_deliverer.shaping import Shaper
 from kapsel_deliverer.targets import Target, Targets
 from kapsel_egress.verdicts import Denied
-from kapsel_expressions.expression import Failed
 from kapsel_runtime import logs
 from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
-from kapsel_store import database, deliveries, hints, ids, limits, reasons, turns
+from kapsel_store import database, deliveries, hints, ids, limits, reasons, rows, turns
 from kapsel_store.limits import Allotted, Demand
 from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
@@ -295,11 +295,10 @@ class Worker:
                 kept.append(delivery)
                 continue
             done[delivery.destination_id] += 1
-            if wanted is False:
-                self._unwanted[delivery.id] = lease_id, delivery
+            if isinstance(wanted, Misshapen):
+                self._record(delivery, lease_id, target, _misshapen(wanted, "filter_error", datetime.now(UTC)))
             else:
-                unsent = Try(outcome=Unsent(reason="filter_error"), started_at=datetime.now(UTC), duration=timedelta(0))
-                self._record(delivery, lease_id, target, unsent)
+                self._unwanted[delivery.id] = lease_id, delivery
         return kept, done
 
     def _start(self, destination_id: UUID) -> None:
@@ -399,13 +398,14 @@ class Worker:
         """Make one try, of what the transform makes of the event if there is one."""
         if target.shape.transforms is False:
             return await self._sender.send(target, delivery, now, self._checkpoints.header)
-        made = self._shaper.transformed(target, delivery)
-        if isinstance(made, Failed):
-            return Try(outcome=Unsent(reason="transform_error"), started_at=now, duration=timedelta(0))
-        tried = await self._sender.send(target, made.delivery, now, self._checkpoints.header, made.headers)
-        if isinstance(tried.outcome, Denied | Unsent) or made.delivery.body_hash == delivery.body_hash:
+        shaped = self._shaper.transformed(target, delivery)
+        if isinstance(shaped, Misshapen):
+            return _misshapen(shaped, "transform_error", now)
+        sent, headers = shaped
+        tried = await self._sender.send(target, sent, now, self._checkpoints.header, headers)
+        if isinstance(tried.outcome, Denied | Unsent) or sent.body_hash == delivery.body_hash:
             return tried
-        return replace(tried, sent_hash=made.delivery.body_hash)
+        return replace(tried, sent_hash=sent.body_hash)
 
     def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
         """Record, and tell everybody whom it concerns that was waiting for this try."""
@@ -497,6 +497,12 @@ class Worker:
                 await asyncio.sleep(next(waits))
 
 
+def _misshapen(wrong: Misshapen, reason: UnsentReason, now: datetime) -> Try:
+    """Return the try that an expression has kept from being sent."""
+    detail = wrong.said[: rows.LONGEST_DETAIL]
+    return Try(outcome=Unsent(reason=reason), started_at=now, duration=timedelta(0), detail=detail)
+
+
 def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
     response, judged = tried.response, tried.judged
     return AttemptRow(
@@ -510,6 +516,7 @@ def _attempt_row(delivery: Claimed, url: str, tried: Try) -> AttemptRow:
         duration=tried.duration,
         outcome=tried.outcome.name,
         reason=tried.outcome.reason,
+        detail=tried.detail,
         url=url,
         payload_hash=delivery.body_hash,
         payload_commitment=None if delivery.salt is None else hmac.digest(delivery.salt, delivery.body, "sha256"),

@@ -7,7 +7,7 @@ time, never an exception.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ import cel
 from kapsel_expressions import cost, pattern, syntax
 from kapsel_expressions.cost import Size
 from kapsel_expressions.event import FIELDS, Event
+from kapsel_expressions.places import Places, names
 from kapsel_expressions.syntax import Call, Collection, Comprehension, Field, Name, Node, SyntaxProblem
 
 LONGEST: Final = 4096  # characters of an expression
@@ -86,16 +87,22 @@ class Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """That an expression made nothing of an event, and why."""
+    """That an expression made nothing of an event, and why. Nothing in it is of the event: it is logged and stored."""
 
     reason: Reason
-    detail: str  # one sentence, for whoever wrote the expression; it may name the field that is missing
+    detail: str  # one sentence, for whoever wrote the expression; it names no field but one of the expression
+    at: int | None = None  # the character of the expression where it failed, from 0 on; None: nobody could tell
+
+    @property
+    def said(self) -> str:
+        """The detail and its place."""
+        return self.detail if self.at is None else f"{self.detail} (character {self.at + 1})"
 
 
 class Expression:
     """One compiled expression."""
 
-    __slots__ = ("_admitted", "_program", "_sort", "_tree", "paths", "source")
+    __slots__ = ("_admitted", "_names", "_places", "_program", "_sort", "_tree", "paths", "source")
 
     def __init__(self, source: str, sort: Sort, tree: Node, program: cel.Program) -> None:
         self.source = source
@@ -103,6 +110,8 @@ class Expression:
         self._sort = sort
         self._tree = tree
         self._program = program
+        self._names = names(tree)
+        self._places = Places(tree)
         self._admitted = _SMALLEST
 
     def evaluate(self, event: Event) -> Value | Failed:
@@ -113,13 +122,22 @@ class Expression:
         try:
             value = self._program.execute({"event": variables})
         except Exception as error:  # noqa: BLE001 - whatever the engine raises is about this expression and this event
-            return _failed(error)
+            return _failed(error, self._names)
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # the engine's own, which no module exports
                 raise
             return Failed(reason="failed", detail="the engine gave up")
         wrong = _unlike(value, self._sort)
-        return Value(value=value) if wrong is None else Failed(reason="type", detail=wrong)
+        return Value(value=value) if wrong is None else Failed(reason="type", detail=wrong, at=self._tree.at)
+
+    def trace(self, event: Event) -> Value | Failed:
+        """Evaluate for whoever tells a person: of a failure it is looked for where it was, which takes its time."""
+        made = self.evaluate(event)
+        if isinstance(made, Value) or made.at is not None or made.reason == "too_large":
+            return made
+        variables, size = event.pruned(self.paths)
+        node = self._places.find({"event": variables}, size)
+        return replace(made, at=None if node is None else node.at)
 
     def _admits(self, size: Size) -> bool:
         known = self._admitted
@@ -289,11 +307,16 @@ def _type_name(value: object) -> str:
     return names.get(type(value), "value of another kind")
 
 
-def _failed(error: Exception) -> Failed:
-    """Map what the engine raises: the one place that knows its exceptions."""
+def _failed(error: Exception, known: frozenset[str]) -> Failed:
+    """Map what the engine raises, the one place that knows its exceptions; `known` are the names of the expression.
+
+    A name that is not among them was made of the event, and what an event says is not told.
+    """
     match error:
+        case KeyError(args=(name, *_)) if name in known:
+            return Failed(reason="missing", detail=f"the event has no {name[:100]}")
         case KeyError():
-            return Failed(reason="missing", detail=f"the event has no {str(error.args[0])[:100]}")
+            return Failed(reason="missing", detail="a map has not the key that it is asked for")
         case IndexError():
             return Failed(reason="missing", detail="a list is shorter than the index")
         case TypeError():

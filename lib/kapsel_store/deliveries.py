@@ -122,6 +122,7 @@ async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]
         [result.state for result in results],
         [result.retry_in for result in results],
         [attempt.sent_hash for attempt in attempts],
+        [attempt.detail for attempt in attempts],
     )
     return {row["id"] for row in rows}
 

@@ -55,6 +55,15 @@ RESERVED_HEADERS: Final = frozenset(
     }
 )  # fmt: skip
 RESERVED_HEADER_PREFIXES: Final = ("webhook-", "kapsel-")
+# Headers that carry credentials are not stored: whoever reads the events must not be able to act as their sender.
+SECRET_HEADERS: Final = frozenset(
+    {
+        "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "x-auth-token",
+        "x-access-token", "x-gitlab-token", "x-amz-security-token", "x-forwarded-access-token",
+        "x-goog-iap-jwt-assertion",
+    }
+)  # fmt: skip
+LONGEST_DETAIL: Final = 512  # characters of AttemptRow.detail
 
 
 def is_reserved_header(name: str) -> bool:
@@ -474,6 +483,7 @@ class AttemptRow:
     response_size: int | None = None
     response_digest: bytes | None = None  # SHA-256 of the whole body that was read
     sent_hash: bytes | None = None  # SHA-256 of the body as sent, if a transform made it
+    detail: str | None = None  # what exactly was wrong, where the reason alone does not tell; nothing of the event
     acknowledgement: Acknowledged | None = None  # None: the destination declares none, or did not take the delivery
     acknowledgement_base: bytes | None = None  # what the destination signed; these three if it is acknowledged
     acknowledgement_key: bytes | None = None

@@ -30,7 +30,7 @@ from kapsel_receiver.receipt import accepted
 from kapsel_receiver.refusals import RefusalLog
 from kapsel_runtime import entropy
 from kapsel_store import database, ids
-from kapsel_store.rows import Duplicate, KeyRow, NewDelivery, NewEvent, Scheme
+from kapsel_store.rows import SECRET_HEADERS, Duplicate, KeyRow, NewDelivery, NewEvent, Scheme
 
 METHODS: Final = "GET, HEAD, POST"
 SUSPENDED_RETRY: Final = 300  # seconds: suspension is a person's decision, and people are slow to change theirs
@@ -40,23 +40,6 @@ CERTIFICATE_RETRY: Final = 10
 # Discord asks for a 204; Twilio would take a body for instructions, and complain of one in JSON.
 _EMPTY: Final[frozenset[Scheme]] = frozenset({"discord", "twilio"})
 
-# Headers that carry credentials are not stored: whoever reads the events must not be able to act as their sender.
-_SECRET_HEADERS: Final = frozenset(
-    (
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "x-api-key",
-        "api-key",
-        "apikey",
-        "x-auth-token",
-        "x-access-token",
-        "x-gitlab-token",
-        "x-amz-security-token",
-        "x-forwarded-access-token",
-        "x-goog-iap-jwt-assertion",
-    )
-)
 _CORRELATION_HEADERS: Final = ("X-Correlation-Id", "X-Request-Id")
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
@@ -333,7 +316,7 @@ def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datet
 
 
 def _stored_headers(headers: Mapping[str, str]) -> str:
-    pairs = [pair for pair in headers.items() if pair[0].lower() not in _SECRET_HEADERS]
+    pairs = [pair for pair in headers.items() if pair[0].lower() not in SECRET_HEADERS]
     stored = json.dumps(pairs)
     if "\\udc" in stored:  # where a byte was that is no UTF-8; no JSON parser has to take half a surrogate pair
         return json.dumps([(_text(proofs.raw(name)), _text(proofs.raw(value))) for name, value in pairs])

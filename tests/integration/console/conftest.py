@@ -140,16 +140,21 @@ class World:
         return batch
 
     async def attempt(
-        self, state: State = State.DELIVERED, *, to: DestinationRow | None = None, count: int = 100
+        self,
+        state: State = State.DELIVERED,
+        *,
+        to: DestinationRow | None = None,
+        count: int = 100,
+        detail: str | None = None,
     ) -> list[AttemptRow]:
         """Try what is due, as the deliverer does, with this end."""
         to = to or self.billing
         lease, claimed = await deliveries.claim(self.connection, {to.id: count}, LEASE)
-        results = [self._result(one, to, lease, state) for one in claimed]
+        results = [self._result(one, to, lease, state, detail) for one in claimed]
         await deliveries.record(self.connection, results)
         return [result.attempt for result in results]
 
-    def _result(self, claimed: Claimed, to: DestinationRow, lease: UUID, state: State) -> Result:
+    def _result(self, claimed: Claimed, to: DestinationRow, lease: UUID, state: State, detail: str | None) -> Result:
         fine = state is State.DELIVERED
         attempt = AttemptRow(
             id=ids.new(),
@@ -162,6 +167,7 @@ class World:
             duration=timedelta(microseconds=3210),
             outcome="delivered" if fine else "refused",
             reason="status_200" if fine else "status_500",
+            detail=detail,
             url=to.url,
             payload_hash=claimed.body_hash,
             payload_commitment=os.urandom(32),

@@ -55,6 +55,19 @@ async def test_a_delivery_that_is_not_there_is_a_problem(console) -> None:
     assert (status, code) == (404, "unknown_delivery")
 
 
+async def test_what_exactly_was_wrong_is_told_by_the_explanation_the_attempt_and_the_command(
+    console, world, kapsel
+) -> None:
+    (event,) = await world.put()
+    made, exact = str(event.deliveries[0].id), "the event has no customer (character 12)"
+    (tried,) = await world.attempt(State.PENDING, detail=exact)
+    assert [one["detail"] for one in (await explained(console, made))["last_tries"]] == [exact]
+    assert (await console.get(f"/api/v1/attempts/{tried.id}"))["detail"] == exact
+    ran = await kapsel("explain", made, "--server", console.url)
+    assert (ran.code, ran.err) == (0, "")
+    assert exact in " ".join(ran.out.split())
+
+
 async def test_the_command_lays_it_out_and_gives_it_whole_as_json(console, world, kapsel) -> None:
     (event,) = await world.put()
     await world.attempt(State.PENDING)

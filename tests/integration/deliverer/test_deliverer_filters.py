@@ -63,6 +63,7 @@ async def test_a_filter_that_fails_is_a_recorded_try_and_a_mended_one_delivers(d
     await kit.eventually(tried_twice, "two recorded tries")
     first = (await shop.attempts(failing))[0].attempt
     assert (first.outcome, first.reason, first.response_status) == ("unsent", "filter_error", None)
+    assert first.detail == "the event has no customer (character 12)"
     assert destination.received == []
     assert await deliverer.metric("expression_errors_total", place="filter", reason="missing") >= 2
 

@@ -74,6 +74,7 @@ async def test_a_transform_that_fails_is_a_recorded_try_and_a_mended_one_deliver
     await kit.eventually(tried, "a recorded try")
     first = (await shop.attempts(delivery))[0].attempt
     assert (first.outcome, first.reason, first.signature_digest) == ("unsent", "transform_error", None)
+    assert first.detail == "body: the event has no gone (character 12)"
     assert await deliverer.metric("expression_errors_total", place="transform", reason="missing") >= 1
     await shop.change(row, transform=Transform(body="event.body.order"))
     await shop.ends(State.DELIVERED, delivery)
@@ -92,13 +93,34 @@ async def test_what_cannot_be_sent_is_an_error_and_stops_no_other_destination(de
     await start()
     *failing, fine = await shop.put(body=BODY)
     await shop.ends(State.DELIVERED, fine)
+    said = []
     for delivery in failing:
 
         async def tried(each=delivery) -> bool:
             return [listed.attempt.reason for listed in await shop.attempts(each)] == ["transform_error"]
 
         await kit.eventually(tried, "a recorded try")
+        said += [listed.attempt.detail for listed in await shop.attempts(delivery)]
     assert len(destination.received) == 1
+    assert said == [
+        "body: it gives a value that JSON does not have, such as a timestamp",
+        "header x-a: it gives what is no value of a header",
+        "header x-a: it gives a int, where a string belongs (character 18)",
+    ]
+
+
+async def test_what_an_event_says_is_in_no_attempt(destination, shop, start, kit) -> None:
+    later = Policy(backoff=Backoff(type="Schedule", schedule=(timedelta(hours=1),)))
+    await shop.send_to(destination.url, transform=Transform(body="event.body.order[event.body.secret]"), policy=later)
+    await start()
+    (delivery,) = await shop.put(body=BODY.replace(b'"x"', b'"hunter2"'))
+
+    async def tried() -> bool:
+        return bool(await shop.attempts(delivery))
+
+    await kit.eventually(tried, "a recorded try")
+    (attempt,) = [each.attempt for each in await shop.attempts(delivery)]
+    assert attempt.detail == "body: a map has not the key that it is asked for (character 17)"
 
 
 async def test_what_was_sent_is_forgotten_with_its_event(destination, shop, start) -> None:

@@ -89,6 +89,13 @@ def attempt(number: int, code: str) -> ListedAttempt:
     return ListedAttempt(attempt=row, namespace="shop", name="orders", destination="billing", leaf_index=None)
 
 
+def test_a_try_tells_what_exactly_was_wrong_if_its_reason_does_not() -> None:
+    exact = attempt(2, "filter_error")
+    exact = replace(exact, attempt=replace(exact.attempt, detail="the event has no customer (character 12)"))
+    said = seen(replace(KNOWN, tries=(exact, attempt(1, "status_503"))), attempts=2)
+    assert [one.detail for one in said.tried] == ["the event has no customer (character 12)", None]
+
+
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("code", [*REASONS, "status_200", "status_301", "status_404", "status_503", "of_tomorrow"])
 def test_every_state_and_reason_has_words(state: State, code: str) -> None:

@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 import yaml
 
-from kapsel_deliverer.shaping import Made, _made, shape
+from kapsel_deliverer.shapes import Made, made, shape
 from kapsel_expressions import cost, event, syntax
 from kapsel_expressions.event import FIELDS, Event
 from kapsel_expressions.expression import FUNCTIONS, LONGEST, Expression, Failed, Value, compile_source
 from kapsel_resources.kinds.webhook_endpoint import Destination
 from kapsel_resources.manifests import parse
-from kapsel_store.rows import Claimed, DestinationRow
+from kapsel_store.rows import DestinationRow
 
 PAGE = (Path(__file__).parents[3] / "docs" / "shaping.md").read_text(encoding="utf-8")
 BODY = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
@@ -28,22 +28,6 @@ EVENT = Event(
     received_at=datetime(2026, 11, 21, 12, 0, tzinfo=UTC),
     headers={"x-github-event": "push"},
     body=BODY,
-)
-DELIVERY = Claimed(
-    id=UUID(int=0),
-    event_id=UUID(int=0),
-    endpoint_id=UUID(int=0),
-    destination_id=UUID(int=0),
-    number=1,
-    created_at=EVENT.received_at,
-    expires_at=EVENT.received_at,
-    received_at=EVENT.received_at,
-    content_type="application/json",
-    headers="[]",
-    body=b"{}",
-    body_hash=bytes(32),
-    salt=None,
-    correlation_id=None,
 )
 FILTERS = re.findall(r"^\| `(.+?)` \| (`true`|`false`|an error) \|", PAGE, re.MULTILINE)
 
@@ -61,11 +45,11 @@ def test_the_page_has_examples() -> None:
 def test_an_example_of_a_filter_gives_what_the_page_says(source: str, result: str) -> None:
     compiled = compile_source(source, "bool")
     assert isinstance(compiled, Expression), compiled
-    made = compiled.evaluate(EVENT)
+    value = compiled.evaluate(EVENT)
     if result == "an error":
-        assert isinstance(made, Failed)
+        assert isinstance(value, Failed)
     else:
-        assert made == Value(value=result == "`true`")
+        assert value == Value(value=result == "`true`")
 
 
 @pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
@@ -75,10 +59,11 @@ def test_every_manifest_of_the_page_is_read_without_a_problem(block: str) -> Non
         assert not isinstance(parsed, list), parsed
         for destination in parsed.spec.destinations:
             if destination.transform is not None:
-                made = _made(shape(_row(destination)), EVENT, DELIVERY)
-                assert isinstance(made, Made), made
-                assert made.delivery.body.decode() == re.search(r"```json made\n(.*?)\n```", PAGE, re.DOTALL)[1]
-                assert made.headers == {"x-ref": "refs/heads/main"}
+                sent = made(shape(_row(destination)), EVENT)
+                assert isinstance(sent, Made), sent
+                assert sent.body is not None
+                assert sent.body.content.decode() == re.search(r"```json made\n(.*?)\n```", PAGE, re.DOTALL)[1]
+                assert sent.headers == {"x-ref": "refs/heads/main"}
             assert destination.filter is None or isinstance(compile_source(destination.filter, "bool"), Expression)
 
 

@@ -2,7 +2,7 @@
 -- Columns by name, here and below: a later version may add some before this process is replaced.
 -- An attempt may have a leaf in a log that was frozen, and another one in the log after it, which counts.
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
+       a.reason, a.detail, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
        a.response_headers, a.response_body, a.response_size, a.response_digest, a.acknowledgement,
        a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature,
        p.namespace, p.name, t.name AS destination, l.leaf_index
@@ -12,7 +12,7 @@ WHERE a.id = $1
 
 -- name: page
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
+       a.reason, a.detail, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
        NULL::text AS response_headers, NULL::bytea AS response_body, a.response_size, a.response_digest,
        a.acknowledgement, NULL::bytea AS acknowledgement_base, a.acknowledgement_key,
        NULL::bytea AS acknowledgement_signature,
@@ -24,7 +24,7 @@ ORDER BY a.id DESC LIMIT $3
 
 -- name: page_of_delivery
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
+       a.reason, a.detail, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
        a.response_headers, a.response_body, a.response_size, a.response_digest, a.acknowledgement,
        a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature,
        p.namespace, p.name, t.name AS destination, l.leaf_index
@@ -35,7 +35,7 @@ ORDER BY a.id DESC LIMIT $3
 
 -- name: page_of_event
 SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, a.destination_id, a.number, a.started_at, a.duration, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
+       a.reason, a.detail, a.url, a.payload_hash, a.payload_commitment, a.sent_hash, a.signature_digest, a.response_status,
        a.response_headers, a.response_body, a.response_size, a.response_digest, a.acknowledgement,
        a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature,
        p.namespace, p.name, t.name AS destination, l.leaf_index

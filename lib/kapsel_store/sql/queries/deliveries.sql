@@ -37,20 +37,20 @@ WITH input AS MATERIALIZED (
         $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::timestamptz[], $8::interval[],
         $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[], $15::int[], $16::json[],
         $17::bytea[], $18::bigint[], $19::bytea[], $20::text[], $21::bytea[], $22::bytea[], $23::bytea[], $24::uuid[],
-        $25::text[], $26::interval[], $27::bytea[]
+        $25::text[], $26::interval[], $27::bytea[], $28::text[]
     ) AS i (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
             payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
             response_size, response_digest, acknowledgement, acknowledgement_base, acknowledgement_key,
-            acknowledgement_signature, lease_id, state, retry_in, sent_hash)
+            acknowledgement_signature, lease_id, state, retry_in, sent_hash, detail)
 ), recorded AS (
     INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
                           reason, url, payload_hash, payload_commitment, signature_digest, response_status,
                           response_headers, response_body, response_size, response_digest, acknowledgement,
-                          acknowledgement_base, acknowledgement_key, acknowledgement_signature, sent_hash)
+                          acknowledgement_base, acknowledgement_key, acknowledgement_signature, sent_hash, detail)
     SELECT id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
            payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
            response_size, response_digest, acknowledgement, acknowledgement_base, acknowledgement_key,
-           acknowledgement_signature, sent_hash
+           acknowledgement_signature, sent_hash, detail
     FROM input
     ON CONFLICT (id) DO NOTHING
     RETURNING id
