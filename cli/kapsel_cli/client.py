@@ -26,6 +26,11 @@ _NEXT_STEPS: Final[Mapping[str, str]] = {
     "unknown_delivery": "List them with `kapsel get deliveries`",
     "unknown_attempt": "List them with `kapsel get attempts`",
     "unknown_destination": "List them with `kapsel get endpoints -o wide`",
+    "unknown_replay": "List them with `kapsel get replays -o wide`",
+    "replay_invalid": "`kapsel replay --help` explains each option; docs/replay.md what a Replay can select",
+    "replay_name_taken": "Give another --name, or see what there is with `kapsel get replays`",
+    "replay_declared": "Delete the file of the directory that `kapsel up` watches, or the object in the cluster",
+    "replay_ended": "See what became of it with `kapsel get replays`",
     "delivery_not_final": "Watch it with `kapsel get deliveries --watch`",
     "delivery_not_pending": "Look at it with `kapsel get deliveries ID -o yaml`",
     "leaf_erased": "Nothing can be proven about it any more",
@@ -55,9 +60,16 @@ class Client:
         """Return the JSON at a path; raise RefusedError with the console's own words if it has none for us."""
         return self._good(self.request("GET", path, **query)).json()
 
-    def post(self, path: str) -> Any:
+    def post(self, path: str, content: object = None) -> Any:
         """Ask for a change and return what became of it."""
-        return self._good(self.request("POST", path)).json()
+        if content is None:
+            return self._good(self.request("POST", path)).json()
+        headers = {"Content-Type": "application/json"}
+        return self._good(self._transport.exchange("POST", path, headers, json.dumps(content).encode())).json()
+
+    def delete(self, path: str) -> Any:
+        """Have something stopped and return what became of it."""
+        return self._good(self.request("DELETE", path)).json()
 
     def items(self, path: str, limit: int | None, **query: str | None) -> Iterator[dict[str, Any]]:
         """Yield the items of a list, at most `limit` (None: all), page after page."""

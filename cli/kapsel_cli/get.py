@@ -178,8 +178,8 @@ examples:
         summary="selections that are delivered again",
         text="""\
 Replays by name. PHASE: waiting, counting (MATCHED grows), enqueuing (new deliveries are made, at the rate that is
-declared), delivering (all are made, and some have not ended), complete, suspended, or removed with its manifest.
-FAILED: new deliveries that were given up or cancelled.
+declared), delivering (all are made, and some have not ended), complete, suspended, or removed: with its manifest, or
+because somebody cancelled it. FAILED: new deliveries that were given up or cancelled.
 
 examples:
   kapsel get replays --watch
@@ -233,7 +233,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "attempts": "Nothing has been tried yet. Look at what waits: kapsel get deliveries --state pending",
     "log": "There is no log yet. The attestor opens it when it first runs: kapsel get processes",
     "keys": "Nothing needs a key yet. Declare an endpoint with a destination, and kapsel makes one for it.",
-    "replays": "No Replay is declared. Write one into the directory that `kapsel up` watches.",
+    "replays": "Nothing is delivered again. Ask for it with kapsel replay ENDPOINT --from TIME, or write a Replay.",
     "blocked": "No order key is blocked.",
     "processes": "No process is alive. Start kapsel: kapsel up DIR",
 }

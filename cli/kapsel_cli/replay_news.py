@@ -15,7 +15,7 @@ class ReplayNews:
 
     async def look(self, connection: Connection) -> list[str]:
         """Return a line for each Replay that has become complete since the last look."""
-        complete = [one for one in await replays.progress(connection) if one.phase is Phase.COMPLETE]
+        complete = [one for one in await replays.progress(connection, asked=True) if one.phase is Phase.COMPLETE]
         told = {one.id for one in complete} if self._told is None else self._told
         self._told = {one.id for one in complete}
         return [

@@ -1,6 +1,6 @@
 """What people may do: retry, cancel, resume, unblock, erase. Each change and its audit entry are one transaction.
 
-Who did it is the address alone in this version, because nobody is asked for a name yet; `_actor` is the one place that
+Who did it is the address alone in this version, because nobody is asked for a name yet; `actor` is the one place that
 decides it.
 """
 
@@ -33,7 +33,7 @@ async def retry(request: web.Request) -> web.Response:
             raise _not_retried(made, str(delivery_id))
         await audit.write(
             connection,
-            actor=_actor(request),
+            actor=actor(request),
             action="delivery.retry",
             subject=f"delivery {delivery_id}",
             detail={"made": str(made)},
@@ -72,9 +72,7 @@ async def cancel(request: web.Request) -> web.Response:
             raise ProblemError(
                 "delivery_not_pending", f"delivery {delivery_id} is {state}; only pending ones can be cancelled"
             )
-        await audit.write(
-            connection, actor=_actor(request), action="delivery.cancel", subject=f"delivery {delivery_id}"
-        )
+        await audit.write(connection, actor=actor(request), action="delivery.cancel", subject=f"delivery {delivery_id}")
     return answer(documents.delivery(row))
 
 
@@ -95,7 +93,7 @@ async def resume(request: web.Request) -> web.Response:
             if after != before:
                 await audit.write(
                     connection,
-                    actor=_actor(request),
+                    actor=actor(request),
                     action="destination.resume",
                     subject=f"destination {title}",
                     detail={"id": str(destination_id), "was": documents.circuit(before)},
@@ -119,7 +117,7 @@ async def unblock(request: web.Request) -> web.Response:
                 detail = {"keys": len(opened), "delivery": None if blocked_by is None else str(blocked_by)}
                 await audit.write(
                     connection,
-                    actor=_actor(request),
+                    actor=actor(request),
                     action="destination.unblock",
                     subject=f"destination {title}",
                     detail={"id": str(destination_id), **detail},
@@ -152,7 +150,7 @@ async def erase(request: web.Request) -> web.Response:
         if done.is_first:
             await audit.write(
                 connection,
-                actor=_actor(request),
+                actor=actor(request),
                 action="event.erase",
                 subject=f"event {event_id}",
                 detail={"cancelled_deliveries": done.cancelled, "attempts": done.tries},
@@ -164,7 +162,8 @@ async def erase(request: web.Request) -> web.Response:
     return answer(content, status=202, headers={"Retry-After": str(ERASURE_RETRY)})
 
 
-def _actor(request: web.Request) -> str:
+def actor(request: web.Request) -> str:
+    """Return who asks, as the audit table has it."""
     return f"anonymous@{request.remote or 'unknown'}"
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from kapsel_console import actions, attestation, keys, listings, proofs, tiles
+from kapsel_console import actions, attestation, keys, listings, proofs, replaying, tiles
 from kapsel_console.codes import PROBLEMS
 from kapsel_console.context import CONTEXT, Context, Route
 from kapsel_console.errors import ProblemError
@@ -31,7 +31,15 @@ MAX_REQUEST_BYTES: Final = 65_536
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-ROUTES: Final = (*listings.ROUTES, *keys.ROUTES, *actions.ROUTES, *attestation.ROUTES, *proofs.ROUTES, *tiles.ROUTES)
+ROUTES: Final = (
+    *listings.ROUTES,
+    *keys.ROUTES,
+    *actions.ROUTES,
+    *replaying.ROUTES,
+    *attestation.ROUTES,
+    *proofs.ROUTES,
+    *tiles.ROUTES,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +68,7 @@ async def index(request: web.Request) -> web.Response:
     """Answer with what is here, as text."""
     Parameters(request.query)
     width = max(len(route.path) for route in ROUTES)
-    routes = "\n".join(f"{route.method:<5}{route.path:<{width}}  {route.says}" for route in ROUTES)
+    routes = "\n".join(f"{route.method:<7}{route.path:<{width}}  {route.says}" for route in ROUTES)
     text = f"""\
 kapsel console
 

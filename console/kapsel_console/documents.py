@@ -320,6 +320,7 @@ def replay(one: ReplayProgress) -> Document:
         "dry_run": one.dry_run,
         "rate": one.rate,
         "suspend": one.suspend,
+        "asked": one.asked,
         "matched": one.matched,
         "enqueued": one.enqueued,
         "delivered": one.delivered,

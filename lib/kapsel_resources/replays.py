@@ -1,6 +1,7 @@
 """Replays into rows: each finds its endpoint and destinations, and gets the id that makes it one run and no other.
 
-A Replay belongs to the Relay that carries its endpoint. What cannot be planned keeps the row that it had.
+A Replay belongs to the Relay that carries its endpoint. What cannot be planned keeps the row that it had. Called by the
+plan for those of manifests, and by the console for one that a person asks for: that is never the run of a manifest.
 """
 
 import hashlib
@@ -47,7 +48,7 @@ def plan_replays(
     for replay in inventory.all(Replay):
         namespace, name = replay.metadata.namespace, replay.metadata.name
         found = planned.get((namespace, replay.spec.endpoint_ref.name))
-        row = _missing(chosen, inventory, replay) if found is None else _row(replay, found)
+        row = _missing(chosen, inventory, replay) if found is None else plan_replay(replay, *_named(found))
         if isinstance(row, ReplayRow):
             rows.append(row)
         elif row is not None:
@@ -56,9 +57,15 @@ def plan_replays(
     return Replays(rows=tuple(rows), kept=frozenset(kept), complete=inventory.complete), problems
 
 
-def _row(replay: Replay, endpoint: EndpointRows) -> ReplayRow | Problem:
+def _named(endpoint: EndpointRows) -> tuple[UUID, Mapping[str, UUID]]:
+    return endpoint.endpoint.id, {row.name: row.id for row in endpoint.destinations}
+
+
+def plan_replay(
+    replay: Replay, endpoint_id: UUID, ids: Mapping[str, UUID], *, asked: bool = False
+) -> ReplayRow | Problem:
+    """Return the row of a replay of this endpoint, whose destinations have these ids, or what is wrong with it."""
     spec = replay.spec
-    ids = {row.name: row.id for row in endpoint.destinations}
     for index, name in enumerate(spec.destinations or ()):
         if name not in ids:
             wrong = f"WebhookEndpoint {spec.endpoint_ref.name} has no destination {name}"
@@ -66,10 +73,10 @@ def _row(replay: Replay, endpoint: EndpointRows) -> ReplayRow | Problem:
             return _refused(replay, path, "DestinationNotFound", wrong, choices(name, list(ids)))
     first = _within(spec.selection.from_)
     return ReplayRow(
-        id=_id(replay),
+        id=_id(replay, asked),
         namespace=replay.metadata.namespace,
         name=replay.metadata.name,
-        endpoint_id=endpoint.endpoint.id,
+        endpoint_id=endpoint_id,
         destinations=None if spec.destinations is None else tuple(ids[name] for name in spec.destinations),
         received_from=first,
         received_to=max(_within(spec.selection.to), first + timedelta(milliseconds=1)),
@@ -80,6 +87,7 @@ def _row(replay: Replay, endpoint: EndpointRows) -> ReplayRow | Problem:
         dry_run=spec.dry_run,
         rate=spec.rate,
         suspend=spec.suspend,
+        asked=asked,
     )
 
 
@@ -96,7 +104,7 @@ def _within(moment: datetime) -> datetime:
     return min(max(moment, EARLIEST), LATEST)
 
 
-def _id(replay: Replay) -> UUID:
+def _id(replay: Replay, asked: bool) -> UUID:
     """Return what makes this run itself: what it selects, and not how fast. The same again is never run again."""
     spec = replay.spec
     content: Mapping[str, object] = {
@@ -112,6 +120,7 @@ def _id(replay: Replay) -> UUID:
         **({} if spec.selection.reasons is None else {"reasons": sorted(spec.selection.reasons)}),
         **({} if spec.selection.faults is None else {"faults": sorted(spec.selection.faults)}),
         **({"includePending": True} if spec.selection.include_pending else {}),
+        **({"asked": True} if asked else {}),
     }
     return UUID(bytes=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()[:16])
 

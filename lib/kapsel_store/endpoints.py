@@ -103,6 +103,12 @@ async def destination(connection: Connection, destination_id: UUID) -> NamedDest
     return None if row is None else NamedDestination(**dict(row))
 
 
+async def declared(connection: Connection, namespace: str, name: str) -> tuple[UUID, Mapping[str, UUID]] | None:
+    """Return an endpoint that is declared now, and its destinations by name."""
+    row = await connection.fetchrow(statement("endpoints.declared"), namespace, name)
+    return None if row is None else (row["id"], dict(zip(row["names"], row["ids"], strict=True)))
+
+
 async def id_of(connection: Connection, namespace: str, name: str) -> UUID | None:
     """Return the id of the endpoint that has this name, or had it last; None if there never was one."""
     found: UUID | None = await connection.fetchval(statement("endpoints.id_of"), namespace, name)

@@ -1,4 +1,5 @@
-"""Replays as they are declared and as they are told of: the plan applies them, the operator and the console list them.
+"""Replays as they are declared and as they are told of: the plan applies those of manifests, the console those that a
+person asks for; the operator and the console list them.
 
 How one is carried out is in `replay_runs`. A replay that was carried out is never carried out again, also when its
 manifest goes and comes back: what it selected would be sent twice.
@@ -8,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -18,7 +20,11 @@ from kapsel_store.queries import statement
 from kapsel_store.rows import ReplayRow
 from kapsel_store.states import State
 
-BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# What became of a replay that a person asked for. name_taken: by another selection of theirs.
+Asked = Literal["made", "changed", "same", "name_taken"]
 
 
 class Phase(StrEnum):
@@ -30,7 +36,7 @@ class Phase(StrEnum):
     DELIVERING = "delivering"  # every new delivery was made, and some have not ended
     COMPLETE = "complete"
     SUSPENDED = "suspended"
-    REMOVED = "removed"  # its manifest was taken away before it was complete
+    REMOVED = "removed"  # its manifest was taken away before it was complete, or a person cancelled it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,7 @@ class ReplayProgress:
     skipped_pending: int  # matched, and being delivered again by somebody else when their turn came
     delivered: int  # new deliveries that ended well
     failed: int  # new deliveries that were given up or cancelled
+    asked: bool  # as ReplayRow has it
 
     @property
     def phase(self) -> Phase:
@@ -121,15 +128,38 @@ async def apply(
             [name for _, name in meant],
             not complete,
         )
-        written = [name for row in rows if (name := await _put(connection, row)) is not None]
+        written = [put["name"] for row in rows if (put := await _put(connection, row)) is not None]
         if removed or written:
             detail = {"written": written, "removed": [row["name"] for row in removed]}
             await audit.write(connection, actor=actor, action="replays.apply", subject="replays", detail=detail)
     # A crash before the commit leaves all as it was; after it, deliverers find what is new by polling.
 
 
-async def _put(connection: Connection, row: ReplayRow) -> str | None:
-    written: str | None = await connection.fetchval(
+async def ask(connection: Connection, row: ReplayRow) -> Asked:
+    """Make a replay that a person asks for; what was asked before keeps what it has done, as with manifests."""
+    try:
+        async with connection.transaction():
+            written = await _put(connection, row)
+    except asyncpg.UniqueViolationError:
+        return "name_taken"
+    if written is None:
+        return "same"
+    return "made" if written["made"] else "changed"
+
+
+async def cancel(connection: Connection, replay_id: UUID) -> bool:
+    """Stop a replay that a person asked for where it is; return whether there was anything to stop."""
+    return await connection.fetchval(statement("replays.cancel"), replay_id) is not None
+
+
+async def get(connection: Connection, replay_id: UUID) -> ReplayProgress | None:
+    """Return one replay, None if there is none."""
+    row = await connection.fetchrow(statement("replays.get"), replay_id)
+    return None if row is None else _progress(row)
+
+
+async def _put(connection: Connection, row: ReplayRow) -> asyncpg.Record | None:
+    return await connection.fetchrow(
         statement("replays.put"),
         row.id,
         row.namespace,
@@ -145,13 +175,13 @@ async def _put(connection: Connection, row: ReplayRow) -> str | None:
         row.reasons,
         row.missing,
         row.anyway,
+        row.asked,
     )
-    return written
 
 
-async def progress(connection: Connection) -> list[ReplayProgress]:
-    """Return the replays that are declared now, by name."""
-    return [_progress(row) for row in await connection.fetch(statement("replays.progress"))]
+async def progress(connection: Connection, *, asked: bool = False) -> list[ReplayProgress]:
+    """Return the replays that manifests declare now, by name; with `asked` also those that people asked for."""
+    return [_progress(row) for row in await connection.fetch(statement("replays.progress"), asked)]
 
 
 async def page(
@@ -162,7 +192,7 @@ async def page(
 
 
 async def forget(connection: Connection, before: datetime, batch: int) -> None:
-    """Forget replays that were removed before then, and what is not needed of those that are complete."""
+    """Forget replays that ended before then with no manifest, and what is not needed of those that are complete."""
     await connection.execute(statement("replays.forget"), before)
     while await connection.execute(statement("replays.forget_made"), batch) == f"DELETE {batch}":
         pass

@@ -393,6 +393,7 @@ class ReplayRow:
     dry_run: bool = False
     rate: int = 50  # new deliveries a second
     suspend: bool = False
+    asked: bool = False  # a person asked the console for it, and no manifest declares it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

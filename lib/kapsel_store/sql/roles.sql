@@ -89,6 +89,9 @@ GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;
 GRANT SELECT ON erasures, parked TO kapsel_console;
 GRANT SELECT, INSERT ON superseded TO kapsel_console;
+-- It takes in replays that people ask for, and takes them back; how far one is it leaves to who carries it out.
+GRANT INSERT ON replays TO kapsel_console;
+GRANT UPDATE (rate, suspend, removed_at, next_at) ON replays TO kapsel_console;
 GRANT EXECUTE ON FUNCTION erase_event(uuid) TO kapsel_console;
 GRANT SELECT, UPDATE (blocked_by, blocked_at) ON turns TO kapsel_console;
 GRANT INSERT ON ended_turns TO kapsel_console;

@@ -67,7 +67,7 @@ async def test_the_index_names_every_route(console) -> None:
     status, text, response = await console.ask("/")
     assert (status, response.content_type) == (200, "text/plain")
     for route in ROUTES:
-        assert f"{route.method:<5}{route.path}" in text.decode()
+        assert f"{route.method:<7}{route.path}" in text.decode()
 
 
 async def test_a_wrong_method_is_told_the_right_ones(console) -> None:

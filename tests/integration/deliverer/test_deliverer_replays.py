@@ -37,7 +37,7 @@ async def declare(shop, *rows: ReplayRow) -> None:
 
 async def known(shop) -> dict[str, ReplayProgress]:
     async with shop.pool.acquire() as connection:
-        return {one.name: one for one in await replays.progress(connection)}
+        return {one.name: one for one in await replays.progress(connection, asked=True)}
 
 
 async def reaches(kit, shop, phase: Phase, name: str = "again") -> ReplayProgress:
@@ -88,6 +88,26 @@ async def test_a_dry_run_counts_and_delivers_nothing(kit, shop, start, destinati
     assert (done.matched, done.enqueued) == (3, 0)
     assert done.message == "3 matched; a dry run delivers nothing"
     assert len(destination.received) == 3
+
+
+async def test_what_a_person_asked_for_is_carried_out_whatever_manifests_declare(kit, shop, start, destination):
+    destination.statuses = [500] * 2
+    await shop.send_to(destination.url, policy=ONCE)
+    await start()
+    failed = await shop.put(2)
+    await shop.ends(State.EXHAUSTED, *failed)
+
+    async with shop.pool.acquire() as connection, connection.transaction():
+        assert await replays.ask(connection, replay(shop, asked=True)) == "made"
+    await declare(shop)
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    assert (done.matched, done.delivered) == (2, 2)
+    tried = await shop.pool.fetch(
+        "SELECT d.replay_of, count(a.id) AS tries FROM deliveries d JOIN attempts a ON a.delivery_id = d.id "
+        "WHERE d.replay_of IS NOT NULL GROUP BY d.id, d.replay_of"
+    )
+    assert {row["replay_of"]: row["tries"] for row in tried} == dict.fromkeys(failed, 1)
 
 
 async def test_a_replay_that_is_declared_again_is_not_run_again(kit, shop, start, destination):

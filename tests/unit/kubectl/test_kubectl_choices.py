@@ -12,6 +12,7 @@ from kapsel_cli.errors import CliError
 from kapsel_cli.kubectl import complete, replay, secret
 from kapsel_cli.kubectl.parser import build
 from kapsel_cli.kubectl.relays import RelayName, choose
+from kapsel_cli.replaying import manifest
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -46,7 +47,7 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 
 def test_a_replay_has_what_was_asked_for_and_nothing_else() -> None:
-    made = replay.manifest(parsed("orders", "--from", "2h"), "shop", NOW)
+    made = manifest(parsed("orders", "--from", "2h"), "orders", "shop", NOW)
     assert made["metadata"] == {"name": "orders-20260301-120000", "namespace": "shop"}
     assert made["spec"] == {
         "endpointRef": {"name": "orders"},
@@ -59,7 +60,7 @@ def test_every_option_of_a_replay_gets_into_it() -> None:
         "orders", "--from", "2026-03-01T09:00:00+01:00", "--to", "30m", "--state", "exhausted,cancelled",
         "--destination", "billing", "--destination", "crm", "--rate", "10", "--dry-run", "--ttl", "60", "--name", "x",
     )  # fmt: skip
-    made = replay.manifest(asked, "shop", NOW)
+    made = manifest(asked, "orders", "shop", NOW, asked.ttl)
     assert made["metadata"]["name"] == "x"
     assert made["spec"] == {
         "endpointRef": {"name": "orders"},
@@ -74,11 +75,11 @@ def test_a_replay_may_mean_reasons_faults_and_what_is_missing() -> None:
     asked = parsed(
         "orders", "--since", "2h", "--until", "1h", "--reason", "status_5xx,dns", "--fault", "ours", "--include-pending"
     )
-    assert replay.manifest(asked, "shop", NOW)["spec"]["selection"] == {
+    assert manifest(asked, "orders", "shop", NOW)["spec"]["selection"] == {
         "from": "2026-03-01T10:00:00.000Z", "to": "2026-03-01T11:00:00.000Z", "states": ["exhausted"],
         "reasons": ["status_5xx", "dns"], "faults": ["ours"], "includePending": True,
     }  # fmt: skip
-    missing = replay.manifest(parsed("orders", "--from", "2h", "--state", "missing"), "shop", NOW)
+    missing = manifest(parsed("orders", "--from", "2h", "--state", "missing"), "orders", "shop", NOW)
     assert missing["spec"]["selection"]["states"] == ["missing"]
 
 

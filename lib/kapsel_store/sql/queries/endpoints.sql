@@ -26,6 +26,12 @@ SELECT p.namespace, p.name AS endpoint, d.name, d.spec ->> 'suspend' = 'true' AS
 FROM destinations d JOIN endpoints p ON p.id = d.endpoint_id
 WHERE d.id = $1 AND d.deleted_at IS NULL
 
+-- name: declared
+-- An endpoint that is declared now, with its destinations by name.
+SELECT e.id, ARRAY(SELECT name FROM destinations WHERE endpoint_id = e.id AND deleted_at IS NULL ORDER BY name) AS names,
+       ARRAY(SELECT id FROM destinations WHERE endpoint_id = e.id AND deleted_at IS NULL ORDER BY name) AS ids
+FROM endpoints e WHERE e.namespace = $1 AND e.name = $2 AND e.deleted_at IS NULL
+
 -- name: id_of
 -- A name that was used again means the endpoint that has it now.
 SELECT id FROM endpoints WHERE namespace = $1 AND name = $2 ORDER BY deleted_at DESC NULLS FIRST LIMIT 1

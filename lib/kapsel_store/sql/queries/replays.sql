@@ -1,7 +1,8 @@
 -- name: remove
--- What is declared no longer stops where it is. With $4 only these names are meant, without it all but these.
+-- What is declared no longer stops where it is. With $4 only these names are meant, without it all but these. What a person
+-- asked for is in no manifest, and no manifest takes it away.
 UPDATE replays SET removed_at = now()
-WHERE removed_at IS NULL AND id <> ALL ($1::uuid[])
+WHERE removed_at IS NULL AND NOT asked AND id <> ALL ($1::uuid[])
   AND $4 = EXISTS (
       SELECT FROM unnest($2::text[], $3::text[]) AS n (namespace, name)
       WHERE n.namespace = replays.namespace AND n.name = replays.name
@@ -11,24 +12,40 @@ RETURNING namespace || '/' || name AS name
 -- name: put
 -- Known ones keep what they have done. Their pace may change, and one that comes back goes on where it was.
 INSERT INTO replays (id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
-                     reasons, missing, anyway)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                     reasons, missing, anyway, asked)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (id) DO UPDATE SET rate = excluded.rate, suspend = excluded.suspend, removed_at = NULL, next_at = now()
 WHERE (replays.rate, replays.suspend) IS DISTINCT FROM (excluded.rate, excluded.suspend)
    OR replays.removed_at IS NOT NULL
-RETURNING namespace || '/' || name AS name
+RETURNING namespace || '/' || name AS name, xmax = 0 AS made
+
+-- name: cancel
+-- What a person asked for a person takes back; what a manifest declares goes with its manifest.
+UPDATE replays SET removed_at = now()
+WHERE id = $1 AND asked AND removed_at IS NULL AND completed_at IS NULL
+RETURNING id
 
 -- name: progress
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
-       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing,
+       r.asked
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
-WHERE r.removed_at IS NULL ORDER BY r.namespace, r.name
+WHERE r.removed_at IS NULL AND ($1 OR NOT r.asked) ORDER BY r.namespace, r.name, r.asked
+
+-- name: get
+SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
+       r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing,
+       r.asked
+FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
+WHERE r.id = $1
 
 -- name: page
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
-       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing
+       r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing,
+       r.asked
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
 WHERE (r.namespace, r.name, r.declared_at) > ($1, $2, $3) ORDER BY r.namespace, r.name, r.declared_at LIMIT $4
 
@@ -179,5 +196,6 @@ DELETE FROM replayed WHERE ctid = ANY (ARRAY(
 DELETE FROM superseded WHERE ctid = ANY (ARRAY(SELECT ctid FROM superseded WHERE at < $1 LIMIT $2))
 
 -- name: forget
--- Whatever a removed replay could have selected is gone with its retention, so it may be forgotten that it ever was.
-DELETE FROM replays WHERE removed_at < $1
+-- Whatever a removed replay could have selected is gone with its retention, so it may be forgotten that it ever was. One
+-- that a person asked for is removed by nobody once it is complete, and selects nothing from then on.
+DELETE FROM replays WHERE removed_at < $1 OR asked AND completed_at < $1
