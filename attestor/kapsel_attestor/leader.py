@@ -68,7 +68,7 @@ class Leader:
         self._head: HeadRow | None = None
         self._last: float | None = None  # when it was published
         self._grown = asyncio.Event()
-        self._succession = Succession(around.source, around.keyring, log.id, self._state)
+        self._succession = Succession(around.source, around.keyring, log.id, self._state, around.clock)
         self._statements = asyncio.Queue[tuple[bytes, Note, asyncio.Future[None]]]()
         self.parked = 0
         self.was_read_back = False

@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from kapsel_attestor.beside import Led
@@ -38,6 +38,7 @@ from kapsel_verifier.strict import MAX_INTEGER
 
 LOOK: Final = 1.0  # seconds between looks at whether there is a new key
 _SALT: Final = 32  # bytes
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 State = Callable[[bytes, Note], Awaitable[None]]  # puts a leaf into the log
 
@@ -123,12 +124,13 @@ class Succession:
 
     name = "succession"
 
-    def __init__(self, source: Source, keyring: Keyring, log_id: int, state: State) -> None:
-        """`state` puts a leaf into the log."""
+    def __init__(self, source: Source, keyring: Keyring, log_id: int, state: State, clock: Callable[[], int]) -> None:
+        """`state` puts a leaf into the log; keys begin and end by the `clock` that heads are dated by."""
         self._source = source
         self._keyring = keyring
         self._log_id = log_id
         self._state = state
+        self._clock = clock
 
     async def signers(self, connection: Connection, row: LogRow) -> list[Signer]:
         """Return who signs the next head; who signs no more is noted first.
@@ -183,11 +185,14 @@ class Succession:
             raise opened.troubles[0]
         head = await tlog.latest_head(connection, self._log_id)
         last = 0 if head is None else head.timestamp_ms
-        return decide(row, history, opened.signers, datetime.now(UTC), last_ms=last, troubles=opened.troubles)
+        return decide(row, history, opened.signers, self._now(), last_ms=last, troubles=opened.troubles)
+
+    def _now(self) -> datetime:
+        return _EPOCH + timedelta(milliseconds=self._clock())
 
     async def _announce(self, predecessor: Signer, successor: Signer) -> None:
         """Have both keys sign that one follows the other, and put that into the log."""
-        made = datetime.now(UTC)
+        made = self._now()
         not_before = max(milliseconds(successor.not_before), milliseconds(made))
         not_after = MAX_INTEGER if predecessor.not_after is None else milliseconds(predecessor.not_after)
         unsigned = KeySuccession(
