@@ -46,7 +46,7 @@ from kapsel_verifier.proof import Proof
 from kapsel_verifier.verify import Verified, verify_proof
 
 TABLES = ("logs", "leaves", "tiles", "heads", "chains", "unsequenced")
-DEADLINE = 120.0
+DEADLINE = 240.0
 QUICK = timedelta(milliseconds=20)
 
 

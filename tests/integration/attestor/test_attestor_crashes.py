@@ -150,8 +150,8 @@ async def test_killed_at_a_durable_step_it_loses_and_doubles_nothing(world, step
 
     async with CuttingWire(world.database.url, at, side, kill) as wire:
         child = await world.start_process(KAPSEL_DATABASE_URL=wire.url)
-        await asyncio.wait_for(killed.wait(), 60)
-        assert await asyncio.wait_for(child.wait(), 30) == -signal.SIGKILL
+        await asyncio.wait_for(killed.wait(), 240)
+        assert await asyncio.wait_for(child.wait(), 240) == -signal.SIGKILL
     if step.startswith("once the fence"):
         assert world.guard().read() is not None
         assert await world.head() is None

@@ -131,7 +131,7 @@ from kapsel_attestor.signers.pkcs11_token import TokenBackend
 from kapsel_store.key_backends import Pkcs11Key
 backend = TokenBackend(Pkcs11Key(module=sys.argv[1], token_label=sys.argv[2], label="log"), "0000")
 async def main():
-    gate, said = Gate(), set()
+    gate, said = Gate(first_wait=60), set()
     for _ in range(5):
         try:
             await gate.call("it", backend.public_key)

@@ -125,10 +125,10 @@ async def test_a_vault_that_is_overloaded_or_sealed_is_away(vault: Vault, status
 
 
 async def test_a_vault_that_hangs_is_away_and_asked_no_second_time_meanwhile(vault: Vault) -> None:
-    ring = Keyring(Identity(), deadline=2.0)
+    ring = Keyring(Identity(), deadline=3.0)  # shorter than that of the connection
     found = await opened(row(vault), ring=ring)
     vault.faults.hangs = True
-    with pytest.raises(SignerAwayError, match=r"did not answer within 2 s"):
+    with pytest.raises(SignerAwayError, match=r"did not answer within 3 s"):
         await found.signers[0].sign(b"message")
     assert vault.requests.count("POST /v1/transit/sign/log") == 1
 
@@ -239,7 +239,7 @@ async def test_a_token_that_was_renewed_is_used_at_once(vault: Vault) -> None:
     assert isinstance((await opened(key, ring=ring)).troubles[0], SigningError)
     renewed = replace(key, secret=json.dumps({"token": TOKEN}).encode())
     (one,) = (await opened(renewed, ring=ring)).signers
-    await asyncio.wait_for(one.sign(b"message"), 30)
+    await asyncio.wait_for(one.sign(b"message"), 240)
 
 
 async def test_a_log_is_signed_by_vault_and_rotated_to_its_next_version(world, eventually, vault: Vault) -> None:

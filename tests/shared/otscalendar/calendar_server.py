@@ -125,7 +125,7 @@ class CalendarServer:
             case "error":
                 return web.Response(status=503, text="busy")
             case "garbage":
-                return web.Response(body=os.urandom(200))
+                return web.Response(body=b"no timestamp" * 20)
             case "huge":
                 return web.Response(body=bytes(1_000_000))
             case "redirect":
