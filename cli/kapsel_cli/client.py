@@ -6,19 +6,23 @@ Called by every command that asks a running kapsel. How a request gets there is 
 import argparse
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from kapsel_cli.arguments import PROGRAM, Reach, worded
-from kapsel_cli.data_dir import Running, read_state
+from kapsel_cli.data_dir import Running, holder, read_state
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
+from kapsel_cli.following import hint
 from kapsel_cli.transport import Answer, HttpTransport, Transport
 
 DATA_DIR: Final = ".kapsel"
 VARIABLE: Final = "KAPSEL_TOKEN_FILE"
 PAGE: Final = 200
+START_SECONDS: Final = 30.0  # a first start takes two; on a machine that has much to do, longer
+START_LOOK: Final = 0.1
 
 _NEXT_STEPS: Final[Mapping[str, str]] = {
     "unknown_endpoint": "List them with `kapsel get endpoints`",
@@ -172,13 +176,9 @@ def find_data_dir(data_dir: Path | None, otherwise: str) -> tuple[Path, Running]
     here = Path.cwd()
     places = [data_dir] if data_dir is not None else [folder / DATA_DIR for folder in (here, *here.parents)]
     for place in places:
-        try:
-            running = read_state(place)
-        except (OSError, ValueError, TypeError) as error:
-            raise CliError(
-                f"{place / 'up.json'} cannot be read: {error}",
-                f"Run this as the user that runs `kapsel up`, or {otherwise}",
-            ) from error
+        running = _state(place, otherwise)
+        if running is None and (pid := holder(place)) is not None:
+            running = _started(place, pid, otherwise)
         if running is not None:
             return place, running
     where = str(data_dir) if data_dir is not None else f"{here / DATA_DIR} and no folder above it has one"
@@ -186,6 +186,32 @@ def find_data_dir(data_dir: Path | None, otherwise: str) -> tuple[Path, Running]
         f"no kapsel is running here: {where}" if data_dir is None else f"no kapsel is running on {where}",
         f"Start one with `kapsel up DIR`, or {otherwise}",
     )
+
+
+def _started(place: Path, pid: int, otherwise: str) -> Running | None:
+    """Wait for a `kapsel up` that is starting; return where it is then, or None if it has ended instead."""
+    hint(f"kapsel: `kapsel up` (pid {pid}) is starting on {place}; waiting for it.")
+    deadline = time.monotonic() + START_SECONDS
+    while holder(place) is not None:
+        if time.monotonic() > deadline:
+            raise UnreachableError(
+                f"`kapsel up` (pid {pid}) is still starting, or is stopping, on {place}",
+                f"Look at what it says, or {otherwise}",
+            )
+        time.sleep(START_LOOK)
+        if (running := _state(place, otherwise)) is not None:
+            return running
+    return None
+
+
+def _state(place: Path, otherwise: str) -> Running | None:
+    try:
+        return read_state(place)
+    except (OSError, ValueError, TypeError) as error:
+        raise CliError(
+            f"{place / 'up.json'} cannot be read: {error}",
+            f"Run this as the user that runs `kapsel up`, or {otherwise}",
+        ) from error
 
 
 def endpoint_name(client: Client, text: str) -> str:

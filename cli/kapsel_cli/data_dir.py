@@ -61,6 +61,8 @@ class DataDir:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        # What one that was killed left behind; until this one can be reached nobody is to be sent there.
+        (self.path / STATE_NAME).unlink(missing_ok=True)
 
     def give_back(self) -> None:
         """Let the next instance have it."""
@@ -88,6 +90,36 @@ def read_state(path: Path) -> Running | None:
         return Running(**json.loads((path / STATE_NAME).read_text()))
     except FileNotFoundError:
         return None
+
+
+def holder(path: Path) -> int | None:
+    """Return the pid of the process that holds a data directory, reachable yet or not; None if nobody does."""
+    try:
+        descriptor = os.open(path / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        # Asked first: to try a lock that is free could turn away somebody who takes it at this moment.
+        if not pid.isdecimal() or not lives(int(pid)):
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(pid)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def lives(pid: int) -> bool:
+    """Whether there is a process of that id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_whole(path: Path, text: str) -> None:

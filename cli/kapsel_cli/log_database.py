@@ -3,7 +3,6 @@
 A data directory on which no `kapsel up` runs gets its Postgres started for as long as the command takes.
 """
 
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from kapsel_cli.client import DATA_DIR
-from kapsel_cli.data_dir import DataDir, read_state
+from kapsel_cli.data_dir import DataDir, lives, read_state
 from kapsel_cli.errors import CliError, DataInUseError
 from kapsel_runtime.errors import SettingsError
 from kapsel_runtime.settings import DatabaseSettings, load
@@ -87,12 +86,4 @@ def _runs(path: Path) -> bool:
         raise DataInUseError(
             f"{path / 'up.json'} cannot be read: {error}", "Run this as the user that runs `kapsel up`"
         ) from error
-    if running is None:
-        return False
-    try:
-        os.kill(running.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return running is not None and lives(running.pid)

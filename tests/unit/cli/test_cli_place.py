@@ -1,5 +1,6 @@
 """What one instance has for itself: the data directory, its lock, and its ports."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from ports import own_ports
 
-from kapsel_cli.data_dir import DataDir, Running, read_state
+from kapsel_cli.data_dir import DataDir, Running, holder, read_state
 from kapsel_cli.errors import CliError, DataInUseError, PortTakenError
 from kapsel_cli.ports import reserved
 
@@ -70,6 +71,28 @@ def test_the_state_says_where_to_go_and_is_gone_afterwards(tmp_path: Path) -> No
     assert read_state(data.path) == running
     data.give_back()
     assert read_state(data.path) is None
+
+
+def test_where_one_that_was_killed_could_be_reached_is_forgotten_when_the_next_one_starts(tmp_path: Path) -> None:
+    killed, data = DataDir(tmp_path / "data"), DataDir(tmp_path / "data")
+    killed.path.mkdir()
+    killed.write_state(Running(pid=1, ingest="http://a", console="http://b", metrics={}))
+    data.take()
+    assert read_state(data.path) is None
+    data.give_back()
+
+
+def test_who_holds_a_directory_is_known_before_it_can_be_reached(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    assert holder(data.path) is None
+    data.take()
+    assert holder(data.path) == os.getpid()
+    data.give_back()
+    assert holder(data.path) is None
+    data.take()
+    os.truncate(data.path / "lock", 0)  # between taking and signing it
+    assert holder(data.path) is None
+    data.give_back()
 
 
 def test_free_ports_are_all_different() -> None:

@@ -1,6 +1,7 @@
 """How a command finds the console and words what it says, and what `tail` shows of a stream that comes out of order."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from kapsel_cli.client import Client, find_running
+from kapsel_cli.data_dir import DataDir, Running
 from kapsel_cli.errors import CliError, RefusedError, UnreachableError
 from kapsel_cli.following import follow
 from kapsel_cli.tail import MOST_AT_ONCE, Follower
@@ -44,6 +46,38 @@ def test_the_nearest_instance_upwards_is_found(tmp_path: Path, monkeypatch: pyte
     assert find_running(tmp_path / ".kapsel").pid == len(tmp_path.parts)
     with pytest.raises(UnreachableError, match="no kapsel is running on"):
         find_running(tmp_path / "nowhere")
+
+
+def test_a_kapsel_that_is_starting_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, running = DataDir(tmp_path / ".kapsel"), Running(pid=1, ingest="http://a", console="http://b", metrics={})
+    data.take()
+    monkeypatch.setattr("time.sleep", lambda _: data.write_state(running))
+    assert find_running(data.path) == running
+    assert f"`kapsel up` (pid {os.getpid()}) is starting on {data.path}; waiting" in capsys.readouterr().err
+    data.give_back()
+
+
+def test_a_kapsel_that_ends_before_it_has_started_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataDir(tmp_path / ".kapsel")
+    data.take()
+    monkeypatch.setattr("time.sleep", lambda _: data.give_back())
+    with pytest.raises(UnreachableError, match="no kapsel is running on"):
+        find_running(data.path)
+
+
+def test_a_kapsel_that_takes_too_long_to_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, clock = DataDir(tmp_path / ".kapsel"), iter(range(0, 1000, 10))
+    data.take()
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with pytest.raises(UnreachableError, match=f"pid {os.getpid()}. is still starting"):
+        find_running(data.path)
+    monkeypatch.undo()
+    data.give_back()
 
 
 class Stream:
