@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,14 @@ exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 not yet
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What a proof still waits for."""
+
+    detail: str
+    held: bool = False  # it does not come by itself
+
+
 def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "proof", summary="take a proof of delivery along", text=reach.worded(TEXT))
@@ -45,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the proof, or say why there is none yet."""
     client = connect(arguments)
     found = fetch(client, arguments.attempt, time.monotonic() + arguments.wait, anchored=arguments.anchored)
-    if isinstance(found, str):
+    if isinstance(found, Missing):
         return wait_in_vain(found, waited=bool(arguments.wait), soon=not arguments.anchored)
     if arguments.file is None:
         sys.stdout.buffer.write(found)
@@ -58,26 +67,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def wait_in_vain(missing: str, *, waited: bool, soon: bool = True) -> int:
+def wait_in_vain(missing: Missing, *, waited: bool, soon: bool = True) -> int:
     """Say what a proof still waits for, and return the exit code for that."""
     more = "" if waited or not soon else ", or let this command wait: --wait"
     when = "in a few seconds" if soon else "in some hours"
-    print(f"kapsel: there is no proof yet: {missing}. Try again {when}{more}.", file=sys.stderr)
+    advice = "" if missing.held else f" Try again {when}{more}."
+    print(f"kapsel: there is no proof yet: {missing.detail}.{advice}", file=sys.stderr)
     return NOT_YET
 
 
-def fetch(client: Client, attempt_id: str, deadline: float, *, anchored: bool = False) -> bytes | str:
+def fetch(client: Client, attempt_id: str, deadline: float, *, anchored: bool = False) -> bytes | Missing:
     """Return the proof, under a head that a block dates if `anchored`, or what it still waits for at the deadline."""
     kind = "blockchain-proof" if anchored else "proof"
     while True:
-        wait, missing = 1.0, "the console does not answer"
+        wait, missing = 1.0, Missing(detail="the console does not answer")
         try:
             answer = client.request("GET", path("attestation", kind, attempt_id))
             if answer.status == 200:
                 return answer.body
             if answer.status != 202:
                 raise client.refusal(answer)
-            missing = str(answer.json()["detail"])
+            said = answer.json()
+            missing = Missing(detail=str(said["detail"]), held=bool(said["held"]))
             wait = _retry_after(answer.headers.get("retry-after"))
         except (UnreachableError, RefusedError) as error:
             lasting = isinstance(error, RefusedError) and not error.temporary

@@ -189,12 +189,12 @@ class Smoke:
         """Fetch the proof of the attempt and judge it with the key of the log's AttestationLog."""
         from kapsel_cli.kubectl.cluster import resources
         from kapsel_cli.kubectl.verify import judge, key_of_log, origin_of
-        from kapsel_cli.proof import fetch
+        from kapsel_cli.proof import Missing, fetch
         from kapsel_verifier.errors import VerificationError
 
         proof = fetch(self._client, attempt, self._deadline)
-        if isinstance(proof, str):
-            raise CliError(f"there is no proof: {proof}", "Look at the attestor's log and at the AttestationLog")
+        if isinstance(proof, Missing):
+            raise CliError(f"there is no proof: {proof.detail}", "Look at the attestor's log and at the AttestationLog")
         try:
             keys, whose = key_of_log(
                 origin_of(proof), self._cluster.items(resources("attestationlogs", self._relay.namespace))

@@ -6,6 +6,8 @@ waits for, since that comes by itself; what can never be made is a problem.
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -14,9 +16,13 @@ from aiohttp import web
 from kapsel_console.caching import kept
 from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
+from kapsel_console.explanation import is_late, proof_status
 from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters, path_id
+from kapsel_store import facts, ids
 from kapsel_store.database import Connection
+from kapsel_store.facts import Leaf
+from kapsel_store.rows import LogRow
 from kapsel_tlog import prover
 from kapsel_tlog.errors import DamagedTreeError
 from kapsel_tlog.prover import Erased, NotYetAnchored, NotYetIntegrated, NotYetPublished, Unknown
@@ -109,6 +115,8 @@ async def _proof(request: web.Request, prove: Prove) -> Proof | web.Response:
             found = await prove(connection, attempt_id)
         except DamagedTreeError as error:
             raise damaged(error) from error
+        is_early = isinstance(found, NotYetIntegrated | NotYetPublished)
+        leaf = await facts.leaf(connection, attempt_id) if is_early else None
     match found:
         case Unknown():
             raise ProblemError("unknown_attempt", f"there is no attempt {attempt_id}, or its retention is over")
@@ -119,13 +127,32 @@ async def _proof(request: web.Request, prove: Prove) -> Proof | web.Response:
                 members={"erased": True, "leaf_index": index, "leaf_hash": digest.hex()},
             )
         case NotYetIntegrated():
-            return _wait("not_integrated", "the attempt waits for its leaf", INTEGRATION_RETRY)
-        case NotYetPublished(leaf_index=index):
-            return _wait("not_published", f"leaf {index} waits for a signed head over it", PUBLICATION_RETRY)
+            return _unproven(request, "not_integrated", leaf, INTEGRATION_RETRY)
+        case NotYetPublished():
+            return _unproven(request, "not_published", leaf, PUBLICATION_RETRY)
         case NotYetAnchored(leaf_index=index):
             _require_anchoring(request)
             return _wait("not_anchored", f"leaf {index} waits for a head that calendars date", ANCHOR_RETRY)
     return found
+
+
+def _unproven(request: web.Request, status: str, leaf: Leaf | None, seconds: int) -> web.Response:
+    context = request.app[CONTEXT]
+    if leaf is None or leaf.published or not context.source.loaded:
+        return _wait(status, "a head over the attempt is on its way", seconds)
+    detail, held = waits_for(leaf, context.source.current.log, context.now())
+    return _wait(status, detail, seconds, held=held)
+
+
+def waits_for(leaf: Leaf, log: LogRow | None, now: datetime) -> tuple[str, bool]:
+    """Return what an attempt waits for on its way to a proof, and whether that does not come by itself."""
+    # After a quiet time the newest head is old, and no head was missing before there was something to cover.
+    tried_at = ids.timestamp(leaf.attempt_id)
+    asked = replace(leaf, newest_head=tried_at if leaf.newest_head is None else max(tried_at, leaf.newest_head))
+    stopped = log is None or leaf.frozen_reason is not None or leaf.parked_reason is not None
+    late = log is not None and leaf.leaf_index is not None and is_late(asked, log, now)
+    text = proof_status(asked, log, now).removesuffix(".")
+    return text[0].lower() + text[1:], stopped or late
 
 
 def _require_anchoring(request: web.Request) -> None:
@@ -144,8 +171,9 @@ def damaged(error: DamagedTreeError) -> ProblemError:
     return ProblemError("log_damaged", "the tiles do not make the tree they belong to; no proof can be given")
 
 
-def _wait(status: str, detail: str, seconds: int) -> web.Response:
-    return answer({"status": status, "detail": detail}, status=202, headers={"Retry-After": str(seconds)})
+def _wait(status: str, detail: str, seconds: int, *, held: bool = False) -> web.Response:
+    content = {"status": status, "detail": detail, "held": held}
+    return answer(content, status=202, headers={"Retry-After": str(seconds)})
 
 
 def _file(request: web.Request, found: Proof) -> web.Response:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from kapsel_cli.arguments import Subparsers, add_command, add_wait
 from kapsel_cli.errors import CliError
 from kapsel_cli.kubectl.options import add_relay, open_cluster
-from kapsel_cli.proof import fetch, wait_in_vain
+from kapsel_cli.proof import Missing, fetch, wait_in_vain
 
 if TYPE_CHECKING:
     from kapsel_cli.kubectl.cluster import Object
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     relay = find_relay(cluster, arguments.relay)
     client = open_console(cluster, relay)
     proof = fetch(client, arguments.attempt, time.monotonic() + arguments.wait)
-    if isinstance(proof, str):
+    if isinstance(proof, Missing):
         return wait_in_vain(proof, waited=bool(arguments.wait))
     if arguments.file is not None:
         _keep(arguments.file, proof)

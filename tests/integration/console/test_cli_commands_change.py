@@ -13,13 +13,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from kapsel_store import circuits, deliveries
+from kapsel_store import circuits, deliveries, tlog
 from kapsel_store.states import State
 from kapsel_verifier import proof as proof_file
 from kapsel_verifier.keys import parse_key_set
 from kapsel_verifier.verify import verify_proof
 
-from .conftest import DEADLINE, LEASE
+from .conftest import DEADLINE, LEASE, ORIGIN
 
 
 def running(directory: Path, console: str, ingest: str = "http://127.0.0.1:9") -> None:
@@ -175,6 +175,21 @@ async def test_a_proof_is_written_whole_once_it_can_be_made(console, world, kaps
     ran = await kapsel("proof", "0190f5fe-7c00-7a00-8000-000000000001", "--wait", "--server", console.url)
     assert ran.code == 1
     assert "List them with `kapsel get attempts`" in ran.err
+
+
+async def test_a_proof_that_a_frozen_log_will_not_give_is_said_so(console, world, kapsel) -> None:
+    await console.source._refresh()
+    await world.put()
+    (attempt,) = await world.attempt()
+    await world.sequence()
+    log = await tlog.open_log(world.connection, ORIGIN)
+    await tlog.freeze(world.connection, log.id, "two writers")
+    ran = await kapsel("proof", str(attempt.id), "--server", console.url)
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == (
+        "kapsel: there is no proof yet: the log is frozen, and no head is signed any more: two writers. See "
+        "docs/fork-recovery.md.\n"
+    )
 
 
 SECRETS = """
