@@ -149,8 +149,9 @@ examples:
         summary="the Merkle log and its newest head",
         text="""\
 The log that every attempt goes into. LEAVES: how many it holds; PUBLISHED: over how many the newest signed
-head is, and how old that HEAD is; WAITING: attempts without a leaf. STATE Frozen means that it must not be
-signed any more: see -o wide.
+head is, and how old that HEAD is; WITNESSES: how many of those who are asked have cosigned it; WAITING: attempts
+without a leaf. STATE: Active, Closed (another log continues it) or Frozen: it must not be signed any more, REASON
+says why, and docs/fork-recovery.md goes on.
 
 examples:
   kapsel get log -o wide

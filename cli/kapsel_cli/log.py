@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +49,8 @@ examples:
   kapsel log check
   kapsel log check --log log.example.com/orders --data-dir /var/lib/kapsel
 
-exit codes: 0 everything fits, 1 something does not or it could not be done, 2 the arguments are wrong
+exit codes: 0 everything fits, 1 something does not, a log is frozen and not continued, or it could not be done, 2 the
+arguments are wrong
 """
 
 REBUILD: Final = """\
@@ -123,24 +124,27 @@ async def _run(arguments: argparse.Namespace) -> int:
 
 
 async def _check(connection: "Connection", arguments: argparse.Namespace) -> int:
+    from kapsel_store import tlog
     from kapsel_tlog.examination import examine
 
-    found = 0
+    fits = True
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        for log in await _logs(connection, arguments.log):
+        logs = await tlog.states(connection)
+        for log in _chosen(logs, arguments.log):
             seen = await examine(connection, log, _progress(log))
             for finding in seen.findings:
                 print(finding)
             if seen.untold:
                 print(f"and {seen.untold} more")
-            found += len(seen.findings)
-            state = f"frozen: {log.frozen_reason}" if log.frozen_reason else "not frozen"
+            closed = tlog.continued_by(log, logs) is not None
+            fits = fits and not seen.findings and (closed or log.frozen_reason is None)
+            state = f"{'closed' if closed else 'frozen'}: {log.frozen_reason}" if log.frozen_reason else "not frozen"
             verdict = f"{len(seen.findings) + seen.untold} things do not fit" if seen.findings else "everything fits"
             print(
                 f"{log.origin}: {seen.leaves} leaves ({seen.erased} erased, {seen.statements} statements), "
                 f"{seen.heads} heads, {seen.endpoints} endpoints: {verdict}; {state}"
             )
-    return FOUND if found else 0
+    return 0 if fits else FOUND
 
 
 async def _rebuild(connection: "Connection", arguments: argparse.Namespace) -> int:
@@ -149,7 +153,7 @@ async def _rebuild(connection: "Connection", arguments: argparse.Namespace) -> i
     from kapsel_tlog.examination import examine
     from kapsel_tlog.rebuilding import rebuild
 
-    log = (await _logs(connection, arguments.log))[-1]
+    log = _chosen(await tlog.states(connection), arguments.log)[-1]
     await _lock(connection, log.origin)
     try:
         log = await tlog.open_log(connection, log.origin)
@@ -161,7 +165,7 @@ async def _rebuild(connection: "Connection", arguments: argparse.Namespace) -> i
     print(f"{log.origin}: {log.tree_size} leaves, {changed} tiles were wrong and are right now")
     if not arguments.unfreeze or log.frozen_reason is None:
         return 0
-    if any(later.id > log.id for later in await tlog.states(connection)):
+    if tlog.continued_by(log, await tlog.states(connection)) is not None:
         raise CliError(
             f"{log.origin} stays frozen: {log.frozen_reason}", "A log that another one continues is never signed again"
         )
@@ -241,10 +245,7 @@ def _read(path: Path) -> str:
         raise CliError(f"{path} cannot be read: {error}", "Name the file with the checkpoint") from error
 
 
-async def _logs(connection: "Connection", origin: str | None) -> "list[LogState]":
-    from kapsel_store import tlog
-
-    logs = await tlog.states(connection)
+def _chosen(logs: "Sequence[LogState]", origin: str | None) -> "list[LogState]":
     chosen = [log for log in logs if origin in (None, log.origin)]
     if chosen:
         return chosen

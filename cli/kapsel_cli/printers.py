@@ -121,6 +121,14 @@ def _head(item: Item, member: str) -> str:
     return "-" if item["head"] is None else str(item["head"][member])
 
 
+def _witnesses(item: Item, _: datetime) -> str:
+    """How many of those who are declared have cosigned the newest head."""
+    if item["witnessing"] is None:
+        return "-"
+    asked = item["witnessing"]["witnesses"]
+    return f"{sum(one['cosigned_at'] is not None for one in asked)}/{len(asked)}"
+
+
 COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     "endpoints": (
         Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),
@@ -201,14 +209,16 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     ),
     "log": (
         _plain("ORIGIN", "origin"),
-        Column(title="STATE", cell=lambda item, _: "Frozen" if item["frozen_reason"] else "Active"),
+        _plain("STATE", "state"),
         _plain("LEAVES", "tree_size"),
         Column(title="PUBLISHED", cell=lambda item, _: _head(item, "tree_size")),
         Column(title="HEAD", cell=lambda item, moment: age(item["head"] and item["head"]["timestamp"], moment)),
+        Column(title="WITNESSES", cell=_witnesses),
         _plain("WAITING", "waiting_attempts"),
+        _plain("REASON", "frozen_reason"),
         Column(title="ROOT", cell=lambda item, _: _head(item, "root_hash"), wide=True),
         Column(title="KEY", cell=lambda item, _: _head(item, "public_key"), wide=True),
-        _plain("FROZEN BECAUSE", "frozen_reason", wide=True),
+        _plain("CONTINUED BY", "continued_by", wide=True),
     ),
     "keys": (
         Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),

@@ -60,7 +60,16 @@ async def logs(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     async with context.storage.connection() as connection:
         states = await tlog.states(connection)
-        items = [documents.log(state, await tlog.latest_head(connection, state.id)) for state in states]
+        declared = context.source.current.log
+        items = [
+            documents.log(
+                state,
+                await tlog.latest_head(connection, state.id),
+                following=tlog.continued_by(state, states),
+                witnessing=declared.witnessing if declared is not None and declared.origin == state.origin else None,
+            )
+            for state in states
+        ]
         waiting, age = await tlog.pending_count(connection, context.now())
     return answer(
         {"items": items, "waiting_attempts": waiting, "oldest_waiting_seconds": max(age.total_seconds(), 0.0)}

@@ -23,11 +23,15 @@ from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
 from kapsel_store.reasons import fault_of, reason, shown
 from kapsel_store.replays import ReplayProgress
-from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit, Transform
+from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit, Transform, Witnessing
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 from kapsel_store.turns import NO_TURN, Blocked
 from kapsel_store.undelivered import Group, Summary
+from kapsel_verifier import cosignature
+from kapsel_verifier.cosignature import WitnessKey
+from kapsel_verifier.errors import VerificationError
+from kapsel_verifier.note import Note
 
 Document = dict[str, Any]
 
@@ -372,10 +376,14 @@ def key(row: KeyRow, used_by: Sequence[str], now: datetime) -> Document:
     }
 
 
-def log(state: LogState, head: HeadRow | None) -> Document:
-    """Return a log and its newest head."""
+def log(
+    state: LogState, head: HeadRow | None, *, following: LogState | None, witnessing: Witnessing | None
+) -> Document:
+    """Return a log and its newest head; `following` is the log that continues it, `witnessing` what is declared now."""
     return {
         "origin": state.origin,
+        "state": "Closed" if following is not None else "Frozen" if state.frozen_reason is not None else "Active",
+        "continued_by": None if following is None else following.origin,
         "read_at": f"/logs/{state.id}",
         "tree_size": state.tree_size,
         "root_hash": state.root.hex(),
@@ -388,6 +396,24 @@ def log(state: LogState, head: HeadRow | None) -> Document:
             "timestamp": _time(datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)),
             "public_key": head.public_key.hex(),
         },
+        "witnessing": None if witnessing is None else _witnessing(witnessing, head),
+    }
+
+
+def _witnessing(declared: Witnessing, head: HeadRow | None) -> Document:
+    """Return who is to cosign the heads of a log, and when each of them cosigned the newest one."""
+    keys = {one.name: WitnessKey.parse(one.vkey) for one in declared.witnesses}
+    try:
+        found = () if head is None else cosignature.find(Note.parse(head.checkpoint), keys.values())
+    except VerificationError:
+        found = ()  # nobody vouches for a head that was changed
+    dates = {(one.name, one.key_id): datetime.fromtimestamp(one.timestamp, UTC) for one in found}
+    return {
+        "quorum": declared.quorum,
+        "required": declared.required,
+        "witnesses": [
+            {"name": name, "cosigned_at": _time(dates.get((key.name, key.key_id)))} for name, key in keys.items()
+        ],
     }
 
 

@@ -18,7 +18,7 @@ class LogKey:
     number: int  # in the order in which the log had them, from 1
     public_key: bytes  # 32 bytes
     not_before_ms: int  # the date of the first head that it signed, or from when it was announced to sign
-    not_after_ms: int | None = None  # the date of the last head that it signed; None as long as it signs
+    not_after_ms: int | None = None  # the date of its last head, or of the log's closing; None as long as it signs
     announced_in: int | None = None  # the index of the leaf that announced it; None for a log's first key
     key_id: UUID | None = None  # the KeyRow that it was; None for keys of before this was noted
 

@@ -133,6 +133,11 @@ async def states(connection: Connection) -> list[LogState]:
     return [LogState(**dict(row)) for row in await connection.fetch(statement("tlog.states"))]
 
 
+def continued_by(log: LogState, logs: Sequence[LogState]) -> LogState | None:
+    """Return the log that continues another, among all of a database, the oldest first; None if it is not closed."""
+    return next((later for later in logs if later.id > log.id), None)
+
+
 async def freeze(connection: Connection, log_id: int, reason: str) -> None:
     """Mark a log as never to be signed again; the first reason stays."""
     await connection.execute(statement("tlog.freeze"), log_id, reason)

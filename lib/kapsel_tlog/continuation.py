@@ -66,6 +66,7 @@ async def _continue(
         head = await tlog.latest_head(connection, log.id)
         await tlog.freeze(connection, log.id, closed_by(new.origin))
         await tlog.requeue(connection, log.id, 0 if head is None else head.tree_size)
+        await _end_keys(connection, log, max(now_ms, 0 if head is None else head.timestamp_ms))
         last = last if head is None else (log, head)
     if last is None:
         if checkpoint is not None:
@@ -82,6 +83,12 @@ async def _continue(
         timestamp=now_ms,
     )
     await _append(connection, new, statement.encode())
+
+
+async def _end_keys(connection: Connection, log: LogState, closed_ms: int) -> None:
+    """Note that nobody signs a log any more; heads from before that are lost here stay good where others have them."""
+    for key in await log_keys.history(connection, log.id):
+        await log_keys.end(connection, log.id, key.public_key, closed_ms)
 
 
 async def _append(connection: Connection, log: LogState, leaf: bytes) -> None:

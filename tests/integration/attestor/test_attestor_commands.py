@@ -9,6 +9,7 @@ import pytest
 
 from kapsel_attestor.sequencer import Sequencer
 from kapsel_store import tlog
+from kapsel_tlog import continuation
 
 
 async def kapsel(world, *arguments: str) -> tuple[int, str, str]:
@@ -51,6 +52,21 @@ async def test_log_that_fits_is_examined_and_found_to_fit(world) -> None:
     assert (code, err) == (0, "")
     assert f"{world.row.origin}: 300 leaves (3 erased, 0 statements)" in out
     assert "2 endpoints: everything fits; not frozen" in out
+
+
+async def test_frozen_log_fits_and_does_not_hold_until_another_one_continues_it(world) -> None:
+    await published(world, 3)
+    await tlog.freeze(world.connection, (await world.log()).id, "two writers")
+    code, out, err = await kapsel(world, "check")
+    assert (code, err) == (1, "")
+    assert "everything fits; frozen: two writers" in out
+    await continuation.begin(world.connection, "log.example.com/second", 1)
+    code, out, err = await kapsel(world, "check")
+    assert (code, err) == (0, "")
+    assert "everything fits; closed: two writers" in out
+    assert (
+        "log.example.com/second: 1 leaves (0 erased, 1 statements), 0 heads, 0 endpoints: everything fits; not" in out
+    )
 
 
 async def test_log_is_examined_while_it_is_led(world) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kapsel_attestor.sequencer import Sequencer
-from kapsel_store import tlog
+from kapsel_store import log_keys, tlog
 from kapsel_tlog import continuation
 from kapsel_tlog.errors import BusyLogError, NoContinuationError
 from kapsel_tlog.prover import Erased, proof_for_attempt
@@ -54,6 +54,8 @@ async def test_first_leaf_of_the_next_log_is_the_last_checkpoint_of_the_one_befo
     said = await statement(world)
     assert (said.checkpoint.decode(), said.origin, said.reason) == (last.checkpoint, SECOND, "a person said so")
     Note.parse(said.checkpoint).verify([VerifierKey(first.row.origin, last.public_key)])
+    [key] = await log_keys.history(world.connection, (await first.log()).id)
+    assert key.not_after_ms >= last.timestamp_ms
     # Nothing of the old log is lost: its heads are there, and its proofs are what they were.
     assert await first.head() == last
     assert {attempt: await first.prove(attempt) for attempt in old} == before

@@ -1,12 +1,18 @@
 """The public side of the log over HTTP: heads, proofs, tiles and keys, as auditors and caches may rely on."""
 
 import json
+from dataclasses import replace
 from uuid import uuid4
+
+from nacl.signing import SigningKey
 
 from kapsel_console.tiles import BUNDLE_CACHE, TILE_CACHE
 from kapsel_store import tlog
+from kapsel_store.rows import Witness, Witnessing
+from kapsel_tlog import continuation
 from kapsel_verifier import proof as proof_file
 from kapsel_verifier.consistency import ConsistencyProof
+from kapsel_verifier.cosignature import WitnessKey, cosign
 from kapsel_verifier.keys import parse_key_set
 from kapsel_verifier.merkle import leaf_hash, root_from_leaves, verify_consistency
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
@@ -209,10 +215,46 @@ async def test_the_log_says_how_far_it_is_and_why_it_stands_still(console, world
     found = await console.get(f"{PATH}/log")
     (log,) = found["items"]
     assert (log["tree_size"], log["head"]["tree_size"], found["waiting_attempts"]) == (2, 2, 1)
-    assert log["frozen_reason"] is None
+    assert (log["state"], log["frozen_reason"], log["continued_by"], log["witnessing"]) == ("Active", None, None, None)
     states = await tlog.states(world.connection)
     await tlog.freeze(world.connection, states[0].id, "two writers")
-    assert (await console.get(f"{PATH}/log"))["items"][0]["frozen_reason"] == "two writers"
+    (log,) = (await console.get(f"{PATH}/log"))["items"]
+    assert (log["state"], log["frozen_reason"]) == ("Frozen", "two writers")
+
+
+async def test_a_log_that_another_one_continues_is_closed_and_so_is_its_key(console, world) -> None:
+    await world.delivered()
+    await continuation.begin(world.connection, "kapsel.example/next", world.clock + 5)
+    await console.source._refresh()
+    old, new = (await console.get(f"{PATH}/log"))["items"]
+    assert (old["state"], old["continued_by"]) == ("Closed", "kapsel.example/next")
+    assert old["frozen_reason"] == "the log kapsel.example/next continues it"
+    assert (new["state"], new["continued_by"]) == ("Active", None)
+    (key,) = parse_key_set((await console.raw("/.well-known/kapsel/keys.json"))[0])
+    assert (key.name, key.not_after_ms) == (old["origin"], world.clock + 5)
+
+
+async def test_of_each_witness_it_is_said_when_it_cosigned_the_newest_head(console, world, kapsel) -> None:
+    seeds = {name: SigningKey(name.encode() * 32) for name in "ab"}
+    keys = {name: WitnessKey(f"{name}.example/w", bytes(seed.verify_key)) for name, seed in seeds.items()}
+    witnesses = tuple(Witness(name=name, vkey=key.encode(), url="http://w.example") for name, key in keys.items())
+    await world.apply(log=replace(world.desired.log, witnessing=Witnessing(witnesses=witnesses, quorum=2)))
+    await console.source._refresh()
+    await world.delivered()
+    head = await world.publish()
+    text = Note.parse(head.checkpoint).text
+    line = cosign(text, 1_700_000_000, keys["a"], lambda message: seeds["a"].sign(message).signature)
+    await tlog.publish(
+        world.connection, replace(head, timestamp_ms=head.timestamp_ms + 1, checkpoint=head.checkpoint + line)
+    )
+    (log,) = (await console.get(f"{PATH}/log"))["items"]
+    assert log["witnessing"] == {
+        "quorum": 2,
+        "required": False,
+        "witnesses": [{"name": "a", "cosigned_at": "2023-11-14T22:13:20.000Z"}, {"name": "b", "cosigned_at": None}],
+    }
+    ran = await kapsel("get", "log", "--server", console.url)
+    assert [row.split()[5] for row in ran.out.splitlines()] == ["WITNESSES", "1/2"]
 
 
 async def test_a_damaged_tile_gives_no_proof(console, world) -> None:
