@@ -15,7 +15,7 @@ PROGRAM: Final = "kapsel"
 WAIT: Final = 60.0  # seconds: six times the interval at which heads are published by default
 # Commands that both programs have. What starts with any other word is the one program's alone.
 _COMMAND: Final = re.compile(
-    r"(?<![\w./-])kapsel (?=(?:get|explain|tail|retry|cancel|resume|unblock|erase|proof|secret)\b)"
+    r"(?<![\w./-])kapsel (?=(?:try|get|explain|tail|retry|cancel|resume|unblock|erase|proof|secret)\b)"
 )
 
 

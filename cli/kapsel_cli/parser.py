@@ -23,6 +23,7 @@ from kapsel_cli import (
     send,
     smoke,
     tail,
+    try_out,
     up,
     witness,
 )
@@ -32,6 +33,7 @@ from kapsel_cli.arguments import add_debug
 COMMANDS: Final = (
     up,
     send,
+    try_out,
     get,
     explain,
     tail,

@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     target = _target(arguments)
     webhook = providers.Outgoing(
-        body=_body(arguments.file),
+        body=read_body(arguments.file),
         secret=target.secret,
         id=arguments.id or providers.new_id(target.verification.scheme),
         type=arguments.type,
@@ -155,7 +155,8 @@ def _secret(arguments: argparse.Namespace, scheme: Scheme) -> bytes:
     return secret
 
 
-def _body(file: str) -> bytes:
+def read_body(file: str) -> bytes:
+    """Return what is in a file, or comes in on standard input for -."""
     try:
         body = sys.stdin.buffer.read(MOST_BYTES + 1) if file == "-" else Path(file).read_bytes()
     except OSError as error:

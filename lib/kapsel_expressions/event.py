@@ -154,6 +154,11 @@ _TYPE_PATHS: Final = {
 }
 
 
+def type_header(scheme: str) -> str | None:
+    """Return the header in which the provider of this verification scheme names the type of an event, if it does."""
+    return _TYPE_HEADERS.get(scheme)
+
+
 def type_of(scheme: str, headers: Mapping[str, str], body: object) -> str | None:
     """Return the type that the provider of this verification scheme gave an event, if it names one."""
     if (header := _TYPE_HEADERS.get(scheme)) is not None:

@@ -7,7 +7,7 @@ here with another way to reach the console.
 import argparse
 from typing import Final
 
-from kapsel_cli import erase, explain, get, proof, retry, tail
+from kapsel_cli import erase, explain, get, proof, retry, tail, try_out
 from kapsel_cli.arguments import add_debug
 from kapsel_cli.get import KINDS
 from kapsel_cli.kubectl import replay, secret, status, verify
@@ -39,6 +39,7 @@ def build() -> argparse.ArgumentParser:
         get.register_kind(subparsers, kind, THROUGH_CLUSTER)
     get.register(subparsers, THROUGH_CLUSTER)
     explain.register(subparsers, THROUGH_CLUSTER)
+    try_out.register(subparsers, THROUGH_CLUSTER)
     tail.register(subparsers, THROUGH_CLUSTER)
     replay.register(subparsers)
     retry.register(subparsers, THROUGH_CLUSTER)

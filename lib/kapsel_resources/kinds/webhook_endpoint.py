@@ -132,7 +132,11 @@ class MadeHeader(Model):
         pattern=HEADER, max_length=128, description="Name of the header."
     )
     value: str = Field(
-        min_length=1, max_length=LONGEST, description="Its value, as a CEL expression that gives a string."
+        min_length=1,
+        max_length=LONGEST,
+        description=(
+            "Its value, as a CEL expression that gives a string. Not for secrets: it is stored and shown in the clear."
+        ),
     )
 
 
