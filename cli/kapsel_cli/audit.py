@@ -20,6 +20,7 @@ from kapsel_cli.arguments import Subparsers, add_command, seconds
 from kapsel_cli.errors import CliError
 
 if TYPE_CHECKING:
+    from kapsel_cli.auditing.continued import Audited
     from kapsel_cli.auditing.run import Demands, Outcome
     from kapsel_cli.auditing.state import State
 
@@ -69,6 +70,9 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--checkpoint", action="append", default=[], type=Path, metavar="FILE", help="compare with a head that you hold"
+    )
+    parser.add_argument(
+        "--continues", type=Path, metavar="FILE", help="state file of the audit of the log that this one continues"
     )
     parser.add_argument(
         "--max-age", type=seconds, default=MAX_AGE, metavar="SECONDS", help=f"how old the head may be ({MAX_AGE:g})"
@@ -170,7 +174,19 @@ def _demands(arguments: argparse.Namespace) -> "Demands":
         witnesses=tuple(witnesses),
         checkpoints=tuple(checkpoints),
         max_age_ms=int(arguments.max_age * 1000),
+        continues=None if arguments.continues is None else _audited(arguments.continues),
     )
+
+
+def _audited(path: Path) -> "Audited":
+    """Return the head up to which another log was audited."""
+    from kapsel_cli.auditing.continued import Audited
+    from kapsel_cli.auditing.state import load
+
+    note = load(path).verified
+    if note is None:
+        raise CliError(f"{path} knows of no audit that came to its end", "Name the state file of one with --continues")
+    return Audited(file=str(path), note=note)
 
 
 def _read(path: Path) -> bytes:

@@ -5,7 +5,8 @@
  2. It is not smaller than the one that was audited last, nor another of the same size, nor dated before it. No head
     that the auditor has, or was shown at a look that came to no end, is of the same size and has another root.
  3. Every leaf since then has its hash in the tiles, is canonical, continues its endpoint's records, and is not dated
-    after the head. Statements of the log about its keys are signed by both keys.
+    after the head. Statements of the log about its keys are signed by both keys; if it continues another log, that one
+    ended as the auditor has it.
  4. The tree over all leaves has the root that was signed: it continues the audited one, whose edge it grew from.
  5. What witnesses saw, and checkpoints that people kept, are the beginning of it, and they saw no more than it shows.
  6. The head is not older than a log may be silent.
@@ -19,8 +20,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from kapsel_cli.auditing import bundle, views
+from kapsel_cli.auditing import bundle, continued, views
 from kapsel_cli.auditing.bundle import Read
+from kapsel_cli.auditing.continued import Audited
 from kapsel_cli.auditing.errors import BehindError, GapError, SourceError, SplitViewError
 from kapsel_cli.auditing.shown import OWN, Shown
 from kapsel_cli.auditing.source import Source
@@ -56,6 +58,7 @@ class Demands:
     witnesses: tuple[tuple[str, str], ...] = ()  # name for people, monitoring prefix
     checkpoints: tuple[tuple[str, str], ...] = ()  # name for people, signed note
     max_age_ms: int | None = None
+    continues: Audited | None = None  # the log that this one continues
 
 
 @dataclass(slots=True)
@@ -170,6 +173,8 @@ class Audit:
         if state.progress.tree.size > new.tree_size:
             state.progress = state.verified_progress.copy()  # it was on its way to a head that is not shown any more
         start = state.progress.tree.size
+        if start and self._demands.continues is not None:
+            self.outcome.statements.append("--continues was not looked at: the first leaf was read by an earlier audit")
         executor = self._executor if new.tree_size - start > FEW else None
         walk = Walk(self._source, state.progress, new.tree_size, executor, AHEAD)
 
@@ -222,12 +227,7 @@ class Audit:
             elif isinstance(found, LogContinuation):
                 if index:
                     raise MalformedLeafError(f"leaf {index} says that the log continues another, and is not the first")
-                old = found.predecessor()
-                words = (
-                    f"leaf 0: the log says that it continues {old.origin}, which ended with {old.tree_size} leaves; "
-                    "not checked here: audit that log too, with its own key"
-                )
-                self.outcome.statements.append(words)
+                self.outcome.statements.append(continued.judge(found, self._demands.trusted, self._demands.continues))
 
     async def _views(self, head: VerifiedHead) -> list[View]:
         """Return what others hold of the log, as far as the log itself signed it."""

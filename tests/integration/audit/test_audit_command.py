@@ -13,6 +13,7 @@ import pytest
 from public_log import PublicLog, serving
 
 from kapsel_verifier.note import Note
+from kapsel_verifier.statements import LogContinuation
 
 KAPSEL = (sys.executable, "-P", "-m", "kapsel_cli", "audit")
 DEADLINE = 120
@@ -52,6 +53,26 @@ def test_what_holds_is_told_and_what_is_too_old_has_its_exit_code(log: PublicLog
     found = json.loads(done.stdout)
     assert (found["holds"], found["exit_code"], found["tree_size"], found["leaves_read"]) == (False, 26, 600, 0)
     assert found["findings"][0]["class"] == "StaleHead"
+
+
+def test_the_audit_of_the_log_before_is_read_from_its_state_file(log: PublicLog, url: str, tmp_path: Path) -> None:
+    (tmp_path / "audit.json").unlink(missing_ok=True)
+    done = audit(tmp_path, url, "--public-key", log.key.encode(), "--continues", str(tmp_path / "none.json"))
+    assert done.returncode == 1
+    assert "none.json knows of no audit that came to its end" in done.stderr
+    old = PublicLog("log.example.com/old")
+    with serving(old) as prefix:
+        assert audit(tmp_path, prefix, "--public-key", old.key.encode()).returncode == 26
+    (tmp_path / "audit.json").rename(tmp_path / "old.json")
+    new = PublicLog("log.example.com/new")
+    statement = LogContinuation(
+        checkpoint=old.note.encode(), origin=new.origin, reason="moved", salt=bytes(32), timestamp=new.date_ms
+    )
+    new.add([statement.encode()])
+    new.publish()
+    with serving(new) as prefix:
+        done = audit(tmp_path, prefix, "--public-key", new.key.encode(), "--continues", str(tmp_path / "old.json"))
+    assert f"which ended with 0 leaves: as {tmp_path / 'old.json'} has it" in done.stdout
 
 
 def test_a_split_view_is_written_down_as_two_signed_heads(log: PublicLog, url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An audit of logs that keep their word, and of logs that break it in each way there is."""
 
 import asyncio
+import base64
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
@@ -11,6 +12,7 @@ from nacl.signing import SigningKey
 from public_log import START_MS, PublicLog, serving
 
 from kapsel_cli.auditing import views
+from kapsel_cli.auditing.continued import Audited
 from kapsel_cli.auditing.errors import SplitViewError
 from kapsel_cli.auditing.run import MOST_KEYS, Audit, Demands, Outcome
 from kapsel_cli.auditing.source import Opened, Source
@@ -521,8 +523,92 @@ async def test_a_log_may_say_in_its_first_leaf_alone_that_it_continues_another(
         outcome = await check(prefix=url)
     assert outcome.findings == []
     (said,) = outcome.statements
-    assert said.startswith("leaf 0: the log says that it continues log.example.com/old, which ended with 0 leaves")
-    assert "not checked here" in said
+    assert said.startswith("leaf 0: the log continues log.example.com/old, which ended with 0 leaves: not checked")
+
+
+def ended(leaves: int) -> PublicLog:
+    """Return a log that a new one continues."""
+    old = PublicLog("log.example.com/old")
+    old.grow(leaves)
+    old.publish()
+    return old
+
+
+def continuing(old: PublicLog) -> PublicLog:
+    new = PublicLog(seed=1)
+    statement = LogContinuation(
+        checkpoint=old.note.encode(), origin=new.origin, reason="moved", salt=bytes(32), timestamp=new.date_ms
+    )
+    new.add([statement.encode()])
+    new.publish()
+    return new
+
+
+def keys_of(*logs: PublicLog) -> tuple[TrustedKey, ...]:
+    return tuple(TrustedKey(one.key.public_key, one.origin) for one in logs)
+
+
+async def test_a_log_continues_another_where_the_audit_of_that_one_ended(check: Check) -> None:
+    old = ended(7)
+    new = continuing(old)
+    with serving(new) as url:
+        outcome = await check(prefix=url, trusted=keys_of(new, old), continues=Audited(file="old.json", note=old.note))
+        assert outcome.findings == []
+        assert outcome.statements == [
+            "leaf 0: the log continues log.example.com/old, which ended with 7 leaves: as old.json has it"
+        ]
+        again = await check(prefix=url, trusted=keys_of(new), continues=Audited(file="old.json", note=old.note))
+    assert again.findings == []
+    assert "was not looked at" in again.statements[0]
+
+
+@pytest.mark.parametrize(
+    ("audited", "finding"),
+    [(ended(6), "StaleHeadError"), (ended(8), "ConsistencyError"), (PublicLog("other"), "HeadMismatchError")],
+    ids=["less", "more", "another"],
+)
+async def test_a_log_that_does_not_begin_where_the_other_ended_is_refused(
+    check: Check, audited: PublicLog, finding: str
+) -> None:
+    new = continuing(ended(7))
+    with serving(new) as url:
+        for _ in range(2):
+            outcome = await check(
+                prefix=url, trusted=keys_of(new), continues=Audited(file="old.json", note=audited.note)
+            )
+            assert classes(outcome) == [finding]
+
+
+async def test_two_ends_of_the_log_before_are_a_split_view_with_both_heads_as_evidence(check: Check) -> None:
+    old, fork = ended(7), PublicLog("log.example.com/old")
+    fork.grow(7, outcome="refused")
+    fork.publish()
+    new = continuing(old)
+    with serving(new) as url:
+        outcome = await check(prefix=url, trusted=keys_of(new), continues=Audited(file="old.json", note=fork.note))
+    (found,) = outcome.findings
+    assert isinstance(found, SplitViewError)
+    assert found.heads == (fork.note, old.note)
+
+
+async def test_the_end_of_the_log_before_is_signed_by_its_key_if_that_is_trusted(
+    check: Check, state_file: Path
+) -> None:
+    old = ended(7)
+    new, forged = continuing(old), ended(7)
+    with serving(new) as url:
+        (said,) = (await check(prefix=url, trusted=keys_of(new, old))).statements
+    assert "signed by a key that you trust" in said
+    # The last line is the small head's; the plain signature before it is cut by one byte's value.
+    text, _, signatures = forged.note.partition("\n\n")
+    first, rest = signatures.split("\n", 1)
+    raw = bytearray(base64.b64decode(first.rpartition(" ")[2]))
+    raw[-1] ^= 1
+    forged.note = f"{text}\n\n{first.rpartition(' ')[0]} {base64.b64encode(raw).decode()}\n{rest}"
+    other = continuing(forged)
+    state_file.unlink()
+    with serving(other) as url:
+        assert classes(await check(prefix=url, trusted=keys_of(other, forged))) == ["SignatureError"]
 
 
 # What others hold.
