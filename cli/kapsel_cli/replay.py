@@ -24,6 +24,7 @@ examples:
   kapsel replay shop/orders --from 2026-03-01T09:00:00Z --to 2026-03-01T11:30:00Z --wait
   kapsel replay orders --from 24h --state exhausted,cancelled --destination billing --rate 10
   kapsel replay orders --since 24h --reason status_5xx,response_timeout --destination billing
+  kapsel replay orders --from 24h --filter 'event.body.amount > 100' --dry-run --wait
   kapsel replay orders --since 24h --state missing --destination warehouse        it was declared today
   kapsel replay --follow ID                                        wait for one that was made before
   kapsel replay --cancel ID                                        make no more of it

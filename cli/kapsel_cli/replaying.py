@@ -50,6 +50,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="FAULT",
         help="destination, configuration or ours: whose fault it was; with commas",
     )
+    parser.add_argument("--filter", metavar="CEL", help="of events for which this is true: 'event.body.amount > 100'")
     parser.add_argument("--include-pending", action="store_true", help="also what is being delivered again already")
     parser.add_argument(
         "--destination", action="append", metavar="NAME", help="to this destination; may be repeated (default: all)"
@@ -83,6 +84,7 @@ def manifest(
     narrower = {
         "reasons": arguments.reason,
         "faults": arguments.fault,
+        "filter": arguments.filter,
         "includePending": arguments.include_pending or None,
     }
     spec["selection"] |= {name: value for name, value in narrower.items() if value is not None}

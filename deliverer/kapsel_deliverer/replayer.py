@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from kapsel_deliverer import selecting
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_runtime.waiting import until
 from kapsel_store import database, hints, replay_runs
@@ -87,10 +88,10 @@ class Replayer:
         return completed(await replay_runs.settle(connection, run, SETTLED)), pause
 
     async def _count(self, connection: Connection, run: Run) -> Run:
-        return counted(run, await replay_runs.step(connection, run, most=COUNTED, width=WIDTH))
+        return counted(run, await selecting.step(connection, run, most=COUNTED, width=WIDTH))
 
     async def _enqueue(self, connection: Connection, run: Run) -> tuple[Run, timedelta]:
-        step = await replay_runs.step(connection, run, most=batch(run.rate), width=WIDTH)
+        step = await selecting.step(connection, run, most=batch(run.rate), width=WIDTH)
         made = 0
         if chosen := [one for one in step.found if not (one.gone or one.removed)]:
             made = await replay_runs.enqueue(connection, run, chosen)
@@ -124,6 +125,7 @@ def counted(run: Run, step: Step) -> Run:
     after = replace(
         run,
         matched=run.matched + len(step.found),
+        unjudged=run.unjudged + step.unjudged,
         walked_event=step.walked_event,
         walked_delivery=step.walked_delivery,
     )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from kapsel_expressions.expression import Invalid, compile_source
 from kapsel_resources.endpoints import EndpointRows
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.kinds.model import Identity
@@ -69,8 +70,13 @@ def plan_replay(
     for index, name in enumerate(spec.destinations or ()):
         if name not in ids:
             wrong = f"WebhookEndpoint {spec.endpoint_ref.name} has no destination {name}"
-            path = ("spec", "destinations", index)
-            return _refused(replay, path, "DestinationNotFound", wrong, choices(name, list(ids)))
+            where = ("spec", "destinations", index)
+            return _refused(replay, where, "DestinationNotFound", wrong, choices(name, list(ids)))
+    if spec.selection.filter is not None:
+        compiled = compile_source(spec.selection.filter, "bool")
+        if isinstance(compiled, Invalid):
+            path = ("spec", "selection", "filter")
+            return _refused(replay, path, "ExpressionInvalid", compiled.wrong, compiled.allowed)
     first = _within(spec.selection.from_)
     return ReplayRow(
         id=_id(replay, asked),
@@ -84,6 +90,7 @@ def plan_replay(
         reasons=_reasons(spec.selection),
         missing="missing" in spec.selection.states,
         anyway=spec.selection.include_pending,
+        filter=spec.selection.filter,
         dry_run=spec.dry_run,
         rate=spec.rate,
         suspend=spec.suspend,
@@ -119,6 +126,7 @@ def _id(replay: Replay, asked: bool) -> UUID:
         # Newer than the ids of runs that there are already, so they stand here only if they are written.
         **({} if spec.selection.reasons is None else {"reasons": sorted(spec.selection.reasons)}),
         **({} if spec.selection.faults is None else {"faults": sorted(spec.selection.faults)}),
+        **({} if spec.selection.filter is None else {"filter": spec.selection.filter}),
         **({"includePending": True} if spec.selection.include_pending else {}),
         **({"asked": True} if asked else {}),
     }

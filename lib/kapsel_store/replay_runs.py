@@ -5,7 +5,7 @@ exactly one deliverer works on a replay at a time, and one that dies has done no
 walk goes in an order that never changes over rows that never change, so its place in the row is all there is to resume.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from kapsel_store import ids
 from kapsel_store.database import Connection
 from kapsel_store.events import FIRST_ID, LAST_ID
 from kapsel_store.queries import one, statement
+from kapsel_store.rows import Scheme
 from kapsel_store.states import State
 
 # Ids of one machine's clock are compared with another's: deliveries that were made anew carry the console's time.
@@ -51,10 +52,12 @@ class Run:
     walked_delivery: UUID
     settled_to: UUID  # up to which of the new deliveries was looked for those that have ended
     now: datetime  # by the database
-    reasons: tuple[str, ...] | None = None  # these three as ReplayRow has them
+    reasons: tuple[str, ...] | None = None  # these four as ReplayRow has them
     missing: bool = False
     anyway: bool = False
+    filter: str | None = None
     skipped_pending: int = 0
+    unjudged: int = 0
 
     @property
     def open(self) -> int:
@@ -91,6 +94,32 @@ class Step:
     walked_event: UUID
     walked_delivery: UUID
     last: bool  # nothing follows
+    unjudged: int = 0  # the filter could not be evaluated on their event
+
+    def until(self, one: Matched) -> "Step":
+        """Return the step as it is if it ended with one of those that it found."""
+        by_events = self.walked_event != FIRST_ID
+        event_id = one.event_id if by_events else FIRST_ID
+        return replace(self, walked_event=event_id, walked_delivery=one.id, last=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What expressions need to know of the endpoint of a run."""
+
+    namespace: str
+    name: str
+    scheme: Scheme
+    order_keys: Mapping[UUID, str]  # by destination, of those that ask for order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What was stored of an event."""
+
+    received_at: datetime
+    headers: str
+    body: bytes
 
 
 async def running(connection: Connection) -> int:
@@ -179,6 +208,23 @@ async def _step_of_not_delivered(connection: Connection, run: Run, most: int, wi
     return Step(found=found, walked_event=FIRST_ID, walked_delivery=end or beyond, last=end is None)
 
 
+async def around(connection: Connection, run: Run) -> Around:
+    """Return what expressions need to know of the endpoint of a run."""
+    row = dict(await one(connection, "replays.around", run.endpoint_id))
+    return Around(order_keys=dict(zip(row.pop("ids"), row.pop("keys"), strict=True)), **row)
+
+
+async def contents(connection: Connection, event_ids: Sequence[UUID], most_bytes: int) -> dict[UUID, Content | None]:
+    """Return what was stored of the first of these events, of about so many bytes; None for one that is gone."""
+    rows = await connection.fetch(statement("replays.events_of"), event_ids, most_bytes)
+    return {
+        row["id"]: None
+        if row["body"] is None
+        else Content(received_at=row["received_at"], headers=row["headers"], body=row["body"])
+        for row in rows
+    }
+
+
 async def enqueue(connection: Connection, run: Run, chosen: Sequence[Matched]) -> int:
     """Make a new delivery of each and return how many were made; what is being delivered again gets no second one."""
     made = await connection.fetch(
@@ -227,6 +273,7 @@ async def save(connection: Connection, run: Run, again_in: timedelta) -> None:
         run.settled_to,
         again_in,
         run.skipped_pending,
+        run.unjudged,
     )
 
 

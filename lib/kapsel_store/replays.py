@@ -68,6 +68,8 @@ class ReplayProgress:
     skipped_pending: int  # matched, and being delivered again by somebody else when their turn came
     delivered: int  # new deliveries that ended well
     failed: int  # new deliveries that were given up or cancelled
+    filter: str | None  # as ReplayRow has it
+    unjudged: int  # not matched, for the filter could not be evaluated on their event
     asked: bool  # as ReplayRow has it
 
     @property
@@ -91,6 +93,8 @@ class ReplayProgress:
         if self.started_at is None:
             return "it has not begun yet"
         matched = f"{self.matched} matched" + ("" if self.counted_at else " so far")
+        if self.unjudged:
+            matched += f" ({self.unjudged} left out because the filter could not be evaluated on their event)"
         if self.dry_run:
             return f"{matched}; a dry run delivers nothing"
         said = [matched, f"{self.enqueued} enqueued", f"{self.delivered} delivered"]
@@ -176,6 +180,7 @@ async def _put(connection: Connection, row: ReplayRow) -> asyncpg.Record | None:
         row.missing,
         row.anyway,
         row.asked,
+        row.filter,
     )
 
 

@@ -390,6 +390,7 @@ class ReplayRow:
     reasons: tuple[str, ...] | None = None  # patterns of LIKE for the reasons that are meant; None: whatever they are
     missing: bool = False  # what has no delivery at all, for its destination was declared later
     anyway: bool = False  # also what is being delivered again already
+    filter: str | None = None  # only events for which this expression gives true
     dry_run: bool = False
     rate: int = 50  # new deliveries a second
     suspend: bool = False

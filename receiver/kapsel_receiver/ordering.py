@@ -1,24 +1,16 @@
 """The order key of each delivery of an event, for destinations that ask for order.
 
 `app` asks before the commit, which puts the deliveries in line by these keys. An expression that fails on an event does
-not cost the webhook: all such events of a destination share one key, so they keep their order among themselves.
+not cost the webhook, and is counted.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from kapsel_expressions.event import Event, named_headers, parse_body, type_of
-from kapsel_expressions.expression import Expression, Failed, Invalid, compile_source
 from kapsel_receiver.metrics import Metrics
-from kapsel_store import turns
+from kapsel_store.order_keys import compiled, key_of
 from kapsel_store.rows import DestinationRow, EndpointRow, NewDelivery, NewEvent
-
-
-@lru_cache(maxsize=4096)
-def _compiled(source: str) -> Expression | Invalid:
-    """Compile once, however many destinations and generations say the same."""
-    return compile_source(source, "string")
 
 
 class Lines:
@@ -27,7 +19,7 @@ class Lines:
     def __init__(self, endpoint: EndpointRow, destinations: Sequence[DestinationRow]) -> None:
         self._endpoint = endpoint
         self._expressions = {
-            row.id: (f"{endpoint.namespace}/{endpoint.name}/{row.name}", _compiled(row.ordering.key))
+            row.id: (f"{endpoint.namespace}/{endpoint.name}/{row.name}", compiled(row.ordering.key))
             for row in destinations
             if row.ordering is not None
         }
@@ -53,10 +45,7 @@ class Lines:
         if delivery.destination_id not in self._expressions:
             return delivery
         label, expression = self._expressions[delivery.destination_id]
-        # A text that this version cannot compile was planned by a newer one.
-        made = Failed(reason="failed", detail="") if isinstance(expression, Invalid) else expression.evaluate(event)
-        if isinstance(made, Failed):
-            metrics.count_keyless(label, made.reason)
-            return replace(delivery, order_key=turns.fallback(delivery.destination_id))
-        key = str(made.value)
-        return replace(delivery, order_key=turns.digest(delivery.destination_id, key), order_shown=turns.shown(key))
+        key = key_of(delivery.destination_id, expression, event)
+        if key.failed is not None:
+            metrics.count_keyless(label, key.failed)
+        return replace(delivery, order_key=key.digest, order_shown=key.shown)

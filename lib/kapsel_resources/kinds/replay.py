@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from kapsel_expressions.expression import LONGEST
 from kapsel_resources.kinds.model import LABEL, Model, Reference, Resource, broken, unique
 from kapsel_resources.rules import Rule
 from kapsel_resources.times import Time
@@ -53,6 +54,15 @@ class Selection(Model):
         min_length=1,
         max_length=3,
         description="Whose fault it was, besides `reasons`.",
+    )
+    filter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST,
+        description=(
+            "Which events, as a CEL expression that gives true or false, such as `event.body.amount > 100`: as the "
+            "filter of a destination. An event on which it fails is left out, and counted. Without it: all."
+        ),
     )
     include_pending: bool = Field(
         default=False,

@@ -47,7 +47,7 @@ GRANT SELECT ON logs, heads TO kapsel_deliverer;
 GRANT SELECT ON replays TO kapsel_deliverer;
 GRANT UPDATE (
     next_at, started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
-    skipped_pending, delivered, failed, walked_event, walked_delivery, settled_to
+    skipped_pending, unjudged, delivered, failed, walked_event, walked_delivery, settled_to
 ) ON replays TO kapsel_deliverer;
 GRANT SELECT, INSERT ON replayed, superseded TO kapsel_deliverer;
 GRANT UPDATE (outcome) ON replayed TO kapsel_deliverer;

@@ -43,7 +43,7 @@ async def complete(world) -> None:
 async def test_what_is_asked_for_is_a_replay_of_the_words_of_a_manifest(console, world) -> None:
     selection = {
         "from": "2026-03-01T09:00:00Z", "to": "2026-03-01T11:30:00Z", "states": ["exhausted", "cancelled"],
-        "reasons": ["status_5xx"], "includePending": True,
+        "reasons": ["status_5xx"], "filter": "event.body.x > 1", "includePending": True,
     }  # fmt: skip
     asked = manifest(destinations=["billing"], selection=selection, rate=7, dryRun=True)
     status, made, response = await console.ask(PATH, method="POST", json=asked)
@@ -51,6 +51,7 @@ async def test_what_is_asked_for_is_a_replay_of_the_words_of_a_manifest(console,
     assert (made["namespace"], made["name"], made["endpoint"]) == ("shop", "again", "shop/orders")
     assert (made["phase"], made["asked"], made["rate"], made["dry_run"]) == ("waiting", True, 7, True)
     assert (made["states"], made["reasons"]) == (["exhausted", "cancelled"], ["status_5xx"])
+    assert (made["filter"], made["unjudged"]) == ("event.body.x > 1", 0)
     assert response.headers["Location"] == f"{PATH}/{made['id']}"
     assert await console.get(f"{PATH}/{made['id']}") == made
     row = await world.connection.fetchrow("SELECT destinations, anyway FROM replays")
@@ -106,6 +107,11 @@ async def test_no_plan_of_manifests_takes_away_what_was_asked_for_or_is_in_its_w
         ({"rates": 5}, "spec.rates", "there is no field rates here; allowed: did you mean rate?"),
         ({"destinations": ["biling"]}, "spec.destinations[0]", "has no destination biling; allowed: did you mean"),
         ({"ttlSecondsAfterFinished": 5}, "spec.ttlSecondsAfterFinished", "the console deletes no replay"),
+        (
+            {"selection": {"from": "2026-03-01T09:00:00Z", "to": "2026-03-02T00:00:00Z", "filter": "event.body.x >"}},
+            "spec.selection.filter",
+            "(character 15)",
+        ),
         ({"selection": {"from": "2026-03-01T09:00:00Z"}}, "spec.selection.to", "the field is missing"),
         (
             {"selection": {"from": "2026-03-02T00:00:00Z", "to": "2026-03-01T00:00:00Z"}},

@@ -1,15 +1,18 @@
 """Replays carried out by whole deliverers: counted, made anew at their pace, and seen to their end."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from kapsel_store import replays
+import pytest
+
+from kapsel_store import replays, turns
 from kapsel_store.replays import Phase, ReplayProgress
-from kapsel_store.rows import Policy, ReplayRow
+from kapsel_store.rows import Ordering, Policy, ReplayRow
 from kapsel_store.states import State
 
 ONCE = Policy(max_attempts=1, circuit_breaker=None)
@@ -311,3 +314,75 @@ async def test_a_replay_that_cannot_go_on_does_not_keep_others_waiting(kit, shop
     await declare(shop, bad, replay(shop, dry_run=True))
     await reaches(kit, shop, Phase.COMPLETE)
     assert (await known(shop))["bad"].enqueued == 0
+
+
+async def numbered(shop, count: int, **fields: object) -> list[UUID]:
+    """Store events whose bodies have a number and a key; return their deliveries."""
+    made = []
+    for number in range(count):
+        body = json.dumps({"number": number, "key": f"c-{number % 4}"}).encode()
+        made += await shop.put(body=body, **fields)
+    return made
+
+
+async def test_a_filter_means_some_events_and_each_of_them_is_delivered_once(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await numbered(shop, 30))
+    await shop.ends(State.DELIVERED, *await shop.put(5, body=b"no JSON"))
+    destination.received.clear()
+    wanted = {"states": (State.DELIVERED,), "filter": "event.body.number % 3 == 0"}
+
+    await declare(shop, replay(shop, "dry", dry_run=True, **wanted), replay(shop, **wanted))
+    dry = await reaches(kit, shop, Phase.COMPLETE, "dry")
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    assert (dry.matched, dry.enqueued, dry.unjudged) == (10, 0, 5)
+    left_out = "10 matched (5 left out because the filter could not be evaluated on their event)"
+    assert dry.message == f"{left_out}; a dry run delivers nothing"
+    assert (done.matched, done.enqueued, done.delivered, done.unjudged) == (10, 10, 10, 5)
+    assert sorted(json.loads(one.body)["number"] for one in destination.received) == list(range(0, 30, 3))
+    assert await twins(shop) == [(1, 10)]
+
+
+async def test_a_filter_looks_at_more_events_than_one_step_may(kit, shop, start, destination):
+    destination.statuses = [500] * 450
+    await shop.send_to(destination.url, policy=ONCE)
+    await start()
+    failed = await shop.put(449, body=b'{"wanted": false}')
+    failed += await shop.put(1, body=b'{"wanted": true}')
+    await shop.ends(State.EXHAUSTED, *failed)
+
+    await declare(shop, replay(shop, filter="event.body.wanted"))
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    assert (done.matched, done.delivered, done.unjudged) == (1, 1, 0)
+    assert len(destination.received) == 451
+
+
+@pytest.mark.parametrize("expression", [None, 'event.body.key != "c-3"'])
+async def test_a_destination_declared_later_gets_what_was_before_it_in_the_order_of_each_key(
+    kit, shop, start, destination, expression
+):
+    await shop.send_to(destination.url)
+    for _ in range(2):
+        await start()
+    await shop.ends(State.DELIVERED, *await numbered(shop, 40))
+    destination.received.clear()
+    destination.statuses = [500, 200, 200, 500, 500, 200] * 6
+    later = await shop.send_to(destination.url, ordering=Ordering(key="event.body.key"))
+
+    await declare(
+        shop, replay(shop, states=(), missing=True, destinations=(later.id,), filter=expression, rate=100_000)
+    )
+    done = await reaches(kit, shop, Phase.COMPLETE)
+
+    keys = [f"c-{line}" for line in range(4)][: None if expression is None else 3]
+    assert (done.matched, done.delivered, done.failed) == (10 * len(keys), 10 * len(keys), 0)
+    bodies = [json.loads(one.body) for one in destination.received]
+    for line, key in enumerate(keys):
+        came = [body["number"] for body in bodies if body["key"] == key]
+        assert came == sorted(came)
+        assert set(came) == set(range(line, 40, 4))
+    lines = await shop.pool.fetch("SELECT DISTINCT order_key FROM deliveries WHERE destination_id = $1", later.id)
+    assert {row["order_key"] for row in lines} == {turns.digest(later.id, key) for key in keys}

@@ -73,11 +73,22 @@ def test_every_option_of_a_replay_gets_into_it() -> None:
 
 def test_a_replay_may_mean_reasons_faults_and_what_is_missing() -> None:
     asked = parsed(
-        "orders", "--since", "2h", "--until", "1h", "--reason", "status_5xx,dns", "--fault", "ours", "--include-pending"
+        "orders",
+        "--since",
+        "2h",
+        "--until",
+        "1h",
+        "--reason",
+        "status_5xx,dns",
+        "--fault",
+        "ours",
+        "--include-pending",
+        "--filter",
+        "event.id != ''",
     )
     assert manifest(asked, "orders", "shop", NOW)["spec"]["selection"] == {
         "from": "2026-03-01T10:00:00.000Z", "to": "2026-03-01T11:00:00.000Z", "states": ["exhausted"],
-        "reasons": ["status_5xx", "dns"], "faults": ["ours"], "includePending": True,
+        "reasons": ["status_5xx", "dns"], "faults": ["ours"], "filter": "event.id != ''", "includePending": True,
     }  # fmt: skip
     missing = manifest(parsed("orders", "--from", "2h", "--state", "missing"), "orders", "shop", NOW)
     assert missing["spec"]["selection"]["states"] == ["missing"]

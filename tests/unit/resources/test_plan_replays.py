@@ -105,6 +105,8 @@ def _with(**fields):
         (_with(reasons=["dns"]), _with(reasons=["tls"])),
         (_with(faults=["ours"]), _with(faults=["destination"])),
         (_with(), _with(includePending=True)),
+        (_with(), _with(filter="true")),
+        (_with(filter="true"), _with(filter="false")),
         (_with(), _with(states=["missing"])),
     ],
 )
@@ -209,3 +211,12 @@ def test_nothing_is_removed_while_not_everything_could_be_read(run, endpoint, re
     assert not run(endpoint, complete=False).replays.complete
     several = [resource("Relay", name, {}) for name in ("main", "other")]
     assert not run(*several, endpoint).replays.complete
+
+
+def test_a_filter_is_read_as_the_filter_of_a_destination(run, endpoint, replay):
+    planned = run(endpoint, replay(selection=SELECTION | {"filter": "event.body.amount > 100"}))
+    assert [row.filter for row in planned.replays.rows] == ["event.body.amount > 100"]
+    for wrong in ("event.body.amount >", "event.bodies.amount > 1", "'text'"):
+        refused = run(endpoint, replay(selection=SELECTION | {"filter": wrong}))
+        assert said(refused) == [("ExpressionInvalid", "spec.selection.filter")]
+        assert refused.replays.kept == {("shop", "again")}

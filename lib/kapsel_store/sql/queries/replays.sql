@@ -12,8 +12,8 @@ RETURNING namespace || '/' || name AS name
 -- name: put
 -- Known ones keep what they have done. Their pace may change, and one that comes back goes on where it was.
 INSERT INTO replays (id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
-                     reasons, missing, anyway, asked)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                     reasons, missing, anyway, asked, filter)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (id) DO UPDATE SET rate = excluded.rate, suspend = excluded.suspend, removed_at = NULL, next_at = now()
 WHERE (replays.rate, replays.suspend) IS DISTINCT FROM (excluded.rate, excluded.suspend)
    OR replays.removed_at IS NOT NULL
@@ -29,7 +29,7 @@ RETURNING id
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
        r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing,
-       r.asked
+       r.asked, r.filter, r.unjudged
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
 WHERE r.removed_at IS NULL AND ($1 OR NOT r.asked) ORDER BY r.namespace, r.name, r.asked
 
@@ -37,7 +37,7 @@ WHERE r.removed_at IS NULL AND ($1 OR NOT r.asked) ORDER BY r.namespace, r.name,
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
        r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing,
-       r.asked
+       r.asked, r.filter, r.unjudged
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
 WHERE r.id = $1
 
@@ -45,7 +45,7 @@ WHERE r.id = $1
 SELECT r.id, r.namespace, r.name, e.name AS endpoint, r.received_from, r.received_to, r.states, r.dry_run, r.rate,
        r.suspend, r.declared_at, r.removed_at, r.started_at, r.counted_at, r.enqueued_at, r.completed_at, r.matched,
        r.enqueued, r.skipped_events, r.skipped_destinations, r.skipped_pending, r.delivered, r.failed, r.reasons, r.missing,
-       r.asked
+       r.asked, r.filter, r.unjudged
 FROM replays r LEFT JOIN endpoints e ON e.id = r.endpoint_id
 WHERE (r.namespace, r.name, r.declared_at) > ($1, $2, $3) ORDER BY r.namespace, r.name, r.declared_at LIMIT $4
 
@@ -57,7 +57,7 @@ WHERE completed_at IS NULL AND removed_at IS NULL AND (NOT suspend OR enqueued >
 -- One that is due, and that nobody else works on at this moment. The lock ends with the transaction, however that ends:
 -- also when a machine loses its power, and the server has not noticed that nobody will go on.
 SELECT id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
-       reasons, missing, anyway,
+       reasons, missing, anyway, filter, unjudged,
        started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
        skipped_pending, delivered, failed, walked_event, walked_delivery, settled_to, now() AS now,
        set_config('idle_in_transaction_session_timeout', '30s', true) AS bounded
@@ -69,7 +69,7 @@ ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 UPDATE replays
 SET started_at = $2, counted_at = $3, enqueued_at = $4, completed_at = $5, matched = $6, enqueued = $7,
     skipped_events = $8, skipped_destinations = $9, delivered = $10, failed = $11, walked_event = $12,
-    walked_delivery = $13, settled_to = $14, skipped_pending = $16, next_at = now() + $15
+    walked_delivery = $13, settled_to = $14, skipped_pending = $16, unjudged = $17, next_at = now() + $15
 WHERE id = $1
 
 -- name: put_off
@@ -141,6 +141,26 @@ WITH of_events AS MATERIALIZED (
 SELECT id, event_id, destination_id, NULL::bytea AS order_key, gone, removed FROM pairs
 WHERE (event_id, id) > ($2, $4) AND (event_id, destination_id) NOT IN (SELECT event_id, destination_id FROM of_deliveries)
 ORDER BY event_id, id LIMIT $7
+
+-- name: around
+-- What an expression can see of an endpoint, and the order keys of its destinations that ask for order.
+SELECT e.namespace, e.name, e.spec #>> '{verification,scheme}' AS scheme,
+       ARRAY(SELECT id FROM destinations WHERE endpoint_id = e.id AND spec #>> '{ordering,key}' IS NOT NULL ORDER BY id) AS ids,
+       ARRAY(
+           SELECT spec #>> '{ordering,key}' FROM destinations
+           WHERE endpoint_id = e.id AND spec #>> '{ordering,key}' IS NOT NULL ORDER BY id
+       ) AS keys
+FROM endpoints e WHERE e.id = $1
+
+-- name: events_of
+-- What an expression can see of events, in this order, until there are so many bytes, and of the first in any case. One
+-- that is gone is there without a body.
+WITH found AS MATERIALIZED (SELECT id, received_at, headers, body FROM events WHERE id = ANY ($1::uuid[]))
+SELECT id, received_at, headers, body FROM (
+    SELECT a.id, a.place, f.received_at, f.headers, f.body,
+           sum(coalesce(octet_length(f.body), 0)) OVER (ORDER BY a.place) - coalesce(octet_length(f.body), 0) AS before
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS a (id, place) LEFT JOIN found f USING (id)
+) AS seen WHERE before < $2 ORDER BY place
 
 -- name: enqueue
 -- Exactly one new delivery for each: what this replay has taken is taken by nobody again, nor what another replay or a
