@@ -176,7 +176,7 @@ class _Draft:
         if destination.filter is not None:
             self._expression((*path, "filter"), destination.filter, "bool")
         if destination.transform is not None:
-            self._transform((*path, "transform"), destination.transform, destination)
+            self._transform((*path, "transform"), destination.transform)
         if destination.ordering is not None and destination.ordering.key is not None:
             self._expression((*path, "ordering", "key"), destination.ordering.key, "string")
         if destination.oauth2 is not None:
@@ -201,19 +201,11 @@ class _Draft:
             reason, allowed = _DENIED[verdict.reason]
             self._refuse(path, reason, verdict.detail, allowed)
 
-    def _transform(self, path: Path, transform: Transform, destination: Destination) -> None:
+    def _transform(self, path: Path, transform: Transform) -> None:
         if transform.body is not None:
             self._expression((*path, "body"), transform.body, "json")
-        constant = {header.name.lower() for header in destination.headers}
         for index, header in enumerate(transform.headers or ()):
             self._expression((*path, "headers", index, "value"), header.value, "string")
-            if header.name.lower() in constant:
-                self._refuse(
-                    (*path, "headers", index, "name"),
-                    "ExpressionInvalid",
-                    f"headers of the destination names {header.name} too",
-                    "each header once",
-                )
 
     def _expression(self, path: Path, source: str, sort: Sort) -> None:
         compiled = compile_source(source, sort)

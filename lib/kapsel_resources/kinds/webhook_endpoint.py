@@ -297,6 +297,11 @@ class Ordering(Model):
         return None if self.key is None else rows.Ordering(key=self.key, on_exhausted=self.on_exhausted)
 
 
+_SENT_BY_OAUTH2: Final = "oauth2 sends the header Authorization itself"
+_MADE_TWICE: Final = "headers and transform.headers name the same header"
+_MAKES_NO_HEADER: Final = "!has(self.transform) || !has(self.transform.headers)"
+
+
 class Destination(Model):
     """Where each webhook of the endpoint goes."""
 
@@ -311,8 +316,20 @@ class Destination(Model):
         Rule(
             "!has(self.oauth2) || !has(self.headers)"
             " || !self.headers.exists(one, one.name.lowerAscii() == 'authorization')",
-            "oauth2 sends the header Authorization itself",
+            _SENT_BY_OAUTH2,
             "headers",
+        ),
+        Rule(
+            f"!has(self.oauth2) || {_MAKES_NO_HEADER}"
+            " || !self.transform.headers.exists(made, made.name.lowerAscii() == 'authorization')",
+            _SENT_BY_OAUTH2,
+            "transform.headers",
+        ),
+        Rule(
+            f"!has(self.headers) || {_MAKES_NO_HEADER} || !self.transform.headers.exists(made,"
+            " self.headers.exists(one, one.name.lowerAscii() == made.name.lowerAscii()))",
+            _MADE_TWICE,
+            "transform.headers",
         ),
     )
 
@@ -411,6 +428,18 @@ class Destination(Model):
         return found
 
 
+def _sends_each_header_once(destination: Destination, index: int) -> None:
+    always = [header.name.lower() for header in destination.headers]
+    made = [header.name.lower() for header in (destination.transform and destination.transform.headers) or ()]
+    unique(always, "header", "destinations", index, "headers")
+    if destination.oauth2 is not None and "authorization" in always:
+        broken(_SENT_BY_OAUTH2, "either of both", "destinations", index, "headers")
+    if destination.oauth2 is not None and "authorization" in made:
+        broken(_SENT_BY_OAUTH2, "either of both", "destinations", index, "transform", "headers")
+    if not set(always).isdisjoint(made):
+        broken(_MADE_TWICE, "each header once", "destinations", index, "transform", "headers")
+
+
 class WebhookEndpointSpec(Model):
     """Who may send, what counts as the same, how much is too much, and where it goes."""
 
@@ -483,11 +512,7 @@ class WebhookEndpointSpec(Model):
         unique(self.paths, "path", "paths")
         unique((destination.name for destination in self.destinations), "name", "destinations")
         for index, destination in enumerate(self.destinations):
-            names = [header.name.lower() for header in destination.headers]
-            unique(names, "header", "destinations", index, "headers")
-            if destination.oauth2 is not None and "authorization" in names:
-                wrong = "oauth2 sends the header Authorization itself"
-                broken(wrong, "either of both", "destinations", index, "headers")
+            _sends_each_header_once(destination, index)
         if self.idempotency and self.idempotency.source == "Provider" and not self.verification.names_events:
             broken(
                 f"webhooks verified by {self.verification.scheme} carry no provider's id",
