@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
@@ -25,12 +25,12 @@ BODY_KEPT: Final = 16 * 1024  # bytes of a response that are stored
 BODY_READ: Final = 256 * 1024  # bytes of a response that are read and hashed; then the connection is closed
 REDACTED: Final = "[redacted]"
 HEADERS_KEPT: Final = 8 * 1024  # bytes of response headers that are stored
+FEW_HEADERS: Final = 16  # most responses have fewer, and one destination's are the same for a second: its Date changes
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(NamedTuple):
     """What came back, bounded."""
 
     status: int
@@ -143,7 +143,9 @@ async def _read(connection: Connection, message: RawResponseMessage, payload: St
         connection.close()
     return Response(
         status=message.code,
-        headers=_headers(message.raw_headers),
+        headers=_headers(message.raw_headers)
+        if len(message.raw_headers) > FEW_HEADERS
+        else _few_headers(message.raw_headers),
         retry_after=message.headers.get("retry-after"),
         body=kept,
         size=size,
@@ -164,6 +166,9 @@ def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> str:
     return json.dumps(kept)
 
 
+_few_headers = lru_cache(maxsize=64)(_headers)
+
+
 def redacted(response: Response, secrets: Collection[bytes]) -> Response:
     """Return a response without what we sent as secrets: some servers answer with the request that they got.
 
@@ -179,4 +184,4 @@ def redacted(response: Response, secrets: Collection[bytes]) -> Response:
             body = body[:-cut]
     if headers == response.headers and body == response.body:
         return response
-    return replace(response, headers=headers, body=body)
+    return response._replace(headers=headers, body=body)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from kapsel_store.limits import Allotted, Demand, Draw, Drawn
@@ -31,8 +31,7 @@ RESERVED: Final = 0.25  # of all places: the last ones, for lanes whose tries en
 HELD_BYTES: Final = 32 * 1024 * 1024  # bodies in memory at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leased:
+class Leased(NamedTuple):
     """A claimed delivery on its way through this process."""
 
     delivery: Claimed

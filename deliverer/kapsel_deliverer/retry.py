@@ -30,12 +30,15 @@ class Decision:
     disable: bool = False
 
 
+_DELIVERED: Final = Decision(state=State.DELIVERED)
+
+
 def decide(
     policy: Policy, number: int, deadline: datetime, outcome: Outcome, *, now: datetime, rng: Random
 ) -> Decision:
     """Return what follows try `number` (from 1) of a delivery that must end by `deadline`."""
     if isinstance(outcome, Delivered):
-        return Decision(state=State.DELIVERED)
+        return _DELIVERED
     gone = isinstance(outcome, Refused) and outcome.status == GONE
     if gone or number >= policy.max_attempts or not is_retried(policy, outcome):
         return Decision(state=State.EXHAUSTED, disable=gone)

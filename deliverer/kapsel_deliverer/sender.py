@@ -9,10 +9,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -56,8 +56,7 @@ _UNACKNOWLEDGED: Final[Mapping[Acknowledged, UnacknowledgedReason]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Try:
+class Try(NamedTuple):
     """One try and all that is known of it."""
 
     outcome: Outcome

@@ -9,7 +9,6 @@ because its other deliveries come with the same claim or soon after.
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
@@ -61,7 +60,7 @@ class Shaper:
         if made.body is None:
             return delivery, made.headers
         body = made.body
-        sent = replace(delivery, body=body.content, body_hash=body.hash, content_type=body.content_type)
+        sent = delivery._replace(body=body.content, body_hash=body.hash, content_type=body.content_type)
         return sent, made.headers
 
     def _failed(self, wrong: Misshapen, place: Place, delivery: Claimed, label: str) -> None:

@@ -51,14 +51,12 @@ class Signer:
     def sign(self, event_id: str, timestamp: int, body: bytes, now: datetime) -> str | None:
         """Return the value of webhook-signature, one signature for each live version; None if there is none."""
         message = b"%b.%d.%b" % (event_id.encode(), timestamp, body)
-        return (
-            " ".join(
-                f"{version.scheme},{base64.b64encode(version.sign(message)).decode()}"
-                for version in self._versions
-                if version.is_live(now)
-            )
-            or None
-        )
+        made = [
+            f"{version.scheme},{base64.b64encode(version.sign(message)).decode()}"
+            for version in self._versions
+            if version.is_live(now)
+        ]
+        return " ".join(made) or None
 
 
 def _version(key: KeyRow) -> _Version | None:
@@ -74,7 +72,14 @@ def _version(key: KeyRow) -> _Version | None:
 
 
 def _hmac_sha256(secret: bytes) -> Sign:
-    return lambda message: hmac.digest(secret, message, "sha256")
+    keyed = hmac.new(secret, digestmod="sha256")  # what depends on the key alone is worked out once
+
+    def sign(message: bytes) -> bytes:
+        mac = keyed.copy()
+        mac.update(message)
+        return mac.digest()
+
+    return sign
 
 
 def _ed25519(seed: bytes) -> Sign:

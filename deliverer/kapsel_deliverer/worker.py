@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -405,7 +404,7 @@ class Worker:
         tried = await self._sender.send(target, sent, now, self._checkpoints.header, headers)
         if isinstance(tried.outcome, Denied | Unsent) or sent.body_hash == delivery.body_hash:
             return tried
-        return replace(tried, sent_hash=sent.body_hash)
+        return tried._replace(sent_hash=sent.body_hash)
 
     def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
         """Record, and tell everybody whom it concerns that was waiting for this try."""

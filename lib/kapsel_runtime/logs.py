@@ -14,14 +14,14 @@ import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Literal, Self, TextIO
 
 Level = Literal["debug", "info", "warning", "error"]
 
-_bound: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar(
-    "kapsel_log_fields", default=MappingProxyType({})
-)
+# What is bound, and what was bound before: much is bound, and little of it is ever logged.
+_Bound = tuple["_Bound", Mapping[str, object]] | None
+_bound: contextvars.ContextVar[_Bound] = contextvars.ContextVar("kapsel_log_fields", default=None)
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _USER_INFO: Final = re.compile(r'(://[^\s/@:"\\]*:)[^\s/@"]+@')
 _PASSWORD: Final = re.compile(r'([?&]password=)[^\s&"\\]+', re.IGNORECASE)
@@ -50,7 +50,7 @@ class bind:  # noqa: N801 - reads as a verb: with bind(event_id=...):
         self._fields = fields
 
     def __enter__(self) -> Self:
-        self._token = _bound.set({**_bound.get(), **self._fields})
+        self._token = _bound.set((_bound.get(), self._fields))
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class Lines(logging.Formatter):
             "message": _message(record),
             "logger": record.name,
         }
-        for key, value in _bound.get().items():
+        for key, value in _together(_bound.get()).items():
             fields.setdefault(key, value)
         for key, value in record.__dict__.items():
             if key not in _STANDARD:
@@ -95,6 +95,11 @@ class Lines(logging.Formatter):
         elif record.stack_info:
             fields["stack"] = record.stack_info
         return fields
+
+
+def _together(bound: _Bound) -> Mapping[str, object]:
+    """Return what is bound; of one name what was bound last."""
+    return {} if bound is None else {**_together(bound[0]), **bound[1]}
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ Exit codes: 0 drained or done, 1 failed or forced to end, 2 settings that cannot
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from kapsel_runtime.settings import ProcessSettings
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
+YOUNG_OBJECTS: Final = 20_000  # made and not freed before the collector looks for cycles: a batch or two, not a request
 _LAST_WORDS: Final = 1.0  # seconds that the last log line may take when nobody reads stderr
 
 Settings = TypeVar("Settings", bound=ProcessSettings)
@@ -45,6 +47,8 @@ def run(component: str, settings: ProcessSettings, main: Main) -> NoReturn:
     A second signal, or `drain_timeout` seconds after the first, ends the process at once with exit code 1.
     """
     logs.configure(component, settings.instance, settings.log_level)
+    gc.freeze()  # what the imports made stays anyway: no collection need look at it again
+    gc.set_threshold(YOUNG_OBJECTS)
     stopping = asyncio.Event()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

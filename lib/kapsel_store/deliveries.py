@@ -78,7 +78,7 @@ async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timed
             statement("deliveries.claim"), list(wanted.keys()), list(wanted.values()), lease_id, lease
         )
     )
-    claimed = [Claimed(**row) for row in rows if row["body"] is not None]
+    claimed = [Claimed._make(row) for row in rows if row["body"] is not None]
     if len(claimed) < len(rows):
         gone = [row["id"] for row in rows if row["body"] is None]
         # A crash before this commit leaves them leased; they are rescued, claimed again, and end then.
@@ -92,38 +92,10 @@ async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]
 
     Recording the same attempts again is harmless: that is what to do when a commit's answer was lost.
     """
-    attempts = [result.attempt for result in results]
-    rows = await connection.fetch(
-        statement("deliveries.record"),
-        [attempt.id for attempt in attempts],
-        [attempt.delivery_id for attempt in attempts],
-        [attempt.event_id for attempt in attempts],
-        [attempt.endpoint_id for attempt in attempts],
-        [attempt.destination_id for attempt in attempts],
-        [attempt.number for attempt in attempts],
-        [attempt.started_at for attempt in attempts],
-        [attempt.duration for attempt in attempts],
-        [attempt.outcome for attempt in attempts],
-        [attempt.reason for attempt in attempts],
-        [attempt.url for attempt in attempts],
-        [attempt.payload_hash for attempt in attempts],
-        [attempt.payload_commitment for attempt in attempts],
-        [attempt.signature_digest for attempt in attempts],
-        [attempt.response_status for attempt in attempts],
-        [attempt.response_headers for attempt in attempts],
-        [attempt.response_body for attempt in attempts],
-        [attempt.response_size for attempt in attempts],
-        [attempt.response_digest for attempt in attempts],
-        [attempt.acknowledgement for attempt in attempts],
-        [attempt.acknowledgement_base for attempt in attempts],
-        [attempt.acknowledgement_key for attempt in attempts],
-        [attempt.acknowledgement_signature for attempt in attempts],
-        [result.lease_id for result in results],
-        [result.state for result in results],
-        [result.retry_in for result in results],
-        [attempt.sent_hash for attempt in attempts],
-        [attempt.detail for attempt in attempts],
-    )
+    if not results:
+        return set()
+    attempts, leases, states, waits, _ = zip(*results, strict=True)
+    rows = await connection.fetch(statement("deliveries.record"), *zip(*attempts, strict=True), leases, states, waits)
     return {row["id"] for row in rows}
 
 

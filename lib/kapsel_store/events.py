@@ -74,19 +74,10 @@ async def _insert(connection: Connection, events: list[NewEvent], hint: bool) ->
         if ordered
         else ()
     )
+    *columns, _ = zip(*events, strict=True)
     rows = await connection.fetch(
         statement("events.insert_ordered" if ordered else "events.insert"),
-        [event.id for event in events],
-        [event.endpoint_id for event in events],
-        [event.received_at for event in events],
-        [event.content_type for event in events],
-        [event.headers for event in events],
-        [event.body for event in events],
-        [event.body_hash for event in events],
-        [event.salt for event in events],
-        [event.idempotency_key for event in events],
-        [event.idempotency_window for event in events],
-        [event.correlation_id for event in events],
+        *columns,
         [delivery.id for _, delivery in deliveries],
         [event.id for event, _ in deliveries],
         [event.endpoint_id for event, _ in deliveries],

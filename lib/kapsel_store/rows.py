@@ -7,7 +7,7 @@ behaviour, no secrets in the clear except `KeyRow.secret`, which exists only bet
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from kapsel_store.key_backends import KeyBackend
@@ -397,8 +397,11 @@ class ReplayRow:
     asked: bool = False  # a person asked the console for it, and no manifest declares it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewDelivery:
+# The rows of the hot path are named tuples: frozen dataclasses take five times as long to make. Their fields stand in
+# the order in which the statements take them.
+
+
+class NewDelivery(NamedTuple):
     """One delivery to be made of a new event."""
 
     id: UUID
@@ -408,8 +411,7 @@ class NewDelivery:
     order_shown: str | None = None  # the key as people read it, shortened
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """A webhook that passed every check and waits for its commit."""
 
     id: UUID  # version 7
@@ -440,8 +442,7 @@ class Duplicate:
     event_id: UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A leased delivery with all that one try needs."""
 
     id: UUID
@@ -461,8 +462,7 @@ class Claimed:
     order_key: bytes | None = None  # None: it waits for no other, and nobody waits for it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
+class AttemptRow(NamedTuple):
     """One try and what came of it."""
 
     id: UUID  # version 7
@@ -492,8 +492,7 @@ class AttemptRow:
     acknowledgement_signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(NamedTuple):
     """An attempt and where it leaves its delivery."""
 
     attempt: AttemptRow

@@ -5,7 +5,6 @@ which a provider understands better than a port that does not answer.
 """
 
 import asyncio
-import gc
 import logging
 import random
 from typing import Final
@@ -140,7 +139,6 @@ def _bounds(settings: ReceiverSettings) -> Bounds:
 def main() -> None:
     """Run one receiver with the settings of the environment."""
     settings = process.load("receiver", ReceiverSettings)
-    gc.freeze()  # what the imports made stays anyway: no collection need look at it again
     process.run("receiver", settings, lambda stopping: serve(settings, stopping))
 
 

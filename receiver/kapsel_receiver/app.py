@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as _quoted
 from math import ceil
 from typing import Final
 
@@ -317,7 +318,8 @@ def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datet
 
 def _stored_headers(headers: Mapping[str, str]) -> str:
     pairs = [pair for pair in headers.items() if pair[0].lower() not in SECRET_HEADERS]
-    stored = json.dumps(pairs)
+    # As json.dumps writes it, which would take twice as long to begin.
+    stored = "[" + ", ".join([f"[{_quoted(name)}, {_quoted(value)}]" for name, value in pairs]) + "]"
     if "\\udc" in stored:  # where a byte was that is no UTF-8; no JSON parser has to take half a surrogate pair
         return json.dumps([(_text(proofs.raw(name)), _text(proofs.raw(value))) for name, value in pairs])
     return stored

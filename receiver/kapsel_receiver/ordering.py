@@ -5,7 +5,6 @@ not cost the webhook, and is counted.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from kapsel_expressions.event import Event, named_headers, parse_body, type_of
 from kapsel_receiver.metrics import Metrics
@@ -39,7 +38,7 @@ class Lines:
             headers=headers,
             body=body,
         )
-        return replace(event, deliveries=tuple(self._place(each, seen, metrics) for each in event.deliveries))
+        return event._replace(deliveries=tuple(self._place(each, seen, metrics) for each in event.deliveries))
 
     def _place(self, delivery: NewDelivery, event: Event, metrics: Metrics) -> NewDelivery:
         if delivery.destination_id not in self._expressions:
@@ -48,4 +47,4 @@ class Lines:
         key = key_of(delivery.destination_id, expression, event)
         if key.failed is not None:
             metrics.count_keyless(label, key.failed)
-        return replace(delivery, order_key=key.digest, order_shown=key.shown)
+        return delivery._replace(order_key=key.digest, order_shown=key.shown)

@@ -425,7 +425,7 @@ async def test_what_the_destination_signed_is_recorded_with_its_delivery(queue: 
     await queue.put()
     lease, [claimed] = await queue.claim()
     made = result(claimed, lease, State.DELIVERED)
-    await deliveries.record(queue.connection, [replace(made, attempt=replace(made.attempt, **SIGNED))])
+    await deliveries.record(queue.connection, [made._replace(attempt=made.attempt._replace(**SIGNED))])
     [listed] = await attempts.page(queue.connection, limit=10, delivery_id=claimed.id)
     assert {name: getattr(listed.attempt, name) for name in SIGNED} == SIGNED
     found = await deliveries.get(queue.connection, claimed.id)
@@ -456,7 +456,7 @@ async def test_an_acknowledgement_and_its_evidence_are_recorded_together_or_not_
     made = result(claimed, lease, State.DELIVERED)
     with pytest.raises(asyncpg.CheckViolationError):
         await deliveries.record(
-            queue.connection, [replace(made, attempt=replace(made.attempt, **{**SIGNED, **changes}))]
+            queue.connection, [made._replace(attempt=made.attempt._replace(**{**SIGNED, **changes}))]
         )
 
 
@@ -470,7 +470,6 @@ async def test_attempts_are_append_only_even_for_the_owner(queue: Queue, change:
 
 
 async def test_a_circuit_changes_under_its_lock_and_only_if_the_rule_says_so(database, queue: Queue) -> None:
-    from dataclasses import replace
 
     pool = await database.pool("deliverer", size=8)
 
@@ -488,7 +487,6 @@ async def test_a_circuit_changes_under_its_lock_and_only_if_the_rule_says_so(dat
 
 
 async def test_a_changed_destination_gets_a_fresh_circuit(queue: Queue) -> None:
-    from dataclasses import replace
 
     def stop(row: circuits.CircuitRow, now: datetime) -> circuits.CircuitRow:
         return replace(row, disabled_at=now, disabled_reason="status_410")

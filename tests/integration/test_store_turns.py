@@ -208,7 +208,7 @@ async def test_a_duplicate_takes_no_place(queue: Queue) -> None:
         event("a", billing, once=b"2"),
     )
     await queue.accept(first, again)
-    await queue.accept(replace(again, id=ids.new()))
+    await queue.accept(again._replace(id=ids.new()))
     await queue.accept(second)
     assert [await queue.sent(billing) for _ in range(3)] == [[first.id], [second.id], []]
 

@@ -73,7 +73,7 @@ def _double_record() -> None:
     record = deliveries.record
 
     async def recorded(connection: Any, results: Any, *more: Any, **options: Any) -> Any:
-        anew = [dataclasses.replace(one, attempt=dataclasses.replace(one.attempt, id=ids.new())) for one in results]
+        anew = [one._replace(attempt=one.attempt._replace(id=ids.new())) for one in results]
         return await record(connection, anew, *more, **options)
 
     deliveries.record = recorded

@@ -4,7 +4,6 @@ import asyncio
 import copy
 import hashlib
 import json
-from dataclasses import replace
 from uuid import uuid4
 
 import asyncpg
@@ -192,14 +191,13 @@ async def test_what_a_destination_signed_is_forgotten_too_and_that_it_did_is_not
     lease, (claimed,) = await deliveries.claim(world.connection, {world.billing.id: 1}, LEASE)
     result = world._result(claimed, world.billing, lease, State.DELIVERED)
     base = f'"content-digest";req: sha-256=:{hashlib.sha256(SECRET).hexdigest()}:'.encode()
-    signed = replace(
-        result.attempt,
+    signed = result.attempt._replace(
         acknowledgement="acknowledged",
         acknowledgement_base=base,
         acknowledgement_key=b"\x06" * 32,
         acknowledgement_signature=b"\x07" * 64,
     )
-    await deliveries.record(world.connection, [replace(result, attempt=signed)])
+    await deliveries.record(world.connection, [result._replace(attempt=signed)])
     await world.sequence()
     assert base.hex() in await stored(world)
     status, content = await erase(console, event)

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -147,9 +146,9 @@ async def test_a_row_that_the_database_refuses_fails_alone(receive: Any, endpoin
     endpoint_id = endpoint().id
     async with receive() as receiver:
         good = [event(endpoint_id, b"%d" % number) for number in range(9)]
-        nul = replace(event(endpoint_id), content_type="a\x00b")  # the server cannot store it
-        surrogate = replace(event(endpoint_id), content_type="\udc80")  # the driver cannot send it
-        short = replace(event(endpoint_id), salt=b"short")  # a CHECK refuses it
+        nul = event(endpoint_id)._replace(content_type="a\x00b")  # the server cannot store it
+        surrogate = event(endpoint_id)._replace(content_type="\udc80")  # the driver cannot send it
+        short = event(endpoint_id)._replace(salt=b"short")  # a CHECK refuses it
         batch = [*good[:3], nul, *good[3:6], surrogate, short, *good[6:]]
         outcomes = await asyncio.gather(*(receiver.intake.store(one) for one in batch))
         assert [one for one, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Accepted)] == good

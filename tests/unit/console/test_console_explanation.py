@@ -91,7 +91,7 @@ def attempt(number: int, code: str) -> ListedAttempt:
 
 def test_a_try_tells_what_exactly_was_wrong_if_its_reason_does_not() -> None:
     exact = attempt(2, "filter_error")
-    exact = replace(exact, attempt=replace(exact.attempt, detail="the event has no customer (character 12)"))
+    exact = replace(exact, attempt=exact.attempt._replace(detail="the event has no customer (character 12)"))
     said = seen(replace(KNOWN, tries=(exact, attempt(1, "status_503"))), attempts=2)
     assert [one.detail for one in said.tried] == ["the event has no customer (character 12)", None]
 

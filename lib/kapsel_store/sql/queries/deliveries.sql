@@ -36,12 +36,12 @@ WITH input AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::timestamptz[], $8::interval[],
         $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[], $15::int[], $16::json[],
-        $17::bytea[], $18::bigint[], $19::bytea[], $20::text[], $21::bytea[], $22::bytea[], $23::bytea[], $24::uuid[],
-        $25::text[], $26::interval[], $27::bytea[], $28::text[]
+        $17::bytea[], $18::bigint[], $19::bytea[], $20::bytea[], $21::text[], $22::text[], $23::bytea[], $24::bytea[],
+        $25::bytea[], $26::uuid[], $27::text[], $28::interval[]
     ) AS i (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome, reason, url,
             payload_hash, payload_commitment, signature_digest, response_status, response_headers, response_body,
-            response_size, response_digest, acknowledgement, acknowledgement_base, acknowledgement_key,
-            acknowledgement_signature, lease_id, state, retry_in, sent_hash, detail)
+            response_size, response_digest, sent_hash, detail, acknowledgement, acknowledgement_base,
+            acknowledgement_key, acknowledgement_signature, lease_id, state, retry_in)
 ), recorded AS (
     INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
                           reason, url, payload_hash, payload_commitment, signature_digest, response_status,
