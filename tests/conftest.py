@@ -6,12 +6,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_store import database as store_database
 from kapsel_store.migrate import migrate
 from kapsel_store.sealing import SealingKeys
+
+# The same examples in each run, however slow: what a test finds does not depend on the day or on the machine.
+hypothesis.settings.register_profile(
+    "kapsel", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("kapsel")
 
 
 @dataclass

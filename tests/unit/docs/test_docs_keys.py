@@ -25,7 +25,7 @@ def test_the_ceremony_makes_a_seed_its_vkey_and_its_fingerprint(tmp_path: Path) 
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True, timeout=60
+        ["bash", "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True, timeout=240
     )
 
     shown, fingerprint = done.stdout.split()

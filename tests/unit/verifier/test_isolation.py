@@ -43,7 +43,7 @@ def test_the_package_verifies_where_only_pynacl_can_be_imported(log: ModuleType,
 
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROGRAM, str(site), str(package), *arguments],
-        capture_output=True, timeout=30, check=True,
+        capture_output=True, timeout=240, check=True,
     )  # fmt: skip
 
     code, by_the_command, loaded = json.loads(done.stderr)

@@ -25,7 +25,7 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(pyz: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -I -S: no environment, no site-packages, so neither kapsel nor pynacl can be found anywhere else.
     command = [sys.executable, "-I", "-S", str(pyz), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=pyz.parent)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=pyz.parent)
 
 
 def test_it_verifies_without_anything_installed(pyz: Path, log: ModuleType, tmp_path: Path) -> None:
@@ -68,13 +68,13 @@ def test_the_same_sources_make_the_same_bytes(pyz: Path, tmp_path: Path) -> None
         path.chmod(0o600)
     target = tmp_path / "again.pyz"
     command = [sys.executable, "-m", "kapsel_verifier.single_file", str(target), str(ROOT / "LICENSE")]
-    subprocess.run(command, check=True, timeout=60, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    subprocess.run(command, check=True, timeout=240, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert target.read_bytes() == pyz.read_bytes()
 
 
 def test_an_old_python_is_told_so_before_it_stumbles_over_the_syntax() -> None:
     old = single_file.MAIN.replace("sys.version_info", "(3, 8, 1)")
-    done = subprocess.run([sys.executable, "-c", old], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", old], capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stderr) == (1, "kapsel-verify: needs Python 3.11 or newer, this is 3.8\n")
 
 

@@ -183,7 +183,7 @@ def test_help_says_what_the_exit_codes_are(capsys: pytest.CaptureFixture[str]) -
 
 def run(*arguments: str, stdin: bytes = b"", stdout: int | IO[str] = subprocess.PIPE) -> tuple[int, bytes, bytes]:
     command = [sys.executable, "-m", "kapsel_verifier", *arguments]
-    done = subprocess.run(command, input=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=30, check=False)
+    done = subprocess.run(command, input=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=240, check=False)
     return done.returncode, done.stdout or b"", done.stderr
 
 

@@ -185,7 +185,7 @@ except errors.WitnessError:
 
 def test_a_second_process_in_the_directory_is_refused(tmp_path: Path) -> None:
     def other() -> int:
-        return subprocess.run([sys.executable, "-c", LOCKS, tmp_path], timeout=60, check=False).returncode
+        return subprocess.run([sys.executable, "-c", LOCKS, tmp_path], timeout=240, check=False).returncode
 
     with state.locked(tmp_path):
         assert other() == 7
