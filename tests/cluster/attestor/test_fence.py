@@ -66,6 +66,7 @@ async def test_two_attestors_that_both_believe_to_lead_sign_one_head(world) -> N
 
 async def test_what_the_operator_writes_meanwhile_disturbs_no_swap(world) -> None:
     stop = asyncio.Event()
+    written = 0
 
     def write(number: int) -> None:
         status = {"origin": world.row.origin, "observedGeneration": number}
@@ -74,22 +75,23 @@ async def test_what_the_operator_writes_meanwhile_disturbs_no_swap(world) -> Non
             *("-p", json.dumps({"status": status})),
         )
 
-    async def keep_writing() -> int:
-        number = 0
+    async def keep_writing() -> None:
+        nonlocal written
         while not stop.is_set():
-            await asyncio.gather(*(asyncio.to_thread(write, number + one) for one in range(4)))
-            number += 4
-        return number
+            await asyncio.gather(*(asyncio.to_thread(write, written + one) for one in range(4)))
+            written += 4
 
     writing = asyncio.create_task(keep_writing())
-    old = None
-    for size in range(1, 31):
+    old, size = None, 0
+    while size < 30 or written <= 4:
+        assert not writing.done()
+        size += 1
         await asyncio.to_thread(world.guard().swap, old, fenced(world, size))
         old = fenced(world, size)
     stop.set()
-    assert await writing > 4
+    await writing
     status = await world.status()
-    assert status["fence"]["treeSize"] == 30
+    assert status["fence"]["treeSize"] == size
     assert status["origin"] == world.row.origin
 
 

@@ -72,7 +72,7 @@ def test_a_release_lives_and_dies_without_taking_what_people_declared(
     wait_until(
         lambda: not {"shop", "kapsel-system"} & releases.names("namespaces"),
         "namespaces go after the operator, for nothing has a finalizer",
-        seconds=120,
+        seconds=400,
     )
 
 
@@ -127,7 +127,7 @@ def test_an_operator_of_all_namespaces_may_read_a_secret_by_name_and_list_none(
     namespaces("rights", "shop")
     releases.install("rights", "--set", "crds.enabled=false")
     account = "system:serviceaccount:rights:kapsel"
-    assert releases.may(account, "get", "secrets", "shop")
+    wait_until(lambda: releases.may(account, "get", "secrets", "shop"), "its rights are known")
     assert not releases.may(account, "list", "secrets", "shop")
     assert not releases.may(account, "watch", "secrets", "shop")
     assert not releases.may(account, "create", "pods", "shop")
@@ -143,11 +143,13 @@ def test_an_operator_of_some_namespaces_has_no_right_in_the_others(
     releases.install("rights", "--set", "crds.enabled=false,watchNamespaces={shop}")
     account = "system:serviceaccount:rights:kapsel"
     for verb, what in (("get", "secrets"), ("create", "deployments.apps"), ("list", "relays.kapsel.dev")):
-        assert releases.may(account, verb, what, "shop")
+        wait_until(lambda verb=verb, what=what: releases.may(account, verb, what, "shop"), "its rights are known")
         assert not releases.may(account, verb, what, "stage")
         assert not releases.may(account, verb, what, "rights")
-    assert releases.may(account, "update", "leases.coordination.k8s.io", "rights")
-    assert releases.may(account, "list", "namespaces", "")
+    for verb, what, where in (("update", "leases.coordination.k8s.io", "rights"), ("list", "namespaces", "")):
+        wait_until(
+            lambda verb=verb, what=what, where=where: releases.may(account, verb, what, where), "its rights are known"
+        )
     releases.run("uninstall", "kapsel", "--namespace", "rights")
 
 
@@ -159,8 +161,11 @@ def test_the_test_of_the_release_may_touch_its_own_objects_and_no_secret_of_othe
     rendered = releases.run(*command, "--show-only", "templates/tests/smoke.yaml")
     releases.cluster.kubectl("apply", "-f", "-", input=rendered)
     account = "system:serviceaccount:kapsel-system:kapsel-smoke"
-    assert releases.may(account, "create", "relays.kapsel.dev", "kapsel-system")
-    assert releases.may(account, "delete", "relays.kapsel.dev", "kapsel-system", "kapsel-smoke")
+    for verb, name in (("create", ""), ("delete", "kapsel-smoke")):
+        wait_until(
+            lambda verb=verb, name=name: releases.may(account, verb, "relays.kapsel.dev", "kapsel-system", name),
+            "its rights are known",
+        )
     assert not releases.may(account, "delete", "relays.kapsel.dev", "kapsel-system", "main")
     assert releases.may(account, "get", "secrets", "kapsel-system", "kapsel-smoke-console-token")
     assert not releases.may(account, "get", "secrets", "kapsel-system", "kapsel")

@@ -48,8 +48,8 @@ def relay(namespace: str, **spec: object) -> dict[str, object]:
 def test_without_an_operator_it_says_so_and_takes_its_relay_away_again(
     control_plane: Cluster, crds: None, namespace: str
 ) -> None:
-    process = start(control_plane, namespace, "--timeout", "3")
-    said, complaint = process.communicate(timeout=180)
+    process = start(control_plane, namespace, "--timeout", "10")
+    said, complaint = process.communicate(timeout=500)
     assert process.returncode == 1, said + complaint
     assert "relays/kapsel-smoke is Ready (it has no status: no operator looks at this namespace)" in complaint
     assert names(control_plane, namespace) == set()
@@ -59,8 +59,8 @@ def test_a_relay_that_may_not_deliver_to_it_is_named_with_the_remedy(
     control_plane: Cluster, crds: None, namespace: str
 ) -> None:
     control_plane.apply(relay(namespace))
-    process = start(control_plane, namespace, "--relay", f"{namespace}/main", "--timeout", "3")
-    _, complaint = process.communicate(timeout=180)
+    process = start(control_plane, namespace, "--relay", f"{namespace}/main", "--timeout", "60")
+    _, complaint = process.communicate(timeout=500)
     assert process.returncode == 1
     assert (
         f"Relay {namespace}/main does not deliver here: its egress does not allow plain http to 127.0.0.1" in complaint
@@ -74,13 +74,13 @@ def test_with_a_relay_that_no_receiver_serves_it_gets_as_far_as_the_webhook(
 ) -> None:
     control_plane.apply(relay(namespace, egress={"allowedCIDRs": ["127.0.0.1/32"], "allowHTTP": True}))
     say_ready(control_plane, "relay", "main", namespace)
-    process = start(control_plane, namespace, "--relay", f"{namespace}/main", "--timeout", "20")
+    process = start(control_plane, namespace, "--relay", f"{namespace}/main", "--timeout", "45")
     while "WebhookEndpoint/kapsel-smoke" not in names(control_plane, namespace):
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
     assert names(control_plane, namespace) >= {"SigningKey/kapsel-smoke", "Secret/kapsel-smoke"}
     say_ready(control_plane, "webhookendpoint", "kapsel-smoke", namespace)
-    said, complaint = process.communicate(timeout=180)
+    said, complaint = process.communicate(timeout=500)
     assert process.returncode == 1
     assert "webhookendpoints/kapsel-smoke is Ready" in said
     assert f"a receiver takes the webhook (cannot reach http://main-receiver.{namespace}.svc" in complaint
@@ -93,6 +93,6 @@ def test_a_test_that_is_stopped_takes_what_it_made_along(control_plane: Cluster,
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
     process.terminate()
-    process.communicate(timeout=180)
+    process.communicate(timeout=500)
     assert process.returncode == 130
     assert names(control_plane, namespace) == set()

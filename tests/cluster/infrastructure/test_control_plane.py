@@ -53,7 +53,8 @@ def test_the_audit_log_tells_every_write_and_no_read(control_plane: Cluster, nam
         pytest.skip("a cluster that was given has an audit log of its own")
     control_plane.kubectl("create", "configmap", "written", "-n", namespace)
     control_plane.kubectl("get", "configmap", "written", "-n", namespace)
-    lines = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
+    whole = (line for line in control_plane.audit_log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+    lines = [json.loads(line) for line in whole]
     ours = [line for line in lines if line["objectRef"].get("name") == "written"]
     assert [(line["verb"], line["user"]["username"]) for line in ours] == [("create", "admin")]
 
@@ -67,7 +68,7 @@ def test_processes_die_with_a_session_that_is_killed(tmp_path: Path) -> None:
         descriptor = os.pidfd_open(pid)
         starter.kill()
     processes = Processes(tmp_path, bound=True)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 240
     while processes.alive("sleep"):
         assert time.monotonic() < deadline
         time.sleep(0.01)

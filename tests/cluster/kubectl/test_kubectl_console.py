@@ -52,7 +52,7 @@ async def test_attempts_are_followed(exposed, world) -> None:
     (attempt,) = await world.attempt()
     process = await exposed.start("tail", "--endpoint", "shop/orders")
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 30)
+    line = await asyncio.wait_for(process.stdout.readline(), 240)
     assert str(attempt.id) in line.decode()
     process.terminate()
     await process.communicate()

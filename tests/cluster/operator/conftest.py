@@ -205,7 +205,8 @@ class Process:
         return {name: float(value) for name, _, value in split}
 
     def lines(self, level: str | None = None) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole = (line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+        found = [json.loads(line) for line in whole if line.startswith("{")]
         return [line for line in found if level in (None, line["level"])]
 
 
@@ -262,8 +263,8 @@ class Kubelet:
     async def run(self) -> None:
         """Look for new pods all the time."""
         while True:
-            if not self.paused:
-                for pod in await self.client.list_all(POD, self.namespace):
+            with suppress(ApiError):  # a busy API server: the next look is soon
+                for pod in [] if self.paused else await self.client.list_all(POD, self.namespace):
                     with suppress(ApiError):  # it may have gone meanwhile
                         await self._care(pod)
             await asyncio.sleep(0.3)
