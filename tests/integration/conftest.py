@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-DEADLINE = 120.0
+DEADLINE = 240.0
 
 
 @pytest.fixture

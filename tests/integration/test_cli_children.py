@@ -31,7 +31,7 @@ class Started:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def until(self, what: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             while not any(what in line for line in self.said):
                 await asyncio.sleep(0.01)
 
@@ -137,7 +137,9 @@ async def test_a_grandchild_that_keeps_the_pipe_open_hides_no_crash(tmp_path: Pa
 async def test_a_dissolved_family_leaves_nobody_behind(tmp_path: Path) -> None:
     program = """
     import pathlib, subprocess, time
-    pathlib.Path("ready").write_text(str(subprocess.Popen(["/bin/sleep", "600"]).pid))
+    whole = pathlib.Path("whole")
+    whole.write_text(str(subprocess.Popen(["/bin/sleep", "600"]).pid))
+    whole.rename("ready")
     time.sleep(600)
     """
     async with started(tmp_path, program) as here:
@@ -156,7 +158,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

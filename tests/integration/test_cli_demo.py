@@ -8,7 +8,7 @@ from pathlib import Path
 def test_the_demonstration_runs_and_proves_what_it_shows() -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "kapsel_cli.demo"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Proof verified successfully!" in done.stdout
     assert "Assurance     acknowledged" in done.stdout

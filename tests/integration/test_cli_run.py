@@ -28,7 +28,7 @@ def run(component: str, environment: Mapping[str, str], *arguments: str) -> subp
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -141,7 +141,7 @@ def test_the_destination_refuses_a_webhook_twice_and_ends_at_once_when_told() ->
     with own_ports(1) as (port,), running("destination", {}, "--port", str(port)) as process:
         assert [post(port) for _ in range(3)] == [500, 500, 200]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(240) == 0
 
 
 def test_a_destination_whose_port_is_taken_says_so() -> None:
@@ -176,7 +176,7 @@ async def terminate(process: subprocess.Popen[str]) -> None:
     process.terminate()
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
-    assert process.wait(20) == 0
+    assert process.wait(240) == 0
 
 
 def post(port: int) -> int:
@@ -184,7 +184,7 @@ def post(port: int) -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/billing", b"{}", {"webhook-id": "one"})
     while True:
         try:
-            return int(urllib.request.urlopen(request, timeout=10).status)
+            return int(urllib.request.urlopen(request, timeout=240).status)
         except urllib.error.HTTPError as error:
             error.close()
             return int(error.code)

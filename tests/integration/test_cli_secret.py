@@ -43,7 +43,7 @@ OUT = replace(
     secret=bytes(PAIR),
     public=bytes(PAIR.verify_key),
 )
-NEXT = replace(OUT, id=uuid4(), version=2, not_before=NOW + timedelta(hours=1))
+NEXT = replace(OUT, id=uuid4(), version=2, not_before=NOW + timedelta(days=1))  # it may be hours since this was read
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Place:
     def __call__(self, *arguments: str, data_dir: Path | None = None) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-P", "-m", "kapsel_cli", "secret", *arguments]
         at = ["--data-dir", str(data_dir or self.data.path)]
-        return subprocess.run([*command, *at], capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run([*command, *at], capture_output=True, text=True, timeout=240, check=False)
 
     async def looks(self) -> list[str]:
         entries = await audit.page(self.connection, before=None, limit=10)

@@ -61,20 +61,20 @@ def running(directory: Path, data: str, *arguments: str) -> Iterator["subprocess
         yield process
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
 
 
 def test_one_instance_runs_on_a_database_wherever_its_own_data_is(server: EmbeddedPostgres, directory: Path) -> None:
     with running(directory, "one", "--database-url", server.url) as first:
         second = up(directory, "two", "--database-url", server.url)
-        said, _ = second.communicate(timeout=60)
+        said, _ = second.communicate(timeout=240)
         assert second.returncode == 1
         assert "another kapsel up runs on this database" in said
         assert "Traceback" not in said
     assert first.returncode == 0
     assert not (directory / "one" / "postgres").exists()
     stranger = up(directory, "two", "--database-url", server.url)
-    said, _ = stranger.communicate(timeout=60)
+    said, _ = stranger.communicate(timeout=240)
     assert "Put the sealing.key back that this data was written with" in said
     assert "Traceback" not in said
 
@@ -98,7 +98,7 @@ def test_the_lock_goes_with_its_owner_however_that_ends(server: EmbeddedPostgres
 )
 def test_a_database_that_is_not_there_is_one_sentence(directory: Path, url: str, said: str) -> None:
     process = up(directory, "one", "--database-url", url)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert said in output
     assert "--database-url" in output

@@ -102,7 +102,7 @@ class Up:
             f"{self.urls['ingest']}/ingest/shop/{endpoint}", b"{}", {"Authorization": "Bearer let-me-in"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -113,15 +113,16 @@ class Up:
     def pid_of(self, name: str) -> int:
         """Return the process id of a child of this instance."""
         for child in psutil.Process(self.process.pid).children():
-            if any(name in argument for argument in child.cmdline()):
-                return int(child.pid)
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                if any(name in argument for argument in child.cmdline()):
+                    return int(child.pid)
         raise AssertionError(f"no child {name}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(60)
+            return self.process.wait(240)
         finally:
             self._reader.join(10)
 
@@ -131,11 +132,18 @@ class Up:
         self._reader.join(10)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.02)
+
+
+def write(manifest: Path, text: str) -> None:
+    """Write a manifest so that nobody reads half of it."""
+    new = manifest.parents[1] / "new.yaml"
+    new.write_text(text)
+    new.rename(manifest)
 
 
 def is_alive(pid: int) -> bool:
@@ -203,7 +211,7 @@ def test_a_taken_port_is_named_with_its_flag(shared: tuple[Up, Path]) -> None:
 def test_changes_are_applied_while_it_runs(shared: tuple[Up, Path]) -> None:
     up, directory = shared
     manifest = directory / "manifests" / "second.yaml"
-    manifest.write_text(ENDPOINT.format(name="second"))
+    write(manifest, ENDPOINT.format(name="second"))
     up.wait_for("endpoint shop/second added")
     wait_until(lambda: up.post("second") == 202, "the new endpoint takes webhooks")
     since = len(up.said)
@@ -216,12 +224,12 @@ def test_a_broken_manifest_is_named_and_what_it_declared_keeps_running(shared: t
     up, directory = shared
     manifest = directory / "manifests" / "first.yaml"
     since = len(up.said)
-    manifest.write_text(ENDPOINT.format(name="first").replace("url:", "uri:"))
+    write(manifest, ENDPOINT.format(name="first").replace("url:", "uri:"))
     line = up.wait_for(r"first\.yaml:\d+: WebhookEndpoint shop/first: spec\.destinations\[0\]", since)
     assert "allowed: " in line
     assert up.post("first") == 202
     since = len(up.said)
-    manifest.write_text(ENDPOINT.format(name="first"))
+    write(manifest, ENDPOINT.format(name="first"))
     up.wait_for("no manifest has a problem any more", since)
 
 

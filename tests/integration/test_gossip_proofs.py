@@ -108,5 +108,5 @@ def test_every_pair_of_sizes_is_judged_as_the_verifier_does(program: str, tmp_pa
         shutil.copytree(EXAMPLES / "go", tmp_path, dirs_exist_ok=True)
         (tmp_path / "pairs_test.go").write_text(GO)
         command = [found, "test", "./..."]
-    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout + done.stderr

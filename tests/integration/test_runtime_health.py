@@ -38,7 +38,7 @@ async def server(process: Process) -> AsyncIterator[HealthServer]:
 
 @pytest.fixture
 async def client(server: HealthServer) -> AsyncIterator[ClientSession]:
-    async with ClientSession(server.address, timeout=aiohttp.ClientTimeout(10)) as session:
+    async with ClientSession(server.address, timeout=aiohttp.ClientTimeout(240)) as session:
         yield session
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from kapsel_runtime.waiting import until
 
-DEADLINE = 60.0  # seconds; far more than any of these needs
+DEADLINE = 240.0  # seconds; far more than any of these needs
 
 PROGRAM = """
 import asyncio, gc, logging, os, signal, sys, threading, time, warnings

@@ -27,7 +27,7 @@ from kapsel_store.rows import (
 )
 from kapsel_store.states import FINAL, TRANSITIONS, State
 
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(minutes=10)
 
 
 def endpoint(name: str = "orders") -> EndpointRow:
@@ -206,11 +206,11 @@ async def test_a_recorded_try_moves_its_delivery_and_waits_for_the_sequencer(que
 async def test_a_retry_is_due_after_its_wait_and_counts_up(queue: Queue) -> None:
     await queue.put()
     lease, [claimed] = await queue.claim()
-    await deliveries.record(queue.connection, [result(claimed, lease, State.PENDING, timedelta(seconds=60))])
+    await deliveries.record(queue.connection, [result(claimed, lease, State.PENDING, timedelta(hours=1))])
     assert (await queue.claim())[1] == []
     wait = await deliveries.next_due(queue.connection, [queue.destination.id])
     assert wait is not None
-    assert timedelta(seconds=55) < wait <= timedelta(seconds=60)
+    assert timedelta(minutes=50) < wait <= timedelta(hours=1)
     await queue.connection.execute("UPDATE deliveries SET due_at = now() WHERE state = 'pending'")
     _, [again] = await queue.claim()
     assert (again.id, again.number) == (claimed.id, 2)

@@ -44,7 +44,7 @@ AGAIN = ReplayRow(
     endpoint_id=ORDERS.id,
     destinations=None,
     received_from=NOW - timedelta(hours=2),
-    received_to=NOW + timedelta(hours=2),
+    received_to=NOW + timedelta(days=1),  # it may be hours since this was read
     states=(State.EXHAUSTED,),
 )
 

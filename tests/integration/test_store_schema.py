@@ -274,9 +274,9 @@ async def test_a_source_follows_the_configuration_and_keeps_the_last_good_one(da
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listener.run(stopping))
         tasks.create_task(source.follow(stopping))
-        assert await asyncio.wait_for(seen.get(), 10) == 0
+        assert await asyncio.wait_for(seen.get(), 240) == 0
         await configuration.apply(owner, database.sealing, FULL, actor="test")
-        assert await asyncio.wait_for(seen.get(), 10) == 1
+        assert await asyncio.wait_for(seen.get(), 240) == 1
         await owner.execute("UPDATE keys SET sealed = sealed || 'x'")
         await owner.execute("UPDATE configuration SET generation = 2")
         while source.problem is None:
@@ -303,7 +303,7 @@ async def test_a_heartbeat_says_who_lives_and_leaves_when_it_stops(database) -> 
     async with asyncio.TaskGroup() as tasks:
         for beat in beats:
             tasks.create_task(beat.run(stopping))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             while [beat.peers for beat in beats] != [2, 2]:
                 await asyncio.sleep(0.01)
         async with pool.acquire() as connection:

@@ -11,7 +11,7 @@ from kapsel_store import database
 from kapsel_store.migrate import known, migrate
 from kapsel_store.queries import statement
 
-DEADLINE = 60.0
+DEADLINE = 240.0
 RECEIVE = (
     "INSERT INTO events (id, endpoint_id, received_at, content_type, headers, body_hash) "
     "VALUES (gen_random_uuid(), gen_random_uuid(), now(), 'text/plain', '[]', sha256('x'))"

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-DEADLINE: Final = 120.0  # seconds: the machine may be busy with other things
+DEADLINE: Final = 300.0  # seconds: the machine may be busy with other things
 _OPTIONS: Final = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--disable-gpu",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
