@@ -16,7 +16,7 @@ from kapsel_verifier.note import Note
 from kapsel_verifier.statements import LogContinuation
 
 KAPSEL = (sys.executable, "-P", "-m", "kapsel_cli", "audit")
-DEADLINE = 120
+DEADLINE = 240
 AGE = ("--max-age", "86400")
 
 

@@ -347,7 +347,7 @@ async def test_an_interrupted_walk_goes_on_where_it_was(log: PublicLog, state_fi
             running = asyncio.create_task(
                 audit(State(), session, lambda done, size: reached.set() if done > 8000 else None).run()
             )
-            await asyncio.wait_for(reached.wait(), 60)
+            await asyncio.wait_for(reached.wait(), 240)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running

@@ -53,8 +53,8 @@ from kapsel_store.tlog import HeadRow
 from kapsel_verifier.note import VerifierKey
 
 ORIGIN = "kapsel.example/test"
-LEASE = timedelta(seconds=30)
-DEADLINE = 60.0
+LEASE = timedelta(minutes=10)  # several commands may run within it
+DEADLINE = 240.0
 SEED = SigningKey(bytes(range(32)))
 
 

@@ -162,7 +162,7 @@ async def test_a_proof_is_written_whole_once_it_can_be_made(console, world, kaps
     ran = await kapsel("proof", str(attempt.id), "--server", console.url)
     assert (ran.code, ran.out) == (3, "")
     assert "--wait" in ran.err
-    waiting = asyncio.ensure_future(kapsel("proof", str(attempt.id), "--wait", "15", "--server", console.url))
+    waiting = asyncio.ensure_future(kapsel("proof", str(attempt.id), "--wait", "240", "--server", console.url))
     await world.sequence()
     await world.publish()
     ran = await waiting

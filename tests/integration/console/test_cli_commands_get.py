@@ -8,7 +8,7 @@ import yaml
 
 from kapsel_store.states import State
 
-DEADLINE = 60.0
+DEADLINE = 240.0
 
 
 async def line(process: asyncio.subprocess.Process, holding: str) -> str:

@@ -46,7 +46,7 @@ async def test_a_database_that_never_answers_is_given_up(serve, pool_to) -> None
 
 
 async def test_a_query_past_its_deadline_is_given_up_and_the_next_one_is_answered(serve, world) -> None:
-    console = await serve(timeout=2.0)
+    console = await serve(timeout=4.0)
     async with world.connection.transaction():
         await world.connection.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
         status, code, detail = await console.problem("/api/v1/events")

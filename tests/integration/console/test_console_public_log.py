@@ -1,5 +1,6 @@
 """What outsiders may read of the log, and what caches and web pages may do with it."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ async def test_pages_may_ask_whether_they_have_it_already(guard, world) -> None:
 async def test_those_without_a_token_share_a_rate_and_those_with_one_do_not(guard, world) -> None:
     await world.delivered(2)
     console = await guard(Openness.HEADS, rate=1.0)
-    answers = [await console.ask("/checkpoint") for _ in range(40)]
+    answers = await asyncio.gather(*(console.ask("/checkpoint") for _ in range(40)))
     refused = [response for status, _, response in answers if status == 429]
     assert len(refused) >= 20
     assert {response.headers["Retry-After"] for response in refused} == {"1"}

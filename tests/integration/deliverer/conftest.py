@@ -44,7 +44,7 @@ from kapsel_store.states import State
 TLS = Path(__file__).parent / "tls"
 LOOPBACK = RelayRow(allowed_cidrs=("127.0.0.0/8", "::1/128"), allow_http=True)
 QUICK = Backoff(initial=timedelta(milliseconds=20), factor=1, max=timedelta(milliseconds=20), jitter=0)
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 @pytest.fixture

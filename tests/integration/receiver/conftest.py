@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ BOUNDS = Bounds(commit_timeout=60.0)
 LIMITS = Limits(body_timeout=60.0)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Wait until a condition holds; fail after a deadline."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -141,12 +142,15 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        # Bound to the end and never listening, so that nobody else gets the port while connections are refused.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port: int = self._held.getsockname()[1]
         self.lose_answer_to: bytes | None = None  # cut everything when the answer to what holds these bytes comes
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_port=True)
 
     def refuse(self) -> None:
         """Cut all connections and take no more."""
@@ -174,6 +178,7 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._held.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_unix_connection(self._socket_path)

@@ -45,7 +45,7 @@ class Process:
 
     async def stop(self) -> int:
         self.tell_to_stop()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(240):
             await self._reading
             return await self.child.wait()
 
@@ -98,6 +98,11 @@ async def status_of(session: aiohttp.ClientSession, url: str) -> int:
         return answer.status
 
 
+async def ready(session: aiohttp.ClientSession, address: str) -> int:
+    async with session.get(f"{address}/health/ready") as answer:
+        return answer.status
+
+
 async def test_processes_share_a_port_follow_the_configuration_and_report_it(
     start: Any, database: Any, endpoint: Make, until: Make
 ) -> None:
@@ -113,8 +118,9 @@ async def test_processes_share_a_port_follow_the_configuration_and_report_it(
             while len(found := await connection.fetch(query)) < 2:
                 await asyncio.sleep(0.05)
         for row in found:
-            async with session.get(row["address"] + "/health/ready") as answer:
-                assert answer.status == 200, await answer.text()
+            async with asyncio.timeout(60):
+                while await ready(session, row["address"]) != 200:
+                    await asyncio.sleep(0.05)
             async with session.get(row["address"] + "/metrics") as answer:
                 text = await answer.text()
                 assert "configuration_generation 1.0" in text
@@ -135,7 +141,7 @@ async def test_a_webhook_under_way_is_finished_when_the_process_is_told_to_stop(
     start: Any, database: Any, endpoint: Make, until: Make
 ) -> None:
     await apply(database, endpoint())
-    process = await start()
+    process = await start(KAPSEL_RECEIVER_COMMIT_TIMEOUT="60")
     port = process.logged("taking webhooks")["port"]
     await until(lambda: process.logged("serving generation 1") is not None)
     owner = await database.connection()

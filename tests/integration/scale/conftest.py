@@ -60,7 +60,7 @@ class Process:
         if self.child.returncode is None:
             self.child.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.child.wait(), 60)
+            await asyncio.wait_for(self.child.wait(), 240)
         except TimeoutError:
             self.child.kill()
             await self.child.wait()

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,14 +35,13 @@ class Bouncer:
 
 
 @pytest.fixture
-def bouncer(database, tmp_path_factory) -> Iterator[Bouncer]:
+def bouncer(database) -> Iterator[Bouncer]:
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         assert not os.environ.get("CI"), "PgBouncer is missing: apt-get install pgbouncer"
         pytest.skip("PgBouncer is missing: apt-get install pgbouncer, or brew install pgbouncer")
     # Sockets have short paths, and those of pytest are long.
-    directory = Path(f"/tmp/kapsel-bouncer-{os.getpid()}-{tmp_path_factory.mktemp('b').name}")
-    directory.mkdir(mode=0o700)
+    directory = Path(tempfile.mkdtemp(prefix="kapsel-bouncer-"))
     asked = {name: values[0] for name, values in parse_qs(urlsplit(database.url).query).items()}
     log = directory / "pgbouncer.log"
     (directory / "users.txt").write_text('"postgres" ""\n')

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -61,9 +61,9 @@ END $$
 
 
 @pytest.fixture
-async def history(database) -> asyncpg.Connection:
+async def history(database) -> AsyncIterator[asyncpg.Connection]:
     """A store with a week of history in its partitions, analyzed."""
-    connection = await (await database.pool()).acquire()
+    connection = await database.connection()  # no pool's, whose statements have a deadline
     now = datetime.now(UTC)
     for age in range(DAYS, -1, -1):
         await partitions.maintain(connection, now - timedelta(days=age))
@@ -75,7 +75,8 @@ async def history(database) -> asyncpg.Connection:
     await connection.execute("ANALYZE")
     await connection.execute(EXPLAINER)
     await connection.execute("SET plan_cache_mode = force_generic_plan")
-    return connection
+    yield connection
+    await connection.close()
 
 
 def names() -> list[str]:
