@@ -10,27 +10,17 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from kapsel_console.holds import Hold, holds, when
 from kapsel_resources import durations
-from kapsel_store.facts import MOST_AHEAD, Facts, Leaf, Relative
+from kapsel_store.facts import Facts, Leaf, Relative
 from kapsel_store.reasons import REASONS, Fault, fault_of, reason
 from kapsel_store.rows import LogRow
-from kapsel_store.schedule import is_retried, spread
+from kapsel_store.schedule import disabled_from, is_retried, spread
 from kapsel_store.states import FINAL, State
-from kapsel_store.turns import Place
 
 KAPSEL: Final = "kapsel"  # whose value it is when no manifest writes it
 FORESEEN: Final = 4  # tries whose times are told
 LATE_HEADS: Final = 3  # intervals after which a head that has not come is told to be late
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """One thing that keeps a delivery from being tried now."""
-
-    reason: str  # a code of kapsel_store.reasons
-    fault: Fault
-    text: str
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +76,7 @@ class Explanation:
 
 def explain(facts: Facts, log: LogRow | None) -> Explanation:
     """Return what the facts mean; `log` is the log that is declared now, if any."""
-    held = tuple(_held(facts))
+    held = tuple(holds(facts))
     code = _reason(facts, held)
     return Explanation(
         summary=_summary(facts, held, code),
@@ -108,68 +98,6 @@ def deadline(facts: Facts) -> datetime:
     """Return when the delivery ends at the latest: a policy that has become shorter meanwhile counts."""
     delivery = facts.delivery
     return min(delivery.expires_at, delivery.created_at + facts.destination.policy.max_age)
-
-
-def _held(facts: Facts) -> Iterator[Hold]:
-    """Yield what keeps it from being tried, the most lasting first."""
-    if facts.delivery.state is State.SENDING:
-        yield _hold("being_sent", until=facts.lease_expires_at)
-    elif facts.delivery.state is State.PENDING:
-        yield from _held_pending(facts)
-
-
-def _held_pending(facts: Facts) -> Iterator[Hold]:
-    lasting = tuple(_held_for_long(facts))
-    yield from lasting
-    if facts.place is not None and facts.place.held:
-        yield _held_in_line(facts.place)
-    elif facts.delivery.due_at > facts.now:
-        yield _hold("retry_scheduled", until=facts.delivery.due_at)
-    elif not lasting:
-        yield _held_now(facts)
-
-
-def _held_for_long(facts: Facts) -> Iterator[Hold]:
-    circuit = facts.circuit
-    if facts.removed:
-        yield _hold("destination_removed")
-    if facts.destination.suspend:
-        yield _hold("destination_suspended")
-    if circuit is not None and circuit.disabled_at is not None:
-        yield _hold("destination_disabled", more=f" since {when(circuit.disabled_at)}: {circuit.disabled_reason}")
-    elif circuit is not None and circuit.state == "open":
-        yield _hold("circuit_open", until=circuit.open_until)
-    elif circuit is not None and circuit.state == "half_open":
-        yield _hold("circuit_half_open")
-    if not facts.deliverers:
-        yield _hold("no_deliverer")
-
-
-def _held_in_line(place: Place) -> Hold:
-    """Return what a delivery waits for that is not the first of its order key."""
-    key = "" if place.shown is None else f" {place.shown}"
-    if place.blocked_by is not None and place.blocked_at is not None:
-        return _hold("order_key_blocked", more=f": delivery {place.blocked_by}, since {when(place.blocked_at)}")
-    before = f"{min(place.ahead, MOST_AHEAD)}{' or more' if place.ahead >= MOST_AHEAD else ''}"
-    return _hold("order_key_waits", more=f"{key}: {before}, and {place.head} goes first")
-
-
-def _held_now(facts: Facts) -> Hold:
-    """Return what an otherwise free delivery waits for that is due."""
-    limits = facts.destination
-    before = f"{facts.ahead}{' or more' if facts.ahead >= MOST_AHEAD else ''}"
-    if facts.sending >= limits.max_in_flight:
-        return _hold("concurrency_full", more=f" ({limits.max_in_flight}), and {before} are before it")
-    if facts.ahead and limits.rate_limit is not None:
-        return _hold(
-            "rate_limited", more=f": {before} are before it, at {limits.rate_limit.requests_per_second:g} a second"
-        )
-    return _hold("due", more=f"; {before} are before it" if facts.ahead else "")
-
-
-def _hold(code: str, *, more: str = "", until: datetime | None = None) -> Hold:
-    known = reason(code)
-    return Hold(reason=code, fault=known.fault, text=known.means + more, until=until)
 
 
 def _reason(facts: Facts, held: tuple[Hold, ...]) -> str | None:
@@ -284,7 +212,8 @@ def _policy(facts: Facts) -> Iterator[Setting]:
         "circuitBreaker": "none"
         if breaker is None
         else f"opens for {durations.text(breaker.open_for)} when {breaker.failure_ratio:.0%} of {breaker.min_attempts} "
-        f"or more tries within {durations.text(breaker.window)} fail",
+        f"or more tries within {durations.text(breaker.window)} fail, and lets traffic back in over "
+        f"{durations.text(breaker.recovery)}",
         "timeout": durations.text(destination.timeout),
         "maxInFlight": str(destination.max_in_flight),
         "rateLimit": "none"
@@ -345,6 +274,7 @@ def _advice(facts: Facts, held: tuple[Hold, ...], code: str | None) -> Iterator[
     """Yield what a person may do, the nearest first and nothing twice."""
     if code is None:
         return
+    yield from _warning(facts)
     newer = [one for one in facts.family if one.replay_of == facts.delivery.id]
     codes = [*(hold.reason for hold in held), code]
     yield from dict.fromkeys(advice for code in codes if (advice := reason(code).advice))
@@ -360,9 +290,17 @@ def _advice(facts: Facts, held: tuple[Hold, ...], code: str | None) -> Iterator[
         yield f"When that is mended: `kapsel retry {facts.delivery.id}`, or a Replay for many."
 
 
-def when(moment: datetime) -> str:
-    """Return a time as people read it."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _warning(facts: Facts) -> Iterator[str]:
+    """Yield that its destination will be disabled, once that is near."""
+    circuit, breaker = facts.circuit, facts.destination.policy.circuit_breaker
+    if circuit is None or breaker is None or circuit.disabled_at is not None or facts.removed:
+        return
+    since = disabled_from(circuit, breaker)
+    if since is not None and circuit.failing_since is not None:
+        yield (
+            f"Mend the destination: it has done nothing but fail since {when(circuit.failing_since)}, and the first "
+            f"try that fails after {when(since)} disables it."
+        )
 
 
 def _times(count: int) -> str:

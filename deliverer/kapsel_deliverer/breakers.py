@@ -21,10 +21,8 @@ from kapsel_deliverer.circuit import (
     Observed,
     counts_as_failure,
     disable,
-    next_step,
     observe,
     recovered,
-    recovery,
     take_probes,
 )
 from kapsel_deliverer.clock import DatabaseClock
@@ -35,6 +33,7 @@ from kapsel_runtime.backoff import reconnecting
 from kapsel_store import circuits, database
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.rows import CircuitBreaker
+from kapsel_store.schedule import next_step, recovery
 
 LOAD_INTERVAL: Final = 1.0  # seconds until another deliverer's change is seen
 FLUSH_INTERVAL: Final = 0.02  # seconds between writes, however many failures come

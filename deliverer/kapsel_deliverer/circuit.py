@@ -6,14 +6,14 @@ closed, `recovery` bounds the rate for a while. Who only fails for long is warne
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unacknowledged, Unreachable
 from kapsel_store.circuits import CircuitRow
-from kapsel_store.rows import CircuitBreaker, RateLimit
+from kapsel_store.rows import CircuitBreaker
+from kapsel_store.schedule import disabled_from
 
-STEPS: Final = 5  # of a recovery, each twice as fast as the one before
 GONE_REASON: Final = "gone"  # the destination answered 410
 FAILING_REASON: Final = "failing"  # nothing but failures for as long as its policy bears
 
@@ -48,27 +48,6 @@ def observe(row: CircuitRow, breaker: CircuitBreaker, observed: Observed, now: d
     return _judge(_observe(row, breaker, observed, now), breaker, observed, now)
 
 
-def recovery(row: CircuitRow, breaker: CircuitBreaker, now: datetime) -> RateLimit | None:
-    """Return how fast may be sent since the circuit has closed; None: as fast as the destination's own limits let."""
-    if row.recovering_since is None:
-        return None
-    rates = [] if breaker.drain is None else [breaker.drain]
-    passed = now - row.recovering_since
-    if passed < breaker.recovery:
-        rates.append(breaker.probes * 2.0 ** int(max(timedelta(0), passed) / breaker.recovery * STEPS))
-    if not rates:
-        return None
-    return RateLimit(requests_per_second=min(rates), burst=breaker.probes)
-
-
-def next_step(row: CircuitRow, breaker: CircuitBreaker, now: datetime) -> datetime | None:
-    """Return when `recovery` will say something else by time alone."""
-    if row.recovering_since is None:
-        return None
-    steps = (row.recovering_since + breaker.recovery * step / STEPS for step in range(1, STEPS + 1))
-    return next((step for step in steps if step > now), None)
-
-
 def recovered(row: CircuitRow, breaker: CircuitBreaker, now: datetime, *, drained: bool) -> CircuitRow:
     """Return the circuit when its recovery is over: its time, and with a drain also what waited, is through."""
     if row.recovering_since is None or now - row.recovering_since < breaker.recovery:
@@ -88,8 +67,8 @@ def _judge(row: CircuitRow, breaker: CircuitBreaker, observed: Observed, now: da
         return row
     if row.warned_at is None:
         return replace(row, warned_at=now) if now - since >= breaker.disable_after * breaker.warn_at else row
-    # However late the warning was, whoever got it has as long as was declared.
-    if now - row.warned_at >= breaker.disable_after * (1 - breaker.warn_at):
+    end = disabled_from(row, breaker)
+    if end is not None and now >= end:
         return disable(row, now, FAILING_REASON)
     return row
 

@@ -4,18 +4,20 @@ Only facts: what they mean is for pure functions to say. Every statement finds i
 bound, so that asking costs the same whatever waits and whatever history there is.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from kapsel_store import attempts, circuits, deliveries, processes, tlog, turns
+from kapsel_store import attempts, circuits, deliveries, limits, processes, tlog, turns
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
+from kapsel_store.limits import Bucket, Grant
 from kapsel_store.queries import one, statement
 from kapsel_store.rows import DestinationRow, Policy
 from kapsel_store.states import State
@@ -65,12 +67,14 @@ class Facts:
     ahead: int  # due deliveries of the destination that were due before; MOST_AHEAD means that or more
     sending: int  # tries under way at the destination
     lease_expires_at: datetime | None
-    deliverers: int  # that are alive
+    deliverers: frozenset[str]  # that are alive, by instance
     tries: tuple[ListedAttempt, ...]  # the newest first, at most TRIES
     family: tuple[Relative, ...]  # the oldest first, this one included
     event_there: bool
     event_erased: bool
     leaf: Leaf | None  # None: it was not tried
+    slots: Mapping[str, Grant] = field(default_factory=dict)  # of the destination, by instance
+    bucket: Bucket | None = None  # of the destination; None: nobody has drawn from it
     place: Place | None = None  # in the line of its order key; None: it has none, or has ended
 
 
@@ -100,12 +104,16 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         ahead=around["ahead"],
         sending=around["sending"],
         lease_expires_at=around["lease_expires_at"],
-        deliverers=await processes.live(connection, "deliverer"),
+        deliverers=frozenset(
+            process.instance for process in await processes.list_live(connection) if process.component == "deliverer"
+        ),
         tries=tuple(tries),
         family=tuple(Relative(**{**dict(row), "state": State(row["state"])}) for row in reversed(family)),
         event_there=around["event_there"],
         event_erased=around["event_erased"],
         leaf=await leaf(connection, tries[0].attempt.id) if tries else None,
+        slots=await limits.slots_of(connection, delivery.destination_id),
+        bucket=await limits.bucket_of(connection, delivery.destination_id),
         place=await turns.place(connection, delivery.id, MOST_AHEAD),
     )
 

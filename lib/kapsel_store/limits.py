@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+
 from kapsel_store.database import Connection
-from kapsel_store.queries import statement
+from kapsel_store.queries import one, statement
 from kapsel_store.rows import RateLimit
 
 RACES: Final = 5  # lost races after which a row is left for the next time
@@ -107,6 +109,15 @@ def allot(
     )
 
 
+def available(bucket: Bucket | None, limit: RateLimit, now: datetime) -> float:
+    """Return how many tokens nobody has."""
+    if bucket is None:
+        return float(limit.burst)
+    held = sum(count for count, _ in bucket.outstanding.values())
+    passed = max(0.0, (now - bucket.filled_at).total_seconds())
+    return min(max(0.0, float(limit.burst) - held), bucket.tokens + passed * limit.requests_per_second)
+
+
 def draw(bucket: Bucket | None, holder: str, ask: Draw, now: datetime, lease: timedelta) -> tuple[Bucket, Drawn]:
     """Return a bucket after `holder` has drawn, and what it got.
 
@@ -116,10 +127,8 @@ def draw(bucket: Bucket | None, holder: str, ask: Draw, now: datetime, lease: ti
     rate, burst = ask.limit.requests_per_second, float(ask.limit.burst)
     if bucket is None:
         bucket = Bucket(tokens=burst, filled_at=now, outstanding={})
-    held = sum(count for count, _ in bucket.outstanding.values())
-    passed = max(0.0, (now - bucket.filled_at).total_seconds())
-    tokens = min(max(0.0, burst - held), bucket.tokens + passed * rate)
-    others = {name: one for name, one in bucket.outstanding.items() if name != holder and one[1] > now}
+    tokens = available(bucket, ask.limit, now)
+    others = {name: held for name, held in bucket.outstanding.items() if name != holder and held[1] > now}
     own, _ = bucket.outstanding.get(holder, (0, now))
     tokens = min(max(0.0, burst - sum(count for count, _ in others.values())), tokens + min(ask.unused, own))
     need = min(ask.need, int(tokens))
@@ -173,12 +182,7 @@ async def take(connection: Connection, holder: str, asks: Mapping[UUID, Draw], l
         rows = await connection.fetch(statement("limits.read_buckets"), list(left))
         decided = {}
         for row in rows:
-            bucket = None
-            if row["version"] is not None:
-                bucket = Bucket(
-                    tokens=row["tokens"], filled_at=row["filled_at"], outstanding=_outstanding(row["outstanding"])
-                )
-            after, drawn = draw(bucket, holder, left[row["id"]], row["read_at"], lease)
+            after, drawn = draw(_bucket(row), holder, left[row["id"]], row["read_at"], lease)
             decided[row["id"]] = (row["version"] or 0, after, drawn)
         # A crash after this loses tokens, and never makes any.
         swapped = await connection.fetch(
@@ -198,6 +202,23 @@ async def take(connection: Connection, holder: str, asks: Mapping[UUID, Draw], l
     return answers
 
 
+async def slots_of(connection: Connection, destination_id: UUID) -> dict[str, Grant]:
+    """Return who has slots of a destination, those whose lease is over included."""
+    row = await one(connection, "limits.read_slots", [destination_id])
+    return _grants(row["grants"])
+
+
+async def bucket_of(connection: Connection, destination_id: UUID) -> Bucket | None:
+    """Return the bucket of a destination, None while nobody has drawn from it."""
+    return _bucket(await one(connection, "limits.read_buckets", [destination_id]))
+
+
+def _bucket(row: asyncpg.Record) -> Bucket | None:
+    if row["version"] is None:
+        return None
+    return Bucket(tokens=row["tokens"], filled_at=row["filled_at"], outstanding=_outstanding(row["outstanding"]))
+
+
 def _grants(text: str | None) -> dict[str, Grant]:
     return {
         name: Grant(count=count, wanted=wanted, until=datetime.fromisoformat(until))
@@ -206,7 +227,7 @@ def _grants(text: str | None) -> dict[str, Grant]:
 
 
 def _written(grants: Mapping[str, Grant]) -> str:
-    return json.dumps({name: [one.count, one.wanted, one.until.isoformat()] for name, one in grants.items()})
+    return json.dumps({name: [grant.count, grant.wanted, grant.until.isoformat()] for name, grant in grants.items()})
 
 
 def _outstanding(text: str) -> dict[str, tuple[int, datetime]]:

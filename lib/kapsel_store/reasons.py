@@ -223,8 +223,20 @@ _TABLE: Final = (
     _waits(
         "rate_limited",
         "configuration",
-        "others are before it, and `rateLimit` lets only so many through",
+        "it waits for a token of `rateLimit`",
         "Raise `rateLimit` of the destination if it can take more.",
+    ),
+    _waits(
+        "circuit_recovering",
+        "destination",
+        "its circuit has closed again, and traffic is let back in by steps",
+        "Nothing needs to be done: `recovery` and `drain` of its `circuitBreaker` say how fast.",
+    ),
+    _waits(
+        "slots_held",
+        "ours",
+        "the free slots of `maxInFlight` belong to a deliverer that ended without giving them back",
+        "Nothing needs to be done: they are free when its lease is over.",
     ),
     _waits(
         "concurrency_full",

@@ -87,7 +87,7 @@ GRANT SELECT ON events, deliveries, deliveries_live, attempts, circuits, process
 GRANT SELECT ON anchors, log_keys TO kapsel_console;
 GRANT INSERT ON deliveries, audit TO kapsel_console;
 GRANT UPDATE ON deliveries, deliveries_live, circuits TO kapsel_console;
-GRANT SELECT ON erasures, parked TO kapsel_console;
+GRANT SELECT ON erasures, parked, slots, buckets TO kapsel_console;
 GRANT SELECT, INSERT ON superseded TO kapsel_console;
 -- It takes in replays that people ask for, and takes them back; how far one is it leaves to who carries it out.
 GRANT INSERT ON replays TO kapsel_console;

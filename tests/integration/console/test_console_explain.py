@@ -1,9 +1,12 @@
 """Explanations by the console and the command, of deliveries as the other processes leave them."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
-from kapsel_store import deliveries, processes
+from kapsel_store import circuits, deliveries, limits, processes
+from kapsel_store.rows import CircuitBreaker, Policy, RateLimit
 from kapsel_store.states import State
 
 
@@ -48,6 +51,43 @@ async def test_a_delivery_explains_itself_at_every_step_of_its_life(console, wor
     assert str(again) in (await explained(console, made))["ancestry"]
     assert str(made) in (await explained(console, again))["ancestry"]
     assert [one["id"] for one in (await explained(console, again))["deliveries_of_event"]] == [str(made), str(again)]
+
+
+async def test_limits_that_deliverers_share_and_what_the_circuit_says_are_told(console, world) -> None:
+    await alive(world)
+    billing = replace(
+        world.billing,
+        max_in_flight=4,
+        rate_limit=RateLimit(requests_per_second=0.01, burst=1),
+        policy=Policy(circuit_breaker=CircuitBreaker(recovery=timedelta(hours=1), disable_after=timedelta(days=4))),
+    )
+    await world.apply(destinations=(billing, world.crm))
+    (event,) = await world.put()
+    made = event.deliveries[0].id
+    hour = timedelta(hours=1)
+
+    asked = {billing.id: limits.Demand(limit=4, wanted=4)}
+    await limits.ask(world.connection, "gone", asked, hour)
+    [held] = (await explained(console, made))["held_by"]
+    assert (held["reason"], "4 of 4 with gone" in held["text"]) == ("slots_held", True)
+    await limits.ask(world.connection, "gone", {billing.id: limits.Demand(limit=4, wanted=0)}, hour)
+
+    draw = {billing.id: limits.Draw(limit=billing.rate_limit, need=1)}
+    await limits.take(world.connection, "one", draw, hour)
+    [held] = (await explained(console, made))["held_by"]
+    assert (held["reason"], held["until"] is not None) == ("rate_limited", True)
+
+    await world.apply(destinations=(replace(billing, rate_limit=None), world.crm))
+    day = timedelta(days=1)
+    await circuits.change(
+        world.connection,
+        billing.id,
+        lambda row, now: replace(row, recovering_since=now, failing_since=now - 3 * day, warned_at=now - day),
+    )
+    said = await explained(console, made)
+    [held] = said["held_by"]
+    assert (held["reason"], ", and faster from " in held["text"]) == ("circuit_recovering", True)
+    assert said["advice"][0].startswith("Mend the destination: it has done nothing but fail since ")
 
 
 async def test_a_delivery_that_is_not_there_is_a_problem(console) -> None:

@@ -7,12 +7,24 @@ from uuid import UUID
 import pytest
 
 from kapsel_console.explanation import Explanation, explain, proof_status
+from kapsel_console.holds import Hold
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.facts import Facts, Leaf, Relative
+from kapsel_store.limits import Bucket, Grant
 from kapsel_store.reasons import REASONS, reason
-from kapsel_store.rows import AttemptRow, Backoff, DestinationRow, LogRow, Policy, RateLimit, Witness, Witnessing
+from kapsel_store.rows import (
+    AttemptRow,
+    Backoff,
+    CircuitBreaker,
+    DestinationRow,
+    LogRow,
+    Policy,
+    RateLimit,
+    Witness,
+    Witnessing,
+)
 from kapsel_store.states import State
 from kapsel_store.turns import Place
 
@@ -50,7 +62,7 @@ KNOWN = Facts(
     ahead=0,
     sending=0,
     lease_expires_at=None,
-    deliverers=1,
+    deliverers=frozenset({"d-1"}),
     tries=(),
     family=(),
     event_there=True,
@@ -129,13 +141,21 @@ HELD = {
             destination_id=DESTINATION, window_started_at=NOW, state="half_open", open_until=NOW + timedelta(seconds=30)
         )
     },
-    "no_deliverer": {"deliverers": 0},
+    "no_deliverer": {"deliverers": frozenset()},
     "retry_scheduled": {"delivery": replace(MADE, due_at=NOW + timedelta(seconds=5))},
     "rate_limited": {
         "ahead": 7,
         "destination": replace(KNOWN.destination, rate_limit=RateLimit(requests_per_second=2, burst=2)),
     },
     "concurrency_full": {"sending": 32, "ahead": 1000},
+    "circuit_recovering": {
+        "ahead": 9,
+        "circuit": CircuitRow(destination_id=DESTINATION, window_started_at=NOW, recovering_since=NOW),
+    },
+    "slots_held": {
+        "sending": 2,
+        "slots": {"d-0": Grant(count=30, wanted=30, until=NOW + timedelta(seconds=9))},
+    },
     "order_key_waits": {
         "place": Place(
             held=True, shown="c-7", ahead=2, head=OTHER, head_state=State.SENDING, blocked_by=None, blocked_at=None
@@ -157,6 +177,72 @@ def test_whatever_a_delivery_waits_for_is_named_first(code: str) -> None:
     assert [hold.reason for hold in said.held_by] == [code]
     assert said.reason == code
     assert said.held_by[0].text.startswith(reason(code).means)
+
+
+def only(**fields) -> Hold:
+    """Return the one thing that keeps a delivery."""
+    [found] = explain(replace(KNOWN, **fields), LOG).held_by
+    return found
+
+
+def test_a_delivery_that_waits_for_a_token_says_when_it_comes() -> None:
+    slow = replace(KNOWN.destination, rate_limit=RateLimit(requests_per_second=2, burst=4))
+    empty = Bucket(tokens=0.0, filled_at=NOW, outstanding={})
+    first = only(destination=slow, bucket=empty)
+    assert (first.reason, first.until) == ("rate_limited", NOW + timedelta(seconds=0.5))
+    assert first.text == "it waits for a token of `rateLimit`: 0 are before it, at 2 a second"
+    behind = only(destination=slow, bucket=empty, ahead=5)
+    assert behind.until == NOW + timedelta(seconds=3)
+    filled = Bucket(tokens=0.0, filled_at=NOW - timedelta(seconds=2), outstanding={})
+    assert only(destination=slow, bucket=filled, ahead=3).reason == "due"
+    lent = replace(filled, outstanding={"d-1": (4, NOW + timedelta(seconds=1))})
+    assert only(destination=slow, bucket=lent).reason == "rate_limited"
+
+
+def test_a_destination_that_recovers_says_its_pace_and_its_next_step() -> None:
+    circuit = CircuitRow(destination_id=DESTINATION, window_started_at=NOW, recovering_since=NOW - timedelta(seconds=7))
+    found = only(circuit=circuit, ahead=20)
+    assert (found.reason, found.until) == ("circuit_recovering", None)
+    assert found.text.endswith(": 20 are before it, at 6 a second, and faster from 2026-03-01T12:00:05Z on")
+    drained = replace(
+        KNOWN.destination, policy=replace(POLICY, circuit_breaker=CircuitBreaker(recovery=timedelta(0), drain=20.0))
+    )
+    found = only(circuit=circuit, ahead=20, destination=drained)
+    assert found.text.endswith(": 20 are before it, at 20 a second until what waited is through")
+    slower = replace(KNOWN.destination, rate_limit=RateLimit(requests_per_second=1, burst=1))
+    assert only(circuit=circuit, ahead=20, destination=slower).reason == "rate_limited"
+
+
+def test_slots_that_a_deliverer_kept_which_is_gone_are_told_with_the_end_of_their_lease() -> None:
+    until = NOW + timedelta(seconds=9)
+    gone, alive = Grant(count=31, wanted=31, until=until), Grant(count=1, wanted=32, until=until)
+    found = only(slots={"d-0": gone, "d-1": alive}, sending=1)
+    assert (found.reason, found.until) == ("slots_held", until)
+    assert found.text.endswith(": 31 of 32 with d-0")
+    assert only(slots={"d-0": gone, "d-1": alive}, sending=0).reason == "due"
+    assert only(slots={"d-0": replace(gone, until=NOW)}, sending=1).reason == "due"
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.EXHAUSTED])
+def test_a_destination_that_will_be_disabled_is_warned_of_with_the_time(state: State) -> None:
+    days = timedelta(days=1)
+    warned = replace(
+        KNOWN,
+        destination=replace(
+            KNOWN.destination, policy=replace(POLICY, circuit_breaker=CircuitBreaker(disable_after=4 * days))
+        ),
+        circuit=CircuitRow(
+            destination_id=DESTINATION, window_started_at=NOW, failing_since=NOW - 3 * days, warned_at=NOW - days
+        ),
+    )
+    ends = None if state is State.PENDING else NOW
+    said = seen(warned, state=state, attempts=2, last_reason="status_503", finished_at=ends).advice[0]
+    assert said == (
+        "Mend the destination: it has done nothing but fail since 2026-02-26T12:00:00Z, and the first try that fails "
+        "after 2026-03-02T12:00:00Z disables it."
+    )
+    calm = replace(warned, circuit=replace(warned.circuit, warned_at=None))
+    assert not any("disables" in one for one in seen(calm, attempts=2, last_reason="status_503").advice)
 
 
 def test_several_things_that_keep_it_are_all_named() -> None:

@@ -12,15 +12,14 @@ from kapsel_deliverer.circuit import (
     Observed,
     counts_as_failure,
     disable,
-    next_step,
     observe,
     recovered,
-    recovery,
     take_probes,
 )
 from kapsel_deliverer.outcome import Delivered, Denied, Outcome, Refused, TimedOut, Unacknowledged, Unreachable, Unsent
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.rows import CircuitBreaker, RateLimit
+from kapsel_store.schedule import next_step, recovery
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BREAKER = CircuitBreaker(

@@ -24,7 +24,10 @@ def destination(name: str = "billing", *, suspend: bool = False) -> DestinationV
         (Doing(pending=3, oldest=timedelta(seconds=4)), "Delivering"),
         (Doing(attempts=1), "Failing"),
         (Doing(attempts=40, circuit_open=True), "CircuitOpen"),
+        (Doing(attempts=40, circuit_open=True, warned=True), "DisableWarning"),
+        (Doing(warned=True), "DisableWarning"),
         (Doing(attempts=1, circuit_open=True, disabled="gone"), "Disabled"),
+        (Doing(attempts=1, warned=True, disabled="failing"), "Disabled"),
     ],
 )
 def test_a_destination_does_as_its_recent_tries_say(doing: Doing, expected: str) -> None:
@@ -44,3 +47,9 @@ def test_an_endpoint_whose_every_try_failed_is_not_delivering_although_its_circu
 def test_a_circuit_that_is_open_says_more_than_tries_that_failed() -> None:
     verdict = delivering([(destination("a"), Doing(attempts=2)), (destination("b"), Doing(circuit_open=True))])
     assert (verdict.reason, "b" in verdict.message) == ("CircuitOpen", True)
+
+
+def test_a_destination_that_will_be_disabled_is_named_before_one_whose_circuit_is_open() -> None:
+    verdict = delivering([(destination("a"), Doing(circuit_open=True)), (destination("b"), Doing(warned=True))])
+    assert (verdict.status, verdict.reason) == ("False", "DisableWarning")
+    assert verdict.message == "only fails, and is disabled soon if it goes on like this: b"
