@@ -1,13 +1,13 @@
 """Every range of addresses that is not simply somebody's public machine, and what each is for.
 
 From the IANA special-purpose registries for IPv4 and IPv6, the multicast registries, and the addresses at which clouds
-hand out credentials. `verdicts` judges by them. An IPv6 address may stand for an IPv4 address: `embedded` says for
+hand out credentials. `verdicts` judges by them, and the operator keeps pods from them. An IPv6 address may stand for an IPv4 address: `embedded` says for
 which, so that both are judged.
 """
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Final
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
+from typing import Final, Literal
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -73,6 +73,15 @@ def special_range(address: Address) -> str | None:
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return "reserved"
     return None
+
+
+def not_public(version: Literal[4, 6]) -> tuple[str, ...]:
+    """Return every address that `special_range` names, as the fewest ranges that hold them and nothing else."""
+    if version == 4:
+        return tuple(map(str, collapse_addresses(one for _, one in _RANGES if isinstance(one, IPv4Network))))
+    unassigned = IPv6Network("::/0").address_exclude(_GLOBAL_UNICAST)
+    special = (one for _, one in _RANGES if isinstance(one, IPv6Network))
+    return tuple(map(str, collapse_addresses((*unassigned, *special))))
 
 
 def embedded(address: Address, allowed: tuple[Network, ...] = ()) -> IPv4Address | None:

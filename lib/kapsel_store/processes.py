@@ -32,7 +32,7 @@ async def report(connection: Connection, component: Component, instance: str, ad
 
 
 async def leave(connection: Connection, component: Component, instance: str) -> None:
-    """Say that this process has stopped, so that the others take over its share at once."""
+    """Say that this process has stopped, so that nobody counts on it for the seconds until its row is too old."""
     await connection.execute(statement("processes.leave"), component, instance)
 
 
@@ -52,7 +52,7 @@ async def try_supervise(connection: Connection) -> bool:
 
 
 class Heartbeat:
-    """Reports one process until it stops, and tells how many of its kind share the work."""
+    """Reports one process until it stops."""
 
     def __init__(self, pool: Pool, component: Component, instance: str, address: str, source: Source) -> None:
         self._pool = pool
@@ -60,7 +60,6 @@ class Heartbeat:
         self._instance = instance
         self._address = address
         self._source = source
-        self.peers = 1  # this process included
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Report every two seconds, and at once when a configuration is loaded."""
@@ -79,7 +78,6 @@ class Heartbeat:
             async with self._pool.acquire(timeout=5) as connection:
                 generation = self._source.current.generation
                 await report(connection, self._component, self._instance, self._address, generation)
-                self.peers = max(1, await live(connection, self._component))
         except Exception as error:
             if not is_away(error):
                 raise

@@ -303,10 +303,10 @@ async def test_a_heartbeat_says_who_lives_and_leaves_when_it_stops(database) -> 
     async with asyncio.TaskGroup() as tasks:
         for beat in beats:
             tasks.create_task(beat.run(stopping))
-        async with asyncio.timeout(240):
-            while [beat.peers for beat in beats] != [2, 2]:
-                await asyncio.sleep(0.01)
         async with pool.acquire() as connection:
+            async with asyncio.timeout(240):
+                while await processes.live(connection, "receiver") != 2:
+                    await asyncio.sleep(0.01)
             assert [row.instance for row in await processes.list_live(connection)] == ["a", "b"]
         stopping.set()
     async with pool.acquire() as connection:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from kapsel_egress.ranges import not_public
 from kapsel_operator.manifests import names
 from kapsel_operator.manifests.containers import ATTESTOR_HEALTH, HEALTH, HTTP
 from kapsel_operator.manifests.embedded_postgres import PORT_NAME
@@ -18,18 +19,6 @@ from kapsel_operator.manifests.metadata import metadata
 from kapsel_resources.kinds.relay import Relay
 
 WHY: Final = "kapsel.dev/why"
-# What is not the internet: private networks, carriers', link-local, loopback, documentation, multicast and the rest.
-NOT_PUBLIC_4: Final = (
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "224.0.0.0/3",
-)
-NOT_PUBLIC_6: Final = ("::/8", "fc00::/7", "fe80::/10", "ff00::/8")
 # Where the API server of a cluster usually is, if its address is not public; never the metadata service.
 _PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
@@ -134,8 +123,8 @@ def _database(relay: Relay, facts: Facts) -> list[Manifest]:
 
 def _destinations(relay: Relay) -> list[Manifest]:
     internet = [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(NOT_PUBLIC_4)}},
-        {"ipBlock": {"cidr": "::/0", "except": list(NOT_PUBLIC_6)}},
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(not_public(4))}},
+        {"ipBlock": {"cidr": "::/0", "except": list(not_public(6))}},
     ]
     # What a pod says to itself never leaves it.
     opened = [one for one in relay.spec.egress.allowed_cidrs if not ipaddress.ip_network(one).is_loopback]

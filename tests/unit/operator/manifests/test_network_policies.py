@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from kapsel_egress import ranges
 from kapsel_operator.manifests.build import build
 from kapsel_operator.manifests.facts import Database
 
 POD = "10.244.1.7"  # of another pod of the cluster
+MOST = {4: 2**32 - 1, 6: 2**128 - 1}
 
 
 def policies(relay: Any, facts: Any, spec: dict[str, Any] | None = None, **known: Any) -> dict[str, Any]:
@@ -48,6 +50,19 @@ def test_each_component_has_a_policy_that_refuses_what_it_does_not_name_and_says
     for policy in found.values():
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
         assert "In: " in policy["metadata"]["annotations"]["kapsel.dev/why"]
+
+
+def test_deliverers_reach_what_is_public_by_the_verdict_of_every_try_and_nothing_else(relay: Any, facts: Any) -> None:
+    policy = policies(relay, facts)["deliverer"]
+    edges = [
+        ipaddress.ip_address(text) for text in ("0.0.0.0", "255.255.255.255", "::", "2000::", "3fff:ffff::", "4000::")
+    ]
+    for _, blocks in ranges.SPECIAL:
+        for block in map(ipaddress.ip_network, blocks):
+            edges += [block[0], block[-1]]
+            edges += [one + step for one, step in ((block[0], -1), (block[-1], 1)) if 0 < int(one) < MOST[one.version]]
+    for edge in edges:
+        assert may_reach(policy, str(edge), 8443) == (ranges.special_range(edge) is None), edge
 
 
 @pytest.mark.parametrize("component", ["receiver", "console", "migrate"])
