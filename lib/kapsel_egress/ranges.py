@@ -1,8 +1,8 @@
 """Every range of addresses that is not simply somebody's public machine, and what each is for.
 
 From the IANA special-purpose registries for IPv4 and IPv6, the multicast registries, and the addresses at which clouds
-hand out credentials. `verdicts` judges by them, and the operator keeps pods from them. An IPv6 address may stand for an IPv4 address: `embedded` says for
-which, so that both are judged.
+hand out credentials. `verdicts` judges by them, and the operator keeps pods from them. An IPv6 address
+may stand for an IPv4 address: `embedded` says for which, so that both are judged.
 """
 
 from collections.abc import Iterator

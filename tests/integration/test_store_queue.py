@@ -9,20 +9,19 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import queued
+from queued import result
 
 from kapsel_store import attempts, circuits, configuration, deliveries, events, ids, partitions
 from kapsel_store.rows import (
     Accepted,
-    AttemptRow,
     Claimed,
     Configuration,
     DestinationRow,
     Duplicate,
     EndpointRow,
-    NewDelivery,
     NewEvent,
     Policy,
-    Result,
     Verification,
 )
 from kapsel_store.states import FINAL, TRANSITIONS, State
@@ -41,41 +40,7 @@ def destination(of: EndpointRow, name: str = "billing", policy: Policy | None = 
 
 
 def event(of: EndpointRow, *to: DestinationRow, key: bytes | None = None, body: bytes = b"{}") -> NewEvent:
-    return NewEvent(
-        id=ids.new(),
-        endpoint_id=of.id,
-        received_at=datetime.now(UTC),
-        content_type="application/json",
-        headers='[["content-type", "application/json"]]',
-        body=body,
-        body_hash=hashlib.sha256(body).digest(),
-        salt=os.urandom(32),
-        idempotency_key=None if key is None else hashlib.sha256(key).digest(),
-        idempotency_window=None if key is None else timedelta(hours=1),
-        correlation_id=None,
-        deliveries=tuple(NewDelivery(id=ids.new(), destination_id=row.id, max_age=row.policy.max_age) for row in to),
-    )
-
-
-def result(claimed: Claimed, lease: UUID, state: State, retry_in: timedelta | None = None) -> Result:
-    attempt = AttemptRow(
-        id=ids.new(),
-        delivery_id=claimed.id,
-        event_id=claimed.event_id,
-        endpoint_id=claimed.endpoint_id,
-        destination_id=claimed.destination_id,
-        number=claimed.number,
-        started_at=datetime.now(UTC),
-        duration=timedelta(milliseconds=3),
-        outcome="delivered" if state is State.DELIVERED else "refused",
-        reason="status_200" if state is State.DELIVERED else "status_500",
-        url="http://127.0.0.1:9/",
-        payload_hash=claimed.body_hash,
-        payload_commitment=None,
-        signature_digest=None,
-        response_status=200 if state is State.DELIVERED else 500,
-    )
-    return Result(attempt=attempt, lease_id=lease, state=state, retry_in=retry_in)
+    return queued.event(of.id, (queued.delivery(row, row.policy.max_age) for row in to), once=key, body=body)
 
 
 class Queue:

@@ -1,29 +1,26 @@
 """Order by key on a real Postgres: places in line, whose turn it is, who passes it, and what blocks."""
 
 import asyncio
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import queued
+from queued import result
 
 from kapsel_store import configuration, deliveries, events, ids, turns
 from kapsel_store.database import Connection
 from kapsel_store.queries import statement
 from kapsel_store.rows import (
-    AttemptRow,
     Claimed,
     Configuration,
     DestinationRow,
     EndpointRow,
-    NewDelivery,
     NewEvent,
     Ordering,
-    Result,
     Verification,
 )
 from kapsel_store.states import State
@@ -38,49 +35,7 @@ def destination(name: str = "billing", on_exhausted: str | None = "Block") -> De
 
 
 def event(key: str | None, *to: DestinationRow, once: bytes | None = None, max_age: timedelta = LEASE) -> NewEvent:
-    return NewEvent(
-        id=ids.new(),
-        endpoint_id=ORDERS.id,
-        received_at=datetime.now(UTC),
-        content_type="application/json",
-        headers="[]",
-        body=b"{}",
-        body_hash=hashlib.sha256(b"{}").digest(),
-        salt=os.urandom(32),
-        idempotency_key=None if once is None else hashlib.sha256(once).digest(),
-        idempotency_window=None if once is None else timedelta(hours=1),
-        correlation_id=None,
-        deliveries=tuple(
-            NewDelivery(
-                id=ids.new(),
-                destination_id=row.id,
-                max_age=max_age,
-                order_key=None if key is None else turns.digest(row.id, key),
-                order_shown=key,
-            )
-            for row in to
-        ),
-    )
-
-
-def result(claimed: Claimed, lease: UUID, state: State, retry_in: timedelta | None = None) -> Result:
-    attempt = AttemptRow(
-        id=ids.new(),
-        delivery_id=claimed.id,
-        event_id=claimed.event_id,
-        endpoint_id=claimed.endpoint_id,
-        destination_id=claimed.destination_id,
-        number=claimed.number,
-        started_at=datetime.now(UTC),
-        duration=timedelta(milliseconds=3),
-        outcome="delivered" if state is State.DELIVERED else "refused",
-        reason="status_200" if state is State.DELIVERED else "status_500",
-        url="http://127.0.0.1:9/",
-        payload_hash=claimed.body_hash,
-        payload_commitment=None,
-        signature_digest=None,
-    )
-    return Result(attempt=attempt, lease_id=lease, state=state, retry_in=retry_in, order_key=claimed.order_key)
+    return queued.event(ORDERS.id, (queued.delivery(row, max_age, key) for row in to), once=once)
 
 
 @dataclass

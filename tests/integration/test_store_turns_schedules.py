@@ -6,8 +6,6 @@ looks at every claim. At the end everything has ended, and no line is left.
 """
 
 import asyncio
-import hashlib
-import os
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -17,15 +15,14 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import queued
 
-from kapsel_store import configuration, deliveries, events, ids, turns
+from kapsel_store import configuration, deliveries, events, turns
 from kapsel_store.rows import (
-    AttemptRow,
     Claimed,
     Configuration,
     DestinationRow,
     EndpointRow,
-    NewDelivery,
     NewEvent,
     Ordering,
     Result,
@@ -48,51 +45,12 @@ BLOCKS, SKIPS = (
 )
 
 
-def event(key: str | None, max_age: timedelta = HOUR) -> NewEvent:
-    return NewEvent(
-        id=ids.new(),
-        endpoint_id=ORDERS.id,
-        received_at=datetime.now(UTC),
-        content_type="application/json",
-        headers="[]",
-        body=b"{}",
-        body_hash=hashlib.sha256(b"{}").digest(),
-        salt=os.urandom(32),
-        idempotency_key=None,
-        idempotency_window=None,
-        correlation_id=None,
-        deliveries=tuple(
-            NewDelivery(
-                id=ids.new(),
-                destination_id=row.id,
-                max_age=max_age,
-                order_key=None if key is None else turns.digest(row.id, key),
-                order_shown=key,
-            )
-            for row in (BLOCKS, SKIPS)
-        ),
-    )
+def event(key: str | None) -> NewEvent:
+    return queued.event(ORDERS.id, (queued.delivery(row, HOUR, key) for row in (BLOCKS, SKIPS)))
 
 
-def result(claimed: Claimed, lease: UUID, state: State) -> Result:
-    attempt = AttemptRow(
-        id=ids.new(),
-        delivery_id=claimed.id,
-        event_id=claimed.event_id,
-        endpoint_id=claimed.endpoint_id,
-        destination_id=claimed.destination_id,
-        number=claimed.number,
-        started_at=datetime.now(UTC),
-        duration=timedelta(milliseconds=3),
-        outcome="delivered" if state is State.DELIVERED else "refused",
-        reason="status_200" if state is State.DELIVERED else "status_500",
-        url="http://127.0.0.1:9/",
-        payload_hash=claimed.body_hash,
-        payload_commitment=None,
-        signature_digest=None,
-    )
-    retry_in = timedelta(0) if state is State.PENDING else None
-    return Result(attempt=attempt, lease_id=lease, state=state, retry_in=retry_in, order_key=claimed.order_key)
+def ended(claimed: Claimed, lease: UUID, state: State) -> Result:
+    return queued.result(claimed, lease, state, timedelta(0) if state is State.PENDING else None)
 
 
 @dataclass
@@ -160,7 +118,7 @@ class Schedule:
     async def record(self) -> None:
         taken = [self.held.pop(self.rng.randrange(len(self.held))) for _ in range(min(3, len(self.held)))]
         states = (State.DELIVERED, State.DELIVERED, State.PENDING, State.EXHAUSTED)
-        results = [result(one, lease, self.rng.choice(states)) for one, lease in taken]
+        results = [ended(one, lease, self.rng.choice(states)) for one, lease in taken]
         if not results:
             return
         moved = await deliveries.record(self.connection, results)
@@ -274,7 +232,7 @@ async def test_receivers_and_deliverers_that_work_at_once_lose_no_turn_and_wait_
             for one in claimed:
                 sent[one.destination_id, one.order_key].append(one.id)
             if claimed:
-                await deliveries.record(deliverer, [result(one, lease, State.DELIVERED) for one in claimed])
+                await deliveries.record(deliverer, [ended(one, lease, State.DELIVERED) for one in claimed])
                 await turns.pass_on(deliverer, {(one.destination_id, one.order_key) for one in claimed})
                 under_way -= len(claimed)
             else:

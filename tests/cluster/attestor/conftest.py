@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 from onenode.control_plane import Cluster
 from prometheus_client import CollectorRegistry
+from wires import Opened, Wire
 
 from kapsel_attestor.api_server import ApiServer
 from kapsel_attestor.attestor import Attestor
@@ -70,61 +71,6 @@ async def eventually(look: Callable[..., Any], *arguments: object) -> Any:
         await asyncio.sleep(0.02)
 
 
-class Line:
-    """A TCP line to the API server that can be cut and mended."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = host, port
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_cut = False
-        self.connections = 0
-        self.url = ""
-
-    async def __aenter__(self) -> "Line":
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self.url = f"https://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self.cut()
-
-    async def cut(self) -> None:
-        """Break all connections and refuse new ones."""
-        self._is_cut = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def mend(self) -> None:
-        self._is_cut = False
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            if not self._is_cut:
-                there, back = await asyncio.open_connection(*self._target)
-                try:
-                    await asyncio.gather(_pump(reader, back), _pump(there, writer))
-                finally:
-                    back.close()
-        except (asyncio.CancelledError, ConnectionError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
 @dataclass
 class Running:
     """An attestor in this process."""
@@ -155,7 +101,7 @@ class World:
     database: Any
     connection: asyncpg.Connection
     account: Path
-    line: Line
+    line: Wire
     row: LogRow
     key: KeyRow
     destination: DestinationRow
@@ -347,7 +293,11 @@ async def world(control_plane: Cluster, crds: None, namespace: str, database, tm
     where = urlsplit(server["server"])
     assert where.hostname is not None
     connection = await database.connection()
-    async with Line(where.hostname, where.port or 443) as line:
+
+    def there() -> Awaitable[Opened]:
+        return asyncio.open_connection(where.hostname, where.port or 443)
+
+    async with Wire(there, lambda port: f"https://127.0.0.1:{port}") as line:
         made = World(
             cluster=control_plane,
             namespace=namespace,

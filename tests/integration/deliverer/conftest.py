@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
+import wires
 from aiohttp import web
 from pydantic import SecretStr
 
@@ -156,70 +156,10 @@ class Raw:
             writer.close()
 
 
-class Wire:
-    """A TCP proxy before Postgres, which listens on a Unix socket; it can be cut and mended."""
-
-    def __init__(self, url: str) -> None:
-        self._parts = urlsplit(url)
-        self._query = {name: values[0] for name, values in parse_qs(self._parts.query).items()}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_cut = False
-        self.url = ""
-
-    async def __aenter__(self) -> "Wire":
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        query = urlencode({**self._query, "host": "127.0.0.1", "port": port})
-        self.url = self._parts._replace(query=query).geturl()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self.cut()
-
-    async def cut(self) -> None:
-        """Break all connections and refuse new ones."""
-        self._is_cut = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def mend(self) -> None:
-        self._is_cut = False
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_cut:
-            writer.close()
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            there, back = await asyncio.open_unix_connection(
-                f"{self._query['host']}/.s.PGSQL.{self._query.get('port', 5432)}"
-            )
-            try:
-                await asyncio.gather(_pump(reader, back), _pump(there, writer))
-            finally:
-                back.close()
-        except (asyncio.CancelledError, ConnectionError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
 @pytest.fixture
-async def wire(database) -> AsyncIterator[Wire]:
+async def wire(database) -> AsyncIterator[wires.Wire]:
     """A wire to the test's database."""
-    async with Wire(database.url) as made:
+    async with wires.to_postgres(database.url) as made:
         yield made
 
 

@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from prometheus_client import CollectorRegistry
+from wires import pump
 
 from kapsel_deliverer import proxy
 from kapsel_deliverer.contexts import trusted
@@ -468,19 +469,12 @@ class Forward:
             if self.answer.startswith("200"):
                 host, port = head[0].split()[1].rsplit(":", 1)
                 there, back = await asyncio.open_connection(host.strip("[]"), int(port))
-                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+                await asyncio.gather(pump(reader, back), pump(there, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)
             writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 @pytest.fixture
