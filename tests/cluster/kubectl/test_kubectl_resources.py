@@ -91,7 +91,7 @@ async def test_a_replay_is_made_and_waited_for(kubectl) -> None:
     assert made["spec"]["dryRun"] is True
     kubectl.report("replay", "again", observedGeneration=1, matched=12, enqueued=0)
     kubectl.report("replay", "again", conditions=[condition("Complete", "True", "DryRun", "nothing was delivered")])
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 240)
     assert (process.returncode, err) == (0, b"")
     lines = out.decode().splitlines()
     assert lines[0] == "replay.kapsel.dev/again created"

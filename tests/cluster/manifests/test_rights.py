@@ -1,5 +1,6 @@
 """What the accounts of a Relay's pods may do: one of them one thing, and the others nothing."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -35,16 +36,27 @@ def rules(control_plane: Any, namespace: str, account: str) -> set[Rule]:
     }
 
 
+async def come_true(control_plane: Any, namespace: str, account: str, expected: set[Rule]) -> None:
+    """Wait until the API server has heard of all rights, which it does a moment after they were given."""
+    async with asyncio.timeout(240):
+        while not expected <= await asyncio.to_thread(rules, control_plane, namespace, account):
+            await asyncio.sleep(0.2)
+
+
+FENCE = {
+    ("get", "attestationlogs/status", "main"),
+    ("patch", "attestationlogs/status", "main"),
+    ("create", "events", "*"),
+}
+
+
 async def test_the_account_of_the_attestor_may_keep_its_fence_and_nothing_else(
     make_shop: Any, control_plane: Any
 ) -> None:
     shop = await make_shop(SPEC)
     await shop.apply()
-    assert allowed(control_plane, shop.namespace, "main-deliverer") == {
-        ("get", "attestationlogs/status", "main"),
-        ("patch", "attestationlogs/status", "main"),
-        ("create", "events", "*"),
-    }
+    await come_true(control_plane, shop.namespace, "main-deliverer", FENCE)
+    assert allowed(control_plane, shop.namespace, "main-deliverer") == FENCE
 
 
 async def test_accounts_of_other_pods_may_do_nothing(make_shop: Any, control_plane: Any) -> None:
@@ -59,6 +71,7 @@ async def test_the_attestor_writes_the_status_of_its_log_and_of_no_other(make_sh
     await shop.apply()
     other = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "AttestationLog", "spec": {}}
     await shop.cluster.apply({**other, "metadata": {"name": "other", "namespace": shop.namespace}})
+    await come_true(control_plane, shop.namespace, "main-deliverer", FENCE)
     account = f"--as=system:serviceaccount:{shop.namespace}:main-deliverer"
     fence = json.dumps({"status": {"fence": {"origin": "o", "treeSize": 1, "rootHash": "ab" * 32, "timestampMs": 1}}})
     patch = ("patch", "attestationlog", "-n", shop.namespace, account, "--type=merge", "-p")

@@ -30,7 +30,7 @@ from traffic.producer import Producer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SECONDS = 180
+SECONDS = 300
 NAMESPACE = "busy"
 DEPLOYMENTS = ("receiver", "deliverer", "console")
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}}  # there is one node, and all of it must fit
@@ -122,7 +122,9 @@ async def test_a_rolling_update_refuses_nothing_and_loses_nothing(busy: Busy) ->
         await busy.more()
     await busy.accounted()
     # An idle connection may be closed just as the next request sets out: HTTP leaves that to whoever sends it again.
-    assert set(busy.producer.troubles) <= {"ServerDisconnectedError"}
+    # What the sender sees of it depends on how far it had come.
+    closed = {"ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError"}
+    assert set(busy.producer.troubles) <= closed
 
 
 @pytest.mark.parametrize("component", [*DEPLOYMENTS, "postgres"])

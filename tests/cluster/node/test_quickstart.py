@@ -40,7 +40,7 @@ def items(cluster: Cluster, kind: str) -> list[dict[str, Any]]:
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> int:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=120) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

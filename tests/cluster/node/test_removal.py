@@ -24,7 +24,7 @@ def post(ingest: str) -> str:
     one = webhooks(installation.EXAMPLE)[0]
     headers = providers.headers(Verification(scheme=one.scheme), one.webhook)
     request = urllib.request.Request(f"{ingest}/ingest/shop/{one.endpoint}", one.webhook.body, headers)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return str(json.loads(answer.read())["id"])
 
 
@@ -46,8 +46,8 @@ def test_a_relay_that_is_deleted_leaves_its_data_to_the_next_of_its_name(
     workloads = ("deployments", "statefulsets", "jobs", "services")
     label = "app.kubernetes.io/instance=main"
     for kind in workloads:
-        quickstart.kubectl("wait", "--for=delete", kind, "-l", label, *SHOP, "--timeout=120s")
-    quickstart.kubectl("wait", "--for=delete", "pods", "-l", label, *SHOP, "--timeout=120s")
+        quickstart.kubectl("wait", "--for=delete", kind, "-l", label, *SHOP, "--timeout=240s")
+    quickstart.kubectl("wait", "--for=delete", "pods", "-l", label, *SHOP, "--timeout=240s")
     quickstart.kubectl("get", *SHOP, "secret/main-sealing-key", "secret/main-postgres", "pvc/data-main-postgres-0")
     installation.quickstart(quickstart)
     assert event_is_stored(quickstart, event)
@@ -57,11 +57,11 @@ def test_without_the_operator_webhooks_flow_on_and_a_namespace_can_go(
     quickstart: Cluster, reach: Callable[[str, str], str]
 ) -> None:
     before = pods(quickstart)
-    installation.helm(quickstart, "uninstall", "kapsel", "-n", installation.NAMESPACE, "--wait", "--timeout", "120s")
+    installation.helm(quickstart, "uninstall", "kapsel", "-n", installation.NAMESPACE, "--wait", "--timeout", "240s")
     left = quickstart.kubectl("get", "all", "-n", installation.NAMESPACE, "-o", "name", check=False)
     assert "deployment" not in left
     # Taking the definitions away would take every Relay of the cluster with them.
     assert "relays.kapsel.dev" in quickstart.kubectl("get", "crds", "-o", "name")
     assert event_is_stored(quickstart, post(reach("shop", "main-receiver")))
     assert pods(quickstart) == before
-    quickstart.kubectl("delete", "namespace", "shop", "--timeout=120s")
+    quickstart.kubectl("delete", "namespace", "shop", "--timeout=240s")

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from faulty_proxy import FaultyProxy, Passed, matching, refusal
 
-CONVERGED = 6.0  # seconds without a write
+CONVERGED = 10.0  # seconds without a write
 MORTAL = 600.0  # seconds: an operator that dies some sixty times before it comes to rest
 
 

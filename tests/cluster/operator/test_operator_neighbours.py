@@ -31,7 +31,7 @@ async def test_a_relay_takes_no_log_of_another_relay_that_has_its_name(
     await resources.apply("AttestationLog", "main", {"relayRef": {"name": "other"}})
     await resources.relay(other, "other")
     operator.start()
-    await resources.told("AttestationLog", "main", "Ready", "Unknown", "NoAttestor", 30)
+    await resources.told("AttestationLog", "main", "Ready", "Unknown", "NoAttestor")
     await resources.relay(database)
     told = await resources.told("Relay", "main", "Stalled", "True", "NameTaken")
     assert "spec.relayRef names this Relay" in told["message"]

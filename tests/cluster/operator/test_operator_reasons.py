@@ -60,7 +60,7 @@ async def test_each_fault_of_a_relay_has_its_own_reason(
         "keda": "KedaNotInstalled",
     }
     told = await asyncio.gather(
-        *(resources.told("Relay", name, "Stalled", "True", reason, 120) for name, reason in expected.items())
+        *(resources.told("Relay", name, "Stalled", "True", reason) for name, reason in expected.items())
     )
     assert all(one["message"] for one in told)
     assert not any("secret@" in one["message"] or "postgresql://postgres" in one["message"] for one in told)
