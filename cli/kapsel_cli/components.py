@@ -39,6 +39,7 @@ class Surroundings:
     """What all processes of one data plane are told."""
 
     database_url: str
+    database_direct_url: str | None  # None: the other one leads to Postgres itself
     roles: bool  # whether each component has a database role of its own
     schema: str
     host: str
@@ -99,6 +100,8 @@ def settings(component: Component, around: Surroundings) -> dict[str, object]:
         "health_port": component.health_port,
         "drain_timeout": DRAIN_SECONDS,
     }
+    if around.database_direct_url is not None:
+        common["database_direct_url"] = around.database_direct_url
     if around.roles:
         common["database_role"] = f"kapsel_{component.kind}"
     own: dict[str, dict[str, object]] = {

@@ -21,7 +21,13 @@ from kapsel_store.database import Connection
 DEFAULT_SCHEMA: Final = "kapsel"
 STATEMENT_SECONDS: Final = 300.0  # a person waits, and a log can be large
 # Of what a pod has, that which says where the database is; the component's own settings are not ours.
-_VARIABLES: Final = ("KAPSEL_DATABASE_URL", "KAPSEL_DATABASE_URL_FILE", "KAPSEL_DATABASE_SCHEMA")
+_VARIABLES: Final = (
+    "KAPSEL_DATABASE_URL",
+    "KAPSEL_DATABASE_URL_FILE",
+    "KAPSEL_DATABASE_DIRECT_URL",
+    "KAPSEL_DATABASE_DIRECT_URL_FILE",
+    "KAPSEL_DATABASE_SCHEMA",
+)
 
 
 @asynccontextmanager
@@ -51,7 +57,7 @@ def _located(data_dir: Path | None, environ: Mapping[str, str]) -> Iterator[tupl
             settings = load(DatabaseSettings, given)
         except SettingsError as error:
             raise CliError(str(error).rstrip("."), "docs/settings.md explains the variables") from error
-        yield settings.database_url.get_secret_value(), settings.database_schema
+        yield settings.session_url, settings.database_schema
         return
     from kapsel_cli.postgres import EmbeddedPostgres  # which an image does not have to bring
 

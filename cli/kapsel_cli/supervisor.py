@@ -115,7 +115,8 @@ class Supervisor:
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         """Everything from the database up; ends by being cancelled, or with an error."""
         postgres = self._place.postgres
-        url = self._options.database_url or ""
+        # What this process does for itself needs a session that lasts.
+        url = self._options.database_direct_url or self._options.database_url or ""
         if postgres is not None:
             url = await self._start_postgres(tasks, postgres)
         roles = await _migrate(url)
@@ -151,7 +152,8 @@ class Supervisor:
 
     def _component_plans(self, url: str, *, roles: bool, receivers: bool) -> list[ChildPlan]:
         around = Surroundings(
-            database_url=url,
+            database_url=self._options.database_url or url,
+            database_direct_url=self._options.database_direct_url,
             roles=roles,
             schema=SCHEMA,
             host=self._options.host,
@@ -297,5 +299,6 @@ async def _migrate(url: str) -> bool:
         reason = str(error) or type(error).__name__
         raise CliError(
             f"the database cannot be used: {reason}",
-            "Check --database-url, and that its user may create a schema (kapsel needs Postgres 16 or newer)",
+            "Check --database-url and --database-direct-url, and that the user may create a schema (kapsel needs "
+            "Postgres 16 or newer)",
         ) from error

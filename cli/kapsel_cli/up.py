@@ -68,6 +68,11 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--database-url", metavar="URL", help="use this Postgres instead of the embedded one")
     parser.add_argument(
+        "--database-direct-url",
+        metavar="URL",
+        help="if that leads through a pooler in transaction mode, such as PgBouncer: the URL of Postgres itself",
+    )
+    parser.add_argument(
         "--relay", type=_relay, metavar="NAMESPACE/NAME", help="the Relay to run, if the manifests declare several"
     )
     parser.add_argument("--logs", action="store_true", help="show all log lines, not only warnings and errors")
@@ -84,6 +89,7 @@ class Options:
     workers: int
     data_dir: Path
     database_url: str | None
+    database_direct_url: str | None  # None: the other one leads to Postgres itself
     relay: tuple[str, str] | None
     show_logs: bool
 
@@ -104,6 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     if not arguments.directory.is_dir():
         raise CliError(f"{arguments.directory} is not a directory", "Name one with manifests: examples/quickstart")
+    if arguments.database_direct_url is not None and arguments.database_url is None:
+        raise CliError(
+            "--database-direct-url is besides a pooler", "Name the URL through the pooler with --database-url"
+        )
     options = Options(
         directory=arguments.directory,
         host=arguments.host,
@@ -111,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         data_dir=arguments.data_dir,
         database_url=arguments.database_url,
+        database_direct_url=arguments.database_direct_url,
         relay=arguments.relay,
         show_logs=arguments.logs,
     )

@@ -6,7 +6,7 @@ What comes of it is decided elsewhere, and nothing is written here. Resources co
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -19,13 +19,13 @@ from kapsel_operator.errors import ApiError
 from kapsel_operator.key_secrets import secret_name
 from kapsel_operator.manifests import generated_secrets, names
 from kapsel_operator.manifests.build import Key
-from kapsel_operator.manifests.facts import Capability
+from kapsel_operator.manifests.facts import Capability, DirectUrl
 from kapsel_operator.manifests.facts import Database as DatabaseFacts
 from kapsel_operator.scopes import Scope
 from kapsel_operator.secret_reader import Absent, Found, Name, SecretReader
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.kinds.model import Identity
-from kapsel_resources.kinds.relay import Relay
+from kapsel_resources.kinds.relay import DatabaseEntry, Relay
 from kapsel_resources.kinds.replay import Replay
 from kapsel_resources.kinds.signing_key import SigningKey
 from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
@@ -183,6 +183,7 @@ class Gatherer:
     async def _database_url(
         self, relay: Relay, capabilities: frozenset[Capability]
     ) -> tuple[str | None, Trouble | None, DatabaseFacts | None]:
+        """Return the URL by which the operator itself gets to the database, and what pods need to get there."""
         database, namespace = relay.spec.database, relay.metadata.namespace
         if database is None:
             missing = "the Relay names no database; allowed: one member of spec.database"
@@ -203,7 +204,24 @@ class Gatherer:
         if not is_url(url):
             return None, INVALID_URL, None
         facts = DatabaseFacts(secret=name, key=key, digest=secret_digest(url, relay.identity), port=port(url))
-        return url, cnpg, facts
+        direct = None if database.secret_ref is None else database.secret_ref.direct_ref
+        if direct is None:
+            return url, cnpg, facts
+        return await self._besides_a_pooler(relay, url, facts, direct)
+
+    async def _besides_a_pooler(
+        self, relay: Relay, pooled: str, facts: DatabaseFacts, direct: DatabaseEntry
+    ) -> tuple[str | None, Trouble | None, DatabaseFacts | None]:
+        namespace = relay.metadata.namespace
+        found = (await self._secrets.read([(namespace, direct.name)]))[namespace, direct.name]
+        url = _entry(found, direct.key)
+        if url is None:
+            return None, _no_url(found, namespace, direct.name, direct.key, embedded=False), None
+        if not is_url(url):
+            return None, INVALID_URL, None
+        both = secret_digest(f"{pooled}\n{url}", relay.identity)
+        besides = DirectUrl(secret=direct.name, key=direct.key, port=port(url))
+        return url, None, replace(facts, digest=both, direct=besides)
 
     async def _cnpg(self, relay: Relay, capabilities: frozenset[Capability]) -> Trouble | None:
         """Return what is wrong with the CloudNativePG Cluster of a Relay."""

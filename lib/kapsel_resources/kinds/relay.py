@@ -48,12 +48,24 @@ def _cidr(text: str) -> str:
     return text
 
 
-class DatabaseSecret(Model):
+class DatabaseEntry(Model):
     """An entry of a Secret that holds a Postgres URL."""
 
     name: str = Field(max_length=253, pattern=SUBDOMAIN, description="Name of the Secret, in the same namespace.")
     key: str = Field(
         default="uri", min_length=1, max_length=253, pattern=ENTRY, description="The entry that holds the URL."
+    )
+
+
+class DatabaseSecret(DatabaseEntry):
+    """An entry of a Secret that holds a Postgres URL, and where the URL besides a pooler is."""
+
+    direct_ref: DatabaseEntry | None = Field(
+        default=None,
+        description=(
+            "Where the URL leads through a pooler in transaction mode, such as PgBouncer: the entry with the URL of "
+            "Postgres itself, for what needs a session of its own. Without it: the one URL leads to Postgres itself."
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from kapsel_operator.manifests import quantities
-from kapsel_operator.manifests.facts import Facts, Manifest
+from kapsel_operator.manifests.facts import Database, Facts, Manifest
 from kapsel_resources.kinds.workload import ResourceRequirements
 
 HTTP: Final = "http"
@@ -25,6 +25,7 @@ PORTS: Final = {
 SECRETS_VOLUME: Final = "kapsel-secrets"
 SECRETS: Final = "/etc/kapsel"  # where that volume is mounted
 DATABASE_URL: Final = "database-url"
+DATABASE_DIRECT_URL: Final = "database-direct-url"
 SEALING_KEY: Final = "sealing.key"
 CONSOLE_TOKEN: Final = "console-token"  # noqa: S105 - the name of a file
 
@@ -81,7 +82,7 @@ def process_env(component: str, facts: Facts, drain: timedelta) -> list[Manifest
     port = PORTS[component].get(HEALTH) or PORTS[component][ATTESTOR_HEALTH]
     env = [
         {"name": "KAPSEL_INSTANCE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-        variable("KAPSEL_DATABASE_URL_FILE", f"{SECRETS}/{DATABASE_URL}"),
+        *database_env(facts.database),
         variable("KAPSEL_SEALING_KEY_FILE", f"{SECRETS}/{SEALING_KEY}"),
         variable("KAPSEL_HEALTH_HOST", facts.listen_host),
         variable("KAPSEL_HEALTH_PORT", port),
@@ -89,6 +90,14 @@ def process_env(component: str, facts: Facts, drain: timedelta) -> list[Manifest
     ]
     if facts.database is not None and facts.database.roles:
         env.append(variable("KAPSEL_DATABASE_ROLE", f"kapsel_{component}"))
+    return env
+
+
+def database_env(database: Database | None) -> list[Manifest]:
+    """Return the settings that say where the database is."""
+    env = [variable("KAPSEL_DATABASE_URL_FILE", f"{SECRETS}/{DATABASE_URL}")]
+    if database is not None and database.direct is not None:
+        env.append(variable("KAPSEL_DATABASE_DIRECT_URL_FILE", f"{SECRETS}/{DATABASE_DIRECT_URL}"))
     return env
 
 

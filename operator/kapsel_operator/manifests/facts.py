@@ -36,14 +36,24 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DirectUrl:
+    """The Secret that holds the URL of Postgres itself, where the other URL leads through a pooler."""
+
+    secret: str
+    key: str
+    port: int = 5432
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """The Secret that holds the URL of the database, and what is known of that URL."""
 
     secret: str
     key: str
-    digest: str  # of the URL; when it changes, pods are replaced, for they read it once
+    digest: str  # of the URL, or of both; when it changes, pods are replaced, for they read it once
     port: int = 5432
     roles: bool = False  # whether each component has a role of its own to take
+    direct: DirectUrl | None = None  # None: the URL leads to Postgres itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

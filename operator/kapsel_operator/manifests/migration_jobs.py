@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from kapsel_operator.manifests import names, pods
-from kapsel_operator.manifests.containers import DATABASE_URL, SECRETS, container, image, secrets_mount, variable
+from kapsel_operator.manifests.containers import container, database_env, image, secrets_mount
 from kapsel_operator.manifests.facts import Database, Facts, Manifest
 from kapsel_operator.manifests.metadata import metadata
 from kapsel_resources.kinds.relay import Relay
@@ -33,7 +33,7 @@ def migration_job(relay: Relay, facts: Facts, database: Database) -> Manifest:
     main = container(
         "migrate",
         facts,
-        env=[variable("KAPSEL_DATABASE_URL_FILE", f"{SECRETS}/{DATABASE_URL}")],
+        env=database_env(database),
         mounts=[secrets_mount()],
         resources=None,
     )

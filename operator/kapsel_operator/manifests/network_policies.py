@@ -118,7 +118,10 @@ def _database(relay: Relay, facts: Facts) -> list[Manifest]:
     if database is not None and database.cnpg_cluster_ref is not None:
         labels = {"cnpg.io/cluster": database.cnpg_cluster_ref.name}
         return [_out(POSTGRES_PORT, peers=[{"podSelector": {"matchLabels": labels}}])]
-    return [] if facts.database is None else [_out(facts.database.port)]
+    known = facts.database
+    if known is None:
+        return []
+    return [_out(*dict.fromkeys([known.port, *([known.direct.port] if known.direct is not None else [])]))]
 
 
 def _destinations(relay: Relay) -> list[Manifest]:

@@ -5,7 +5,13 @@ from datetime import timedelta
 from typing import Final
 
 from kapsel_operator.manifests import names
-from kapsel_operator.manifests.containers import CONSOLE_TOKEN, DATABASE_URL, SEALING_KEY, SECRETS_VOLUME
+from kapsel_operator.manifests.containers import (
+    CONSOLE_TOKEN,
+    DATABASE_DIRECT_URL,
+    DATABASE_URL,
+    SEALING_KEY,
+    SECRETS_VOLUME,
+)
 from kapsel_operator.manifests.facts import Capability, Database, Facts, Manifest
 from kapsel_operator.manifests.generated_secrets import CONSOLE_TOKEN_ENTRY, SEALING_KEY_ENTRY
 from kapsel_resources.kinds.relay import Relay
@@ -75,6 +81,8 @@ def spread(relay: Relay, component: str) -> list[Manifest]:
 def secrets_volume(relay: Relay, database: Database, *, sealing_key: bool = True, console: bool = False) -> Manifest:
     """Return the volume with the secrets of a pod: whole directories, so that new content arrives without a restart."""
     sources = [_file(database.secret, database.key, DATABASE_URL)]
+    if database.direct is not None:
+        sources.append(_file(database.direct.secret, database.direct.key, DATABASE_DIRECT_URL))
     if sealing_key:
         name = names.object_name(relay.metadata.name, "sealing-key")
         sources.append(_file(name, SEALING_KEY_ENTRY, SEALING_KEY))

@@ -35,6 +35,10 @@ async def test_each_fault_of_a_relay_has_its_own_reason(
     await relay("catalog", "catalog")
     await relay("user", "user")
     await relay("cnpg", database={"cnpgClusterRef": {"name": "pg"}})
+    await resources.secret("pooler", uri="postgresql://kapsel:secret@127.0.0.1:1/kapsel")
+    await relay("no-direct", database={"secretRef": {"name": "pooler", "directRef": {"name": "absent-too"}}})
+    await relay("no-direct-entry", database={"secretRef": {"name": "pooler", "directRef": {"name": "entry"}}})
+    await relay("no-direct-url", database={"secretRef": {"name": "pooler", "directRef": {"name": "nonsense"}}})
     for name in ("ingress", "gateway", "keda"):  # each on a database of its own
         other = await make_database()
         await other.migrate()
@@ -55,6 +59,9 @@ async def test_each_fault_of_a_relay_has_its_own_reason(
         "catalog": "DatabaseRefused",
         "user": "DatabaseRefused",
         "cnpg": "CnpgNotInstalled",
+        "no-direct": "DatabaseSecretNotFound",
+        "no-direct-entry": "DatabaseSecretEntryNotFound",
+        "no-direct-url": "DatabaseUrlInvalid",
         "ingress": "IngressClassNotFound",
         "gateway": "GatewayNotInstalled",
         "keda": "KedaNotInstalled",
@@ -75,6 +82,24 @@ async def test_each_fault_of_a_relay_has_its_own_reason(
     await database.fetch(newer)
     await resources.told("Relay", "no-secret", "SchemaCurrent", "False", "SchemaNewer")
     await resources.told("Relay", "no-secret", "Stalled", "True", "SchemaNewer")
+
+
+async def test_the_operator_goes_to_postgres_itself_besides_a_pooler_and_pods_get_both_ways(
+    operator: Any, resources: Any, database: Any, around: Any
+) -> None:
+    await resources.secret(
+        "pooler", uri="postgresql://kapsel:secret@127.0.0.1:1/kapsel"
+    )  # which the operator never asks
+    await resources.secret("pg-app", url=database.url)
+    direct = {"name": "pg-app", "key": "url"}
+    await resources.apply("Relay", "main", {"database": {"secretRef": {"name": "pooler", "directRef": direct}}})
+    operator.start()
+    await resources.ready("Relay", "main")
+    template = (await resources.get("Deployment", "main-deliverer"))["spec"]["template"]["spec"]
+    for container in (*template["containers"], *template["initContainers"]):
+        env = {one["name"]: one.get("value") for one in container["env"]}
+        assert env["KAPSEL_DATABASE_URL_FILE"] == "/etc/kapsel/database-url"
+        assert env["KAPSEL_DATABASE_DIRECT_URL_FILE"] == "/etc/kapsel/database-direct-url"
 
 
 async def test_a_cluster_of_cloudnativepg_says_why_it_cannot_be_used(

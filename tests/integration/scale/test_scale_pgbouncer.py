@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ import asyncpg
 import pytest
 from traffic.accounts import account, settled
 
+from kapsel_cli.__main__ import main
 from kapsel_store import database as store_database
 from kapsel_store.errors import DatabaseURLError
 
@@ -167,3 +169,38 @@ async def test_a_pooler_that_nobody_spoke_of_is_named_with_what_to_do(answering,
     async with pool:
         with pytest.raises(DatabaseURLError, match="KAPSEL_DATABASE_DIRECT_URL"):
             await pool.fetchval("SELECT 1")
+
+
+async def test_kapsel_up_runs_through_it_and_besides_it(answering, database, tmp_path) -> None:
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "relay.json").write_text(
+        '{"apiVersion": "kapsel.dev/v1alpha1", "kind": "Relay", "metadata": {"name": "main"}}'
+    )
+    up = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "kapsel_cli", "up", str(tmp_path / "manifests"), "--port", "0"),
+        *("--data-dir", str(tmp_path / "data"), "--database-url", answering.url, "--database-direct-url", database.url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert up.stdout is not None
+    said = b""
+    try:
+        async with asyncio.timeout(120):
+            while b"Ctrl-C" not in said:
+                line = await up.stdout.readline()
+                assert line, said.decode()
+                said += line
+        assert b"all processes are ready" in said
+        assert "login attempt: db=kapsel user=postgres" in answering.log.read_text()
+    finally:
+        up.send_signal(signal.SIGINT)
+        await up.communicate()
+        connection = await asyncpg.connect(database.url)
+        await connection.execute("DROP SCHEMA IF EXISTS kapsel CASCADE")  # which is that of every `kapsel up`
+        await connection.close()
+    assert up.returncode == 0
+
+
+async def test_what_leads_besides_a_pooler_is_of_no_use_without_it(tmp_path, capsys) -> None:
+    assert main(("up", str(tmp_path), "--database-direct-url", "postgresql://a@b/c")) == 1
+    assert "Name the URL through the pooler with --database-url" in capsys.readouterr().err

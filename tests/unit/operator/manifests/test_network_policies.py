@@ -7,7 +7,7 @@ import pytest
 
 from kapsel_egress import ranges
 from kapsel_operator.manifests.build import build
-from kapsel_operator.manifests.facts import Database
+from kapsel_operator.manifests.facts import Database, DirectUrl
 
 POD = "10.244.1.7"  # of another pod of the cluster
 MOST = {4: 2**32 - 1, 6: 2**128 - 1}
@@ -85,6 +85,15 @@ def test_a_database_elsewhere_is_reached_on_its_port(relay: Any, facts: Any) -> 
     policy = policies(relay, facts, {"database": {"secretRef": {"name": "database"}}}, database=database)["receiver"]
     assert may_reach(policy, "10.1.2.3", 6432)
     assert not may_reach(policy, "10.1.2.3", 5432)
+
+
+def test_a_pooler_and_the_database_behind_it_are_both_reached(relay: Any, facts: Any) -> None:
+    direct = DirectUrl(secret="pg-app", key="uri", port=5433)
+    database = Database(secret="pooler", key="uri", digest="d", port=6432, direct=direct)
+    spec = {"database": {"secretRef": {"name": "pooler", "directRef": {"name": "pg-app"}}}}
+    for component in ("receiver", "deliverer", "console"):
+        policy = policies(relay, facts, spec, database=database)[component]
+        assert [may_reach(policy, "10.1.2.3", port) for port in (6432, 5433, 5432)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What holds for every pod of a Relay: restricted, without a token, secrets as files, probes, and time for its end."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from kapsel_cli.run import COMPONENTS
 from kapsel_console.settings import ConsoleSettings
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_operator.manifests.build import build
-from kapsel_operator.manifests.facts import Capability, Database
+from kapsel_operator.manifests.facts import Capability, Database, DirectUrl
 from kapsel_receiver.settings import ReceiverSettings
 from kapsel_runtime.settings import load
 
@@ -64,6 +65,37 @@ def test_secrets_are_files_of_whole_directories(every_pod: dict[str, Any]) -> No
         assert "envFrom" not in one
         assert all("subPath" not in mount for mount in one["volumeMounts"])
         assert all(set(variable.get("valueFrom", {"fieldRef": 0})) == {"fieldRef"} for variable in one["env"])
+
+
+def test_what_leads_to_postgres_besides_a_pooler_is_a_file_too(
+    relay: Any, facts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the processes read it, the migration included."""
+    direct = DirectUrl(secret="pg-app", key="url")
+    database = Database(secret="pooler", key="uri", digest="d", direct=direct)
+    one = relay({"database": {"secretRef": {"name": "pooler", "directRef": {"name": "pg-app", "key": "url"}}}})
+    (tmp_path / "database-url").write_text("postgresql://a@pooler/kapsel")
+    (tmp_path / "database-direct-url").write_text("postgresql://a@postgres/kapsel")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    seen = set()
+    for schema in ("Current", "Outdated"):
+        for made in build(one, facts(database=database, schema=schema)):
+            if "template" not in made.get("spec", {}):
+                continue
+            template = made["spec"]["template"]
+            (volume,) = [one for one in template["spec"]["volumes"] if one["name"] == "kapsel-secrets"]
+            assert [source["secret"] for source in volume["projected"]["sources"]][:2] == [
+                {"name": "pooler", "items": [{"key": "uri", "path": "database-url"}]},
+                {"name": "pg-app", "items": [{"key": "url", "path": "database-direct-url"}]},
+            ]
+            for name, container in containers({"": template}):
+                env = {one["name"]: str(one.get("value", "x")) for one in container["env"]}
+                there = {key: text.replace("/etc/kapsel", str(tmp_path)) for key, text in env.items()}
+                settings = load(SETTINGS[name], there)
+                assert (settings.session_url, settings.is_pooled) == ("postgresql://a@postgres/kapsel", True)
+                seen.add(name)
+    assert seen == {"receiver", "deliverer", "attestor", "console", "migrate"}
 
 
 def test_every_container_is_restricted(every_pod: dict[str, Any]) -> None:
