@@ -128,7 +128,7 @@ def test_a_long_chain_is_followed_in_a_moment_though_it_comes_backwards(log: Mod
     ]
     begun = process_time()
     found = follow([pinned(log)], reversed(links))
-    assert process_time() - begun < 8  # seconds: it takes a fraction of one
+    assert process_time() - begun < 40  # seconds: it takes a fraction of one, and minutes where all are tried on all
     assert [key.public_key for key in found] == [log.vkey(name).public_key for name in names]
 
 
