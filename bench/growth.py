@@ -60,7 +60,6 @@ INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, nu
 SELECT attempt_id, delivery_id, event_id, (SELECT id FROM endpoint), (SELECT id FROM destination), 1, now() + $2,
        interval '3 ms', 'delivered', 'status_200', 'http://127.0.0.1:9900/', sha256(body), 200 FROM made
 """
-LAST_LEAF = "SELECT coalesce(max(leaf_index), 0) FROM leaves WHERE log_id = $1"
 SIZES = """
 SELECT coalesce(p.inhparent, c.oid)::regclass::text AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes
 FROM pg_class c LEFT JOIN pg_inherits p ON p.inhrelid = c.oid

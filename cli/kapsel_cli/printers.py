@@ -81,8 +81,9 @@ def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _pending(item: Item, _: datetime) -> str:
-    return f"{item['pending']}{'+' if item['pending_more'] else ''}"
+def _counted(title: str, member: str, more: str) -> Column:
+    """A number that was counted up to a bound."""
+    return Column(title=title, cell=lambda item, _: f"{item[member]}{'+' if item[more] else ''}")
 
 
 def _delivering(item: Item, _: datetime) -> str:
@@ -129,13 +130,20 @@ def _witnesses(item: Item, _: datetime) -> str:
     return f"{sum(one['cosigned_at'] is not None for one in asked)}/{len(asked)}"
 
 
+_NAME: Final = Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}")
+_WHERE: Final = (_plain("ID", "id"), _plain("ENDPOINT", "endpoint"), _plain("DESTINATION", "destination"))
+_ORIGIN: Final = (
+    _plain("EVENT", "event_id", wide=True),
+    _ago("EXPIRES", "expires_at", wide=True),
+    _plain("REPLAY OF", "replay_of", wide=True),
+)
 COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     "endpoints": (
-        Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),
+        _NAME,
         _plain("READY", "ready"),
         Column(title="REASON", cell=_reason),
         Column(title="DELIVERING", cell=_delivering),
-        Column(title="PENDING", cell=_pending),
+        _counted("PENDING", "pending", "pending_more"),
         _ago("OLDEST", "oldest_pending_at"),
         _plain("VERIFICATION", "verification"),
         Column(title="DESTINATIONS", cell=_destinations, wide=True),
@@ -153,48 +161,38 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _plain("SHA-256", "body_hash", wide=True),
     ),
     "deliveries": (
-        _plain("ID", "id"),
-        _plain("ENDPOINT", "endpoint"),
-        _plain("DESTINATION", "destination"),
+        *_WHERE,
         _plain("STATE", "state"),
         _plain("ATTEMPTS", "attempts"),
         _plain("REASON", "last_reason"),
         _ago("DUE", "due_at"),
         _ago("AGE", "created_at"),
         _plain("ACK", "acknowledgement", wide=True),
-        _plain("EVENT", "event_id", wide=True),
-        _ago("EXPIRES", "expires_at", wide=True),
-        _plain("REPLAY OF", "replay_of", wide=True),
+        *_ORIGIN,
     ),
     "undelivered/summary": (
         _plain("DESTINATION", "destination"),
         _plain("FAULT", "fault"),
         _plain("REASON", "reason"),
         _plain("STATE", "state"),
-        Column(title="COUNT", cell=lambda item, _: f"{item['count']}{'+' if item['more'] else ''}"),
+        _counted("COUNT", "count", "more"),
         _ago("OLDEST", "oldest_at"),
         _plain("MEANING", "text"),
         _plain("REMOVED", "removed", wide=True),
         _plain("ID", "destination_id", wide=True),
     ),
     "undelivered": (
-        _plain("ID", "id"),
-        _plain("ENDPOINT", "endpoint"),
-        _plain("DESTINATION", "destination"),
+        *_WHERE,
         _plain("FAULT", "fault"),
         _plain("REASON", "last_reason"),
         _plain("STATE", "state"),
         _plain("ATTEMPTS", "attempts"),
         _ago("DUE", "due_at"),
         _ago("AGE", "created_at"),
-        _plain("EVENT", "event_id", wide=True),
-        _ago("EXPIRES", "expires_at", wide=True),
-        _plain("REPLAY OF", "replay_of", wide=True),
+        *_ORIGIN,
     ),
     "attempts": (
-        _plain("ID", "id"),
-        _plain("ENDPOINT", "endpoint"),
-        _plain("DESTINATION", "destination"),
+        *_WHERE,
         _plain("TRY", "number"),
         _plain("OUTCOME", "outcome"),
         _plain("STATUS", "response_status"),
@@ -221,7 +219,7 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _plain("CONTINUED BY", "continued_by", wide=True),
     ),
     "keys": (
-        Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),
+        _NAME,
         _plain("VERSION", "version"),
         _plain("ALGORITHM", "algorithm"),
         _plain("LIVE", "live"),
@@ -232,7 +230,7 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _plain("ID", "id", wide=True),
     ),
     "replays": (
-        Column(title="NAME", cell=lambda item, _: f"{item['namespace']}/{item['name']}"),
+        _NAME,
         _plain("PHASE", "phase"),
         _plain("ENDPOINT", "endpoint"),
         _plain("MATCHED", "matched"),
@@ -246,12 +244,10 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _plain("ID", "id", wide=True),
     ),
     "blocked": (
-        _plain("ID", "id"),
-        _plain("ENDPOINT", "endpoint"),
-        _plain("DESTINATION", "destination"),
+        *_WHERE,
         _plain("KEY", "key"),
         _plain("REASON", "last_reason"),
-        Column(title="WAITING", cell=lambda item, _: f"{item['waiting']}{'+' if item['waiting_more'] else ''}"),
+        _counted("WAITING", "waiting", "waiting_more"),
         _ago("BLOCKED", "blocked_at"),
         _plain("ATTEMPTS", "attempts", wide=True),
         _plain("EVENT", "event_id", wide=True),

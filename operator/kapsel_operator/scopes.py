@@ -21,8 +21,6 @@ from kapsel_resources.problems import Problem
 from kapsel_resources.relays import Chosen, allows, carries
 from kapsel_resources.statuses import concerned
 
-SUPERSEDED = "Superseded"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:

@@ -41,11 +41,6 @@ class BlockClaim(NamedTuple):
     height: int  # the file's claim: a header does not say its height
     merkle_root: bytes  # 32 bytes, in the order in which they stand in the header
 
-    @property
-    def shown_root(self) -> str:
-        """The Merkle root as block explorers show it: in hex, the bytes reversed."""
-        return self.merkle_root[::-1].hex()
-
 
 class Anchor(NamedTuple):
     """A block that was checked to commit to the file."""

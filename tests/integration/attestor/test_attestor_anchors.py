@@ -196,7 +196,7 @@ async def test_the_stock_client_reads_upgrades_and_verifies_the_file(around: Sur
         dated = await around.dated()
     file = write(tmp_path, dated)
     code, said = await stock("--no-bitcoin", "--no-cache", "verify", str(file), home=tmp_path)
-    root = ots.parse(dated.ots).blocks()[0].shown_root
+    root = ots.parse(dated.ots).blocks()[0].merkle_root[::-1].hex()
     assert f"check that Bitcoin block {height} has merkleroot {root}" in said
 
     node = Node(around.chain)

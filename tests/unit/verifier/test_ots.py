@@ -108,7 +108,10 @@ def test_the_first_timestamp_of_all_holds_against_its_block() -> None:
     assert ots.of_file(HELLO, b"Hello World!\n").paths[0].steps[0] == Step(RIPEMD160)
     assert OpRIPEMD160()(sha256(b"Hello World!\n").digest()) == RIPEMD
     assert [claim.height for claim in FROM_THERE.blocks()] == [358391]
-    assert FROM_THERE.blocks()[0].shown_root == "8a1b66ecb7cbd07d8139a7e7d7f2c41aab1f5009b8364aaf61d03ad245e47e00"
+    assert (
+        FROM_THERE.blocks()[0].merkle_root[::-1].hex()
+        == "8a1b66ecb7cbd07d8139a7e7d7f2c41aab1f5009b8364aaf61d03ad245e47e00"
+    )
 
     anchor = ots.check(FROM_THERE, HEADER, not_before_ms=MINED_MS, min_difficulty=OLD)
 
