@@ -57,11 +57,8 @@ _DOMAIN: Final = b"kapsel/idempotency/v1"
 
 def encode(source: str, values: Sequence[bytes]) -> bytes:
     """Hash a source and its values so that no other source or list of values gives the same bytes."""
-    digest = hashlib.sha256()
-    for part in (_DOMAIN, source.encode(), *values):
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.digest()
+    parts = [len(part).to_bytes(8) + part for part in (_DOMAIN, source.encode(), *values)]
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def header_key(name: str, *values: bytes) -> bytes:
