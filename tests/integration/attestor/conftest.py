@@ -130,7 +130,7 @@ class World:
             response_body=b"ok" * 100,
             response_digest=os.urandom(32),
         )
-        return replace(made, **fields)
+        return made._replace(**fields)
 
     async def record(self, count: int = 1, **fields: object) -> list[UUID]:
         """Record attempts as a deliverer does, and return their ids."""
