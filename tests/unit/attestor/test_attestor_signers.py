@@ -119,6 +119,7 @@ class Caller:
     def __init__(self, error: Exception | None = None) -> None:
         self.calls = 0
         self.error = error
+        self.hangs = threading.Event()
         self.released = threading.Event()
 
     def __call__(self) -> str:
@@ -129,12 +130,13 @@ class Caller:
 
     def hang(self) -> str:
         self.calls += 1
-        self.released.wait(60)
+        self.hangs.set()
+        self.released.wait(240)
         return "late"
 
 
 async def test_a_signer_that_failed_is_left_in_peace_for_a_while() -> None:
-    gate, caller = Gate(), Caller(SignerAwayError("overloaded"))
+    gate, caller = Gate(first_wait=60), Caller(SignerAwayError("overloaded"))
     for _ in range(5):
         with pytest.raises(SignerAwayError, match="overloaded"):
             await gate.call("it", caller)
@@ -164,7 +166,7 @@ async def test_calls_at_the_same_time_take_turns() -> None:
 
 
 async def test_a_failure_that_nobody_foresaw_counts_as_away_and_its_words_are_not_told() -> None:
-    gate, caller = Gate(), Caller(AttributeError("token hvs.secret"))
+    gate, caller = Gate(first_wait=60), Caller(AttributeError("token hvs.secret"))
     for _ in range(2):
         with pytest.raises(SignerAwayError, match="it fails with AttributeError") as raised:
             await gate.call("it", caller)
@@ -178,6 +180,7 @@ async def test_a_signer_that_hangs_keeps_one_thread_and_the_deadline() -> None:
         await gate.call("it", caller.hang)
     with pytest.raises(SignerAwayError, match="it has not come back from the last request"):
         await gate.call("it", caller.hang)
+    assert caller.hangs.wait(60)
     assert caller.calls == 1
     caller.released.set()
     async with asyncio.timeout(240):
