@@ -306,6 +306,19 @@ async def test_each_event_is_selected_once_for_a_destination_whoever_retried_it_
         assert len({one.id for one in found} & {first, *retried}) == 1
 
 
+async def test_no_more_of_events_is_read_at_once_than_asked_for_and_the_first_in_any_case(owner) -> None:
+    made = await put(owner, ORDERS, 4, State.DELIVERED)
+    rows = await owner.fetch("SELECT DISTINCT event_id FROM deliveries WHERE id = ANY ($1) ORDER BY event_id", made)
+    of = [row["event_id"] for row in rows]
+    asked = [of[0], uuid4(), *of[1:]]
+    for most, read in ((1, asked[:1]), (2, asked[:3]), (1000, asked)):
+        found = await replay_runs.contents(owner, asked, most)
+        assert list(found) == read, most
+        assert [event for event, content in found.items() if content is None] == [
+            one for one in read if one == asked[1]
+        ]
+
+
 ANY = f"'{uuid4()}'"
 ALL = f"{ANY}, '{events.FIRST_ID}', '{events.LAST_ID}', '{events.FIRST_ID}', '{{exhausted}}', now(), NULL, 9"
 REST = f"'{events.LAST_ID}', '{{exhausted}}', now(), NULL, 9, '{events.LAST_ID}', '{{dns}}', false"
@@ -325,6 +338,7 @@ WALKS = {
         f"{ANY}, '{events.FIRST_ID}', '{events.FIRST_ID}', {REST}",
         ["deliveries_final_default_id_idx"],
     ),
+    "events_of": (f"ARRAY[{ANY}::uuid], 1048576", ["events_default_pkey"]),
     "settle": (f"{ANY}, '{events.FIRST_ID}', 9", ["deliveries_live_pkey", "Tid Scan on replayed"]),
 }
 
