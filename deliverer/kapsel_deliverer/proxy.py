@@ -10,7 +10,7 @@ import base64
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -37,6 +37,7 @@ class Proxy:
 
     host: str
     port: int
+    tls: bool = False  # whether it is spoken to in TLS, in which the tunnel to an https destination is TLS once more
     authorization: str | None = field(default=None, repr=False)
 
 
@@ -51,7 +52,8 @@ def declared(configuration: Configuration) -> Proxy | None:
     secret = max(versions, key=lambda key: key.version).secret if versions else None
     return Proxy(
         host=url.raw_host or "",
-        port=url.port or 80,
+        port=url.port or (443 if url.scheme == "https" else 80),
+        tls=url.scheme == "https",
         authorization=None if secret is None else f"Basic {base64.b64encode(secret).decode()}",
     )
 
@@ -65,11 +67,12 @@ def connector(names: AbstractResolver, relay: RelayRow, proxy: Proxy | None, **o
 class TunnelConnector(aiohttp.TCPConnector):
     """Connects through tunnels to the addresses that the resolver lets pass."""
 
-    def __init__(self, proxy: Proxy, names: AbstractResolver, **options: Any) -> None:
-        """Find the proxy by `names`, which keeps nothing back."""
-        super().__init__(**options)
+    def __init__(self, proxy: Proxy, names: AbstractResolver, *, ssl: ssl.SSLContext, **options: Any) -> None:
+        """Find the proxy by `names`, which keeps nothing back; one that speaks TLS is trusted by the context of all."""
+        super().__init__(ssl=ssl, **options)
         self._proxy = proxy
         self._names = names
+        self._context = ssl
 
     async def _wrap_create_connection(
         self,
@@ -83,6 +86,8 @@ class TunnelConnector(aiohttp.TCPConnector):
         """Connect to the first address; the caller goes on to the next one if that fails."""
         del timeout, client_error  # the caller of the connector has a deadline for all of it
         try:
+            if self._proxy.tls:
+                return await self._tunnel_in_tls(addr_infos[0][4], *args, **kwargs)
             sock = await self._tunnel(addr_infos[0][4])
             return await self._loop.create_connection(*args, **kwargs, sock=sock)
         except ssl.CertificateError as error:
@@ -100,6 +105,44 @@ class TunnelConnector(aiohttp.TCPConnector):
             sock.close()
             raise
         return sock
+
+    async def _tunnel_in_tls(
+        self,
+        address: Sequence[Any],
+        factory: Callable[[], ResponseHandler],
+        *,
+        ssl: ssl.SSLContext | None,
+        server_hostname: str | None,
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        transport, answer = await self._greet(await self._connect())
+        try:
+            transport.write(self._request(str(address[0]), int(address[1])))
+            _judge(await answer.came)
+            protocol = factory()
+            if ssl is None:
+                transport.set_protocol(protocol)
+                protocol.connection_made(transport)
+                return transport, protocol
+            inner = await self._loop.start_tls(transport, protocol, ssl, server_hostname=server_hostname)
+            if inner is None:  # it was closed meanwhile
+                raise ConnectionResetError
+            protocol.connection_made(inner)
+        except BaseException:
+            transport.abort()
+            raise
+        return inner, protocol
+
+    async def _greet(self, sock: socket.socket) -> tuple[asyncio.Transport, "_Answer"]:
+        """Speak TLS with the proxy: it must be who its URL says."""
+        answer = _Answer(self._loop)
+        try:
+            transport, _ = await self._loop.create_connection(
+                lambda: answer, sock=sock, ssl=self._context, server_hostname=self._proxy.host
+            )
+        except OSError as error:  # those of TLS among them
+            sock.close()
+            raise ProxyError("proxy_unreachable", f"there is no TLS with the proxy: {error}") from error
+        return transport, answer
 
     async def _connect(self) -> socket.socket:
         wrong: OSError | None = None
@@ -123,14 +166,17 @@ class TunnelConnector(aiohttp.TCPConnector):
                 return sock
         raise ProxyError("proxy_unreachable", f"the proxy cannot be reached: {wrong}")
 
-    async def _ask(self, sock: socket.socket, host: str, port: int) -> None:
+    def _request(self, host: str, port: int) -> bytes:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
         if self._proxy.authorization is not None:
             lines.append(f"Proxy-Authorization: {self._proxy.authorization}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+    async def _ask(self, sock: socket.socket, host: str, port: int) -> None:
         answer = b""
         try:
-            await self._loop.sock_sendall(sock, "\r\n".join([*lines, "", ""]).encode("ascii"))
+            await self._loop.sock_sendall(sock, self._request(host, port))
             while b"\r\n\r\n" not in answer and len(answer) < HEAD_LIMIT:
                 chunk = await self._loop.sock_recv(sock, HEAD_LIMIT)
                 if not chunk:
@@ -139,6 +185,27 @@ class TunnelConnector(aiohttp.TCPConnector):
         except OSError as error:
             raise ProxyError("proxy_unreachable", f"the proxy broke off: {error}") from error
         _judge(answer)
+
+
+class _Answer(asyncio.Protocol):
+    """What a proxy answers to CONNECT, as far as its head goes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.came: asyncio.Future[bytes] = loop.create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" in self._head or len(self._head) >= HEAD_LIMIT:
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # whatever ended it, what came is judged
+        self._end()
+
+    def _end(self) -> None:
+        if not self.came.done():
+            self.came.set_result(self._head)
 
 
 def _judge(answer: bytes) -> None:

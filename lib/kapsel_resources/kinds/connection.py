@@ -123,8 +123,8 @@ class Proxy(Model):
         max_length=512,
         pattern=PROXY_URL,
         description=(
-            "Its URL, such as http://proxy.example.com:3128. kapsel resolves and judges names itself and asks the "
-            "proxy for the address that was judged, so no name leads around the rules."
+            "Its URL, such as http://proxy.example.com:3128; with https the way to it is TLS. kapsel resolves and "
+            "judges names itself and asks the proxy for the address that was judged, so no name leads around the rules."
         ),
     )
     credentials_secret_ref: SecretName | None = Field(

@@ -49,7 +49,7 @@ TOPIC: Final = (
     r"^arn:(aws|aws-cn|aws-us-gov):sns:[a-z]{2}(-[a-z]+)+-[0-9]{1,2}:[0-9]{12}:[-_A-Za-z0-9]{1,256}([.]fifo)?$"
 )
 HEX_KEY: Final = r"^[0-9a-fA-F]{64}$"
-PROXY_URL: Final = r"^http://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$"
+PROXY_URL: Final = r"^https?://([-._a-zA-Z0-9]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$"
 SCOPE: Final = r"^[!#-\[\]-~]+$"
 # The patterns in words, for messages.
 CONTENT_TYPE: Final = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9-]+)?$"
@@ -85,7 +85,7 @@ FORMS: Final = {
     HEX_KEY: "64 hex digits",
     ORGANIZATION: "the name of an account of GitHub: letters, digits, and '-' between them",
     REPOSITORY: "owner/name, such as octocat/hello-world",
-    PROXY_URL: "a URL without a path, such as http://proxy.example.com:3128; https to a proxy is not spoken",
+    PROXY_URL: "a URL without a path, such as http://proxy.example.com:3128",
     SCOPE: "printable ASCII without blanks, quotes and backslashes",
 }
 DEFAULT_NAMESPACE: Final = "default"

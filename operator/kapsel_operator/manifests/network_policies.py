@@ -140,7 +140,7 @@ def _proxy(relay: Relay) -> list[Manifest]:
     if proxy is None:
         return []
     where = urlsplit(proxy.url)
-    return [_out(where.port or 80, peers=_blocks(_single(where.hostname or "")))]
+    return [_out(where.port or (443 if where.scheme == "https" else 80), peers=_blocks(_single(where.hostname or "")))]
 
 
 def _cluster() -> list[Manifest]:

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from prometheus_client import CollectorRegistry
@@ -28,7 +29,7 @@ from kapsel_deliverer.errands import Runner
 from kapsel_deliverer.exchange import BODY_KEPT
 from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_deliverer.outcome import Delivered, Refused, Unreachable, Unsent
+from kapsel_deliverer.outcome import Delivered, Refused, TimedOut, Unreachable, Unsent
 from kapsel_deliverer.retry import is_retried
 from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.targets import Targets
@@ -108,10 +109,10 @@ class Way:
             clients=self.targets.clients(),
         )
 
-    async def send(self) -> Try:
+    async def send(self, total: float = 60) -> Try:
         found = self.targets.get(self.row.id)
         assert found is not None
-        target = replace(found, timeout=aiohttp.ClientTimeout(total=60))  # a busy machine is no part of these tests
+        target = replace(found, timeout=aiohttp.ClientTimeout(total=total))  # a busy machine is no part of these tests
         now = datetime.now(UTC)
         delivery = Claimed(
             id=uuid4(),
@@ -138,12 +139,13 @@ async def way(
     *keys: KeyRow,
     relay: RelayRow = LOCAL,
     resolver: AbstractResolver | None = None,
+    context: ssl.SSLContext | None = None,
     **declared: object,
 ) -> AsyncIterator[Way]:
     row = DestinationRow(
         id=uuid4(), endpoint_id=ENDPOINT.id, name="d", url=url, timeout=timedelta(seconds=60), **declared
     )
-    async with Sender(resolver or Names(), trusted(None)) as sender:
+    async with Sender(resolver or Names(), context or trusted(None)) as sender:
         made = Way(sender, row, list(keys), relay)
         made.use()
         yield made
@@ -439,14 +441,15 @@ async def test_a_new_client_secret_is_asked_with_at_the_next_try(destination, lo
 class Forward:
     """A forward proxy that makes tunnels and keeps what it was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.answer = "200 Connection established"
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Forward":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -501,6 +504,90 @@ async def test_a_proxy_is_asked_for_the_address_that_was_judged_and_never_for_a_
         port = urlsplit(url).port
         assert forward.asked == [(f"CONNECT 127.0.0.1:{port} HTTP/1.1", {"host": f"127.0.0.1:{port}"})]
         assert {one.headers["host"] for one in called.received} == {f"private.example:{port}"}
+
+
+def as_localhost(kit) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(kit.TLS / "localhost.pem")
+    return context
+
+
+@pytest.fixture
+async def secretive(kit) -> AsyncIterator[Forward]:
+    """A proxy that speaks TLS, as localhost, by the authority that the deliverer of the tests trusts."""
+    async with Forward(as_localhost(kit)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_way_to_a_proxy_may_be_tls_and_that_within_it_tls_once_more(
+    kit, destination, secretive: Forward, scheme: str
+) -> None:
+    relay = replace(LOCAL, proxy=Proxy(url=f"https://localhost:{secretive.port}", credentials_name="basic/egress"))
+    own, login = key("ca/s/ca.crt", pem(kit, "private-ca.pem")), key("basic/egress", b"me:" + SECRET)
+    async with serving(kit) as private:
+        called = private if scheme == "https" else destination
+        url = called.url.replace("127.0.0.1", "private.example")
+        trusts = trusted(kit.TLS / "ca.pem")
+        async with way(url, own, login, relay=relay, tls=Tls(ca_name="ca/s/ca.crt"), context=trusts) as tunnelled:
+            assert (await tunnelled.send()).outcome == Delivered(status=200)
+            assert (await tunnelled.send()).outcome == Delivered(status=200)
+        port = urlsplit(url).port
+        assert [asked for asked, _ in secretive.asked] == [f"CONNECT 127.0.0.1:{port} HTTP/1.1"]
+        assert secretive.asked[0][1]["proxy-authorization"].startswith("basic ")
+        assert {one.headers["host"] for one in called.received} == {f"private.example:{port}"}
+        assert not any("proxy-authorization" in one.headers for one in called.received)
+
+
+async def test_a_proxy_that_is_not_who_its_url_says_is_told_nothing(kit, destination, secretive: Forward) -> None:
+    trusts = trusted(kit.TLS / "ca.pem")
+    for host, context in (("proxy.example", trusts), ("localhost", trusted(None))):
+        relay = replace(LOCAL, proxy=Proxy(url=f"https://{host}:{secretive.port}"))
+        async with way(destination.url, relay=relay, context=context) as called:
+            assert (await called.send()).outcome == Unsent(reason="proxy_unreachable")
+    assert secretive.asked == []
+    assert destination.received == []
+
+
+def test_a_destination_behind_a_proxy_in_tls_must_be_who_its_url_says_and_answer_in_time(kit) -> None:
+    """On the loop that deliverers run on: that of Python 3.11 stumbles over a handshake that fails within TLS."""
+
+    async def called() -> None:
+        trusts, own = trusted(kit.TLS / "ca.pem"), key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+        async with Forward(as_localhost(kit)) as secretive, serving(kit) as private:
+            relay = replace(LOCAL, proxy=Proxy(url=f"https://localhost:{secretive.port}"))
+            async with way(private.url, relay=relay, context=trusts) as stranger:
+                assert (await stranger.send()).outcome == Unreachable(reason="certificate")
+            assert private.received == []
+            async with way(private.url, own, relay=relay, tls=Tls(ca_name="ca/s/ca.crt"), context=trusts) as known:
+                assert (await known.send()).outcome == Delivered(status=200)
+                private.answer = hangs
+                assert isinstance((await known.send(total=0.5)).outcome, TimedOut)
+
+    async def hangs(_: web.BaseRequest) -> web.StreamResponse:
+        return await asyncio.get_running_loop().create_future()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(called())
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("407 Proxy Authentication Required", Unsent(reason="proxy_refused")),
+        ("502 Bad Gateway", Unreachable(reason="connect_failed")),
+        ("200 OK\r\n\r\nHTTP/1.1 200 OK", Unsent(reason="proxy_unreachable")),
+        ("nonsense", Unsent(reason="proxy_unreachable")),
+    ],
+)
+async def test_what_a_proxy_in_tls_does_is_not_taken_for_the_destinations_answer(
+    kit, destination, secretive: Forward, answer: str, outcome: object
+) -> None:
+    secretive.answer = answer
+    relay = replace(LOCAL, proxy=Proxy(url=f"https://localhost:{secretive.port}"))
+    async with way(destination.url, relay=relay, context=trusted(kit.TLS / "ca.pem")) as called:
+        assert (await called.send()).outcome == outcome
+    assert destination.received == []
 
 
 async def test_behind_a_proxy_names_and_addresses_are_judged_as_without_one(destination, forward: Forward) -> None:

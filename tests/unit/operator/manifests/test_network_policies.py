@@ -141,6 +141,12 @@ def test_deliverers_reach_the_proxy_of_their_relay(relay: Any, facts: Any, url: 
     assert not may_reach(policy, "10.1.2.3", 3129)
 
 
+@pytest.mark.parametrize(("url", "port"), [("http://10.1.2.3", 80), ("https://10.1.2.3", 443)])
+def test_a_proxy_without_a_port_is_reached_on_that_of_its_scheme(relay: Any, facts: Any, url: str, port: int) -> None:
+    policy = policies(relay, facts, {"egress": {"proxy": {"url": url}}}, log=None)["deliverer"]
+    assert [one for one in (80, 443) if may_reach(policy, "10.1.2.3", one)] == [port]
+
+
 def test_the_embedded_database_is_reached_by_its_relay_and_the_operator_and_reaches_nothing(
     relay: Any, facts: Any
 ) -> None:
