@@ -28,9 +28,20 @@ class Stack:
     """One `kapsel up`, started on entry and drained on exit."""
 
     def __init__(
-        self, data_dir: Path, workers: int, *, manifests: Path = MANIFESTS, endpoint: str = "bench/bench"
+        self,
+        data_dir: Path,
+        workers: int,
+        *,
+        manifests: Path = MANIFESTS,
+        endpoint: str = "bench/bench",
+        checkout: Path | None = None,
     ) -> None:
+        """Run what is installed, or the code of a checkout in its place."""
         self.data_dir = data_dir
+        self._environment = dict(os.environ)
+        if checkout is not None:
+            packages = {str(found.parent.parent.resolve()) for found in checkout.glob("*/kapsel_*/__init__.py")}
+            self._environment["PYTHONPATH"] = os.pathsep.join(sorted(packages))
         self._endpoint = endpoint
         self._log = (data_dir.parent / "up.log").open("ab")
         self._command = [
@@ -43,7 +54,9 @@ class Stack:
 
     def __enter__(self) -> Self:
         start = time.monotonic()
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=self._environment
+        )
         deadline = start + 300
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > deadline:
