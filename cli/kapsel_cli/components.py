@@ -84,7 +84,7 @@ def component_plan(component: Component, around: Surroundings) -> ChildPlan:
         options=options,
         is_ready=is_ready,
         is_vital=component.kind in ("receiver", "deliverer"),
-        ready_seconds=30.0 if component.kind in ("receiver", "deliverer") else 10.0,
+        ready_seconds=120.0 if component.kind in ("receiver", "deliverer") else 30.0,  # two, or a busy machine
         stop_seconds=DRAIN_SECONDS + GRACE_SECONDS,
     )
 

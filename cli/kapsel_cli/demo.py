@@ -33,9 +33,9 @@ from kapsel_cli.transport import HttpTransport
 from kapsel_store.rows import Verification
 
 EXAMPLE: Final = Path("examples/quickstart")
-START_SECONDS: Final = 60.0
-DELIVER_SECONDS: Final = 60.0
-PROVE_SECONDS: Final = 30.0
+START_SECONDS: Final = 180.0
+DELIVER_SECONDS: Final = 180.0
+PROVE_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 FINAL: Final = ("delivered", "exhausted", "cancelled")

@@ -61,8 +61,10 @@ class Surroundings:
 
     async def publish(self, count: int = 1) -> None:
         """Have a head over some more attempts published, by an attestor without anchors that ends again."""
+        log = await tlog.state(self.world.connection, self.world.row.origin)
         running = await self.world.start()
         await self.world.record(count)
+        await self.world.head_over(count if log is None else log.tree_size + count)
         await running.stop()
 
     @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from traffic.destination import Destination
 
 async def settled(connection: asyncpg.Connection) -> None:
     """Wait until no delivery is under way and every attempt has its leaf, under a head that is published."""
-    async with asyncio.timeout(240):
+    async with asyncio.timeout(480):
         while await connection.fetchval(
             """SELECT EXISTS (SELECT FROM deliveries_live) OR EXISTS (SELECT FROM unsequenced)
                    OR (SELECT tree_size FROM logs) > coalesce((SELECT max(tree_size) FROM heads), 0)"""
