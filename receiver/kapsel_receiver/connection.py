@@ -5,17 +5,15 @@ over), and connections have a number. What is not HTTP at all is answered with a
 """
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import StreamReader, web
-from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
-from aiohttp.web_protocol import ERROR, PayloadAccessError, RequestPayloadError
+from aiohttp.web_protocol import RequestPayloadError
 
 from kapsel_receiver.problems import Refusal, response, wire
 
@@ -25,9 +23,6 @@ OnRefusal = Callable[[Refusal], str]  # counts and logs it, and returns a correl
 KEEP_ALIVE: Final = 75.0  # seconds an idle connection stays open: longer than the usual proxy's 60
 _CONTENT_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
 LINGER: Final = 2.0  # seconds to go on reading a body that was refused, so that its sender sees the answer
-_NOT_FROM_HERE: Final = PayloadAccessError()  # who reads the body of a request that was answered gets this
-
-logger = logging.getLogger(__name__)
 
 
 def without_repeats(head: bytes) -> bytes:
@@ -65,69 +60,6 @@ class Connection(web.RequestHandler):
         self._handling: StreamReader | None = None
         self._content: StreamReader | None = None  # of the last request
         self._first_byte_at: float | None = None
-
-    async def start(self) -> None:
-        """Answer one request after the other; aiohttp runs this as the task of the connection.
-
-        What it would run itself makes one more task for each request, and waits for it: a fifth of what it costs to
-        take a request at all.
-        """
-        while not self._force_close and await self._answer_next():
-            if not self._keepalive or self._close or self._force_close:
-                break
-            self._next_keepalive_close_time = self._loop.time() + KEEP_ALIVE
-            if self._keepalive_handle is None:
-                self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
-        if not self._force_close:
-            self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
-
-    async def _answer_next(self) -> bool:
-        """Wait for a request and answer it; return whether the connection can go on."""
-        if not self._messages:
-            try:
-                self._waiter = self._loop.create_future()
-                await self._waiter
-            finally:
-                self._waiter = None
-        message, payload = self._messages.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
-        if isinstance(message, RawRequestMessage):
-            handle, head = self._server.request_handler, message
-        else:
-            handle, head = self._make_error_handler(message), ERROR
-        task = cast("asyncio.Task[None]", self._task_handler or asyncio.current_task())
-        request = self._server.request_factory(head, payload, self, StreamWriter(self, self._loop), task)
-        try:
-            answer, is_reset = await self._handle_request(request, None, handle)
-            if is_reset:
-                return False
-            self._keepalive = bool(answer.keep_alive)
-            if not payload.is_eof():
-                await self._linger(payload)
-            payload.set_exception(_NOT_FROM_HERE)
-        except ConnectionError:
-            return False
-        except Exception:
-            logger.exception("a connection failed")
-            self.force_close()
-        except BaseException:
-            self.force_close()
-            raise
-        return True
-
-    async def _linger(self, payload: StreamReader) -> None:
-        """Read on for a moment what nobody wants; then the connection ends."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.0 if self._force_close else LINGER):
-                while not payload.is_eof():
-                    await payload.readany()
-        if not payload.is_eof():
-            self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse the connection beyond the limit at once: an answer is kinder than a queue nobody serves."""

@@ -11,17 +11,6 @@ ALTER TABLE deliveries
     ADD CONSTRAINT deliveries_order_key_check CHECK (length(order_key) = 16) NOT VALID,
     ADD CONSTRAINT held_is_not_sent CHECK (NOT held OR state <> 'sending') NOT VALID,
     ADD CONSTRAINT held_has_a_place CHECK (NOT held OR num_nonnulls(order_key, order_number) = 2) NOT VALID;
--- The state table once more, as a condition: the function is only called for what it refuses.
-DROP TRIGGER deliveries_transitions ON deliveries;
-CREATE TRIGGER deliveries_transitions BEFORE UPDATE ON deliveries FOR EACH ROW
-    WHEN (
-        OLD.state IN ('delivered', 'exhausted', 'cancelled')
-        OR OLD.state <> NEW.state AND NOT (
-            OLD.state = 'pending' AND NEW.state IN ('sending', 'exhausted', 'cancelled')
-            OR OLD.state = 'sending' AND NEW.state IN ('delivered', 'pending', 'exhausted', 'cancelled')
-        )
-    )
-    EXECUTE FUNCTION check_transition();
 CREATE INDEX deliveries_in_order ON deliveries_live (destination_id, order_key, order_number) WHERE order_key IS NOT NULL;
 
 -- Whose turn it is: a row for each key that anybody waits in, is sent in, or that is blocked. Who takes a place or passes
