@@ -44,7 +44,7 @@ CHAOS := cd tests/chaos && $(abspath $(BIN))/python -m simulation
 chaos: $(INSTALLED) ## let faults loose that a seed decides: SEEDS=200 of them, or SEED=n alone; docs/chaos.md
 	@$(CHAOS) $(if $(SEED),--seed $(SEED) --verbose,--seeds $(or $(SEEDS),200)) $(ARGS)
 
-chaos-bugs: $(INSTALLED) ## plant bugs, and see that chaos finds each
+chaos-bugs: $(INSTALLED) ## plant bugs, each in a seed that finds it, and see that it is named
 	@$(CHAOS) --bugs $(ARGS)
 
 soak: $(INSTALLED) ## run kapsel for MINUTES=30 under traffic and faults, and write the report soak.html

@@ -1,10 +1,9 @@
 """The event loop of a run, in which time passes only when nothing else can happen, and processes that can be killed.
 
 Everything lives in this one loop: the components, whoever calls them and whom they call, and the proxy before Postgres.
-Sockets between them are socket pairs, which hold what was written the moment it was. Only Postgres is outside. So the
-loop knows when nothing is on its way: no callback is ready, no socket readable, no statement unanswered. Then, and only
-then, it moves the clock to the next timer. Work inside goes before answers of Postgres, so that their real speed
-decides nothing.
+Sockets between them are socket pairs, which hold what was written the moment it was. Only Postgres is outside, and the
+proxy has its answer before anything else goes on. So the loop knows when nothing is on its way: no callback is ready
+and no socket readable. Then, and only then, it moves the clock to the next timer.
 
 A life is one process of a component: the callbacks, tasks, sockets and timers that were made in its context. Killed, it
 runs no further line: no `finally`, no goodbye; its sockets are closed as the kernel would close them.
@@ -14,14 +13,14 @@ import asyncio
 import contextvars
 import selectors
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from simulation.clock import LIFE, Clock
 
-STALL = 0.05  # real seconds after which somebody asks whether Postgres waits for a lock
-
-
+TURNS = 3_000_000  # of the loop, after which a run goes round without end
+TURN = 1e-8  # seconds that a turn takes, or whoever waits for less than a clock can tell would wait for ever
 TICK = 1e-6  # seconds that every jump is longer than its timer, so that whoever waited finds that its time has come
 
 
@@ -88,14 +87,19 @@ _GRAVEYARD: list[Any] = []
 
 
 class _Selector(selectors.BaseSelector):
-    """Shows sockets of Postgres only when nothing else is readable, and moves the clock when nothing is at all."""
+    """Moves the clock when nothing is readable."""
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
+        self._order: dict[int, int] = {}  # by file descriptor, whose numbers depend on what else is open
+        self._registered = 0
         self.loop: Loop
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
+        key = self._real.register(fileobj, events, data)
+        self._registered += 1
+        self._order[key.fd] = self._registered
+        return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         return self._real.unregister(fileobj)
@@ -110,20 +114,38 @@ class _Selector(selectors.BaseSelector):
         self._real.close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = self._real.select(0)
-        inside = [event for event in found if event[0].fd not in self.loop.outside]
-        if inside or (timeout is not None and timeout <= 0):
-            return sorted(inside, key=lambda event: event[0].fd)
-        while not found and self.loop.is_waiting_for_postgres():
-            found = self._real.select(STALL)
-            if not found and self.loop.is_locked_out():
-                break
-        if found:
-            return sorted(found, key=lambda event: event[0].fd)[:1]
+        self.loop.look()
+        self.loop.clock.elapsed += TURN
+        if found := self._real.select(0):
+            return sorted(found, key=lambda event: self._order[event[0].fd])
         if timeout is None:
             raise StuckError("no timer is set, and nothing is under way")
-        self.loop.clock.elapsed += timeout + TICK
+        if timeout > 0:
+            self.loop.clock.elapsed += max(timeout, self.loop.skip) + TICK
+            self.loop.skip = 0.0
         return []
+
+
+class _Future(asyncio.Future[Any]):
+    """Hashed by a number: in which order a set of them is walked may not depend on where they lie in memory."""
+
+    def __init__(self, *, loop: "Loop") -> None:
+        super().__init__(loop=loop)
+        self._number = loop.number()
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Task(asyncio.Task[Any]):
+    """The same."""
+
+    def __init__(self, coroutine: Any, *, loop: "Loop", **options: Any) -> None:
+        self._number = loop.number()
+        super().__init__(coroutine, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -131,18 +153,28 @@ class Loop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.outside: set[int] = set()  # sockets of Postgres
         self.network: Any = None
         self.proxy: Any = None
+        self.skip = 0.0  # seconds that the next jump of the clock is long at least
+        self.broken: Exception | None = None  # why the run cannot go on
+        self._turns = 0
+        self._numbers = 0
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
         self._clock_resolution = 1e-9
         self.set_task_factory(self._keep)
 
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def create_future(self) -> Any:
+        return _Future(loop=self)
+
     def _keep(self, _: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         """Make a task; one of a life is kept for good, since to let go of it would run its `finally`."""
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=self, **options)
+        task = _Task(coroutine, loop=self, **options)
         context = options.get("context")
         life = LIFE.get(None) if context is None else context.get(LIFE)
         if life is not None:
@@ -152,11 +184,13 @@ class Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return 1000.0 + self.clock.elapsed
 
-    def is_waiting_for_postgres(self) -> bool:
-        return self.proxy is not None and self.proxy.is_waiting()
-
-    def is_locked_out(self) -> bool:
-        return bool(self.proxy.is_locked_out())
+    def look(self) -> None:
+        """End a run that cannot go on, or does not end."""
+        self._turns += 1
+        if self.broken is not None:
+            raise self.broken
+        if self._turns > TURNS:
+            raise StuckError(f"the loop has turned {TURNS} times, and the run has not ended")
 
     # Whatever a life has made belongs to it, and runs no more when it is dead.
 
@@ -211,6 +245,9 @@ class Loop(asyncio.SelectorEventLoop):
             done.set_exception(error)
         return done
 
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
     # Connections are made to what the run holds, and nowhere else.
 
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
@@ -222,6 +259,25 @@ class Loop(asyncio.SelectorEventLoop):
         outside(self._make_socket_transport, far, self.proxy.session(life))
         far.setblocking(False)
         return await self.create_connection(protocol_factory, sock=near)
+
+
+class Thread:
+    """Stands for a thread of code that needs one: it has run when it was started."""
+
+    def __init__(self, *, target: Callable[[], object], **_: Any) -> None:
+        self._target = target
+
+    def start(self) -> None:
+        self._target()
+
+
+def refuse_threads() -> None:
+    """Let every other thread be an error: what runs beside the loop is in nobody's time, and no seed decides it."""
+
+    def start(thread: threading.Thread) -> None:
+        raise StuckError(f"a thread is started that the run does not know of: {thread.name}")
+
+    threading.Thread.start = start  # type: ignore[method-assign]
 
 
 def outside(call: Callable[..., Any], *args: Any) -> Any:

@@ -2,28 +2,30 @@
 
 A unit is what a client sends up to the point where it waits for an answer. Each unit is looked up in the plan of
 faults: it may be refused with an SQLSTATE, cut off before it reaches the server, cut off after the server has committed
-it and before the answer, answered in half, or held up. In serial runs one session at a time has the server, from its
-first unit to the end of its transaction, so the server has no choices to make; in concurrent runs it has.
+it and before the answer, answered in half, or held up. One session at a time has the server, from its first unit to
+the end of its transaction, and a unit is answered before anything else goes on: so the server has no choices to make,
+nobody ever waits for a lock, and how quick it is decides nothing.
 
 NOTIFY is only a hint, and the server sends it whenever it likes. So the server's are dropped, and the proxy sends its
 own, in virtual time, late or not at all as the seed says.
 """
 
 import asyncio
-import socket
+import re
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from kapsel_store import database, queries
 from simulation import wire
 from simulation.clock import Clock
-from simulation.loop import Life, Loop, outside
-from simulation.wire import Control
+from simulation.loop import Life, Loop, StuckError
+from simulation.wire import Backend, Control, SilentError
 
+ABOUT_TYPES = ("typeinfo_tree", "set_config('jit'")
 CHANNELS = (database.CONFIGURATION_CHANNEL, database.DELIVERIES_CHANNEL)
 
 
@@ -42,6 +44,7 @@ class Unit:
 
     data: bytearray = field(default_factory=bytearray)
     sql: str = ""
+    statement: str = ""  # by which it was prepared
     ends: bytes = b""
     fault: Fault | None = None
     cancelled: bool = False
@@ -72,14 +75,12 @@ Decide = Callable[["Session", Unit], Fault | None]
 class Proxy:
     """All sessions of a run."""
 
-    def __init__(
-        self, loop: Loop, directory: Path, control: Control, clock: Clock, chance: Random, *, serial: bool
-    ) -> None:
+    def __init__(self, loop: Loop, directory: Path, control: Control, clock: Clock, chance: Random) -> None:
         self.loop = loop
+        self.directory = directory
         self.control = control
         self.clock = clock
         self.chance = chance
-        self.serial = serial
         self.decide: Decide = lambda *_: None
         self.refuses: Callable[[Life | None], bool] = lambda _: False
         self.hint_loss = 0.0
@@ -87,9 +88,11 @@ class Proxy:
         self.trace: list[str] = []
         self.faults: list[tuple[float, str]] = []
         self.statements = Counter[str]()
-        self._path = str(directory / ".s.PGSQL.5432")
+        self.asked = ""  # what the server is at
+        self.known: dict[bytes, bytes] = {}  # what asyncpg asks about types on each new connection, and the answers
         self._queue: deque[tuple[Session, Unit]] = deque()
         self._holder: Session | None = None
+        self._is_pumping = False
         self._told = -1
         loop.proxy = self
 
@@ -98,22 +101,6 @@ class Proxy:
         self.sessions.append(made)
         return made
 
-    def is_waiting(self) -> bool:
-        """Whether Postgres is at work for somebody."""
-        return any(session.is_busy for session in self.sessions)
-
-    def is_locked_out(self) -> bool:
-        """Whether everybody whom Postgres works for waits for a lock, which only time can free."""
-        pids = [str(session.pid) for session in self.sessions if session.is_busy]
-        if not all(session.pid for session in self.sessions if session.is_busy):
-            return False
-        (row,) = self.control.query(
-            f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({','.join(pids)}) AND wait_event_type = 'Lock'"
-        )
-        if row[0] == str(len(pids)):
-            self.note(None, f"{len(pids)} statements wait for locks")
-        return row[0] == str(len(pids))
-
     def note(self, life: Life | None, what: str) -> None:
         self.trace.append(f"{self.clock.elapsed:.6f} {life} {what}")
 
@@ -121,23 +108,38 @@ class Proxy:
         self._queue.append((session, unit))
         self.pump()
 
-    def pump(self) -> None:
-        """Let go to the server what may; in a serial run nothing does while the server says goodbye to somebody."""
-        if self.serial and any(session.is_leaving for session in self.sessions):
-            return
-        for waiting in list(self._queue):
-            session, unit = waiting
-            if session.is_closed:
+    def withdraw(self, session: "Session") -> Unit | None:
+        """Take back what waits for its turn."""
+        for waiting in self._queue:
+            if waiting[0] is session:
                 self._queue.remove(waiting)
-            elif not self.serial or self._holder in (None, session):
-                self._queue.remove(waiting)
-                self._holder = session if self.serial else None
-                session.forward(unit)
+                return waiting[1]
+        return None
 
-    def let_go(self, session: "Session") -> None:
-        if self._holder is session:
+    def pump(self) -> None:
+        """Serve those whose turn it is: the session in a transaction alone, or else who came first."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while (turn := self._next()) is not None:
+                self._holder = turn[0]
+                turn[0].forward(turn[1])
+        except (SilentError, OSError) as error:
+            self.loop.broken = StuckError(f"{error}, asked for {self.asked!r}")
+        finally:
+            self._is_pumping = False
+
+    def _next(self) -> tuple["Session", Unit] | None:
+        if self._holder is not None and not self._holder.holds:
             self._holder = None
-            self.pump()
+        for waiting in list(self._queue):
+            if waiting[0].is_closed:
+                self._queue.remove(waiting)
+            elif self._holder in (None, waiting[0]):
+                self._queue.remove(waiting)
+                return waiting
+        return None
 
     def tell_clock(self) -> None:
         """Have the database's clock say what time it is."""
@@ -145,11 +147,6 @@ class Proxy:
         if now != self._told:
             self._told = now
             self.control.query(f"SELECT setval('chaos_clock', {now})")
-
-    def connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(self._path)
-        return sock
 
     def hint(self, channels: tuple[str, ...]) -> None:
         for session in self.sessions:
@@ -172,29 +169,23 @@ class Session(asyncio.Protocol):
         self.life = life
         self.pid = 0
         self.channels: set[str] = set()
-        self.is_closed = False  # for the client
-        self.status = b"I"
+        self.is_closed = False
+        self._status = b"I"
+        self._is_open = False  # the server has begun with something that no Sync has ended
+        self._is_copying = False  # it waits for rows, and for nothing else
         self._client: Any = None
-        self._server: Any = None
+        self._server: Backend | None = None
         self._started = False
-        self._ready = False
         self._buffer = bytearray()
         self._statements: dict[str, str] = {}
+        self._unprepared: dict[str, bytes] = {}  # statements of which the server has not heard
         self._gathering = Unit()
-        self._forwarded: Unit | None = None
-        self._reply = bytearray()
-        self._leaving = False
         self._held: Unit | None = None
-        self._is_open = False  # the server has begun with something that no Sync has ended
-        self._error = b""  # to be told instead of the next answer
 
     @property
-    def is_busy(self) -> bool:
-        return self._server is not None and (self._forwarded is not None or not self._ready or self._leaving)
-
-    @property
-    def is_leaving(self) -> bool:
-        return self._leaving and self._server is not None
+    def holds(self) -> bool:
+        """Whether it is in the middle of something that no other may see or wait for."""
+        return self._server is not None and (self._status != b"I" or self._is_open)
 
     # The client.
 
@@ -218,13 +209,12 @@ class Session(asyncio.Protocol):
         if len(self._buffer) < size:
             return False
         body = bytes(self._buffer[8:size])
-        whole = bytes(self._buffer[:size])
         del self._buffer[:size]
         if code == wire.SSL:
             self._client.write(b"N")
             return False
         if code == wire.CANCEL:
-            self._cancel(whole, int.from_bytes(body[:4]))
+            self._cancel(int.from_bytes(body[:4]))
             return False
         self._started = True
         if self.life is not None and self.proxy.refuses(self.life):
@@ -239,22 +229,15 @@ class Session(asyncio.Protocol):
         self.proxy.submit(self, Unit(data=bytearray(wire.startup(fields)), ends=b"0", sql="connect"))
         return True
 
-    def _connect(self) -> None:
-        sock = self.proxy.connect()
-        sock.setblocking(False)
-        self.proxy.loop.outside.add(sock.fileno())
-        self._server = outside(self.proxy.loop._make_socket_transport, sock, _Server(self, sock.fileno()))
-
-    def _cancel(self, whole: bytes, pid: int) -> None:
-        for session in self.proxy.sessions:
-            if session.pid == pid and session._held is not None:
-                session._held.cancelled = True
-                session._refuse(session._held, "57014", "canceling statement due to user request")
-            elif session.pid == pid and session.is_busy:
-                sock = self.proxy.connect()
-                sock.sendall(whole)
-                sock.recv(1)
-                sock.close()
+    def _cancel(self, pid: int) -> None:
+        for session in list(self.proxy.sessions):
+            unit = (session._held or self.proxy.withdraw(session)) if session.pid == pid else None
+            if unit is not None:
+                unit.cancelled = True
+                session._refuse(unit, "57014", "canceling statement due to user request")
+            elif session.pid == pid and session._is_copying:
+                session._tell(session._ask(_NO_MORE_ROWS))
+                self.proxy.pump()
         self._client.close()
 
     def _take(self, kind: bytes, whole: bytes) -> None:
@@ -262,9 +245,11 @@ class Session(asyncio.Protocol):
         unit.data += whole
         if kind == b"P":
             name, sql, *_ = whole[5:].split(b"\0", 2)
-            self._statements[name.decode()] = unit.sql = sql.decode()
+            unit.statement = name.decode()
+            self._statements[unit.statement] = unit.sql = sql.decode()
         elif kind == b"B":
-            unit.sql = self._statements.get(whole[5:].split(b"\0", 2)[1].decode(), "")
+            unit.statement = whole[5:].split(b"\0", 2)[1].decode()
+            unit.sql = self._statements.get(unit.statement, "")
         elif kind == b"Q":
             unit.sql = whole[5:-1].decode()
         elif kind == b"X":
@@ -304,84 +289,98 @@ class Session(asyncio.Protocol):
         if self.is_closed:
             return
         self._held = None
-        self._error = wire.error(sqlstate, text)
-        if self._is_open and unit.ends == b"S":
-            self.proxy.submit(self, Unit(data=bytearray(wire.message(b"S", b"")), ends=b"S", sql=unit.sql))
-        else:
-            self._tell_error(b"I" if self.status == b"I" else b"E")
-
-    def _tell_error(self, status: bytes) -> None:
-        self.status = status
-        reply, self._error = self._error + wire.ready(status), b""
+        reply = wire.error(sqlstate, text)
+        if unit.ends != b"H":
+            if self._is_copying:
+                self._ask(_NO_MORE_ROWS)
+            elif self._is_open:
+                self._ask(Unit(data=bytearray(wire.message(b"S", b"")), ends=b"S", sql=unit.sql))
+            if "COMMIT" in unit.sql and self._status != b"I":  # one that fails is the end of its transaction
+                self._ask(Unit(data=bytearray(wire.message(b"Q", b"ROLLBACK\0")), ends=b"Q", sql="ROLLBACK"))
+            reply += wire.ready(b"I" if self._status == b"I" else b"E")
         self._tell(reply)
-
-    def forward(self, unit: Unit) -> None:
-        self.proxy.tell_clock()
-        if self._server is None:
-            self._connect()
-        self._forwarded = unit
-        self._reply = bytearray()
-        self._server.write(bytes(unit.data))
+        self.proxy.pump()
 
     # The server.
 
-    def answered(self, kind: bytes, whole: bytes) -> None:
-        if kind == b"A":
+    def forward(self, unit: Unit) -> None:
+        """Have the server's answer to a unit, and tell as much of it as the fault lets through."""
+        proxy, fault = self.proxy, unit.fault
+        proxy.tell_clock()
+        if self._server is None:
+            self._server = Backend(proxy.directory)
+        reply = self._answered(unit)
+        if self._server is None:  # it has hung up: it says why nobody is let in
+            self._tell(reply)
+            self.cut(abort=False)
             return
-        if not self._ready:
-            if kind == b"K":
-                self.pid = int.from_bytes(whole[5:9])
-            self._reply += whole
-            if kind == b"Z":
-                self._ready, self._forwarded = True, None
-                self._tell(bytes(self._reply))
-                if self._leaving:
-                    self._terminate()
-                else:
-                    self.proxy.let_go(self)
-            return
-        unit = self._forwarded
-        if unit is None:
-            self._tell(whole)  # nobody asked: it says why it ends
-            return
-        self._reply += whole
-        if kind == b"Z":
-            self.status = whole[5:6]
-        elif (unit.ends != b"H" or kind not in (b"T", b"n", b"E")) and kind != b"G":
-            return
-        self._forwarded = None
-        self._is_open = unit.ends == b"H"
-        if self._error and not self._leaving:
-            self._tell_error(b"I" if self.status == b"I" else b"E")
-            if self.status == b"I":
-                self.proxy.let_go(self)
-            return
-        self._answer(unit, kind)
-
-    def _answer(self, unit: Unit, kind: bytes) -> None:
-        reply, fault = bytes(self._reply), unit.fault
-        if kind == b"Z" and self.status == b"I" and "LISTEN" in unit.sql:
+        if not self._is_open and self._status == b"I" and "LISTEN" in unit.sql:
             self.channels |= {channel for channel in CHANNELS if channel in unit.sql}
-        if kind == b"Z" and ("pg_notify" in unit.sql or unit.name.startswith("hints.")):
-            self.proxy.hint(CHANNELS if unit.name.startswith("hints.") else CHANNELS[1:])
-        if self._leaving:
-            self._terminate()
-        elif fault is not None and fault.kind == "after":
+        if not self._is_open and ("pg_notify" in unit.sql or unit.name.startswith("hints.")):
+            proxy.hint(CHANNELS if unit.name.startswith("hints.") else CHANNELS[1:])
+        if fault is not None and fault.kind == "after":
             self.cut()
         elif fault is not None and fault.kind == "torn":
             self._tell(reply[: len(reply) // 2])
             self.cut(abort=False)
         else:
             self._tell(reply)
-        if kind == b"Z" and self.status == b"I" and not self._leaving:
-            self.proxy.let_go(self)
+
+    def _answered(self, unit: Unit) -> bytes:
+        if any(word in unit.sql for word in ABOUT_TYPES):
+            return self._recall(unit)
+        if not unit.sql and not self._is_open and unit.data.startswith(b"C"):
+            # Statements that are not wanted any more: the server may keep them, for their names never come again.
+            kinds = [kind for kind, _ in wire.split(bytearray(unit.data))]
+            if set(kinds) == {b"C", b"S"}:
+                return wire.message(b"3", b"") * kinds.count(b"C") + wire.ready(self._status)
+        return self._ask(unit)
+
+    def _recall(self, unit: Unit) -> bytes:
+        """Answer what is always the same as the server did the first time: it costs more than all else together."""
+        key = re.sub(rb"__asyncpg_stmt_[0-9a-f]+__", b"", bytes(unit.data))
+        known = self.proxy.known.get(key)
+        if known is not None and unit.ends == b"H":
+            self._unprepared[unit.statement] = bytes(unit.data[: 1 + int.from_bytes(unit.data[1:5])])
+            return known
+        if known is not None:
+            return known + wire.ready(self._status)
+        parse = self._unprepared.pop(unit.statement, b"")
+        unit.data[:0] = parse
+        reply = self._ask(unit)[5 if parse else 0 :]  # without the word that it is prepared
+        if not reply.startswith(b"E"):
+            self.proxy.known[key] = reply if unit.ends == b"H" else reply[:-6]
+        return reply
+
+    def _ask(self, unit: Unit) -> bytes:
+        assert self._server is not None
+        self.proxy.asked = f"{unit.name} {bytes(unit.data)[:200]!r}"
+        self._server.send(bytes(unit.data))
+        reply = bytearray()
+        if self._is_copying and unit.ends not in (b"c", b"f"):
+            return b""  # it takes no notice
+        while messages := self._server.receive():
+            for kind, whole in messages:
+                if kind != b"A":
+                    reply += whole
+                if kind == b"K":
+                    self.pid = int.from_bytes(whole[5:9])
+                elif kind == b"Z":
+                    self._status, self._is_open, self._is_copying = whole[5:6], False, False
+                    return bytes(reply)
+                elif (unit.ends == b"H" and kind in (b"T", b"n", b"E")) or kind == b"G":
+                    self._is_open, self._is_copying = True, kind == b"G"
+                    return bytes(reply)
+        self._server.close()
+        self._server = None
+        return bytes(reply)
 
     def _tell(self, data: bytes) -> None:
         if not self.is_closed:
             self._client.write(data)
 
     def notify(self, channel: str) -> None:
-        if not self.is_closed and self._ready:
+        if not self.is_closed:
             body = self.pid.to_bytes(4) + channel.encode() + b"\0\0"
             self._client.write(wire.message(b"A", body))
 
@@ -398,46 +397,15 @@ class Session(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """The client is gone: the server finishes what it is at, and learns of it then."""
+        """The client is gone, and so is all that the server held for it."""
         if self.is_closed:
             return
         self.is_closed = True
-        if self._server is None:
-            self.proxy.sessions.remove(self)
-            return
-        self._leaving = True
-        if self._forwarded is None:
-            self._terminate()
-
-    def _terminate(self) -> None:
-        if self._server is not None:
-            self._server.write(wire.message(b"X", b""))
-
-    def server_lost(self) -> None:
-        self._server = None
-        if not self.is_closed:
-            if self._reply and not self._ready:
-                self._tell(bytes(self._reply))  # why nobody is let in
-            self.is_closed = True
-            self._client.close()
         self.proxy.sessions.remove(self)
-        self.proxy.let_go(self)
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         self.proxy.pump()
 
 
-class _Server(asyncio.Protocol):
-    """What the server says."""
-
-    def __init__(self, session: Session, fd: int) -> None:
-        self._session = session
-        self._fd = fd
-        self._buffer = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        for kind, whole in wire.split(self._buffer):
-            self._session.answered(kind, whole)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._session.proxy.loop.outside.discard(self._fd)
-        self._session.server_lost()
+_NO_MORE_ROWS: Final = Unit(data=bytearray(wire.message(b"f", b"canceled\0")), ends=b"f", sql="COPY")

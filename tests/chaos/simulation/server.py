@@ -1,6 +1,7 @@
-"""The Postgres of all runs: one embedded server, and a database for each worker that is emptied between runs."""
+"""The Postgres of one worker: an embedded server, with a database that each run gets anew, the same to the byte."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,11 +19,13 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
 }
 
-# now() of our schema stands before the one of pg_catalog in the search path of every session that the proxy lets in.
+# now() and clock_timestamp() of our schema stand before those of pg_catalog in the search path of every session that
+# the proxy lets in.
 _CLOCK = """
 CREATE SEQUENCE chaos_clock MINVALUE 0;
 CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql
     AS $$ SELECT 'epoch'::timestamptz + last_value * interval '1 microsecond' FROM kapsel.chaos_clock $$;
+CREATE FUNCTION clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT kapsel.now()';
 GRANT SELECT ON SEQUENCE chaos_clock TO PUBLIC;
 DO $$
 DECLARE found record;
@@ -35,17 +38,6 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT kapsel.now()', found.place, found.name);
     END LOOP;
 END $$;
-"""
-
-_EMPTY = """
-SET session_replication_role = replica;
-DO $$ BEGIN
-    EXECUTE (SELECT 'TRUNCATE ' || string_agg(oid::regclass::text, ', ') || ' RESTART IDENTITY' FROM pg_class
-             WHERE relnamespace = 'kapsel'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-             AND relname NOT LIKE '%migration%');
-END $$;
-SET session_replication_role = origin;
-SELECT setval('chaos_clock', 0);
 """
 
 
@@ -61,6 +53,11 @@ class Server:
     @property
     def socket_directory(self) -> Path:
         return self._postgres._socket_directory()
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that the server and the backends that have ended took."""
+        fields = Path(f"/proc/{self._postgres.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self) -> "Server":
         self._postgres.start()
@@ -79,19 +76,10 @@ class Server:
         self._postgres.stop()
         shutil.rmtree(self.place, ignore_errors=True)
 
-    def make(self, name: str) -> None:
-        """Make a database of its own for one worker."""
-        control = Control(self.socket_directory, "postgres" if name == "kapsel" else "template1")
-        control.query(f"CREATE DATABASE {name} TEMPLATE kapsel")
+    def renew(self) -> str:
+        """Make the database of a run from the template, and end whoever is left in the last; return its name."""
+        control = Control(self.socket_directory, "template1")
+        control.query("DROP DATABASE IF EXISTS chaos WITH (FORCE)")
+        control.query("CREATE DATABASE chaos TEMPLATE kapsel")
         control.close()
-
-    def empty(self, name: str) -> None:
-        """Empty a worker's database, once nobody of the last run is left in it."""
-        control = Control(self.socket_directory, name)
-        while control.query(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND backend_type = 'client backend'"
-        ):
-            control.query("SELECT pg_sleep(0.005)")
-        control.query(_EMPTY)
-        control.close()
+        return "chaos"

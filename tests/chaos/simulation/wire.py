@@ -8,6 +8,7 @@ from pathlib import Path
 STARTUP = 196608
 CANCEL = 80877102
 SSL = 80877103
+PATIENCE = 120.0  # real seconds for one answer: one session at a time is served, so nothing waits for a lock
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -48,43 +49,76 @@ def split(buffer: bytearray) -> list[tuple[bytes, bytes]]:
     return found
 
 
+class SilentError(Exception):
+    """Postgres did not answer."""
+
+
+class Backend:
+    """A connection that blocks: what Postgres makes of its bytes is there before anything else goes on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(PATIENCE)
+        self._socket.connect(str(directory / ".s.PGSQL.5432"))
+        self._buffer = bytearray()
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def receive(self) -> list[tuple[bytes, bytes]]:
+        """Return the next messages, at least one; none if the server has closed the connection."""
+        while not (found := split(self._buffer)):
+            try:
+                data = self._socket.recv(65536)
+            except TimeoutError:
+                raise SilentError(f"Postgres said nothing for {PATIENCE:.0f} s") from None
+            if not data:
+                return []
+            self._buffer += data
+        return found
+
+    def close(self) -> None:
+        """Say goodbye, and wait until the server has let go of all that the session held."""
+        try:
+            self._socket.sendall(message(b"X", b""))
+            while self._socket.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+        self._socket.close()
+
+
 class Control:
-    """A connection that blocks: for the clock, and for looking on."""
+    """A session of the run itself: for the clock, and for looking on."""
 
     def __init__(self, directory: Path, database: str, schema: str = "kapsel") -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(directory / ".s.PGSQL.5432"))
+        self._backend = Backend(directory)
         options = {"user": "postgres", "database": database, "search_path": f"{schema}, pg_catalog", "timezone": "UTC"}
-        self._socket.sendall(startup(options | {"client_min_messages": "warning"}))
-        self._buffer = bytearray()
+        self._backend.send(startup(options | {"client_min_messages": "warning"}))
         self._answer()
 
     def query(self, sql: str) -> list[Sequence[str | None]]:
         """Run statements; return the rows as text."""
-        self._socket.sendall(message(b"Q", sql.encode() + b"\0"))
+        self._backend.send(message(b"Q", sql.encode() + b"\0"))
         return self._answer()
 
     def _answer(self) -> list[Sequence[str | None]]:
         rows: list[Sequence[str | None]] = []
         problem = ""
-        while True:
-            for kind, whole in split(self._buffer):
+        while messages := self._backend.receive():
+            for kind, whole in messages:
                 if kind == b"D":
                     rows.append(_row(whole))
                 elif kind == b"E":
                     problem = whole[5:].decode(errors="replace").replace("\0", " ")
-                elif kind == b"Z":
-                    if problem:
-                        raise RuntimeError(problem)
-                    return rows
-            data = self._socket.recv(65536)
-            if not data:
-                raise RuntimeError(problem or "Postgres closed the connection")
-            self._buffer += data
+            if messages[-1][0] == b"Z":
+                break
+        if problem or not messages:
+            raise RuntimeError(problem or "Postgres closed the connection")
+        return rows
 
     def close(self) -> None:
-        self._socket.sendall(message(b"X", b""))
-        self._socket.close()
+        self._backend.close()
 
 
 def _row(whole: bytes) -> list[str | None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -23,23 +23,31 @@ from pydantic import SecretStr
 import kapsel_attestor.__main__ as attestor
 import kapsel_deliverer.__main__ as deliverer
 import kapsel_receiver.__main__ as receiver
+from kapsel_attestor import anchors, leader, succession
+from kapsel_attestor import attestor as attestor_loop
+from kapsel_attestor import metrics as attestor_metrics
 from kapsel_attestor.settings import AttestorSettings
+from kapsel_attestor.signers import gate
+from kapsel_deliverer import checkpoints, errands, replayer
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_receiver.settings import ReceiverSettings
-from kapsel_store import configuration, database, deliveries
+from kapsel_runtime import entropy, waiting
+from kapsel_store import configuration, database, deliveries, ids, processes
 from kapsel_store.sealing import SealingKeys
 from simulation import clock as clocks
 from simulation.clock import LIFE, Clock
-from simulation.loop import Life, Loop
+from simulation.loop import Life, Loop, Thread, refuse_threads
 from simulation.network import Network
 from simulation.people import Destination, Sender
 from simulation.proxy import Fault, Proxy, Session, Unit, learn_names
 from simulation.scenario import Blow, Scenario, Window
 from simulation.wire import Control
 
-AHEAD = 2.0  # seconds before the next thing is due that skipping stops
+AHEAD = 0.5  # seconds before the next thing is due that skipping stops
 DRAIN = 60.0
-SLACK = 900.0  # seconds after the last delivery's age in which it must have ended
+RARELY = 10.0  # seconds
+LOOK = 0.4  # seconds between two looks at whether all has ended
+SLACK = 60.0  # seconds in which something becomes of what is due, has lost its lease or is past its age, and of the log
 
 _TRUSTED = deliverer.trusted(None)  # reading all authorities takes longer than many a run, and nobody here speaks TLS
 deliverer.trusted = lambda _: _TRUSTED  # type: ignore[assignment]
@@ -105,9 +113,7 @@ class World:
         self.loop = Loop(self.clock)
         self.network = Network(self.loop)
         self.control = Control(directory, name)
-        self.proxy = Proxy(
-            self.loop, directory, self.control, self.clock, Random(f"proxy {scenario.seed}"), serial=scenario.serial
-        )
+        self.proxy = Proxy(self.loop, directory, self.control, self.clock, Random(f"proxy {scenario.seed}"))
         self.proxy.hint_loss = scenario.hint_loss
         rows = scenario.configuration.destinations
         people = {
@@ -131,6 +137,8 @@ class World:
     def go(self) -> Run:
         """Run it to its end."""
         clocks.begin(self.clock)
+        entropy.take.__self__.__init__()  # type: ignore[attr-defined]  # what this process had in hand is not of the seed
+        ids.new.__self__.__init__()  # type: ignore[attr-defined]
         learn_names()
         asyncio.set_event_loop(self.loop)
         self._watch()
@@ -151,6 +159,9 @@ class World:
         root.setLevel(logging.INFO)
         for module in (receiver, deliverer, attestor):
             module.CollectorRegistry = self._registry  # type: ignore[attr-defined]
+        gate.Thread = Thread  # type: ignore[misc, assignment]
+        refuse_threads()
+        _rest()
         self._watch_leases()
 
     def _registry(self) -> prometheus_client.CollectorRegistry:
@@ -225,7 +236,7 @@ class World:
             **common,
             deliverer_lease=timedelta(seconds=self.scenario.lease),
             deliverer_poll_interval=timedelta(seconds=self.scenario.poll),
-            deliverer_rescue_interval=timedelta(seconds=2),
+            deliverer_rescue_interval=timedelta(seconds=3),
         )
 
     # What happens.
@@ -325,29 +336,42 @@ class World:
         query = self.control.query
         ages = [row.policy.max_age.total_seconds() for row in self.scenario.configuration.destinations]
         deadline = self.clock.elapsed + max(ages) + SLACK
-        quiet = 0
-        while self.clock.elapsed < deadline:
-            await asyncio.sleep(1.0)
+        quiet, overdue = 0, 0.0
+        while self.clock.elapsed < deadline and overdue < SLACK:
+            await asyncio.sleep(LOOK)
             self._look_at_circuits()
             now = self.clock.database_microseconds() / 1e6
-            live = query(_WAITING)
+            live = [(*row[:7], self._paused_until(row[7])) for row in query(_WAITING)]
             if not live and self._log_is_complete():
                 return
-            under_way = any(destination.under_way for destination in self.run.destinations.values())
-            if not live or under_way or any(row[0] == "sending" for row in live):
+            tries = any(destination.under_way for destination in self.run.destinations.values())
+            under_way = tries or any(row[0] == "sending" and not _is_late(row, now) for row in live)
+            waits = not under_way and (not live or any(_is_late(row, now) for row in live))
+            overdue = overdue + LOOK if waits else 0.0
+            if waits or under_way:
                 quiet = 0
                 continue
             following = min(_next(row) for row in live) - now
             quiet += 1
-            if following > AHEAD + 1 and quiet > 1:
+            if following > 2 * AHEAD and quiet > 1:
                 self.run.skips.append((self.clock.elapsed, following - AHEAD))
-                self.clock.elapsed += following - AHEAD
+                self.loop.skip = following - AHEAD
                 quiet = 0
         rows = query("SELECT id, state, attempts, last_reason, due_at, expires_at FROM deliveries_live")
         for row in rows:
             self.run.problems.append(f"a delivery never ended: {row}")
         if not self._log_is_complete():
             self.run.problems.append("the log was never completed")
+
+    def _paused_until(self, destination_id: Any) -> float:
+        """When whoever heard a destination's Retry-After goes to it again, by the database's clock."""
+        destination = self.run.destinations[UUID(str(destination_id))]
+        policy, asked = destination.row.policy, destination.conduct.retry_after
+        heard = [seen.end or self.clock.elapsed for seen in destination.seen if seen.status == 429]
+        if not heard or not policy.honour_retry_after:
+            return 0.0
+        pause = max(heard) + min(asked, policy.retry_after_max.total_seconds())
+        return clocks.EPOCH.timestamp() + self.clock.database_error + pause
 
     def _log_is_complete(self) -> bool:
         (row,) = self.control.query(
@@ -384,20 +408,48 @@ class World:
                     await self._gone(life)
 
 
+def _rest() -> None:
+    """Let everybody look more rarely at what does not change in a run: most of its statements would be such looks."""
+    for module, name in _LOOKS:
+        setattr(module, name, RARELY)
+    leader.LOOK = attestor_loop.STANDBY = 1.0
+    processes.INTERVAL = 6.0  # who was not heard of for ten seconds is gone
+
+    async def seldom(*events: asyncio.Event, timeout: float) -> bool:
+        return await waiting.until(*events, timeout=4 * timeout)
+
+    configuration.until = seldom  # type: ignore[attr-defined]
+
+
+_LOOKS: Final = (
+    (replayer, "POLL"),
+    (errands, "POLL"),
+    (checkpoints, "INTERVAL"),
+    (anchors, "LOOK"),
+    (succession, "LOOK"),
+    (attestor_metrics, "INTERVAL"),
+)
+
 _WAITING = (
     "SELECT d.state, extract(epoch FROM d.due_at), extract(epoch FROM d.expires_at), "
     "coalesce(extract(epoch FROM c.open_until), 0), coalesce(c.state <> 'closed', false), "
-    "coalesce(c.disabled_at IS NOT NULL, false) FROM deliveries_live d LEFT JOIN circuits c USING (destination_id)"
+    "coalesce(c.disabled_at IS NOT NULL, false), extract(epoch FROM d.lease_expires_at), d.destination_id "
+    "FROM deliveries_live d LEFT JOIN circuits c USING (destination_id)"
 )
 
 
 def _next(row: Any) -> float:
     """When something can happen to a pending delivery."""
-    _, due, expires, open_until, is_open, disabled = row
-    at = float(due)
+    _, due, expires, open_until, is_open, disabled, _, paused_until = row
+    at = max(float(due), paused_until)
     if is_open == "t":
         at = max(at, float(open_until))
     return float(expires) if disabled == "t" else min(at, float(expires))
+
+
+def _is_late(row: Any, now: float) -> bool:
+    """Whether somebody should have done something about a delivery."""
+    return float(row[6]) < now if row[0] == "sending" else _next(row) < now
 
 
 def _samples(registry: prometheus_client.CollectorRegistry) -> dict[str, float]:
