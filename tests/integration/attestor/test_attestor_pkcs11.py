@@ -146,7 +146,7 @@ asyncio.run(main())
     assert done.stdout.startswith(
         "SigningError the token of the key log of the PKCS#11 token kapsel logs does not take"
     )
-    assert "1234" not in done.stdout
+    assert "0000" not in done.stdout
 
 
 def test_a_pin_that_was_refused_is_not_tried_again_until_it_is_another_one(token: str) -> None:
