@@ -154,7 +154,9 @@ class World:
         await deliveries.record(self.connection, results)
         return [result.attempt for result in results]
 
-    def _result(self, claimed: Claimed, to: DestinationRow, lease: UUID, state: State, detail: str | None) -> Result:
+    def _result(
+        self, claimed: Claimed, to: DestinationRow, lease: UUID, state: State, detail: str | None = None
+    ) -> Result:
         fine = state is State.DELIVERED
         attempt = AttemptRow(
             id=ids.new(),

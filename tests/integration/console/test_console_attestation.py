@@ -254,7 +254,8 @@ async def test_of_each_witness_it_is_said_when_it_cosigned_the_newest_head(conso
         "witnesses": [{"name": "a", "cosigned_at": "2023-11-14T22:13:20.000Z"}, {"name": "b", "cosigned_at": None}],
     }
     ran = await kapsel("get", "log", "--server", console.url)
-    assert [row.split()[5] for row in ran.out.splitlines()] == ["WITNESSES", "1/2"]
+    titles, row = ran.out.splitlines()
+    assert row[titles.index("WITNESSES") :].split()[0] == "1/2"
 
 
 async def test_a_damaged_tile_gives_no_proof(console, world) -> None:
