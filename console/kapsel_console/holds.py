@@ -66,13 +66,12 @@ def _held_in_line(place: Place) -> Hold:
     key = "" if place.shown is None else f" {place.shown}"
     if place.blocked_by is not None and place.blocked_at is not None:
         return _hold("order_key_blocked", more=f": delivery {place.blocked_by}, since {when(place.blocked_at)}")
-    before = f"{min(place.ahead, MOST_AHEAD)}{' or more' if place.ahead >= MOST_AHEAD else ''}"
-    return _hold("order_key_waits", more=f"{key}: {before}, and {place.head} goes first")
+    return _hold("order_key_waits", more=f"{key}: {_many(place.ahead)}, and {place.head} goes first")
 
 
 def _held_now(facts: Facts) -> Hold:
     """Return what an otherwise free delivery waits for that is due."""
-    before = _before(facts)
+    before = _many(facts.ahead)
     if facts.sending >= facts.destination.max_in_flight:
         return _hold("concurrency_full", more=f" ({facts.destination.max_in_flight}), and {before} are before it")
     held = _held_by_the_dead(facts) or _held_by_pace(facts)
@@ -103,7 +102,7 @@ def _held_by_pace(facts: Facts) -> Hold | None:
     lacking = facts.ahead + 1 - available(facts.bucket, pace, facts.now)
     if lacking <= 0:
         return None
-    said = f": {_before(facts)} are before it, at {pace.requests_per_second:g} a second"
+    said = f": {_many(facts.ahead)} are before it, at {pace.requests_per_second:g} a second"
     until = None if facts.ahead >= MOST_AHEAD else facts.now + timedelta(seconds=lacking / pace.requests_per_second)
     if pace is declared:
         return _hold("rate_limited", more=said, until=until)
@@ -124,8 +123,8 @@ def _next_pace(facts: Facts) -> str:
     return " until what waited is through" if step is None else f", and faster from {when(step)} on"
 
 
-def _before(facts: Facts) -> str:
-    return f"{facts.ahead}{' or more' if facts.ahead >= MOST_AHEAD else ''}"
+def _many(ahead: int) -> str:
+    return f"{min(ahead, MOST_AHEAD)}{' or more' if ahead >= MOST_AHEAD else ''}"
 
 
 def _hold(code: str, *, more: str = "", until: datetime | None = None) -> Hold:

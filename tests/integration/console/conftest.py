@@ -1,7 +1,6 @@
 """A console on a real port over a real Postgres, and a world for it to show: endpoints, webhooks, tries, a log."""
 
 import asyncio
-import hashlib
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import asyncpg
 import pytest
+import queued
 from aiohttp import web
 from nacl.signing import SigningKey
 from prometheus_client import CollectorRegistry
@@ -32,7 +32,7 @@ from kapsel_console.metrics import Metrics
 from kapsel_console.openness import Visitors
 from kapsel_console.storage import Storage
 from kapsel_console.tokens import Tokens
-from kapsel_store import configuration, deliveries, events, ids, tlog, turns
+from kapsel_store import configuration, deliveries, events, tlog
 from kapsel_store.configuration import Source
 from kapsel_store.database import CONFIGURATION_CHANNEL, Listener
 from kapsel_store.rows import (
@@ -43,7 +43,6 @@ from kapsel_store.rows import (
     EndpointRow,
     KeyRow,
     LogRow,
-    NewDelivery,
     NewEvent,
     Result,
     Verification,
@@ -110,29 +109,9 @@ class World:
     ) -> list[NewEvent]:
         """Store webhooks as the receiver does."""
         to = to or self.billing
-        order_key = None if key is None else turns.digest(to.id, key)
         batch = [
-            NewEvent(
-                id=ids.new(),
-                endpoint_id=to.endpoint_id,
-                received_at=datetime.now(UTC),
-                content_type="application/json",
-                headers='[["X-GitHub-Event", "push"]]',
-                body=body,
-                body_hash=hashlib.sha256(body).digest(),
-                salt=os.urandom(32),
-                idempotency_key=None,
-                idempotency_window=None,
-                correlation_id="abc",
-                deliveries=(
-                    NewDelivery(
-                        id=ids.new(),
-                        destination_id=to.id,
-                        max_age=timedelta(hours=1),
-                        order_key=order_key,
-                        order_shown=key,
-                    ),
-                ),
+            queued.event(to.endpoint_id, [queued.delivery(to, timedelta(hours=1), key)], body=body)._replace(
+                headers='[["X-GitHub-Event", "push"]]', correlation_id="abc"
             )
             for _ in range(count)
         ]
@@ -158,30 +137,19 @@ class World:
         self, claimed: Claimed, to: DestinationRow, lease: UUID, state: State, detail: str | None = None
     ) -> Result:
         fine = state is State.DELIVERED
-        attempt = AttemptRow(
-            id=ids.new(),
-            delivery_id=claimed.id,
-            event_id=claimed.event_id,
-            endpoint_id=claimed.endpoint_id,
-            destination_id=claimed.destination_id,
-            number=claimed.number,
-            started_at=datetime.now(UTC),
+        made = queued.result(claimed, lease, state, timedelta(hours=1) if state is State.PENDING else None)
+        attempt = made.attempt._replace(
             duration=timedelta(microseconds=3210),
-            outcome="delivered" if fine else "refused",
-            reason="status_200" if fine else "status_500",
             detail=detail,
             url=to.url,
-            payload_hash=claimed.body_hash,
             payload_commitment=os.urandom(32),
             signature_digest=os.urandom(32),
-            response_status=200 if fine else 500,
             response_headers='[["Content-Type", "text/plain"]]',
             response_body=b"\xff\xfe" if not fine else b"thanks",
             response_size=6,
             response_digest=os.urandom(32),
         )
-        retry_in = timedelta(hours=1) if state is State.PENDING else None
-        return Result(attempt=attempt, lease_id=lease, state=state, retry_in=retry_in)
+        return made._replace(attempt=attempt)
 
     async def sequence(self) -> int:
         """Put all attempts into the log, as the attestor does."""
