@@ -181,6 +181,7 @@ class Session(asyncio.Protocol):
         self._unprepared: dict[str, bytes] = {}  # statements of which the server has not heard
         self._gathering = Unit()
         self._held: Unit | None = None
+        self._behind: deque[Unit] = deque()  # what came after the one that is held up
 
     @property
     def holds(self) -> bool:
@@ -262,6 +263,9 @@ class Session(asyncio.Protocol):
             self._submit(unit)
 
     def _submit(self, unit: Unit) -> None:
+        if self._held is not None:  # a client may send the rows of a COPY before it has heard that they are wanted
+            self._behind.append(unit)
+            return
         proxy = self.proxy
         fault = unit.fault = proxy.decide(self, unit) if self.life is not None else None
         proxy.statements[unit.name] += 1
@@ -280,9 +284,15 @@ class Session(asyncio.Protocol):
                 proxy.submit(self, unit)
 
     def _release(self, unit: Unit) -> None:
+        if self.is_closed or unit.cancelled:
+            return
         self._held = None
-        if not self.is_closed and not unit.cancelled:
-            self.proxy.submit(self, unit)
+        self.proxy.submit(self, unit)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._behind and self._held is None and not self.is_closed:
+            self._submit(self._behind.popleft())
 
     def _refuse(self, unit: Unit, sqlstate: str, text: str) -> None:
         """Answer with an error in place of the server, which has to forget what was prepared for this."""
@@ -299,6 +309,7 @@ class Session(asyncio.Protocol):
                 self._ask(Unit(data=bytearray(wire.message(b"Q", b"ROLLBACK\0")), ends=b"Q", sql="ROLLBACK"))
             reply += wire.ready(b"I" if self._status == b"I" else b"E")
         self._tell(reply)
+        self._catch_up()
         self.proxy.pump()
 
     # The server.
@@ -355,10 +366,10 @@ class Session(asyncio.Protocol):
     def _ask(self, unit: Unit) -> bytes:
         assert self._server is not None
         self.proxy.asked = f"{unit.name} {bytes(unit.data)[:200]!r}"
+        if (unit.ends in (b"c", b"f")) is not self._is_copying:
+            return b""  # rows of a COPY that was refused, or what else is sent in the middle of one: nobody answers
         self._server.send(bytes(unit.data))
         reply = bytearray()
-        if self._is_copying and unit.ends not in (b"c", b"f"):
-            return b""  # it takes no notice
         while messages := self._server.receive():
             for kind, whole in messages:
                 if kind != b"A":
