@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_console import documents
+from kapsel_console import documents, shapes
 from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
 from kapsel_console.listings import find_delivery
@@ -99,7 +99,12 @@ async def resume(request: web.Request) -> web.Response:
                     detail={"id": str(destination_id), "was": documents.circuit(before)},
                 )
                 await tell(connection, DELIVERIES_CHANNEL)
-    return answer({"id": str(destination_id), "destination": title, "circuit": documents.circuit(after)})
+    resumed: shapes.Resumed = {
+        "id": str(destination_id),
+        "destination": title,
+        "circuit": documents.circuit(after),
+    }
+    return answer(resumed)
 
 
 async def unblock(request: web.Request) -> web.Response:
@@ -126,7 +131,8 @@ async def unblock(request: web.Request) -> web.Response:
         if opened:
             await turns.pass_on(connection, opened)
             await hint(connection, DELIVERIES_CHANNEL)
-    return answer({"id": str(destination_id), "destination": title, "unblocked": len(opened)})
+    unblocked: shapes.Unblocked = {"id": str(destination_id), "destination": title, "unblocked": len(opened)}
+    return answer(unblocked)
 
 
 def fresh(circuit: CircuitRow, now: datetime) -> CircuitRow:
@@ -168,16 +174,42 @@ def actor(request: web.Request) -> str:
 
 
 ROUTES: Final = (
-    Route(method="POST", path="/api/v1/deliveries/{id}/retry", handler=retry, says="deliver again one that has ended"),
-    Route(method="POST", path="/api/v1/deliveries/{id}/cancel", handler=cancel, says="end one that is pending"),
-    Route(method="POST", path="/api/v1/events/{id}/erase", handler=erase, says="forget what an event said, for good"),
     Route(
-        method="POST", path="/api/v1/destinations/{id}/resume", handler=resume, says="try a stopped destination again"
+        method="POST",
+        path="/api/v1/deliveries/{id}/retry",
+        handler=retry,
+        says="deliver again one that has ended",
+        gives=shapes.Delivery,
+        statuses=(201,),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/deliveries/{id}/cancel",
+        handler=cancel,
+        says="end one that is pending",
+        gives=shapes.Delivery,
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/events/{id}/erase",
+        handler=erase,
+        says="forget what an event said, for good",
+        gives=shapes.Erasure,
+        statuses=(200, 202),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/destinations/{id}/resume",
+        handler=resume,
+        says="try a stopped destination again",
+        gives=shapes.Resumed,
     ),
     Route(
         method="POST",
         path="/api/v1/destinations/{id}/unblock",
         handler=unblock,
         says="let blocked order keys go on without what blocks them (delivery)",
+        query=("delivery",),
+        gives=shapes.Unblocked,
     ),
 )

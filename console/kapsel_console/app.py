@@ -5,6 +5,7 @@ The middleware asks for a token if there is a file of them. Without one nobody i
 browser do: host names that are not this machine's (DNS rebinding), and changes asked for by pages of another origin.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -15,9 +16,9 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from kapsel_console import actions, attestation, keys, listings, proofs, replaying, tiles
+from kapsel_console import actions, attestation, keys, listings, openapi, proofs, replaying, tiles
 from kapsel_console.codes import PROBLEMS
-from kapsel_console.context import CONTEXT, Context, Route
+from kapsel_console.context import CONTEXT, Context, Route, answer
 from kapsel_console.errors import ProblemError
 from kapsel_console.metrics import Metrics
 from kapsel_console.openness import Openness, Visitors, open_to_pages, preflight
@@ -31,37 +32,7 @@ MAX_REQUEST_BYTES: Final = 65_536
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-ROUTES: Final = (
-    *listings.ROUTES,
-    *keys.ROUTES,
-    *actions.ROUTES,
-    *replaying.ROUTES,
-    *attestation.ROUTES,
-    *proofs.ROUTES,
-    *tiles.ROUTES,
-)
-
 logger = logging.getLogger(__name__)
-
-
-def build(
-    context: Context, metrics: Metrics, host: str, tokens: Tokens | None = None, visitors: Visitors | None = None
-) -> web.Application:
-    """Return the application of a console that listens on `host`; without tokens it asks nobody who they are.
-
-    With tokens, `visitors` are those who bring none: they may read what is open, and without them nothing is.
-    """
-    visitors = visitors or Visitors(Openness.NONE, 1)
-    edge = _Edge(metrics, host, tokens, visitors)
-    app = web.Application(middlewares=[edge.middleware], client_max_size=MAX_REQUEST_BYTES)
-    app[CONTEXT] = context
-    for route in (Route(path="/", handler=index, says="this list"), *ROUTES):
-        app.router.add_route(route.method, route.path, route.handler)
-        if route.method == "GET":
-            app.router.add_route("HEAD", route.path, route.handler)
-        if visitors.may_read(route.opens):
-            app.router.add_route("OPTIONS", route.path, preflight)
-    return app
 
 
 async def index(request: web.Request) -> web.Response:
@@ -82,6 +53,46 @@ but for what KAPSEL_CONSOLE_PUBLIC_LOG opens of the log.
 Without it nobody is asked who they are: keep this on 127.0.0.1, or put something in front that asks.
 """
     return web.Response(text=text)
+
+
+async def describe(request: web.Request) -> web.Response:
+    """Answer with what is here, as OpenAPI."""
+    Parameters(request.query)
+    # The first time it takes long enough for others to notice.
+    return answer(await asyncio.to_thread(openapi.document, (INDEX, *ROUTES)))
+
+
+INDEX: Final = Route(path="/", handler=index, says="this list", gives=proofs.TEXT)
+ROUTES: Final = (
+    *listings.ROUTES,
+    *keys.ROUTES,
+    *actions.ROUTES,
+    *replaying.ROUTES,
+    *attestation.ROUTES,
+    *proofs.ROUTES,
+    *tiles.ROUTES,
+    Route(path=openapi.PATH, handler=describe, says="this API as an OpenAPI 3.1 document", gives=dict),
+)
+
+
+def build(
+    context: Context, metrics: Metrics, host: str, tokens: Tokens | None = None, visitors: Visitors | None = None
+) -> web.Application:
+    """Return the application of a console that listens on `host`; without tokens it asks nobody who they are.
+
+    With tokens, `visitors` are those who bring none: they may read what is open, and without them nothing is.
+    """
+    visitors = visitors or Visitors(Openness.NONE, 1)
+    edge = _Edge(metrics, host, tokens, visitors)
+    app = web.Application(middlewares=[edge.middleware], client_max_size=MAX_REQUEST_BYTES)
+    app[CONTEXT] = context
+    for route in (INDEX, *ROUTES):
+        app.router.add_route(route.method, route.path, route.handler)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, route.handler)
+        if visitors.may_read(route.opens):
+            app.router.add_route("OPTIONS", route.path, preflight)
+    return app
 
 
 class _Edge:

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_console import documents
+from kapsel_console import documents, log_shapes
 from kapsel_console.caching import kept
 from kapsel_console.context import CONTEXT, Route, answer, encoded
 from kapsel_console.errors import ProblemError
@@ -27,6 +27,7 @@ from kapsel_verifier.sth import SignedTreeHead
 
 HEAD_RETRY: Final = 2  # seconds
 
+JWK_SET: Final = "application/jwk-set+json"
 FOREVER: Final = "public, max-age=31536000, immutable"
 FOR_NOW: Final = "public, max-age=1"
 
@@ -71,9 +72,12 @@ async def logs(request: web.Request) -> web.Response:
             for state in states
         ]
         waiting, age = await tlog.pending_count(connection, context.now())
-    return answer(
-        {"items": items, "waiting_attempts": waiting, "oldest_waiting_seconds": max(age.total_seconds(), 0.0)}
-    )
+    found: log_shapes.Logs = {
+        "items": items,
+        "waiting_attempts": waiting,
+        "oldest_waiting_seconds": max(age.total_seconds(), 0.0),
+    }
+    return answer(found)
 
 
 async def consistency(request: web.Request) -> web.Response:
@@ -118,7 +122,7 @@ async def keys(request: web.Request) -> web.Response:
 
 async def jwks(request: web.Request) -> web.Response:
     """Answer with the same keys as a JSON Web Key Set."""
-    return _keys(encode_jwks(await _key_set(request)), "application/jwk-set+json")
+    return _keys(encode_jwks(await _key_set(request)), JWK_SET)
 
 
 async def _key_set(request: web.Request) -> list[TrustedKey]:
@@ -137,30 +141,47 @@ def _keys(body: bytes, form: str) -> web.Response:
 _BASE: Final = "/api/v1/attestation"
 
 ROUTES: Final = (
-    Route(path=f"{_BASE}/log", handler=logs, says="the logs, their newest heads, and what waits for a leaf"),
-    Route(path=f"{_BASE}/sth", handler=sth, says="the newest signed tree head", opens=Openness.HEADS),
+    Route(
+        path=f"{_BASE}/log",
+        handler=logs,
+        says="the logs, their newest heads, and what waits for a leaf",
+        gives=log_shapes.Logs,
+    ),
+    Route(
+        path=f"{_BASE}/sth",
+        handler=sth,
+        says="the newest signed tree head",
+        opens=Openness.HEADS,
+        gives=log_shapes.SignedTreeHead,
+    ),
     Route(
         path=f"{_BASE}/consistency-proof",
         handler=consistency,
         says="that one size of a log begins another (old_size, new_size, origin)",
         opens=Openness.HEADS,
+        query=("old_size", "new_size", "origin"),
+        gives=log_shapes.ConsistencyProof,
     ),
     Route(
         path=f"{_BASE}/keys",
         handler=keys,
         says="the public keys of the log, for kapsel-verify --keys",
         opens=Openness.HEADS,
+        gives=log_shapes.KeySet,
     ),
     Route(
         path="/.well-known/kapsel/keys.json",
         handler=keys,
         says="the same, where auditors look for it",
         opens=Openness.HEADS,
+        gives=log_shapes.KeySet,
     ),
     Route(
         path="/.well-known/kapsel/jwks.json",
         handler=jwks,
         says="the same as a JSON Web Key Set",
         opens=Openness.HEADS,
+        gives=log_shapes.Jwks,
+        form=JWK_SET,
     ),
 )

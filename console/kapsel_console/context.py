@@ -1,15 +1,16 @@
 """What every handler works with: the context of the application, the shape of a route, and JSON answers."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from kapsel_console.openness import Openness
 from kapsel_console.storage import Storage
+from kapsel_resources.kinds.model import Resource
 from kapsel_store.configuration import Source
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -26,13 +27,21 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One route, and what the index says of it."""
+    """One route, and what the index and the OpenAPI document say of it."""
 
     path: str
     handler: Handler
     says: str
     method: str = "GET"
     opens: Openness = Openness.NONE  # from which level on it needs no token; NONE: it always does
+    query: tuple[str, ...] = ()  # the parameters that the handler takes
+    takes: type[Resource] | None = None  # the manifest that is its body
+    gives: type | str  # the shape of its good answer, or the media type of one that is no JSON
+    also: str | None = None  # another media type, for those who ask for it by Accept
+    pages: bool = False  # a page of a list of these
+    form: str = "application/json"  # the media type of a shape
+    statuses: tuple[int, ...] = (200,)  # of its good answers
+    waits: bool = False  # 202 with what it waits for, until there is one
 
 
 CONTEXT: Final = web.AppKey("context", Context)
@@ -52,6 +61,6 @@ def encoded(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode(errors="surrogatepass")
 
 
-def listing(items: list[dict[str, Any]], following: str | None) -> web.Response:
+def listing(items: Sequence[Mapping[str, object]], following: str | None) -> web.Response:
     """Return one page of a list; `following` is the cursor of the next one, None on the last."""
     return answer({"items": items, "next": following})

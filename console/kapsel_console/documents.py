@@ -1,16 +1,17 @@
 """Rows as JSON: ids as text, times as ISO 8601 in UTC, hashes in hex, bytes in base64 and, if they are text, as text.
 
-The shapes are an interface: members are added, never renamed. Secrets have no member here: of the headers that a
+The members are those of `shapes` and `log_shapes`. Secrets have no member here: of the headers that a
 manifest adds to a delivery only the names are shown, since their values are often tokens.
 """
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Final, overload
 from uuid import UUID
 
+from kapsel_console import log_shapes, shapes
 from kapsel_console.explanation import Explanation
 from kapsel_resources import durations, key_values, keys, rotation
 from kapsel_store import turns
@@ -33,10 +34,8 @@ from kapsel_verifier.cosignature import WitnessKey
 from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.note import Note
 
-Document = dict[str, Any]
 
-
-def endpoint(listed: ListedEndpoint, processes: Iterable[ProcessRow]) -> Document:
+def endpoint(listed: ListedEndpoint, processes: Iterable[ProcessRow]) -> shapes.Endpoint:
     """Return an endpoint with its destinations, and whether every process has loaded it."""
     row = listed.row
     generation = max([listed.generation, *(one.generation for one in listed.destinations)])
@@ -65,9 +64,10 @@ def endpoint(listed: ListedEndpoint, processes: Iterable[ProcessRow]) -> Documen
     }
 
 
-def readiness(generation: int, processes: Iterable[ProcessRow]) -> tuple[bool, str]:
+def readiness(generation: int, processes: Iterable[ProcessRow]) -> tuple[bool, shapes.Readiness]:
     """Return whether every live receiver and deliverer has loaded a generation, and a word for why or why not."""
-    for component, missing in (("receiver", "NoReceiver"), ("deliverer", "NoDeliverer")):
+    lacks: Final[Mapping[str, shapes.Readiness]] = {"receiver": "NoReceiver", "deliverer": "NoDeliverer"}
+    for component, missing in lacks.items():
         loaded = [process.generation >= generation for process in processes if process.component == component]
         if not loaded:
             return False, missing
@@ -76,7 +76,7 @@ def readiness(generation: int, processes: Iterable[ProcessRow]) -> tuple[bool, s
     return True, "Loaded"
 
 
-def _destination(listed: ListedDestination) -> Document:
+def _destination(listed: ListedDestination) -> shapes.Destination:
     row = listed.row
     return {
         "id": str(row.id),
@@ -104,7 +104,7 @@ def _destination(listed: ListedDestination) -> Document:
     }
 
 
-def circuit(row: CircuitRow | None) -> Document:
+def circuit(row: CircuitRow | None) -> shapes.Circuit:
     """Return what is known of the other side; None is a circuit that never left its first state."""
     if row is None:
         return {"state": "closed", "open_until": None, "disabled_at": None, "disabled_reason": None}
@@ -116,7 +116,7 @@ def circuit(row: CircuitRow | None) -> Document:
     }
 
 
-def event(row: EventRow) -> Document:
+def event(row: EventRow) -> shapes.Event:
     """Return an event as a list shows it."""
     return {
         "id": str(row.id),
@@ -130,7 +130,7 @@ def event(row: EventRow) -> Document:
     }
 
 
-def whole_event(row: StoredEvent) -> Document:
+def whole_event(row: StoredEvent) -> shapes.WholeEvent:
     """Return an event with its headers and body; both are null once it was erased, or is over."""
     listed = EventRow(
         id=row.id,
@@ -147,11 +147,12 @@ def whole_event(row: StoredEvent) -> Document:
         **event(listed),
         "erased_at": _time(row.erased_at),
         "headers": None if row.headers is None else json.loads(row.headers),
-        **_body("body", row.body),
+        "body_base64": _base64(row.body),
+        "body_text": _text(row.body),
     }
 
 
-def erasure(event_id: UUID, done: Pass) -> Document:
+def erasure(event_id: UUID, done: Pass) -> shapes.Erasure:
     """Return how far an event is forgotten."""
     return {
         "event_id": str(event_id),
@@ -164,7 +165,7 @@ def erasure(event_id: UUID, done: Pass) -> Document:
     }
 
 
-def delivery(row: DeliveryRow) -> Document:
+def delivery(row: DeliveryRow) -> shapes.Delivery:
     """Return a delivery; one that has ended is due no more, and one that waits for its turn not yet."""
     return {
         "id": str(row.id),
@@ -173,7 +174,7 @@ def delivery(row: DeliveryRow) -> Document:
         "endpoint_id": str(row.endpoint_id),
         "destination": row.destination,
         "destination_id": str(row.destination_id),
-        "state": str(row.state),
+        "state": row.state,
         "attempts": row.attempts,
         "created_at": _time(row.created_at),
         "due_at": None if row.state in FINAL or row.due_at >= NO_TURN else _time(row.due_at),
@@ -185,7 +186,7 @@ def delivery(row: DeliveryRow) -> Document:
     }
 
 
-def explanation(row: DeliveryRow, said: Explanation) -> Document:
+def explanation(row: DeliveryRow, said: Explanation) -> shapes.Explanation:
     """Return why a delivery is where it is."""
     return {
         "delivery": delivery(row),
@@ -220,7 +221,7 @@ def explanation(row: DeliveryRow, said: Explanation) -> Document:
         "deliveries_of_event": [
             {
                 "id": str(one.id),
-                "state": str(one.state),
+                "state": one.state,
                 "created_at": _time(one.created_at),
                 "finished_at": _time(one.finished_at),
                 "last_reason": one.last_reason,
@@ -232,12 +233,12 @@ def explanation(row: DeliveryRow, said: Explanation) -> Document:
     }
 
 
-def undelivered(row: DeliveryRow) -> Document:
+def undelivered(row: DeliveryRow) -> shapes.Undelivered:
     """Return a delivery that did not arrive, and whose fault that is; one that was not tried yet has no reason."""
     return {**delivery(row), "fault": "ours" if row.last_reason is None else fault_of(row.last_reason)}
 
 
-def undelivered_for(one: Summary, group: Group) -> Document:
+def undelivered_for(one: Summary, group: Group) -> shapes.UndeliveredSum:
     """Return what was not delivered to one destination for one reason."""
     return {
         "destination": one.destination,
@@ -246,14 +247,14 @@ def undelivered_for(one: Summary, group: Group) -> Document:
         "fault": group.fault,
         "reason": group.reason,
         "text": reason(group.reason).means,
-        "state": str(group.state),
+        "state": group.state,
         "count": group.count,
         "more": one.more,
         "oldest_at": _time(group.oldest),
     }
 
 
-def attempt(listed: ListedAttempt) -> Document:
+def attempt(listed: ListedAttempt) -> shapes.Attempt:
     """Return an attempt as a list shows it."""
     row = listed.attempt
     return {
@@ -284,19 +285,21 @@ def attempt(listed: ListedAttempt) -> Document:
     }
 
 
-def whole_attempt(listed: ListedAttempt) -> Document:
+def whole_attempt(listed: ListedAttempt) -> shapes.WholeAttempt:
     """Return an attempt with the response as far as it was kept."""
     row = listed.attempt
     return {
         **attempt(listed),
         "response_headers": None if row.response_headers is None else json.loads(row.response_headers),
-        **_body("response_body", row.response_body),
-        **_body("acknowledgement_base", row.acknowledgement_base),
+        "response_body_base64": _base64(row.response_body),
+        "response_body_text": _text(row.response_body),
+        "acknowledgement_base_base64": _base64(row.acknowledgement_base),
+        "acknowledgement_base_text": _text(row.acknowledgement_base),
         "acknowledgement_signature": _hex(row.acknowledgement_signature),
     }
 
 
-def process(row: ProcessRow) -> Document:
+def process(row: ProcessRow) -> shapes.Process:
     """Return a live process."""
     return {
         "component": row.component,
@@ -308,7 +311,7 @@ def process(row: ProcessRow) -> Document:
     }
 
 
-def replay(one: ReplayProgress) -> Document:
+def replay(one: ReplayProgress) -> shapes.ReplayProgress:
     """Return a Replay and how far it is."""
     return {
         "id": str(one.id),
@@ -343,7 +346,7 @@ def replay(one: ReplayProgress) -> Document:
     }
 
 
-def blocked(one: Blocked) -> Document:
+def blocked(one: Blocked) -> shapes.Blocked:
     """Return an order key that waits for a person, under the id of the delivery that blocks it."""
     return {
         "id": str(one.blocked_by),
@@ -360,7 +363,7 @@ def blocked(one: Blocked) -> Document:
     }
 
 
-def key(row: KeyRow, used_by: Sequence[str], now: datetime) -> Document:
+def key(row: KeyRow, used_by: Sequence[str], now: datetime) -> shapes.Key:
     """Return one version of a key; its secret stays where it is."""
     return {
         "id": str(row.id),
@@ -380,7 +383,7 @@ def key(row: KeyRow, used_by: Sequence[str], now: datetime) -> Document:
 
 def log(
     state: LogState, head: HeadRow | None, *, following: LogState | None, witnessing: Witnessing | None
-) -> Document:
+) -> log_shapes.Log:
     """Return a log and its newest head; `following` is the log that continues it, `witnessing` what is declared now."""
     return {
         "origin": state.origin,
@@ -402,7 +405,7 @@ def log(
     }
 
 
-def _witnessing(declared: Witnessing, head: HeadRow | None) -> Document:
+def _witnessing(declared: Witnessing, head: HeadRow | None) -> log_shapes.Witnesses:
     """Return who is to cosign the heads of a log, and when each of them cosigned the newest one."""
     keys = {one.name: WitnessKey.parse(one.vkey) for one in declared.witnesses}
     try:
@@ -419,11 +422,11 @@ def _witnessing(declared: Witnessing, head: HeadRow | None) -> Document:
     }
 
 
-def _rate_limit(limit: RateLimit | None) -> Document | None:
+def _rate_limit(limit: RateLimit | None) -> shapes.RateLimit | None:
     return None if limit is None else {"requests_per_second": limit.requests_per_second, "burst": limit.burst}
 
 
-def _acknowledgement(declared: Acknowledgement | None) -> Document | None:
+def _acknowledgement(declared: Acknowledgement | None) -> shapes.Acknowledgement | None:
     """Return what a destination declares of acknowledgements; no keys means that it publishes them itself."""
     if declared is None:
         return None
@@ -434,7 +437,7 @@ def _acknowledgement(declared: Acknowledgement | None) -> Document | None:
     }
 
 
-def _transform(declared: Transform | None) -> Document | None:
+def _transform(declared: Transform | None) -> shapes.Transform | None:
     """Return what a destination has sent instead of what came."""
     if declared is None:
         return None
@@ -445,21 +448,31 @@ def _transform(declared: Transform | None) -> Document | None:
     }
 
 
-def _body(name: str, content: bytes | None) -> Document:
-    if content is None:
-        return {f"{name}_base64": None, f"{name}_text": None}
+def _base64(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
+
+
+def _text(content: bytes | None) -> str | None:
+    """Return what can be read as text."""
     try:
-        text = content.decode()
+        return None if content is None else content.decode()
     except UnicodeDecodeError:
-        text = None
-    return {f"{name}_base64": base64.b64encode(content).decode(), f"{name}_text": text}
+        return None
 
 
+@overload
+def _time(moment: datetime) -> str: ...
+@overload
+def _time(moment: datetime | None) -> str | None: ...
 def _time(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@overload
+def _hex(digest: bytes) -> str: ...
+@overload
+def _hex(digest: bytes | None) -> str | None: ...
 def _hex(digest: bytes | None) -> str | None:
     return None if digest is None else digest.hex()

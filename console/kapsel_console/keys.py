@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from kapsel_console import documents
+from kapsel_console import documents, shapes
 from kapsel_console.context import CONTEXT, Route, listing
 from kapsel_console.errors import ProblemError
 from kapsel_console.parameters import Parameters, key_cursor
@@ -39,5 +39,12 @@ def _place(row: KeyRow) -> tuple[str, str, int]:
 
 
 ROUTES: Final = (
-    Route(path="/api/v1/keys", handler=list_keys, says="signing keys, their versions and public halves; no secrets"),
+    Route(
+        path="/api/v1/keys",
+        handler=list_keys,
+        says="signing keys, their versions and public halves; no secrets",
+        query=("limit", "cursor"),
+        gives=shapes.Key,
+        pages=True,
+    ),
 )

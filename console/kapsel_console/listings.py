@@ -1,11 +1,12 @@
 """Lists and single items: endpoints, events, deliveries, attempts, replays, processes. All of it only looks."""
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from aiohttp import web
 
-from kapsel_console import documents
+from kapsel_console import documents, shapes
 from kapsel_console.context import CONTEXT, Route, answer, listing
 from kapsel_console.errors import ProblemError
 from kapsel_console.explanation import explain
@@ -231,7 +232,7 @@ async def list_processes(request: web.Request) -> web.Response:
     return listing([documents.process(row) for row in rows], None)
 
 
-def _newest_first(found: list[dict[str, Any]], limit: int) -> web.Response:
+def _newest_first(found: Sequence[shapes.Event | shapes.Delivery | shapes.Attempt], limit: int) -> web.Response:
     """Answer with a page of which one more was read than it holds, to know whether another one follows."""
     items = found[:limit]
     return listing(items, id_cursor(UUID(items[-1]["id"])) if len(found) > limit else None)
@@ -251,38 +252,90 @@ async def _endpoint_id(connection: Connection, asked: Parameters) -> UUID | None
 
 ROUTES: Final = (
     Route(
-        path="/api/v1/endpoints", handler=list_endpoints, says="endpoints, destinations, what waits (namespace, name)"
+        path="/api/v1/endpoints",
+        handler=list_endpoints,
+        says="endpoints, destinations, what waits (namespace, name)",
+        query=("namespace", "name", "limit", "cursor"),
+        gives=shapes.Endpoint,
+        pages=True,
     ),
-    Route(path="/api/v1/events", handler=list_events, says="events, newest first (endpoint, since)"),
-    Route(path="/api/v1/events/{id}", handler=get_event, says="one event with headers and body"),
+    Route(
+        path="/api/v1/events",
+        handler=list_events,
+        says="events, newest first (endpoint, since)",
+        query=("endpoint", "since", "limit", "cursor"),
+        gives=shapes.Event,
+        pages=True,
+    ),
+    Route(
+        path="/api/v1/events/{id}", handler=get_event, says="one event with headers and body", gives=shapes.WholeEvent
+    ),
     Route(
         path="/api/v1/deliveries",
         handler=list_deliveries,
         says="deliveries, newest first (state, endpoint, event, since)",
+        query=("state", "endpoint", "event", "since", "limit", "cursor"),
+        gives=shapes.Delivery,
+        pages=True,
     ),
-    Route(path="/api/v1/deliveries/{id}", handler=get_delivery, says="one delivery"),
+    Route(path="/api/v1/deliveries/{id}", handler=get_delivery, says="one delivery", gives=shapes.Delivery),
     Route(
         path="/api/v1/deliveries/{id}/explanation",
         handler=explain_delivery,
         says="why a delivery is where it is, and when it goes next",
+        gives=shapes.Explanation,
     ),
     Route(
         path="/api/v1/undelivered",
         handler=list_undelivered,
         says="what was not delivered, newest first (endpoint or destination, fault, reason, late, since)",
+        query=("endpoint", "destination", "fault", "reason", "late", "since", "limit", "cursor"),
+        gives=shapes.Undelivered,
+        pages=True,
     ),
     Route(
         path="/api/v1/undelivered/summary",
         handler=sum_undelivered,
         says="the same summed up by destination, reason and whose fault it is (endpoint, late)",
+        query=("endpoint", "late", "limit", "cursor"),
+        gives=shapes.UndeliveredSum,
+        pages=True,
     ),
     Route(
         path="/api/v1/attempts",
         handler=list_attempts,
         says="attempts, newest first (endpoint or event or delivery, since)",
+        query=("endpoint", "event", "delivery", "since", "limit", "cursor"),
+        gives=shapes.Attempt,
+        pages=True,
     ),
-    Route(path="/api/v1/attempts/{id}", handler=get_attempt, says="one attempt with the response it got"),
-    Route(path="/api/v1/replays", handler=list_replays, says="replays and how far they are"),
-    Route(path="/api/v1/blocked", handler=list_blocked, says="order keys that wait for a person"),
-    Route(path="/api/v1/processes", handler=list_processes, says="processes that are alive, and their generation"),
+    Route(
+        path="/api/v1/attempts/{id}",
+        handler=get_attempt,
+        says="one attempt with the response it got",
+        gives=shapes.WholeAttempt,
+    ),
+    Route(
+        path="/api/v1/replays",
+        handler=list_replays,
+        says="replays and how far they are",
+        query=("limit", "cursor"),
+        gives=shapes.ReplayProgress,
+        pages=True,
+    ),
+    Route(
+        path="/api/v1/blocked",
+        handler=list_blocked,
+        says="order keys that wait for a person",
+        query=("limit", "cursor"),
+        gives=shapes.Blocked,
+        pages=True,
+    ),
+    Route(
+        path="/api/v1/processes",
+        handler=list_processes,
+        says="processes that are alive, and their generation",
+        gives=shapes.Process,
+        pages=True,
+    ),
 )

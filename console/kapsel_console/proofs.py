@@ -13,6 +13,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from kapsel_console import log_shapes
 from kapsel_console.caching import kept
 from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
@@ -37,6 +38,7 @@ BLOCK_RETRY: Final = 600
 
 TLOG_PROOF: Final = ".tlog-proof"
 TEXT: Final = "text/plain"
+OCTETS: Final = "application/octet-stream"
 # What is in a proof may be erased, and what dates it is added later: nobody is to keep one unasked.
 CACHE: Final = "private, no-store"
 
@@ -80,7 +82,7 @@ async def timestamp(request: web.Request) -> web.Response:
     found = await _dated(request)
     if isinstance(found, web.Response):
         return found
-    response = kept(request, found.ots or b"", type_="application/octet-stream", cache=CACHE)
+    response = kept(request, found.ots or b"", type_=OCTETS, cache=CACHE)
     response.headers["Content-Disposition"] = 'attachment; filename="checkpoint.ots"'
     return response
 
@@ -136,7 +138,7 @@ async def _proof(request: web.Request, prove: Prove) -> Proof | web.Response:
     return found
 
 
-def _unproven(request: web.Request, status: str, leaf: Leaf | None, seconds: int) -> web.Response:
+def _unproven(request: web.Request, status: log_shapes.Lacking, leaf: Leaf | None, seconds: int) -> web.Response:
     context = request.app[CONTEXT]
     if leaf is None or leaf.published or not context.source.loaded:
         return _wait(status, "a head over the attempt is on its way", seconds)
@@ -171,8 +173,8 @@ def damaged(error: DamagedTreeError) -> ProblemError:
     return ProblemError("log_damaged", "the tiles do not make the tree they belong to; no proof can be given")
 
 
-def _wait(status: str, detail: str, seconds: int, *, held: bool = False) -> web.Response:
-    content = {"status": status, "detail": detail, "held": held}
+def _wait(status: log_shapes.Lacking, detail: str, seconds: int, *, held: bool = False) -> web.Response:
+    content: log_shapes.Waiting = {"status": status, "detail": detail, "held": held}
     return answer(content, status=202, headers={"Retry-After": str(seconds)})
 
 
@@ -194,17 +196,31 @@ def wants_tlog_proof(request: web.Request) -> bool:
     return TEXT in accepted and "application/json" not in accepted
 
 
-def _route(path: str, handler: Callable[[web.Request], Awaitable[web.Response]], says: str) -> Route:
-    return Route(path=f"/api/v1/attestation/{path}", handler=handler, says=says, opens=Openness.PROOFS)
+def _route(
+    path: str,
+    handler: Callable[[web.Request], Awaitable[web.Response]],
+    says: str,
+    gives: type | str = log_shapes.Proof,
+    also: str | None = None,
+) -> Route:
+    return Route(
+        path=f"/api/v1/attestation/{path}",
+        handler=handler,
+        says=says,
+        opens=Openness.PROOFS,
+        gives=gives,
+        also=also,
+        waits=True,
+    )
 
 
 ROUTES: Final = (
     # The longer paths first: an id would swallow their end.
-    _route(f"proof/{{id}}{TLOG_PROOF}", proof, "the proof of an attempt in the form of C2SP tlog-proof"),
-    _route(f"download-proof/{{id}}{TLOG_PROOF}", download, "the same as a file to keep"),
-    _route("proof/{id}", proof, "the proof file of an attempt; 202 until it can be made"),
-    _route("download-proof/{id}", download, "the same as a file to keep"),
-    _route("blockchain-proof/{id}.ots", timestamp, "what dates the head of the next, for OpenTimestamps clients"),
-    _route("blockchain-proof/{id}.checkpoint", dated_checkpoint, "the file that it dates"),
+    _route(f"proof/{{id}}{TLOG_PROOF}", proof, "the proof of an attempt in the form of C2SP tlog-proof", TEXT),
+    _route(f"download-proof/{{id}}{TLOG_PROOF}", download, "the same as a file to keep", TEXT),
+    _route("proof/{id}", proof, "the proof file of an attempt; 202 until it can be made", also=TEXT),
+    _route("download-proof/{id}", download, "the same as a file to keep", also=TEXT),
+    _route("blockchain-proof/{id}.ots", timestamp, "what dates the head of the next, for stock clients", OCTETS),
+    _route("blockchain-proof/{id}.checkpoint", dated_checkpoint, "the file that it dates", TEXT),
     _route("blockchain-proof/{id}", blockchain, "the proof under a head that a block dates; 202 until there is one"),
 )

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from kapsel_console import documents
+from kapsel_console import documents, shapes
 from kapsel_console.actions import actor
 from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
@@ -146,8 +146,20 @@ def _invalid(problems: Sequence[Problem]) -> ProblemError:
 
 ROUTES: Final = (
     Route(
-        method="POST", path="/api/v1/replays", handler=ask, says="deliver again what a Replay manifest selects (JSON)"
+        method="POST",
+        path="/api/v1/replays",
+        handler=ask,
+        says="deliver again what a Replay manifest selects (JSON)",
+        takes=Replay,
+        gives=shapes.ReplayProgress,
+        statuses=(200, 201),
     ),
-    Route(path="/api/v1/replays/{id}", handler=get, says="one replay and how far it is"),
-    Route(method="DELETE", path="/api/v1/replays/{id}", handler=cancel, says="stop one that was asked for here"),
+    Route(path="/api/v1/replays/{id}", handler=get, says="one replay and how far it is", gives=shapes.ReplayProgress),
+    Route(
+        method="DELETE",
+        path="/api/v1/replays/{id}",
+        handler=cancel,
+        says="stop one that was asked for here",
+        gives=shapes.ReplayProgress,
+    ),
 )

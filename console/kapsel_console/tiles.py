@@ -15,7 +15,7 @@ from kapsel_console.context import CONTEXT, Route
 from kapsel_console.errors import ProblemError
 from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters
-from kapsel_console.proofs import damaged
+from kapsel_console.proofs import OCTETS, TEXT, damaged
 from kapsel_store import tlog
 from kapsel_store.database import Connection
 from kapsel_store.tlog import HeadRow
@@ -28,7 +28,6 @@ from kapsel_verifier.tiles import WIDTH, Tile
 CHECKPOINT_CACHE: Final = "public, max-age=1, must-revalidate"
 TILE_CACHE: Final = "public, max-age=31536000, immutable"
 BUNDLE_CACHE: Final = "private, max-age=600"
-OCTETS: Final = "application/octet-stream"
 ERASED: Final = "Kapsel-Erased-Leaves"
 
 
@@ -102,18 +101,26 @@ def _require_published(head: HeadRow, asked: Tile, count: int) -> None:
 
 def _routes(prefix: str, of: str) -> tuple[Route, ...]:
     return (
-        Route(path=f"{prefix}/checkpoint", handler=checkpoint, says=f"the newest checkpoint{of}", opens=Openness.HEADS),
+        Route(
+            path=f"{prefix}/checkpoint",
+            handler=checkpoint,
+            says=f"the newest checkpoint{of}",
+            opens=Openness.HEADS,
+            gives=TEXT,
+        ),
         Route(
             path=f"{prefix}/tile/entries/{{path:.+}}",
             handler=entries,
             says=f"<N>[.p/<W>]: a bundle of leaves{of}",
             opens=Openness.LEAVES,
+            gives=OCTETS,
         ),
         Route(
             path=f"{prefix}/tile/{{path:.+}}",
             handler=tile,
             says=f"<L>/<N>[.p/<W>]: a tile of hashes{of}",
             opens=Openness.HEADS,
+            gives=OCTETS,
         ),
     )
 

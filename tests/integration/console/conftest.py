@@ -192,6 +192,7 @@ class Server:
     session: aiohttp.ClientSession
     source: Source
     registry: CollectorRegistry
+    app: web.Application
 
     async def ask(self, path: str, *, method: str = "GET", **options: Any) -> tuple[int, Any, aiohttp.ClientResponse]:
         """Return status, content (JSON if it is) and response."""
@@ -260,7 +261,7 @@ async def serve(database) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
         await site.start()
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE))
         cleanups.extend((runner.cleanup, session.close))
-        return Server(f"http://127.0.0.1:{runner.addresses[0][1]}", session, source, registry)
+        return Server(f"http://127.0.0.1:{runner.addresses[0][1]}", session, source, registry, app)
 
     yield start
     for cleanup in reversed(cleanups):
