@@ -44,7 +44,9 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
         database.connect(
             url, role=role, schema=schema, size=4, component="deliverer", synchronous_commit=False, pooled=pooled
         ) as pool,
-        database.connect(url, role=role, schema=schema, size=WRITERS, component="deliverer", pooled=pooled) as durable,
+        database.connect(
+            url, role=role, schema=schema, size=WRITERS, component="deliverer", nested_loops=False, pooled=pooled
+        ) as durable,
         Sender(resolver, context) as sender,
     ):
         source = configuration.Source(pool, sealing, listener)

@@ -37,6 +37,10 @@ Answer = TypeVar("Answer")
 # console differ by what is asked, and keep their own plans.
 _DATA_PLANE = frozenset({"receiver", "deliverer", "attestor"})
 
+# A plan that was made while the queue was empty is kept when it is long: it may read no table whole, nor all that an
+# index has of a destination.
+_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
+
 _AWAY = (
     OSError,
     asyncio.TimeoutError,
@@ -71,13 +75,17 @@ async def again(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     return await ask()
 
 
-def settings(*, schema: str, role: str | None, component: str, synchronous_commit: bool = True) -> dict[str, str]:
+def settings(
+    *, schema: str, role: str | None, component: str, synchronous_commit: bool = True, nested_loops: bool = True
+) -> dict[str, str]:
     """Return the session settings of one of our connections."""
     session = {"application_name": f"kapsel-{component}", "search_path": schema, "timezone": "UTC", "jit": "off"}
     if role is not None:
         session["role"] = role
     if component in _DATA_PLANE:
-        session["plan_cache_mode"] = "force_generic_plan"
+        session |= _PLANS
+    if not nested_loops:
+        session["enable_nestloop"] = "off"
     if not synchronous_commit:
         session["synchronous_commit"] = "off"
     return session
@@ -95,14 +103,22 @@ def connect(
     size: int,
     component: str,
     synchronous_commit: bool = True,
+    nested_loops: bool = True,
     pooled: bool = False,
 ) -> Pool:
     """Return a pool of at most `size` connections that acts as `role`; use it with `async with`, which opens none yet.
 
+    `nested_loops`: off for statements that join two batches of a size no statistics tell, which is the square of it.
     `pooled`: the URL leads through a pooler in transaction mode. Raises DatabaseURLError if the URL cannot be parsed,
     and for a connection through a pooler that nobody spoke of.
     """
-    session = settings(schema=schema, role=role, component=component, synchronous_commit=synchronous_commit)
+    session = settings(
+        schema=schema,
+        role=role,
+        component=component,
+        synchronous_commit=synchronous_commit,
+        nested_loops=nested_loops,
+    )
     name = {"application_name": session["application_name"]}
     try:
         return asyncpg.create_pool(

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from kapsel_store import database as store_database
 from kapsel_store import partitions
 from kapsel_store.queries import statement
 
@@ -50,6 +51,11 @@ INSERT INTO tiles (log_id, level, index, hashes) SELECT 1, 0, g, sha256('a') FRO
 HEADS = """
 INSERT INTO heads (log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_key)
 SELECT 1, g, g, sha256('a'), 'x', decode(repeat('aa', 64), 'hex'), sha256('b') FROM generate_series(1, 5000) g
+"""
+QUEUED = """
+INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at)
+SELECT uuidv7(), uuidv7(), uuidv7(), '00000000-0000-0000-0000-000000000002', now() + interval '1 day'
+FROM generate_series(1, $1::int)
 """
 # A parameter has no value in a generic plan, and none is needed to make one.
 EXPLAINER = """
@@ -134,3 +140,33 @@ async def test_the_check_would_see_a_statement_that_does(history: asyncpg.Connec
         "SELECT event_id FROM idempotency WHERE event_id = $1",
     ):
         assert await growing(history, query), query
+
+
+async def planned(connection: asyncpg.Connection, name: str, **options: bool) -> list[dict[str, Any]]:
+    """Return the nodes of a statement's plan as a connection of the deliverer makes it."""
+    session = store_database.settings(schema="any", role=None, component="deliverer", **options)
+    async with connection.transaction():
+        for setting in session.keys() - {"application_name", "search_path", "timezone"}:
+            await connection.execute(f"SET LOCAL {setting} = {session[setting]}")
+        [row] = await connection.fetch("SELECT explained($1)", statement(name))
+    return [node for node, _ in nodes(json.loads(row[0])[0]["Plan"])]
+
+
+@pytest.mark.parametrize("waiting", [0, 30, 3000])
+async def test_a_plan_of_the_queue_is_good_however_full_it_was_when_it_was_made(
+    history: asyncpg.Connection, waiting: int
+) -> None:
+    await history.execute(QUEUED, waiting)
+    await history.execute("VACUUM ANALYZE deliveries_live")
+    claim = await planned(history, "deliveries.claim")
+    read = [node for node in claim if node.get("Relation Name") == "deliveries_live" and "Scan" in node["Node Type"]]
+    assert [(node["Node Type"], node.get("Index Name")) for node in read] == [
+        ("Index Scan", "deliveries_due"),
+        ("Tid Scan", None),
+    ]
+    assert "due_at <= now()" in read[0]["Index Cond"]
+    # A nested loop of the batch and its rows is the square of it.
+    record = await planned(history, "deliveries.record", nested_loops=False)
+    assert {node["Node Type"] for node in record}.isdisjoint({"Nested Loop", "Seq Scan", "Bitmap Heap Scan"})
+    [row] = [node for node in record if node.get("Index Name") == "deliveries_live_pkey"]
+    assert "ANY ($2)" in row["Index Cond"]

@@ -4,7 +4,8 @@
 WITH claimed AS (
     UPDATE deliveries_live AS d
     SET state = 'sending', attempts = d.attempts + 1, lease_id = $3, lease_expires_at = now() + $4
-    -- By place, not by id: these rows are locked, so they stay there, and no plan can turn this into a scan.
+    -- By place, not by id: these rows are locked, so they stay there, and stay pending. No other condition: one that an
+    -- index knows would have all of that index read, and each row looked for in the list.
     WHERE d.ctid = ANY (ARRAY(
         SELECT due.place
         FROM unnest($1::uuid[], $2::int[]) AS want (destination_id, room),
@@ -13,7 +14,7 @@ WITH claimed AS (
             WHERE state = 'pending' AND destination_id = want.destination_id AND due_at <= now() AND NOT held
             ORDER BY due_at LIMIT want.room FOR UPDATE SKIP LOCKED
         ) AS due
-    )) AND d.state = 'pending'
+    ))
     RETURNING d.id, d.event_id, d.endpoint_id, d.destination_id, d.attempts, d.created_at, d.expires_at, d.order_key
 )
 SELECT c.id, c.event_id, c.endpoint_id, c.destination_id, c.attempts AS number, c.created_at, c.expires_at,
