@@ -1,4 +1,4 @@
-"""`kapsel replay`: has the console deliver a selection of events again, waits for that, or cancels it."""
+"""`kapsel replay`: has the console deliver a selection of events again, waits for that, suspends it or cancels it."""
 
 import argparse
 import time
@@ -12,6 +12,12 @@ from kapsel_cli.errors import RefusedError, UnreachableError
 from kapsel_cli.following import hint
 from kapsel_cli.replaying import DAY, UNFINISHED, add_follow, add_selection, manifest
 
+# What may be done to one that was made before, and what that does.
+CHANGES: Final = {
+    "suspend": "make no more of this one for now",
+    "resume": "let this one go on that was suspended",
+    "cancel": "stop this one where it is",
+}
 INTERVAL: Final = 0.5  # seconds between two looks
 
 TEXT: Final = """\
@@ -27,6 +33,7 @@ examples:
   kapsel replay orders --from 24h --filter 'event.body.amount > 100' --dry-run --wait
   kapsel replay orders --since 24h --state missing --destination warehouse        it was declared today
   kapsel replay --follow ID                                        wait for one that was made before
+  kapsel replay --suspend ID                                       make no more of it until --resume ID
   kapsel replay --cancel ID                                        make no more of it
 
 exit codes: 0 done, 1 it could not be done, 2 the arguments are wrong, 3 some of it failed, it was cancelled, or --wait
@@ -39,25 +46,24 @@ def register(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "replay", summary="deliver a selection of events again", text=TEXT)
     add_selection(parser)
     add_follow(parser, "ID")
-    parser.add_argument("--cancel", metavar="ID", help="make none, stop this one where it is")
+    for verb, does in CHANGES.items():
+        parser.add_argument(f"--{verb}", metavar="ID", help=f"make none, {does}")
     add_server(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make a replay and say so, wait for one, or cancel one."""
-    meant = [one for one in (arguments.endpoint, arguments.follow, arguments.cancel) if one is not None]
-    if len(meant) != 1:
+    """Make a replay and say so, wait for one, or change one."""
+    changes = [(verb, one) for verb in CHANGES if (one := getattr(arguments, verb)) is not None]
+    if len(changes) + sum(one is not None for one in (arguments.endpoint, arguments.follow)) != 1:
         arguments.parser.error(
-            "give the ENDPOINT to replay, or --follow ID to wait for one, or --cancel ID to stop one"
+            "give the ENDPOINT to replay, or --follow ID to wait for one, or --suspend, --resume or --cancel ID"
         )
     if arguments.endpoint is not None and arguments.since is None:
         arguments.parser.error("--from is needed: from when on")
     client = connect(arguments)
-    if arguments.cancel is not None:
-        stopped = client.delete(path("replays", arguments.cancel))
-        print(f"replay {_name(stopped)} is cancelled: {stopped['message']}", flush=True)
-        return 0
+    for verb, replay_id in changes:
+        return _change(client, verb, replay_id)
     if arguments.follow is not None:
         return _follow(client, arguments.follow, arguments.wait or DAY)
     made = _make(client, arguments)
@@ -65,6 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
         hint(f"Follow it with: kapsel replay --follow {made['id']}")
         return 0
     return _follow(client, made["id"], arguments.wait)
+
+
+def _change(client: Client, verb: str, replay_id: str) -> int:
+    one = path("replays", replay_id)
+    changed = client.delete(one) if verb == "cancel" else client.post(f"{one}/{verb}")
+    said = {"cancel": "is cancelled", "suspend": "is suspended", "resume": "goes on"}[verb]
+    print(f"replay {_name(changed)} {said}: {changed['message']}", flush=True)
+    return 0
 
 
 def _make(client: Client, arguments: argparse.Namespace) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Replays that a person asks for: made of what a manifest would say, looked at, cancelled.
+"""Replays that a person asks for: made of what a manifest would say, looked at, suspended, cancelled.
 
 For whoever has no manifests at hand: `kapsel replay` calls this. The body is a Replay manifest as JSON, read by the
 model and the plan that read manifests, so the words and the limits are the same. What a manifest declares is left to
@@ -6,8 +6,8 @@ manifests.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Final, NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal, NoReturn
 from uuid import UUID
 
 from aiohttp import web
@@ -42,6 +42,12 @@ async def ask(request: web.Request) -> web.Response:
                 "replay_name_taken",
                 f"{row.namespace}/{row.name} is a replay of another selection: give this one another name",
             )
+        if done == "too_many":
+            raise ProblemError(
+                "too_many_replays",
+                f"{row.namespace} has {replays.MOST_ASKED} replays that people asked for and that have not ended, and "
+                "may have no more: wait for one of them, or stop one; GET /api/v1/replays lists all",
+            )
         if done != "same":
             subject = f"replay {row.namespace}/{row.name}"
             spec = replay.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -63,22 +69,49 @@ async def get(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """Stop a replay where it is: what it has made is delivered, and nothing more is made."""
+    return await _change(request, "cancel", replays.cancel)
+
+
+async def suspend(request: web.Request) -> web.Response:
+    """Have a replay make nothing more until it is resumed."""
+    return await _change(request, "suspend", lambda connection, id_: replays.suspend(connection, id_, True))
+
+
+async def resume(request: web.Request) -> web.Response:
+    """Have a replay go on that was suspended."""
+    return await _change(request, "resume", lambda connection, id_: replays.suspend(connection, id_, False))
+
+
+async def _change(
+    request: web.Request,
+    verb: Literal["cancel", "suspend", "resume"],
+    change: Callable[[Connection, UUID], Awaitable[bool]],
+) -> web.Response:
     Parameters(request.query)
     replay_id = path_id(request)
     async with request.app[CONTEXT].storage.connection() as connection, connection.transaction():
-        cancelled = await replays.cancel(connection, replay_id)
+        changed = await change(connection, replay_id)
         found = await _find(connection, replay_id)
         subject = f"{found.namespace}/{found.name}"
         if not found.asked:
-            raise ProblemError("replay_declared", f"{subject} is declared by a manifest: take that away")
+            raise ProblemError("replay_declared", f"{subject} is declared by a manifest: {_IN_MANIFEST[verb]}")
         if found.completed_at is not None:
-            raise ProblemError("replay_ended", f"{subject} is complete; there is nothing left to cancel")
-        if cancelled:
+            raise ProblemError("replay_ended", f"{subject} is complete; there is nothing left to {verb}")
+        if found.removed_at is not None and verb != "cancel":
+            raise ProblemError("replay_ended", f"{subject} is cancelled; to have it go on, ask for the same again")
+        if changed:
             detail = {"id": str(replay_id), "enqueued": found.enqueued}
             await audit.write(
-                connection, actor=actor(request), action="replay.cancel", subject=f"replay {subject}", detail=detail
+                connection, actor=actor(request), action=f"replay.{verb}", subject=f"replay {subject}", detail=detail
             )
     return answer(documents.replay(found))
+
+
+_IN_MANIFEST: Final = {
+    "cancel": "take that away",
+    "suspend": "set suspend: true in it",
+    "resume": "set suspend: false in it",
+}
 
 
 async def _find(connection: Connection, replay_id: UUID) -> ReplayProgress:
@@ -155,6 +188,20 @@ ROUTES: Final = (
         statuses=(200, 201),
     ),
     Route(path="/api/v1/replays/{id}", handler=get, says="one replay and how far it is", gives=shapes.ReplayProgress),
+    Route(
+        method="POST",
+        path="/api/v1/replays/{id}/suspend",
+        handler=suspend,
+        says="suspend one that was asked for here",
+        gives=shapes.ReplayProgress,
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/replays/{id}/resume",
+        handler=resume,
+        says="have it go on",
+        gives=shapes.ReplayProgress,
+    ),
     Route(
         method="DELETE",
         path="/api/v1/replays/{id}",

@@ -23,8 +23,12 @@ from kapsel_store.states import State
 BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-# What became of a replay that a person asked for. name_taken: by another selection of theirs.
-Asked = Literal["made", "changed", "same", "name_taken"]
+# Of one namespace, asked for and not ended. Deliverers carry out replays in turn, a part of each, and every one of them
+# reads the events of its time: more than a person oversees would make all of them crawl, and slow down what comes in.
+MOST_ASKED: Final = 20
+
+# What became of a replay that a person asked for. name_taken: by another selection of theirs; too_many: MOST_ASKED.
+Asked = Literal["made", "changed", "same", "name_taken", "too_many"]
 
 
 class Phase(StrEnum):
@@ -143,6 +147,9 @@ async def ask(connection: Connection, row: ReplayRow) -> Asked:
     """Make a replay that a person asks for; what was asked before keeps what it has done, as with manifests."""
     try:
         async with connection.transaction():
+            await connection.execute(statement("replays.lock_asking"))
+            if await connection.fetchval(statement("replays.before_asked"), row.id, row.namespace) >= MOST_ASKED:
+                return "too_many"
             written = await _put(connection, row)
     except asyncpg.UniqueViolationError:
         return "name_taken"
@@ -154,6 +161,11 @@ async def ask(connection: Connection, row: ReplayRow) -> Asked:
 async def cancel(connection: Connection, replay_id: UUID) -> bool:
     """Stop a replay that a person asked for where it is; return whether there was anything to stop."""
     return await connection.fetchval(statement("replays.cancel"), replay_id) is not None
+
+
+async def suspend(connection: Connection, replay_id: UUID, suspended: bool) -> bool:
+    """Suspend a replay that a person asked for, or have it go on; return whether that changed anything."""
+    return await connection.fetchval(statement("replays.pace"), replay_id, suspended) is not None
 
 
 async def get(connection: Connection, replay_id: UUID) -> ReplayProgress | None:

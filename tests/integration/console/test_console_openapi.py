@@ -101,6 +101,8 @@ async def known(console, world) -> dict[tuple[str, str], list[str]]:
         ("POST", "/api/v1/destinations/{id}/resume"): [world.billing.id],
         ("POST", "/api/v1/destinations/{id}/unblock"): [world.billing.id],
         ("POST", "/api/v1/events/{id}/erase"): [blocked.id],
+        ("POST", "/api/v1/replays/{id}/suspend"): [replay["id"]],
+        ("POST", "/api/v1/replays/{id}/resume"): [replay["id"]],
         ("DELETE", "/api/v1/replays/{id}"): [replay["id"]],
     }
     return {operation: [str(one) for one in found] for operation, found in ids.items()} | {

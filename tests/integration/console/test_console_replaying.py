@@ -1,5 +1,6 @@
 """Replays that a person asks the console for: in the words of manifests, once, audited, and out of their way."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,46 @@ async def test_a_replay_that_was_asked_for_can_be_cancelled_and_asked_for_again(
     assert (await console.problem(one, method="DELETE"))[:2] == (409, "replay_ended")
 
 
+async def test_a_namespace_has_no_more_open_replays_than_a_person_oversees(console, world) -> None:
+    made = [(await console.ask(PATH, method="POST", json=manifest(f"n{n}")))[1] for n in range(replays.MOST_ASKED)]
+    status, code, detail = await console.problem(PATH, method="POST", json=manifest("one-more"))
+    assert (status, code) == (409, "too_many_replays")
+    assert "shop has 20 replays that people asked for and that have not ended" in detail
+    assert "stop one" in detail
+    # Those that are there need no more room, and other namespaces have their own.
+    assert (await console.ask(PATH, method="POST", json=manifest("n0", rate=3)))[0] == 200
+    await world.apply(endpoints=(world.orders, world.other, replace(world.orders, id=uuid4(), namespace="bank")))
+    elsewhere = manifest("one-more")
+    elsewhere["metadata"]["namespace"] = "bank"
+    assert (await console.ask(PATH, method="POST", json=elsewhere))[0] == 201
+    await console.ask(f"{PATH}/{made[0]['id']}", method="DELETE")
+    assert (await console.ask(PATH, method="POST", json=manifest("one-more")))[0] == 201
+    assert (await console.problem(PATH, method="POST", json=manifest("n0")))[:2] == (409, "too_many_replays")
+    await complete(world)
+    assert (await console.ask(PATH, method="POST", json=manifest("n0")))[0] == 200
+
+
+async def test_two_who_ask_at_once_do_not_pass_the_limit_together(console, world) -> None:
+    for n in range(replays.MOST_ASKED - 1):
+        await console.ask(PATH, method="POST", json=manifest(f"n{n}"))
+    asked = [console.ask(PATH, method="POST", json=manifest(f"last-{n}")) for n in range(4)]
+    assert sorted(status for status, _, _ in await asyncio.gather(*asked)) == [201, 409, 409, 409]
+
+
+async def test_what_was_asked_for_is_suspended_and_goes_on(console, world) -> None:
+    _, made, _ = await console.ask(PATH, method="POST", json=manifest())
+    one = f"{PATH}/{made['id']}"
+    for verb, phase in (("suspend", "suspended"), ("suspend", "suspended"), ("resume", "waiting")):
+        status, changed, _ = await console.ask(f"{one}/{verb}", method="POST")
+        assert (status, changed["phase"]) == (200, phase)
+    assert [action for action, _ in await actions(world)] == ["replay.resume", "replay.suspend", "replay.ask"]
+    await console.ask(one, method="DELETE")
+    status, code, detail = await console.problem(f"{one}/resume", method="POST")
+    assert (status, code) == (409, "replay_ended")
+    assert "ask for the same again" in detail
+    assert (await console.problem(f"{PATH}/{uuid4()}/suspend", method="POST"))[:2] == (404, "unknown_replay")
+
+
 async def test_what_a_manifest_declares_is_not_cancelled_here(console, world) -> None:
     declared = ReplayRow(
         id=uuid4(), namespace="shop", name="again", endpoint_id=world.orders.id, destinations=None,
@@ -160,6 +201,9 @@ async def test_what_a_manifest_declares_is_not_cancelled_here(console, world) ->
     )  # fmt: skip
     await replays.apply(world.connection, [declared], actor="test")
     assert (await console.problem(f"{PATH}/{declared.id}", method="DELETE"))[:2] == (409, "replay_declared")
+    status, code, detail = await console.problem(f"{PATH}/{declared.id}/suspend", method="POST")
+    assert (status, code) == (409, "replay_declared")
+    assert "set suspend: true in it" in detail
     assert [one.phase for one in await replays.progress(world.connection)] == [Phase.WAITING]
     for method in ("GET", "DELETE"):
         assert (await console.problem(f"{PATH}/{uuid4()}", method=method))[:2] == (404, "unknown_replay")
@@ -197,6 +241,10 @@ async def test_a_person_asks_follows_and_cancels_on_the_command_line(console, wo
 
     await kapsel("replay", "shop/orders", "--from", "2h", "--name", "y", *server)
     other = (await console.get(PATH))["items"][1]["id"]
+    ran = await kapsel("replay", "--suspend", other, *server)
+    assert (ran.code, ran.out) == (0, "replay shop/y is suspended: it has not begun yet\n")
+    ran = await kapsel("replay", "--resume", other, *server)
+    assert (ran.code, ran.out) == (0, "replay shop/y goes on: it has not begun yet\n")
     ran = await kapsel("replay", "--cancel", other, *server)
     assert (ran.code, ran.out) == (0, "replay shop/y is cancelled: it has not begun yet\n")
     ran = await kapsel("replay", "--follow", other, *server)

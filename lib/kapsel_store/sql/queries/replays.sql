@@ -19,6 +19,22 @@ WHERE (replays.rate, replays.suspend) IS DISTINCT FROM (excluded.rate, excluded.
    OR replays.removed_at IS NOT NULL
 RETURNING namespace || '/' || name AS name, xmax = 0 AS made
 
+-- name: lock_asking
+-- One after the other, so that what is open is counted and added to without anybody between.
+SELECT pg_advisory_xact_lock(hashtext(current_schema() || '/replays'))
+
+-- name: before_asked
+-- How many that people asked for are open beside one in its namespace; none if this one is there already and needs no room.
+SELECT count(*) FROM replays
+WHERE asked AND namespace = $2 AND completed_at IS NULL AND removed_at IS NULL
+  AND NOT EXISTS (SELECT FROM replays WHERE id = $1 AND removed_at IS NULL)
+
+-- name: pace
+-- Suspended, or going on: only what a person asked for, since of the others their manifests say so.
+UPDATE replays SET suspend = $2, next_at = now()
+WHERE id = $1 AND asked AND removed_at IS NULL AND completed_at IS NULL AND suspend <> $2
+RETURNING id
+
 -- name: cancel
 -- What a person asked for a person takes back; what a manifest declares goes with its manifest.
 UPDATE replays SET removed_at = now()
