@@ -2,6 +2,9 @@
 
 DelivererError
 ├── AddressDeniedError   a name resolves to denied addresses alone
+├── BadResponseError     what came back is no HTTP, or its head is too large
+├── DisconnectedError    the connection ended before there was an answer
+├── NoAnswerError        there was none in time
 └── ProxyError           the proxy of the Relay made no tunnel
 """
 
@@ -20,6 +23,18 @@ class AddressDeniedError(DelivererError, OSError):
     def __init__(self, denied: Denied) -> None:
         super().__init__(denied.detail)
         self.denied = denied
+
+
+class BadResponseError(DelivererError):
+    """What came back is no HTTP, or its head is too large."""
+
+
+class DisconnectedError(DelivererError):
+    """The connection ended before there was an answer."""
+
+
+class NoAnswerError(DelivererError):
+    """There was no answer in time, and the request had been sent."""
 
 
 class ProxyError(DelivererError, OSError):

@@ -1,24 +1,16 @@
-"""One request on a connection of aiohttp's pool: bytes out, a bounded response in.
+"""What goes over a connection: the bytes of a request, and a response as far as it is kept.
 
-The sender calls this. aiohttp resolves, connects, pools and parses; what its ClientSession does around that (cookies,
-redirects, proxies, building a request from parts) a webhook has no use for, and it takes more time than all the rest
-of a try together. What may go wrong stays an exception here: the sender makes values of them.
+`targets` and the sender make the one, `wire` the other. What a client's session would do besides (cookies, redirects,
+proxies, building a request from parts) a webhook has no use for.
 """
 
-import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-import aiohttp
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
-from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 BODY_KEPT: Final = 16 * 1024  # bytes of a response that are stored
@@ -29,18 +21,24 @@ FEW_HEADERS: Final = 16  # most responses have fewer, and one destination's are 
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+Header = tuple[bytes, bytes]
+
 
 class Response(NamedTuple):
     """What came back, bounded."""
 
     status: int
-    headers: str  # JSON: a list of [name, value] pairs
-    retry_after: str | None
+    headers: str  # JSON: a list of [name, value] pairs, the first ones
+    fields: tuple[Header, ...]  # all of them
     body: bytes  # the first BODY_KEPT bytes
     size: int  # as far as it was read
     digest: bytes  # SHA-256 of what was read
     whole: bool  # the body was read to its end
-    fields: CIMultiDictProxy[str]  # all headers
+
+    def values(self, name: str) -> list[str]:
+        """Return what each header of a name says; names are compared in lower case."""
+        wanted = name.encode()
+        return [value.decode("utf-8", "surrogateescape") for each, value in self.fields if each.lower() == wanted]
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
@@ -61,42 +59,6 @@ def request_lines(url: URL, headers: Mapping[str, str], method: str = "POST") ->
     return line.encode("ascii") + header_lines(headers)
 
 
-class Exchange:
-    """One request and its response; says afterwards how far it got in time."""
-
-    def __init__(self, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> None:
-        self._connector = connector
-        self._timeout = timeout
-        self.connected = False
-        self.expired = False
-
-    async def send(self, request: ClientRequest, head: bytes, body: bytes) -> Response:
-        """Send and wait for the response, in all as long as the timeout allows.
-
-        Raises aiohttp.ClientError, HttpProcessingError, OSError or TimeoutError while there is no status. After that
-        nothing is raised: a body that hangs or breaks off is what there is of it.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + (self._timeout.total or 0.0)
-        connection = await self._connector.connect(request, [], self._timeout)
-        self.connected = True
-        # Time's up means the connection is broken off, which every wait for it notices: cheaper than a scope of time.
-        timer = loop.call_at(deadline, self._expire, connection)
-        try:
-            message, payload = await _ask(connection, head, body)
-            return await _read(connection, message, payload)
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            timer.cancel()
-
-    def _expire(self, connection: Connection) -> None:
-        self.expired = True
-        if connection.transport is not None:
-            connection.transport.abort()
-
-
 async def read_whole(content: StreamReader, most: int) -> bytes | None:
     """Return a body that came in however many pieces, None if it is longer than `most`."""
     body = bytearray()
@@ -107,58 +69,14 @@ async def read_whole(content: StreamReader, most: int) -> bytes | None:
     return bytes(body)
 
 
-async def _ask(connection: Connection, head: bytes, body: bytes) -> tuple[RawResponseMessage, StreamReader]:
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None:
-        raise aiohttp.ServerDisconnectedError
-    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-    transport.writelines((head, body))
-    message, payload = await protocol.read()
-    while 100 <= message.code < 200 and message.code != 101:
-        message, payload = await protocol.read()
-    return message, payload
-
-
-async def _read(connection: Connection, message: RawResponseMessage, payload: StreamReader) -> Response:
-    """Read a response as far as it is wanted, and give its connection back, or close it if there is more."""
-    if payload.is_eof() and payload.exception() is None:  # nearly always: it came in one piece with its head
-        kept = payload.read_nowait()
-        hashed, size, whole = hashlib.sha256(kept), len(kept), True
-        kept = kept[:BODY_KEPT]
-    else:
-        kept, hashed, size, whole = b"", hashlib.sha256(), 0, False
-        try:
-            while size < BODY_READ and not whole:
-                chunk = await payload.readany()
-                hashed.update(chunk)
-                size += len(chunk)
-                kept += chunk[: BODY_KEPT - len(kept)]
-                whole = not chunk
-        except (aiohttp.ClientError, OSError):
-            pass  # the status has been said
-    unsent = connection.transport is not None and connection.transport.get_write_buffer_size()
-    if whole and not unsent:
-        connection.release()
-    else:
-        connection.close()
-    return Response(
-        status=message.code,
-        headers=_headers(message.raw_headers)
-        if len(message.raw_headers) > FEW_HEADERS
-        else _few_headers(message.raw_headers),
-        retry_after=message.headers.get("retry-after"),
-        body=kept,
-        size=size,
-        digest=hashed.digest(),
-        whole=whole,
-        fields=message.headers,
-    )
-
-
-def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> str:
+def headers_text(fields: tuple[Header, ...]) -> str:
     """Return the first headers as JSON; latin-1, because any byte may stand in them."""
+    return _few_headers(fields) if len(fields) <= FEW_HEADERS else _headers(fields)
+
+
+def _headers(fields: tuple[Header, ...]) -> str:
     kept, size = [], 0
-    for name, value in raw:
+    for name, value in fields:
         size += len(name) + len(value)
         if size > HEADERS_KEPT:
             break

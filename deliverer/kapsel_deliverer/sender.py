@@ -17,13 +17,18 @@ from typing import Final, NamedTuple
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.http import HttpProcessingError
 
 from kapsel_deliverer import acknowledging, signing
 from kapsel_deliverer.acknowledging import Asked, Directory, Judged
 from kapsel_deliverer.directories import FETCH_TIMEOUT, Directories
-from kapsel_deliverer.errors import AddressDeniedError, ProxyError
-from kapsel_deliverer.exchange import BODY_KEPT, Exchange, Response, header_lines, redacted
+from kapsel_deliverer.errors import (
+    AddressDeniedError,
+    BadResponseError,
+    DisconnectedError,
+    NoAnswerError,
+    ProxyError,
+)
+from kapsel_deliverer.exchange import BODY_KEPT, Response, header_lines, redacted
 from kapsel_deliverer.oauth2 import FETCH_TIMEOUT as TOKEN_TIMEOUT
 from kapsel_deliverer.oauth2 import Client, Tokens
 from kapsel_deliverer.outcome import (
@@ -36,6 +41,7 @@ from kapsel_deliverer.outcome import (
     Unreachable,
     Unsent,
 )
+from kapsel_deliverer.pool import Pool
 from kapsel_deliverer.proxy import Proxy, connector
 from kapsel_deliverer.retry import retry_after
 from kapsel_deliverer.targets import Target
@@ -44,7 +50,6 @@ from kapsel_store.ids import milliseconds
 from kapsel_store.rows import Acknowledged, Claimed, RelayRow
 from kapsel_verifier import acknowledgement
 
-IDLE_TIMEOUT: Final = 4.0  # seconds a connection is kept unused: below the 5 s after which many servers close it
 DNS_CACHE_TTL: Final = 30  # seconds
 
 _FETCH: Final = aiohttp.ClientTimeout(total=FETCH_TIMEOUT, connect=FETCH_TIMEOUT)
@@ -69,30 +74,6 @@ class Try(NamedTuple):
     judged: Judged | None = None  # None if no acknowledgement is declared, or the destination did not take it
 
 
-class _Pool:
-    """Connections under one egress policy; closed when it is retired and its last request has ended."""
-
-    def __init__(
-        self, resolver: AbstractResolver, relay: RelayRow, proxy: Proxy | None, context: ssl.SSLContext
-    ) -> None:
-        self.connector = connector(
-            resolver,
-            relay,
-            proxy,
-            ttl_dns_cache=DNS_CACHE_TTL,
-            keepalive_timeout=IDLE_TIMEOUT,
-            limit=0,  # the lanes bound what is under way
-            ssl=context,
-        )
-        self.users = 0
-        self.unused = asyncio.Event()
-        self.unused.set()
-
-    async def close(self) -> None:
-        await self.unused.wait()
-        await self.connector.close()
-
-
 class Sender:
     """Has one pool for each egress policy: a pooled connection was judged by the policy it was made under."""
 
@@ -100,7 +81,7 @@ class Sender:
         self._resolver = resolver
         self._context = context
         self._policy: tuple[RelayRow, Proxy | None] = (RelayRow(), None)
-        self._pool = _Pool(resolver, *self._policy, context)
+        self._pool = self._made()
         self._retired: set[asyncio.Task[None]] = set()
         self._directories = Directories()
         self._tokens = Tokens()
@@ -127,7 +108,11 @@ class Sender:
         if (relay, proxy) != self._policy:
             self._retire()
             self._policy = (relay, proxy)
-            self._pool = _Pool(self._resolver, relay, proxy, self._context)
+            self._pool = self._made()
+
+    def _made(self) -> Pool:
+        # No limit here: the lanes bound what is under way.
+        return Pool(connector(self._resolver, *self._policy, ttl_dns_cache=DNS_CACHE_TTL, limit=0, ssl=self._context))
 
     def _retire(self) -> None:
         task = asyncio.ensure_future(self._pool.close())
@@ -208,7 +193,7 @@ class Sender:
             payload_hash=delivery.body_hash,
             timestamp=milliseconds(now),
         )
-        fields = {name: ", ".join(response.fields.getall(name, ())) for name in acknowledging.FIELDS}
+        fields = {name: ", ".join(response.values(name)) for name in acknowledging.FIELDS}
         offers = acknowledging.offered(fields, exchange, whole=response.whole, tolerance_s=asked.tolerance_s)
         if isinstance(offers, Judged):
             return offers
@@ -238,20 +223,18 @@ class Sender:
     async def _request(
         self, request: ClientRequest, head: bytes, body: bytes, timeout: aiohttp.ClientTimeout
     ) -> Response | Outcome:
-        pool = self._pool
-        pool.users += 1
-        pool.unused.clear()
-        exchange = Exchange(pool.connector, timeout)
         try:
-            return await exchange.send(request, head, body)
+            return await self._pool.request(request, head, body, timeout)
+        except NoAnswerError:
+            return TimedOut(phase="response")
         except TimeoutError:
-            return TimedOut(phase="response" if exchange.connected else "connect")
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            return TimedOut(phase="response") if exchange.expired else _failure(error)
-        finally:
-            pool.users -= 1
-            if not pool.users:
-                pool.unused.set()
+            return TimedOut(phase="connect")
+        except BadResponseError:
+            return Unreachable(reason="bad_response")
+        except DisconnectedError:
+            return Unreachable(reason="reset")
+        except (aiohttp.ClientError, OSError) as error:
+            return _failure(error)
 
 
 def _verdict(response: Response) -> Outcome:
@@ -259,11 +242,12 @@ def _verdict(response: Response) -> Outcome:
         return Delivered(status=response.status)
     if not 100 <= response.status <= 999:
         return Unreachable(reason="bad_response")
-    return Refused(status=response.status, retry_after=retry_after(response.retry_after, datetime.now(UTC)))
+    said = response.values("retry-after")
+    return Refused(status=response.status, retry_after=retry_after(said[0] if said else None, datetime.now(UTC)))
 
 
 def _failure(error: Exception) -> Outcome:
-    """Map what the client raises to an outcome: the one place that knows its exceptions."""
+    """Map what the connector raises to an outcome: the one place that knows its exceptions."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return Unreachable(reason="certificate")
@@ -281,7 +265,5 @@ def _failure(error: Exception) -> Outcome:
             return Unreachable(reason="reset")
         case aiohttp.ClientConnectorError():
             return Unreachable(reason="connect_failed")
-        case HttpProcessingError() | aiohttp.ClientPayloadError():
-            return Unreachable(reason="bad_response")
         case _:
             return Unreachable(reason="reset")
