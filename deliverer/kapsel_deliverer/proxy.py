@@ -24,6 +24,7 @@ from yarl import URL
 
 from kapsel_deliverer.addresses import GuardedResolver
 from kapsel_deliverer.errors import ProxyError
+from kapsel_egress import tls
 from kapsel_store.rows import Configuration, RelayRow
 
 HEAD_LIMIT: Final = 8192  # bytes of a proxy's answer
@@ -39,23 +40,38 @@ class Proxy:
     port: int
     tls: bool = False  # whether it is spoken to in TLS, in which the tunnel to an https destination is TLS once more
     authorization: str | None = field(default=None, repr=False)
+    ca: bytes | None = field(default=None, repr=False)  # the authorities that are trusted for it alone, in PEM
 
 
 def declared(configuration: Configuration) -> Proxy | None:
-    """Return the proxy of a configuration; without its credentials it is asked all the same, and will refuse."""
+    """Return the proxy of a configuration.
+
+    Without its credentials it is asked all the same, and will refuse; without its authorities nobody vouches for it.
+    """
     row = configuration.relay.proxy
     if row is None:
         return None
     url = URL(row.url)
-    where = (configuration.relay.namespace, row.credentials_name)
-    versions = [key for key in configuration.keys if (key.namespace, key.name) == where]
-    secret = max(versions, key=lambda key: key.version).secret if versions else None
+    secret = _secret(configuration, row.credentials_name)
     return Proxy(
         host=url.raw_host or "",
         port=url.port or (443 if url.scheme == "https" else 80),
         tls=url.scheme == "https",
         authorization=None if secret is None else f"Basic {base64.b64encode(secret).decode()}",
+        ca=None if row.ca_name is None else _secret(configuration, row.ca_name) or b"",
     )
+
+
+def _secret(configuration: Configuration, name: str | None) -> bytes | None:
+    """Return the newest version of a key of the Relay's namespace, None if there is none."""
+    where = (configuration.relay.namespace, name)
+    versions = [key for key in configuration.keys if (key.namespace, key.name) == where]
+    return max(versions, key=lambda key: key.version).secret if versions else None
+
+
+def _trusting(ca: bytes) -> ssl.SSLContext:
+    """Return a context that trusts these authorities alone: nobody if there are none."""
+    return tls.context(ca=ca) if ca else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def connector(names: AbstractResolver, relay: RelayRow, proxy: Proxy | None, **options: Any) -> aiohttp.TCPConnector:
@@ -68,11 +84,11 @@ class TunnelConnector(aiohttp.TCPConnector):
     """Connects through tunnels to the addresses that the resolver lets pass."""
 
     def __init__(self, proxy: Proxy, names: AbstractResolver, *, ssl: ssl.SSLContext, **options: Any) -> None:
-        """Find the proxy by `names`, which keeps nothing back; one that speaks TLS is trusted by the context of all."""
+        """Find the proxy by `names`, which keeps nothing back; `ssl` trusts it unless it has authorities of its own."""
         super().__init__(ssl=ssl, **options)
         self._proxy = proxy
         self._names = names
-        self._context = ssl
+        self._context = ssl if proxy.ca is None else _trusting(proxy.ca)
 
     async def _wrap_create_connection(
         self,

@@ -101,7 +101,8 @@ def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
             uses(endpoint.namespace, name, f"destination {endpoint.namespace}/{endpoint.name}/{row.name}")
     relay = configuration.relay
     if relay.proxy is not None:
-        uses(relay.namespace, relay.proxy.credentials_name, f"relay {relay.namespace}/{relay.name}")
+        for key_name in relay.proxy.key_names:
+            uses(relay.namespace, key_name, f"relay {relay.namespace}/{relay.name}")
     if configuration.log is not None:
         for key_name in configuration.log.key_names:
             uses(configuration.log.namespace, key_name, f"log {configuration.log.origin}")

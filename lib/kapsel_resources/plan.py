@@ -131,8 +131,8 @@ def _wanted_keys(
     if log is not None:
         wanted.update((log.namespace, name) for name in log.key_names)
     proxy = chosen.row().proxy
-    if proxy is not None and proxy.credentials_name is not None:
-        wanted.add((chosen.identity.namespace, proxy.credentials_name))
+    if proxy is not None:
+        wanted.update((chosen.identity.namespace, name) for name in proxy.key_names)
     living = {(rows.endpoint.namespace, f"endpoint/{rows.endpoint.name}") for rows in endpoints}
     wanted.update(where for where in keys.known() if _is_kept(inventory, *where, living))
     for key in inventory.all(SigningKey):
@@ -178,16 +178,20 @@ def _key_problems(chosen: Chosen, inventory: Inventory, keys: Keys) -> list[Prob
 
 
 def _proxy_problems(chosen: Chosen, keys: Keys) -> list[Problem]:
-    """Return what is wrong with the credentials of the proxy; deliveries go through it all the same, or not at all."""
+    """Return what is wrong with the Secrets of the proxy; deliveries go through it all the same, or not at all."""
     proxy = chosen.row().proxy
-    if proxy is None or proxy.credentials_name is None:
+    if proxy is None:
         return []
-    lacking = keys.lacking(chosen.identity.namespace, proxy.credentials_name)
-    if lacking is None:
-        return []
-    path = ("spec", "egress", "proxy", "credentialsSecretRef")
+    fields = (("credentialsSecretRef", proxy.credentials_name), ("caSecretRef", proxy.ca_name))
+    found = [(field, keys.lacking(chosen.identity.namespace, name)) for field, name in fields if name is not None]
     return [
         Problem(
-            resource=chosen.identity, path=path, reason=lacking.reason, wrong=lacking.wrong, allowed=lacking.allowed
+            resource=chosen.identity,
+            path=("spec", "egress", "proxy", field),
+            reason=lacking.reason,
+            wrong=lacking.wrong,
+            allowed=lacking.allowed,
         )
+        for field, lacking in found
+        if lacking is not None
     ]

@@ -183,8 +183,10 @@ def _unset(row: DestinationRow) -> set[str]:
     return {name for name in _LATER if not getattr(row, name)}
 
 
-def _without(relay: RelayRow) -> set[str]:
-    return {"proxy"} if relay.proxy is None else set()
+def _without(relay: RelayRow) -> dict[str, bool | set[str]]:
+    if relay.proxy is None:
+        return {"proxy": True}
+    return {"proxy": {"ca_name"}} if relay.proxy.ca_name is None else {}
 
 
 def _policy_id(policy: Policy) -> UUID:

@@ -346,6 +346,12 @@ class Proxy:
 
     url: str
     credentials_name: str | None = None  # a KeyRow.name of the Relay's namespace: user:password
+    ca_name: str | None = None  # the same: the authorities that are trusted for it, and no others; None: the system's
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The keys that the way to it needs."""
+        return tuple(name for name in (self.credentials_name, self.ca_name) if name is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from kapsel_egress import urls
 from kapsel_resources.kinds.key_backend import SecretEntry, SecretName
 from kapsel_resources.kinds.model import ENTRY, PROXY_URL, SCOPE, SUBDOMAIN, TEXT, Model, broken
-from kapsel_resources.rules import matches
+from kapsel_resources.rules import Rule, matches
 from kapsel_store import rows
 
 _TLS: Final = rows.Tls()
@@ -39,6 +39,11 @@ class Authorities(Model):
         default="ca.crt", min_length=1, max_length=253, pattern=ENTRY, description="The entry, which is PEM."
     )
 
+    @property
+    def key_name(self) -> str:
+        """The name that the entry has in the rows."""
+        return f"ca/{self.name}/{self.key}"
+
 
 class Tls(Model):
     """What holds for a TLS connection beside the rules for all of them."""
@@ -65,7 +70,7 @@ class Tls(Model):
         """Return the row."""
         ca, certificate = self.ca_secret_ref, self.client_certificate_secret_ref
         return rows.Tls(
-            ca_name=None if ca is None else f"ca/{ca.name}/{ca.key}",
+            ca_name=None if ca is None else ca.key_name,
             certificate_name=None if certificate is None else f"certificate/{certificate.name}",
             min_version=self.min_version,
         )
@@ -119,6 +124,14 @@ class OAuth2(Model):
 class Proxy(Model):
     """A forward proxy that every delivery goes through, http as well as https, in a tunnel (CONNECT)."""
 
+    RULES = (
+        Rule(
+            "!has(self.caSecretRef) || self.url.startsWith('https://')",
+            "authorities are of no use on a way without TLS: allowed with an https url only",
+            "caSecretRef",
+        ),
+    )
+
     url: Url = Field(
         max_length=512,
         pattern=PROXY_URL,
@@ -131,11 +144,33 @@ class Proxy(Model):
         default=None,
         description="The Secret with the entries username and password, if the proxy wants them (Basic).",
     )
+    ca_secret_ref: Authorities | None = Field(
+        default=None,
+        description=(
+            "The authorities that are trusted for the proxy itself, and no others; with an https url only. Without it: "
+            "those of the system, and of KAPSEL_DELIVERER_CA_FILE."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _authorities_for_tls(self) -> "Proxy":
+        if self.ca_secret_ref is not None and not self.url.startswith("https://"):
+            broken("authorities are of no use on a way without TLS", "caSecretRef with an https url", "caSecretRef")
+        return self
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The Secrets that are needed."""
+        return frozenset(one.name for one in (self.credentials_secret_ref, self.ca_secret_ref) if one is not None)
 
     def row(self) -> rows.Proxy:
         """Return the row."""
         reference = self.credentials_secret_ref
-        return rows.Proxy(url=self.url, credentials_name=None if reference is None else f"basic/{reference.name}")
+        return rows.Proxy(
+            url=self.url,
+            credentials_name=None if reference is None else f"basic/{reference.name}",
+            ca_name=None if self.ca_secret_ref is None else self.ca_secret_ref.key_name,
+        )
 
 
 def entry_name(entry: SecretEntry) -> str:

@@ -255,9 +255,7 @@ class RelaySpec(Model):
 
     def secret_names(self) -> frozenset[str]:
         """Return the Secrets that the configuration needs; that of the database is the operator's own matter."""
-        proxy = self.egress.proxy
-        reference = None if proxy is None else proxy.credentials_secret_ref
-        return frozenset() if reference is None else frozenset({reference.name})
+        return frozenset() if self.egress.proxy is None else self.egress.proxy.secret_names
 
 
 class Relay(Resource):

@@ -549,6 +549,54 @@ async def test_a_proxy_that_is_not_who_its_url_says_is_told_nothing(kit, destina
     assert destination.received == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_of_a_private_authority_is_trusted_where_that_is_declared(
+    kit, destination, secretive: Forward, scheme: str
+) -> None:
+    url = f"https://localhost:{secretive.port}"
+    relay = replace(LOCAL, proxy=Proxy(url=url, ca_name="ca/proxy/ca.crt"))
+    vouches, another = (key("ca/proxy/ca.crt", pem(kit, name)) for name in ("ca.pem", "clients-ca.pem"))
+    own = key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+    async with serving(kit) as private:
+        called = private if scheme == "https" else destination
+        where = called.url.replace("127.0.0.1", "private.example")
+        async with way(where, own, vouches, relay=relay, tls=Tls(ca_name="ca/s/ca.crt")) as tunnelled:
+            assert (await tunnelled.send()).outcome == Delivered(status=200)
+            # Another authority in the Secret holds at once, and so does none.
+            for keys in ([own, another], [own]):
+                tunnelled.keys = keys
+                tunnelled.use()
+                assert (await tunnelled.send()).outcome == Unsent(reason="proxy_unreachable")
+            tunnelled.keys = [own, vouches]
+            tunnelled.use()
+            assert (await tunnelled.send()).outcome == Delivered(status=200)
+        assert len(secretive.asked) == len(called.received) == 2
+
+
+def test_the_authorities_of_a_proxy_and_of_what_is_behind_it_are_kept_apart(kit) -> None:
+    """On the loop that deliverers run on, as the next one."""
+
+    async def called() -> None:
+        async with Forward(as_localhost(kit)) as secretive, serving(kit) as private:
+            proxied = Proxy(url=f"https://localhost:{secretive.port}", ca_name="ca/proxy/ca.crt")
+            relay, vouches = replace(LOCAL, proxy=proxied), key("ca/proxy/ca.crt", pem(kit, "ca.pem"))
+            # Those of the proxy vouch for no destination, although it is by the same authority.
+            behind = kit.Destination()
+            runner = await behind.start(as_localhost(kit))
+            url = behind.url.replace("127.0.0.1", "localhost")
+            async with way(url, vouches, relay=relay) as stranger:
+                assert (await stranger.send()).outcome == Unreachable(reason="certificate")
+            assert (len(secretive.asked), behind.received) == (1, [])
+            # Nor do those that all destinations may have vouch for a proxy that names its own.
+            other = replace(vouches, secret=pem(kit, "private-ca.pem"))
+            async with way(private.url, other, relay=relay, context=trusted(kit.TLS / "ca.pem")) as unknown:
+                assert (await unknown.send()).outcome == Unsent(reason="proxy_unreachable")
+            await runner.cleanup()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(called())
+
+
 def test_a_destination_behind_a_proxy_in_tls_must_be_who_its_url_says_and_answer_in_time(kit) -> None:
     """On the loop that deliverers run on: that of Python 3.11 stumbles over a handshake that fails within TLS."""
 

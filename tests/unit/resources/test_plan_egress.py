@@ -149,6 +149,28 @@ def test_a_proxy_without_its_credentials_stalls_the_relay_and_deliveries_still_g
     assert len(planned.configuration.destinations) == 1
 
 
+def test_the_authorities_of_a_proxy_are_a_key_of_the_relay_and_what_is_wrong_with_them_is_told_of_it(run, secret):
+    proxy = {"url": "https://proxy.example.com:3128", "caSecretRef": {"name": "our-ca", "key": "root.pem"}}
+    planned = run(secret("our-ca", **{"root.pem": CA}), relay={"proxy": proxy})
+    assert said(planned) == []
+    assert planned.configuration.relay.proxy == Proxy(
+        url="https://proxy.example.com:3128", ca_name="ca/our-ca/root.pem"
+    )
+    assert {key.name: key.secret for key in planned.configuration.keys}["ca/our-ca/root.pem"] == CA.encode()
+    assert keys.users(planned.configuration)["shop", "ca/our-ca/root.pem"] == ["relay shop/main"]
+
+    for wrong, reason in (
+        ([], "SecretNotFound"),
+        ([secret("our-ca", **{"ca.crt": CA})], "SecretEntryNotFound"),
+        ([secret("our-ca", **{"root.pem": "no PEM"})], "InvalidKey"),
+    ):
+        planned = run(*wrong, relay={"proxy": proxy})
+        assert said(planned) == [(reason, "spec.egress.proxy.caSecretRef")]
+        (status,) = [one for one in planned.statuses if one.resource.kind == "Relay"]
+        assert status.stalled
+        assert planned.configuration.relay.proxy is not None
+
+
 def test_who_uses_a_secret_is_known(run, everything):
     configuration = run(*everything, headers=HEADERS).configuration
     assert keys.users(configuration)["shop", "secret/api/k"] == ["destination shop/orders/a"]
@@ -157,9 +179,13 @@ def test_who_uses_a_secret_is_known(run, everything):
 def test_resources_tell_which_secrets_must_be_read_for_them(resource):
     destination = {"name": "a", "url": "https://a.example.com", "headers": HEADERS, "tls": TLS, "oauth2": OAUTH2}
     endpoint = resource("WebhookEndpoint", "orders", {"verification": {"none": {}}, "destinations": [destination]})
-    proxy = {"url": "http://proxy.example.com:3128", "credentialsSecretRef": {"name": "proxy"}}
+    proxy = {
+        "url": "https://proxy.example.com:3128",
+        "credentialsSecretRef": {"name": "proxy"},
+        "caSecretRef": {"name": "proxy-ca"},
+    }
     relay = resource("Relay", "main", {"egress": {"proxy": proxy}})
 
     assert endpoint.spec.secret_names() == {"api", "client", "ca", "client-tls"}
-    assert relay.spec.secret_names() == {"proxy"}
+    assert relay.spec.secret_names() == {"proxy", "proxy-ca"}
     assert resource("Relay", "other", {}).spec.secret_names() == frozenset()
