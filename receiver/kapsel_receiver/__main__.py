@@ -11,9 +11,9 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from kapsel_receiver.app import App, Limits
+from kapsel_receiver.app import App
 from kapsel_receiver.certificates import Certificates
-from kapsel_receiver.connection import Server
+from kapsel_receiver.connection import Limits, Server
 from kapsel_receiver.endpoints import Index
 from kapsel_receiver.hints import Hints
 from kapsel_receiver.intake import COMMITTERS, Bounds, Intake
@@ -67,7 +67,7 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
         source.subscribe(lambda found: _loaded(found, metrics))
         hints = Hints(pool)
         intake = Intake(pool, metrics, hints, _bounds(settings), random.Random())  # noqa: S311 - jitter, not a secret
-        app = App(index, intake, metrics, Limits(body_timeout=settings.receiver_body_timeout), Certificates(pool))
+        app = App(index, intake, metrics, Certificates(pool))
         health = Health(stopping)
         health.add("database", intake.check)
         health.add("configuration", lambda: None if index.loaded else "no configuration was loaded yet")
@@ -97,12 +97,12 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
 
 async def _take_requests(settings: ReceiverSettings, app: App, metrics: Metrics, stopping: asyncio.Event) -> None:
     """Listen until `stopping`, then wait for the requests under way; their events still find the committers at work."""
-    server = Server(
-        app.handle,
-        app.refuse_connection,
+    limits = Limits(
         header_timeout=settings.receiver_header_timeout,
+        body_timeout=settings.receiver_body_timeout,
         max_connections=settings.receiver_max_connections,
     )
+    server = Server(app, limits)
     metrics.connections.set_function(lambda: server.open)
     listening = await asyncio.get_running_loop().create_server(
         server, settings.receiver_host, settings.receiver_port, reuse_port=True, backlog=1024
@@ -114,11 +114,10 @@ async def _take_requests(settings: ReceiverSettings, app: App, metrics: Metrics,
         await stopping.wait()
         # Closed at once, an idle connection could end under a request that is on its way over it.
         listening.close()
-        app.leave()
+        server.leave()
         await server.emptied(min(LEAVING, settings.drain_timeout / 4))
     finally:
         listening.close()
-        server.pre_shutdown()
         await server.shutdown(settings.drain_timeout / 2)
         sweeping.cancel()
 

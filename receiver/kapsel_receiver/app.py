@@ -1,34 +1,33 @@
-"""One request: find its endpoint, read a bounded body, prove the caller, store the event, answer.
+"""One request: find its endpoint, let its body come, prove the caller, store the event, answer.
 
 The whole HTTP surface is `/ingest/...`, so routing is one dictionary look-up. Checks go from cheap to dear, and what
 is refused is refused before its body is read where that is possible. A token of the rate limit is taken only from
 callers who have proved themselves, so that a forger cannot use up the provider's share.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from json.encoder import encode_basestring_ascii as _quoted
 from math import ceil
-from typing import Final
-
-from aiohttp import web
+from typing import Final, NamedTuple
 
 from kapsel_receiver import handshakes, idempotency, proofs, signatures, sns
-from kapsel_receiver.bodies import Budget, declared_too_large
+from kapsel_receiver.answers import Answer, accepted, lines
 from kapsel_receiver.certificates import Certificates
-from kapsel_receiver.connection import Connection
 from kapsel_receiver.endpoints import Endpoint, Index
-from kapsel_receiver.intake import UNAVAILABLE, Intake
+from kapsel_receiver.intake import UNAVAILABLE, Intake, Outcome
 from kapsel_receiver.metrics import UNKNOWN, Metrics
-from kapsel_receiver.problems import SERVER, Refusal, response
-from kapsel_receiver.receipt import accepted
+from kapsel_receiver.problems import Refusal
+from kapsel_receiver.problems import answer as problem
 from kapsel_receiver.refusals import RefusalLog
+from kapsel_receiver.request import Request
 from kapsel_runtime import entropy
 from kapsel_store import database, ids
 from kapsel_store.rows import SECRET_HEADERS, Duplicate, KeyRow, NewDelivery, NewEvent, Scheme
@@ -47,23 +46,26 @@ _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one request may cost."""
+class Visit(NamedTuple):
+    """A request that was let in by its head, and whose body may come."""
 
-    body_timeout: float = 30.0
-    unfinished_bytes: int = 67_108_864
+    request: Request
+    endpoint: Endpoint
+    correlation_id: str
+    started: float
+
+
+Reply = Callable[[Answer], None]
 
 
 class App:
-    """Answers the requests of one receiver process."""
+    """Answers the requests of one receiver process; nothing but answers leaves it."""
 
     def __init__(
         self,
         index: Index,
         intake: Intake,
         metrics: Metrics,
-        limits: Limits,
         certificates: Certificates,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -72,73 +74,147 @@ class App:
         self._index = index
         self._intake = intake
         self._metrics = metrics
-        self._limits = limits
         self._certificates = certificates
-        self._bodies = Budget(limits.unfinished_bytes)
         self._log = RefusalLog(monotonic)
         self._now = now
         self._monotonic = monotonic
-        self._leaving = False
+        self._waiting: set[asyncio.Task[None]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; never raises."""
-        connection = request.protocol
-        if isinstance(connection, Connection):
-            connection.begin(request.content)
-        # The second look is for proxies that send absolute URLs, and for senders that escape what needs no escape.
-        endpoint = self._index.at(request.raw_path) or self._index.at(request.path)
-        correlation_id = _correlation_id(request)
+    def admit(self, request: Request) -> Visit | Answer:
+        """Look at the head of a request: answer what needs no body to be answered, or let its body come."""
+        correlation_id = _correlation_id(request.headers)
+        endpoint: Endpoint | None = None
+        found: Answer | Refusal | None
         try:
-            answer = await self._answer(request, endpoint, correlation_id)
-        except Exception:  # the edge: a bug of ours must not cost the connection, nor go unseen
-            logger.exception("a request failed", extra={"correlation_id": correlation_id})
-            answer = Refusal(code="internal_error", detail="it was logged; send the webhook again")
-        finally:
-            if isinstance(connection, Connection):
-                connection.end()
-        if isinstance(answer, Refusal):
-            self._note(UNKNOWN if endpoint is None else endpoint.label, answer, correlation_id)
-            answer = response(answer, correlation_id)
-        if self._leaving:
-            answer.force_close()
-        return answer
+            # The second look is for proxies that send absolute URLs, and for senders that escape what needs no escape.
+            endpoint = self._index.at(request.raw_path) or self._index.at(request.url.path)
+            if endpoint is None:
+                found = self._unknown()
+            elif request.method != "POST":
+                found = self._look(request, endpoint, correlation_id)
+            else:
+                found = self._refuse_early(endpoint, request)
+                if found is None:
+                    return Visit(request, endpoint, correlation_id, self._monotonic())
+        except Exception:  # noqa: BLE001 - the edge: a bug of ours must not cost the connection, nor go unseen
+            found = _failed(correlation_id)
+        if isinstance(found, Answer):
+            return found
+        return self._refused(UNKNOWN if endpoint is None else endpoint.label, found, correlation_id)
 
-    def leave(self) -> None:
-        """End each connection with its next answer: the sender opens another one, where somebody goes on listening."""
-        self._leaving = True
+    def take(self, visit: Visit, body: bytes, reply: Reply) -> None:
+        """Take the webhook whose body has come, and answer it once that is durable; `reply` is called once."""
+        try:
+            found = self._take(visit, body, reply)
+        except Exception:  # noqa: BLE001 - the same edge
+            found = _failed(visit.correlation_id)
+        self._reply(visit, found, reply)
 
-    def refuse_connection(self, refusal: Refusal) -> str:
-        """Count and log what never became a request; return the correlation id for its answer."""
-        correlation_id = _new_correlation_id()
-        self._note(UNKNOWN, refusal, correlation_id)
-        return correlation_id
+    def refuse(self, visit: Visit, refusal: Refusal) -> Answer:
+        """Count and log a request whose body did not come as it should; return its answer."""
+        return self._refused(visit.endpoint.label, refusal, visit.correlation_id)
 
-    def _note(self, label: str, refusal: Refusal, correlation_id: str) -> None:
+    def refuse_connection(self, refusal: Refusal) -> Answer:
+        """Count and log what never became a request; return its answer."""
+        return self._refused(UNKNOWN, refusal, _new_correlation_id())
+
+    async def finish(self) -> None:
+        """Give up what still waits for something other than its commit: its connections are gone."""
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+
+    def _refused(self, label: str, refusal: Refusal, correlation_id: str) -> Answer:
         self._metrics.count(label, refusal.code)
         self._log.write(label, refusal, correlation_id)
+        return problem(refusal, correlation_id)
 
-    async def _answer(
-        self, request: web.BaseRequest, endpoint: Endpoint | None, correlation_id: str
-    ) -> web.StreamResponse | Refusal:
-        if endpoint is None:
-            return self._unknown()
-        if request.method != "POST":
-            return self._look(request, endpoint, correlation_id)
-        started = self._monotonic()
-        refusal = self._refuse_early(endpoint, request)
-        if refusal is not None:
-            return refusal
-        body = await self._bodies.read(request, endpoint.row.max_body_bytes, self._limits.body_timeout)
-        if isinstance(body, Refusal):
-            return body
-        return await self._take(request, endpoint, body, correlation_id, started)
+    def _reply(self, visit: Visit, found: Answer | Refusal | None, reply: Reply) -> None:
+        """Answer at once; nothing at all if the answer comes later."""
+        if found is not None:
+            reply(self.refuse(visit, found) if isinstance(found, Refusal) else found)
 
-    def _look(self, request: web.BaseRequest, endpoint: Endpoint, correlation_id: str) -> web.Response | Refusal:
+    def _take(self, visit: Visit, body: bytes, reply: Reply) -> Answer | Refusal | None:
+        """Judge a webhook and store it; None if the answer comes later."""
+        endpoint, now = visit.endpoint, self._now()
+        scheme = endpoint.row.verification.scheme
+        if scheme in handshakes.ASKING:
+            asked = handshakes.asked(scheme, visit.request.url.query)
+            if asked is not None:
+                return self._open_handshake(endpoint, asked, visit.correlation_id)
+        if scheme == "sns" or endpoint.rate is not None:
+            task = asyncio.get_running_loop().create_task(self._take_in_time(visit, body, now, reply))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+            return None
+        caller = _caller(endpoint, visit.request, body, now)
+        if isinstance(caller, Refusal):
+            return caller
+        return self._store(visit, body, now, caller, reply)
+
+    async def _take_in_time(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> None:
+        """Do the same where the judgement has to wait for something."""
+        try:
+            found = await self._take_slowly(visit, body, now, reply)
+        except Exception:  # noqa: BLE001 - the same edge
+            found = _failed(visit.correlation_id)
+        self._reply(visit, found, reply)
+
+    async def _take_slowly(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> Answer | Refusal | None:
+        endpoint = visit.endpoint
+        message = await self._message(endpoint, body, now) if endpoint.row.verification.scheme == "sns" else None
+        if isinstance(message, Refusal):
+            return message
+        caller = None if message is not None else _caller(endpoint, visit.request, body, now)
+        if isinstance(caller, Refusal):
+            return caller
+        if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
+            return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
+        if message is not None and message.subscribe_url is not None:
+            return await self._confirm(endpoint, message.subscribe_url, visit.correlation_id)
+        return self._store(visit, body, now, caller, reply)
+
+    def _store(
+        self, visit: Visit, body: bytes, now: datetime, caller: KeyRow | None, reply: Reply
+    ) -> Answer | Refusal | None:
+        endpoint = visit.endpoint
+        scheme = endpoint.row.verification.scheme
+        if scheme in handshakes.PROVED:
+            shaken = handshakes.proved(scheme, body, caller)
+            if shaken is not None:
+                return self._handshake(endpoint, shaken, visit.correlation_id)
+        event = _event(visit, body, now)
+        if endpoint.lines:
+            event = endpoint.lines.place(event, self._metrics)
+        self._intake.store(event).add_done_callback(partial(self._stored, visit, event, reply))
+        return None
+
+    def _stored(self, visit: Visit, event: NewEvent, reply: Reply, done: asyncio.Future[Outcome]) -> None:
+        outcome = done.result()
+        if isinstance(outcome, Refusal):
+            reply(self.refuse(visit, outcome))
+            return
+        endpoint, duplicate = visit.endpoint, isinstance(outcome, Duplicate)
+        self._metrics.duration.observe(self._monotonic() - visit.started)
+        self._metrics.count(endpoint.label, _result(endpoint, event, duplicate))
+        if logger.isEnabledFor(logging.DEBUG):
+            facts = {"event_id": str(outcome.event_id), "correlation_id": visit.correlation_id}
+            logger.debug("accepted", extra=facts)
+        reply(
+            accepted(
+                outcome.event_id,
+                duplicate=duplicate,
+                correlation_id=visit.correlation_id,
+                empty=endpoint.row.verification.scheme in _EMPTY,
+            )
+        )
+
+    def _look(self, request: Request, endpoint: Endpoint, correlation_id: str) -> Answer | Refusal:
         """Answer what is no POST; a suspended endpoint too, so that its provider does not forget it."""
         if request.method == "GET":
             now, scheme = self._now(), endpoint.row.verification.scheme
             keys, tokens = endpoint.live_keys(now), endpoint.live_tokens(now)
-            found = handshakes.looked(scheme, request.query, request.headers, keys, tokens)
+            found = handshakes.looked(scheme, request.url.query, request.headers, keys, tokens)
             if found is not None:
                 return self._open_handshake(endpoint, found, correlation_id)
         return _describe(request.method, correlation_id)
@@ -173,7 +249,7 @@ class App:
         detail = "it is being fetched" if ended is None else f"it could not be fetched: {ended.failure}"
         return Refusal(code="certificate_unknown", detail=detail, retry_after=CERTIFICATE_RETRY)
 
-    async def _confirm(self, endpoint: Endpoint, url: str, correlation_id: str) -> web.Response | Refusal:
+    async def _confirm(self, endpoint: Endpoint, url: str, correlation_id: str) -> Answer | Refusal:
         try:
             await self._certificates.confirm(url)
         except Exception as error:
@@ -185,7 +261,7 @@ class App:
 
     def _open_handshake(
         self, endpoint: Endpoint, found: handshakes.Answer | proofs.Rejected, correlation_id: str
-    ) -> web.Response | Refusal:
+    ) -> Answer | Refusal:
         """Answer a handshake of somebody who has proved nothing: so often, and not more."""
         if seconds := endpoint.handshakes.take(self._monotonic()):
             allowed = "the endpoint answers so many handshakes a second, and not more"
@@ -194,7 +270,7 @@ class App:
 
     def _handshake(
         self, endpoint: Endpoint, found: handshakes.Answer | proofs.Rejected, correlation_id: str
-    ) -> web.Response | Refusal:
+    ) -> Answer | Refusal:
         if isinstance(found, proofs.Rejected):
             return _unproved(endpoint, found)
         self._metrics.count(endpoint.label, "handshake")
@@ -206,61 +282,19 @@ class App:
             return Refusal(code="not_ready", detail="it is being loaded", retry_after=READY_RETRY)
         return Refusal(code="unknown_endpoint", detail="no endpoint takes webhooks at this URL")
 
-    def _refuse_early(self, endpoint: Endpoint, request: web.BaseRequest) -> Refusal | None:
+    def _refuse_early(self, endpoint: Endpoint, request: Request) -> Refusal | None:
         """Refuse what needs no body to be refused."""
         if endpoint.row.suspend:
             return Refusal(code="endpoint_suspended", detail="its owner stopped it", retry_after=SUSPENDED_RETRY)
-        too_large = declared_too_large(request.headers, endpoint.row.max_body_bytes)
-        if too_large is not None:
-            return too_large
+        declared = request.headers.get("Content-Length")
+        if declared is not None and int(declared) > endpoint.row.max_body_bytes:
+            return too_large(endpoint)
         if endpoint.rate is not None and (seconds := endpoint.rate.wait()):
             return _limited(endpoint, seconds)
         return self._intake.refusal()
 
-    async def _take(
-        self, request: web.BaseRequest, endpoint: Endpoint, body: bytes, correlation_id: str, started: float
-    ) -> web.StreamResponse | Refusal:
-        now, scheme = self._now(), endpoint.row.verification.scheme
-        if scheme in handshakes.ASKING:
-            asked = handshakes.asked(scheme, request.query)
-            if asked is not None:
-                return self._open_handshake(endpoint, asked, correlation_id)
-        message = await self._message(endpoint, body, now) if scheme == "sns" else None
-        if isinstance(message, Refusal):
-            return message
-        caller = None if message is not None else _caller(endpoint, request, body, now)
-        if isinstance(caller, Refusal):
-            return caller
-        if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
-            return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
-        if message is not None and message.subscribe_url is not None:
-            return await self._confirm(endpoint, message.subscribe_url, correlation_id)
-        if scheme in handshakes.PROVED:
-            shaken = handshakes.proved(scheme, body, caller)
-            if shaken is not None:
-                return self._handshake(endpoint, shaken, correlation_id)
-        event = _event(endpoint, request, body, now, correlation_id)
-        if endpoint.lines:
-            event = endpoint.lines.place(event, self._metrics)
-        outcome = await self._intake.store(event)
-        if isinstance(outcome, Refusal):
-            return outcome
-        duplicate = isinstance(outcome, Duplicate)
-        self._metrics.duration.observe(self._monotonic() - started)
-        self._metrics.count(endpoint.label, _result(endpoint, event, duplicate))
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("accepted", extra={"event_id": str(outcome.event_id), "correlation_id": correlation_id})
-        return accepted(
-            request,
-            outcome.event_id,
-            duplicate=duplicate,
-            correlation_id=correlation_id,
-            stays=request.keep_alive and not self._leaving,
-            empty=scheme in _EMPTY,
-        )
 
-
-def _caller(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime) -> KeyRow | Refusal | None:
+def _caller(endpoint: Endpoint, request: Request, body: bytes, now: datetime) -> KeyRow | Refusal | None:
     """Return the key with which the caller has proved itself, None where none is asked for."""
     verification = endpoint.row.verification
     keys = endpoint.live_keys(now)
@@ -280,11 +314,23 @@ def _unproved(endpoint: Endpoint, verdict: proofs.Rejected) -> Refusal:
     )
 
 
-def _spoken(answer: handshakes.Answer, correlation_id: str) -> web.Response:
-    headers = {"Server": SERVER, "X-Correlation-Id": correlation_id, "Cache-Control": "no-store"}
+def _spoken(answer: handshakes.Answer, correlation_id: str) -> Answer:
+    headers = {"Cache-Control": "no-store"}
     if answer.body:
         headers |= {"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff"}
-    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+    return Answer(answer.status, lines(correlation_id, headers), answer.body)
+
+
+def too_large(endpoint: Endpoint) -> Refusal:
+    """Refuse a body that was declared, or has become, larger than the endpoint takes."""
+    detail = f"the endpoint takes bodies of up to {endpoint.row.max_body_bytes} bytes"
+    return Refusal(code="body_too_large", detail=detail, close=True)
+
+
+def _failed(correlation_id: str) -> Refusal:
+    """Log the exception that is being handled."""
+    logger.exception("a request failed", extra={"correlation_id": correlation_id})
+    return Refusal(code="internal_error", detail="it was logged; send the webhook again")
 
 
 def _limited(endpoint: Endpoint, seconds: float) -> Refusal:
@@ -293,25 +339,27 @@ def _limited(endpoint: Endpoint, seconds: float) -> Refusal:
     return Refusal(code="rate_limited", detail=f"the endpoint takes {allowed}", retry_after=max(1, ceil(seconds)))
 
 
-def _event(endpoint: Endpoint, request: web.BaseRequest, body: bytes, now: datetime, correlation_id: str) -> NewEvent:
-    row = endpoint.row
+def _event(visit: Visit, body: bytes, now: datetime) -> NewEvent:
+    row, headers = visit.endpoint.row, visit.request.headers
     body_hash = hashlib.sha256(body).digest()
-    key = idempotency.key(row.idempotency, row.verification.scheme, request.headers, body, body_hash)
+    key = idempotency.key(row.idempotency, row.verification.scheme, headers, body, body_hash)
     return NewEvent(
         id=ids.new(),
         endpoint_id=row.id,
         received_at=now,
-        content_type=_text(proofs.raw(request.headers.get("Content-Type", "application/octet-stream"))),
-        headers=_stored_headers(request.headers),
+        content_type=_text(proofs.raw(headers.get("Content-Type", "application/octet-stream"))),
+        headers=_stored_headers(headers),
         body=body,
         body_hash=body_hash,
         salt=entropy.take(32),
         idempotency_key=key,
         idempotency_window=None if key is None or row.idempotency is None else row.idempotency.window,
-        correlation_id=correlation_id,
+        correlation_id=visit.correlation_id,
         deliveries=tuple(
-            NewDelivery(id=ids.new(), destination_id=destination_id, max_age=max_age)
-            for destination_id, max_age in endpoint.destinations
+            [
+                NewDelivery(id=ids.new(), destination_id=destination_id, max_age=max_age)
+                for destination_id, max_age in visit.endpoint.destinations
+            ]
         ),
     )
 
@@ -341,19 +389,18 @@ def _result(endpoint: Endpoint, event: NewEvent, duplicate: bool) -> str:
     return "accepted_without_key" if missing else "accepted"
 
 
-def _describe(method: str, correlation_id: str) -> web.Response | Refusal:
+def _describe(method: str, correlation_id: str) -> Answer | Refusal:
     """Answer the look that consoles of providers take at a URL before they save it; it tells nothing more."""
     if method not in ("GET", "HEAD"):
         return Refusal(code="method_not_allowed", detail=f"not with {method}", headers=(("Allow", METHODS),))
-    headers = {"Content-Type": "application/json", "Server": SERVER, "X-Correlation-Id": correlation_id}
-    headers["Allow"] = METHODS
-    return web.Response(status=200, body=b'{"status": "ready", "accepts": "POST"}', headers=headers)
+    headers = lines(correlation_id, {"Content-Type": "application/json", "Allow": METHODS})
+    return Answer(200, headers, b'{"status": "ready", "accepts": "POST"}')
 
 
-def _correlation_id(request: web.BaseRequest) -> str:
+def _correlation_id(headers: Mapping[str, str]) -> str:
     """Return the caller's correlation id if it is fit to be logged and stored, else a new one."""
     for name in _CORRELATION_HEADERS:
-        value = request.headers.get(name)
+        value = headers.get(name)
         if value is not None and _CORRELATION_ID.fullmatch(value):
             return value
     return _new_correlation_id()

@@ -1,162 +1,450 @@
-"""The HTTP server under `app`: aiohttp's low-level one, with the two defences it leaves to us.
+"""The HTTP/1.1 server under `app` (RFC 9112): an asyncio protocol around httptools, which parses as Node.js does.
 
-Headers have a deadline (aiohttp bounds their size and number, but lets them trickle in until the keep-alive time is
-over), and connections have a number. What is not HTTP at all is answered with a problem document like everything else.
+A general server makes of each request a stream, a task and a response with stages, which takes longer than all that a
+webhook needs (ADR 11). Here a request is a head, and a body that is collected while it comes; the app is called twice
+for it, and answers whenever it can. Answers go out in the order of their requests, which may all be under way at once.
+Every wait has a deadline, of which one walk over all connections a second takes care.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NoReturn, cast
 
-from aiohttp import StreamReader, web
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
-from aiohttp.web_protocol import RequestPayloadError
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from kapsel_receiver.problems import Refusal, response, wire
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-OnRefusal = Callable[[Refusal], str]  # counts and logs it, and returns a correlation id for the answer
+from kapsel_receiver.answers import CONTINUE, Answer, wire
+from kapsel_receiver.app import App, Visit, too_large
+from kapsel_receiver.problems import Refusal
+from kapsel_receiver.request import LARGEST_HEAD, LONGEST_LINE, MOST_HEADERS, Request, fields
 
 KEEP_ALIVE: Final = 75.0  # seconds an idle connection stays open: longer than the usual proxy's 60
-_CONTENT_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
-LINGER: Final = 2.0  # seconds to go on reading a body that was refused, so that its sender sees the answer
+LINGER: Final = 2.0  # seconds to go on reading what was refused, so that its sender sees the answer
+PIPELINED: Final = 16  # requests of one connection under way at once; more are read when these are answered
+_FOREVER: Final = float("inf")
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
-def without_repeats(head: bytes) -> bytes:
-    """Take out a Content-Type that says once more what the first one said.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What callers may cost."""
 
-    Careless senders set it twice. aiohttp refuses that, rightly, but a webhook would be lost for a repetition that
-    means nothing. Two that differ are left in, and refused.
-    """
-    end = head.find(b"\r\n\r\n")
-    if not head.startswith(b"POST "):
-        return head
-    if head[: max(end, 0)].lower().count(b"\r\ncontent-type:") < 2:
-        return head
-    first, *others = _CONTENT_TYPE.finditer(head, 0, end + 2)
-    if any(other[1] != first[1] for other in others):
-        return head
-    return head[: first.end()] + _CONTENT_TYPE.sub(b"", head[first.end() : end]) + head[end:]
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    max_connections: int = 10_000
+    unfinished_bytes: int = 67_108_864  # of bodies that are still coming: many slow large ones must not fill the memory
 
 
-class Connection(web.RequestHandler):
-    """One connection of a Server; `app` marks where a request begins and ends."""
+class _Exchange:
+    """One request and its answer."""
 
-    __slots__ = ("_content", "_first_byte_at", "_handling", "_server")
+    __slots__ = (
+        "chunks",
+        "counted",
+        "expects",
+        "head",
+        "http_1_0",
+        "idle",
+        "message",
+        "size",
+        "stays",
+        "until",
+        "visit",
+    )
 
-    def __init__(self, server: "Server", *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            auto_decompress=False,
-            keepalive_timeout=KEEP_ALIVE,
-            lingering_time=LINGER,
-            access_log=None,  # type: ignore[arg-type]  # documented: None switches it off
-        )
+    def __init__(self, *, stays: bool, http_1_0: bool = False, head: bool = False) -> None:
+        self.stays = stays  # whether its sender wants the connection to stay open
+        self.http_1_0 = http_1_0
+        self.head = head
+        self.expects = False  # its sender waits for a 100 before it sends the body
+        self.visit: Visit | None = None  # until its body is whole
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.counted = 0  # bytes of the body that the server's budget has been told of
+        self.idle = 0  # bytes that came since, and were none of the body
+        self.until = _FOREVER  # when the body has to be whole
+        self.message: bytes | None = None  # the answer
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a Server. Those of its methods that begin with on_ are the parser's."""
+
+    def __init__(self, server: "Server") -> None:
         self._server = server
-        self._handling: StreamReader | None = None
-        self._content: StreamReader | None = None  # of the last request
-        self._first_byte_at: float | None = None
+        self._app = server.app
+        self._parser = HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._unread = 0  # bytes of a head that came after its first ones
+        self._head_began: float | None = None  # None while no head is coming
+        self._upgrades = False
+        self._refused: Refusal | None = None  # what a method of the parser found wrong
+        self._current: _Exchange | None = None  # whose body is coming
+        self._pending: deque[_Exchange] = deque()  # those that are not answered yet
+        self._last = False  # no further request is read
+        self._closes_at = _FOREVER  # after its last answer
+        self._idle_since = time.monotonic()
+        self._paused = False
+        self._stalled_at: float | None = None  # since when the other side does not read its answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse the connection beyond the limit at once: an answer is kinder than a queue nobody serves."""
-        super().connection_made(transport)
-        if self._server.open > self._server.max_connections:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are registered nowhere as what they are
+        self._server.add(self)
+        most = self._server.limits.max_connections
+        if self._server.open > most:
             self._end(Refusal(code="too_many_connections", detail="try again shortly", retry_after=1))
+        if self._server.closing > most:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
+        """Count what had not come whole; what is under way is stored all the same."""
+        self._transport = None
+        current = self._current
+        if current is not None:
+            self._release(current)
+            if current.visit is not None:
+                self._app.refuse(current.visit, Refusal(code="body_incomplete", detail="the connection was closed"))
+        self._pending.clear()
+        if self._closes_at < _FOREVER:
+            self._server.closing -= 1
+        self._server.remove(self)
+
+    def eof_received(self) -> bool:
+        """Answer what came whole before the other side had nothing more to say, then close."""
+        if self._current is not None or not self._pending:
+            return False
+        self._last = True
+        self._pending[-1].stays = False
+        return True
+
+    def pause_writing(self) -> None:
+        """Read no more from who does not read."""
+        self._stalled_at = time.monotonic()
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._stalled_at = None
+        self._throttle()
 
     def data_received(self, data: bytes) -> None:
-        """Note when the bytes of a request that is not complete yet began to come."""
-        if self._first_byte_at is None and self._is_between_requests():
-            self._first_byte_at = time.monotonic()
-            data = without_repeats(data)
-        super().data_received(data)
-        if self._handling is not None and self._messages and not self._handling.is_eof():
-            # Nothing can be parsed after a body that has not ended, except that its framing is broken: aiohttp queues
-            # that as the next request, and leaves the reader of this body to its deadline.
-            self._handling.set_exception(RequestPayloadError("the framing of the body is broken"))
-
-    def _is_between_requests(self) -> bool:
-        """Whether the next byte begins a request: a body that was refused early may still be coming."""
-        return self._handling is None and not self._messages and (self._content is None or self._content.is_eof())
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on reading if it was paused; aiohttp calls this for every body, and would parse nothing once more."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
-    def begin(self, content: StreamReader) -> None:
-        """The headers of a request are complete, and its body comes through `content`."""
-        self._handling = self._content = content
-
-    def end(self) -> None:
-        """The request is answered."""
-        self._handling = None
-        self._first_byte_at = None
-
-    def close_if_slow(self, now: float) -> None:
-        """End a connection whose headers have not come in time, however busily they trickle."""
-        if self._handling is not None or self._first_byte_at is None:
+        """Parse what came; whatever is complete in it is under way afterwards."""
+        if self._last:
             return
-        if now - self._first_byte_at < self._server.header_timeout:
-            return
-        self._end(Refusal(code="header_timeout", detail=f"they took over {self._server.header_timeout:.0f} s"))
+        before, began = self._current, self._head_began
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._go_on(data[upgrade.args[0] :])
+        except HttpParserError:
+            self._break()
+        else:
+            if self._current is not None:
+                self._account_body(self._current, len(data) if self._current is before else 0)
+            elif began is not None and began == self._head_began:
+                self._account_head(len(data))
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
-        status: int = 500,  # noqa: ARG002
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """Answer what could not be parsed; aiohttp calls this, and closes the connection afterwards."""
-        refusal = _unparsable(exc)
-        answer = response(refusal, self._server.on_refusal(refusal))
-        answer.force_close()
-        return answer
+    def on_message_begin(self) -> None:
+        """Begin with the first byte of a request."""
+        self._head_began = time.monotonic()
+        self._target = b""
+        self._fields = []
+        self._unread = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._target += url
+        if len(self._target) > LONGEST_LINE:
+            self._stop(_too_large_a_head())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header; those after the body are of no use to anybody."""
+        if self._current is None:
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Ask the app whether the body may come."""
+        parser = self._parser
+        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
+        if parser.should_upgrade() and method != "CONNECT":
+            self._upgrades = True  # the parser takes the message to end here: see `_go_on`
+            return
+        request = self._request(method, version)
+        stays = parser.should_keep_alive() and method != "CONNECT"  # what follows one, if it were taken, is no HTTP
+        exchange = _Exchange(stays=stays, http_1_0=version == "1.0", head=method == "HEAD")
+        self._head_began = None
+        self._current = exchange
+        self._pending.append(exchange)
+        admitted = self._app.admit(request)
+        if isinstance(admitted, Answer):
+            exchange.until = time.monotonic() + LINGER
+            self._answer(exchange, admitted)
+            return
+        exchange.visit = admitted
+        exchange.until = admitted.started + self._server.limits.body_timeout
+        expectation = request.headers.get("Expect")
+        if expectation is not None and not exchange.http_1_0:
+            if expectation.lower() == "100-continue":
+                exchange.expects = True
+            else:
+                detail = "only 100-continue can be expected"
+                self._refuse(exchange, Refusal(code="expectation_failed", detail=detail, close=True))
+
+    def on_body(self, chunk: bytes) -> None:
+        """Take a piece of the body, as long as it is wanted."""
+        exchange = self._current
+        if exchange is None or exchange.visit is None:
+            return
+        exchange.size += len(chunk)
+        if exchange.size > exchange.visit.endpoint.row.max_body_bytes:
+            self._refuse(exchange, too_large(exchange.visit.endpoint))
+        else:
+            exchange.chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        """Give the webhook to the app."""
+        exchange, self._current = self._current, None
+        if exchange is None:
+            return
+        self._release(exchange)
+        visit, exchange.visit = exchange.visit, None
+        if not exchange.stays:
+            self._last = True
+        if visit is not None:
+            body = exchange.chunks[0] if len(exchange.chunks) == 1 else b"".join(exchange.chunks)
+            exchange.chunks.clear()
+            self._app.take(visit, body, partial(self._answer, exchange))
+        if len(self._pending) > PIPELINED:
+            self._throttle()
+
+    def look(self, now: float) -> None:
+        """End what has taken too long; the server calls this about once a second."""
+        limits, current = self._server.limits, self._current
+        if now >= self._closes_at or (self._stalled_at is not None and now - self._stalled_at >= limits.body_timeout):
+            self.abort()
+        elif current is not None:
+            if now >= current.until:
+                self._give_up(current)
+        elif self._head_began is not None:
+            if now - self._head_began >= limits.header_timeout:
+                self._end(Refusal(code="header_timeout", detail=f"they took over {limits.header_timeout:.0f} s"))
+        elif now - self._idle_since >= KEEP_ALIVE:
+            self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless something is under way on it."""
+        if self._transport is not None and not self._pending and self._current is None and self._head_began is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _request(self, method: str, version: str) -> Request:
+        """Return the request whose head is complete, or break it off."""
+        sizes = [len(name) + len(value) for name, value in self._fields]
+        if len(sizes) > MOST_HEADERS or sum(sizes) > LARGEST_HEAD or (sizes and max(sizes) > LONGEST_LINE):
+            self._stop(_too_large_a_head())
+        try:
+            headers = fields(self._fields)
+        except ValueError as error:
+            self._stop(Refusal(code="request_malformed", detail=str(error), close=True))
+        hosts = len(headers.getall("Host", ()))
+        if version not in _VERSIONS or hosts > 1 or (version == "1.1" and not hosts):
+            self._stop(_not_http())
+        return Request(method, self._target.decode("utf-8", "surrogateescape"), headers)
+
+    def _stop(self, refusal: Refusal) -> NoReturn:
+        """Break the parser off; the error comes out of it again as one of its own."""
+        self._refused = refusal
+        raise ValueError(refusal.code)
+
+    def _break(self) -> None:
+        """Answer what cannot be parsed, and read no further."""
+        if self._last:
+            return  # something came after the last request
+        refusal, current = self._refused, self._current
+        if current is None:
+            self._end(refusal or _not_http())
+        elif current.visit is not None:
+            self._refuse(current, Refusal(code="body_malformed", detail="the framing is broken", close=True))
+        else:
+            self._hang_up(current)
+
+    def _go_on(self, rest: bytes) -> None:
+        """Read a request again that offered to change the protocol, without its offer.
+
+        It may be declined by ignoring it (RFC 9110, 7.8), but httptools then takes the body for the other protocol.
+        Java's client makes that offer, of h2c, with every request by default.
+        """
+        if not self._upgrades:
+            return  # a CONNECT, which was refused
+        self._upgrades = False
+        kept = [(name, value) for name, value in self._fields if name.lower() != b"upgrade"]
+        head = b"".join([b"%s: %s\r\n" % field for field in kept])
+        line = b"%s %s HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
+        self._parser = HttpRequestParser(self)
+        self.data_received(b"%s%s\r\n%s" % (line, head, rest))
+
+    def _account_head(self, received: int) -> None:
+        """Bound a head that is still coming: of one line that has not ended the parser says nothing."""
+        self._unread += received
+        if self._unread > 2 * LARGEST_HEAD:
+            self._end(_too_large_a_head())
+
+    def _account_body(self, current: _Exchange, received: int) -> None:
+        """Bound a body that is still coming, and tell its sender to go on if it waits for that."""
+        grown, current.counted = current.size - current.counted, current.size
+        self._server.held += grown
+        current.idle = 0 if grown else current.idle + received
+        if current.visit is None:
+            return
+        if self._server.held > self._server.limits.unfinished_bytes:
+            detail = "too many large bodies at once"
+            self._refuse(current, Refusal(code="overloaded", detail=detail, retry_after=1, close=True))
+        elif current.idle > LARGEST_HEAD:
+            self._refuse(current, Refusal(code="body_malformed", detail="hardly anything of it is body", close=True))
+        elif current.expects:
+            self._tell_to_go_on()
+
+    def _tell_to_go_on(self) -> None:
+        """Answer `Expect: 100-continue`, which senders of large bodies wait for, when its turn has come."""
+        first = self._pending[0]
+        if first.expects and not first.size and self._transport is not None:
+            self._transport.write(CONTINUE)
+        first.expects = False
+
+    def _give_up(self, current: _Exchange) -> None:
+        if current.visit is None:
+            self._hang_up(current)
+        else:
+            detail = f"the body did not end within {self._server.limits.body_timeout:.0f} s"
+            self._refuse(current, Refusal(code="body_timeout", detail=detail, close=True))
+
+    def _hang_up(self, current: _Exchange) -> None:
+        """Close after a request that was answered by its head, and whose body does not come as it should."""
+        self._last = True
+        current.stays = False
+        if current not in self._pending and self._transport is not None:
+            self._close(self._transport)
+
+    def _release(self, exchange: _Exchange) -> None:
+        self._server.held -= exchange.counted
+        exchange.counted = 0
 
     def _end(self, refusal: Refusal) -> None:
-        transport = self.transport
-        if transport is not None:
-            transport.write(wire(refusal, self._server.on_refusal(refusal)))
-        self.force_close()
+        """Answer what is no request, after all that came before it, and close."""
+        self._head_began = None
+        self._last = True
+        exchange = _Exchange(stays=False)
+        self._pending.append(exchange)
+        self._answer(exchange, self._app.refuse_connection(refusal))
+
+    def _refuse(self, exchange: _Exchange, refusal: Refusal) -> None:
+        """Answer a request whose body is not wanted."""
+        visit, exchange.visit = exchange.visit, None
+        exchange.chunks.clear()
+        if visit is not None:
+            self._answer(exchange, self._app.refuse(visit, refusal))
+
+    def _answer(self, exchange: _Exchange, answer: Answer) -> None:
+        """Answer one request, now or when those before it are answered."""
+        if self._transport is None or self._closes_at < _FOREVER:
+            return  # nobody is there any more
+        if answer.close or (self._server.leaving and exchange is self._pending[-1]):
+            exchange.stays = False
+            self._last = True
+        exchange.message = wire(answer, stays=exchange.stays, http_1_0=exchange.http_1_0, head=exchange.head)
+        if exchange is self._pending[0]:
+            self._flush(self._transport)
+
+    def _flush(self, transport: asyncio.Transport) -> None:
+        """Write the answers whose turn it is."""
+        pending = self._pending
+        while pending and (message := pending[0].message) is not None:
+            exchange = pending.popleft()
+            transport.write(message)
+            if not exchange.stays:
+                self._close(transport)
+                return
+        if not pending:
+            self._idle_since = time.monotonic()
+        elif pending[0].expects:
+            self._tell_to_go_on()
+        if self._paused:
+            self._throttle()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Say that this was the last answer, and let the other side close: its next bytes could undo the answer."""
+        self._last = True
+        self._pending.clear()
+        self._closes_at = time.monotonic() + LINGER
+        self._server.closing += 1
+        with suppress(OSError):
+            transport.write_eof()
+
+    def _throttle(self) -> None:
+        """Read only from who also reads, and not far ahead of the answers."""
+        pausing = self._stalled_at is not None or len(self._pending) > PIPELINED
+        if self._transport is None or pausing == self._paused:
+            return
+        self._paused = pausing
+        if pausing:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
 
-def _unparsable(error: BaseException | None) -> Refusal:
-    if isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and "Too many headers" in error.message):
-        return Refusal(code="header_too_large", detail="at most 128 headers and 8190 bytes a line are read", close=True)
-    return Refusal(code="request_malformed", detail="it could not be parsed as HTTP/1.1", close=True)
+def _not_http() -> Refusal:
+    return Refusal(code="request_malformed", detail="it could not be parsed as HTTP/1.1")
 
 
-class Server(web.Server):
-    """Makes a Connection for each one that is accepted, and ends those whose headers are slow."""
+def _too_large_a_head() -> Refusal:
+    detail = f"at most {MOST_HEADERS} headers, {LONGEST_LINE} bytes a line and {LARGEST_HEAD} in all are read"
+    return Refusal(code="header_too_large", detail=detail)
 
-    def __init__(self, handler: Handler, on_refusal: OnRefusal, *, header_timeout: float, max_connections: int) -> None:
-        super().__init__(handler)
-        self.on_refusal = on_refusal
-        self.header_timeout = header_timeout
-        self.max_connections = max_connections
-        self.open = 0
+
+class Server:
+    """Makes a Connection for each one that is accepted: what `loop.create_server` is given."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self.app = app
+        self.limits = limits
+        self.held = 0  # bytes of bodies that are still coming
+        self.closing = 0  # connections that have had their last answer
+        self.leaving = False
+        self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=asyncio.get_running_loop())
+    def __call__(self) -> Connection:
+        return Connection(self)
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+    @property
+    def open(self) -> int:
+        """How many connections there are that may still bring something."""
+        return len(self._connections) - self.closing
+
+    def add(self, connection: Connection) -> None:
         """Count a connection."""
-        self.open += 1
+        self._connections.add(connection)
         self._empty.clear()
-        super().connection_made(handler, transport)
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Count a connection no longer; aiohttp calls this once for each."""
-        self.open -= 1
-        if not self.open:
+    def remove(self, connection: Connection) -> None:
+        """Count a connection no longer."""
+        self._connections.discard(connection)
+        if not self._connections:
             self._empty.set()
-        super().connection_lost(handler, exc)
+
+    def leave(self) -> None:
+        """End each connection with its next answer: the sender opens another one, where somebody goes on listening."""
+        self.leaving = True
 
     async def emptied(self, seconds: float) -> None:
         """Wait until every connection has ended, at most so long."""
@@ -164,11 +452,20 @@ class Server(web.Server):
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
 
+    async def shutdown(self, seconds: float) -> None:
+        """Close the idle connections at once, the others when they are answered or so many seconds have passed."""
+        self.leaving = True
+        for connection in tuple(self._connections):
+            connection.close_if_idle()
+        await self.emptied(seconds)
+        for connection in tuple(self._connections):
+            connection.abort()
+        await self.app.finish()
+
     async def sweep(self) -> None:
-        """Look for slow headers until cancelled; one walk a second costs less than a timer per request."""
+        """Look at every connection about once a second until cancelled: cheaper than a timer for each request."""
         while True:
-            await asyncio.sleep(min(1.0, self.header_timeout / 2))
+            await asyncio.sleep(min(1.0, self.limits.header_timeout / 2, self.limits.body_timeout / 2))
             now = time.monotonic()
-            for connection in self.connections:
-                if isinstance(connection, Connection):
-                    connection.close_if_slow(now)
+            for connection in tuple(self._connections):
+                connection.look(now)

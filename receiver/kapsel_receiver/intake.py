@@ -99,17 +99,18 @@ class Intake:
             )
         return None
 
-    async def store(self, event: NewEvent) -> Outcome:
-        """Store one event; return after the commit that holds it, or when it is certain that nobody works on it."""
+    def store(self, event: NewEvent) -> asyncio.Future[Outcome]:
+        """Store one event; done after the commit that holds it, or when it is certain that nobody works on it."""
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         refusal = self.refusal()
         if refusal is not None:
-            return refusal
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            outcome.set_result(refusal)
+            return outcome
         self._queue.append((event, outcome))
         self._queued_bytes += len(event.body)
         if not self._committing or len(self._queue) >= SECOND:
             self._wake()
-        return await outcome
+        return outcome
 
     async def run(self) -> None:
         """Commit until `close` was called and nothing waits any more."""

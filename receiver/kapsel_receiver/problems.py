@@ -1,7 +1,7 @@
 """The refusals a caller can meet, and how each is said: RFC 9457 problem details with a stable code.
 
-`app`, `bodies` and `intake` return a Refusal as a value; only here does it become HTTP. The codes are an interface:
-they label webhook_ingestion_total, and people write alerts and runbooks on them.
+`app`, `connection` and `intake` make a Refusal as a value; only here does it become an answer. The codes are an
+interface: they label webhook_ingestion_total, and people write alerts and runbooks on them.
 """
 
 import json
@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aiohttp import web
-
 from kapsel_receiver import proofs
+from kapsel_receiver.answers import Answer, lines
 
 Code = (
     proofs.Code
@@ -40,7 +39,6 @@ Code = (
     ]
 )
 
-SERVER: Final = "kapsel"  # aiohttp would name itself and its version to everybody
 ANSWERS: Final[Mapping[Code, tuple[int, str]]] = {
     "signature_missing": (401, "The request is not signed"),
     "signature_malformed": (401, "The signature cannot be read"),
@@ -101,34 +99,10 @@ def document(refusal: Refusal, correlation_id: str) -> bytes:
     ).encode()
 
 
-def headers(refusal: Refusal, correlation_id: str) -> dict[str, str]:
-    """Return the headers of the answer, those of the framing left out."""
-    found = {
-        "Content-Type": "application/problem+json",
-        "Server": SERVER,
-        "X-Correlation-Id": correlation_id,
-        **dict(refusal.headers),
-    }
+def answer(refusal: Refusal, correlation_id: str) -> Answer:
+    """Return the answer that says it."""
+    headers = {"Content-Type": "application/problem+json", **dict(refusal.headers)}
     if refusal.retry_after is not None:
-        found["Retry-After"] = str(refusal.retry_after)
-    return found
-
-
-def response(refusal: Refusal, correlation_id: str) -> web.Response:
-    """Return the answer to a request."""
+        headers["Retry-After"] = str(refusal.retry_after)
     status, _ = ANSWERS[refusal.code]
-    answer = web.Response(
-        status=status, body=document(refusal, correlation_id), headers=headers(refusal, correlation_id)
-    )
-    if refusal.close:
-        answer.force_close()
-    return answer
-
-
-def wire(refusal: Refusal, correlation_id: str) -> bytes:
-    """Return the answer as the bytes of a whole HTTP/1.1 message, for a connection that has no request to answer."""
-    status, title = ANSWERS[refusal.code]
-    body = document(refusal, correlation_id)
-    lines = [f"HTTP/1.1 {status} {title}", f"Content-Length: {len(body)}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in headers(refusal, correlation_id).items()]
-    return "\r\n".join((*lines, "", "")).encode() + body
+    return Answer(status, lines(correlation_id, headers), document(refusal, correlation_id), close=refusal.close)

@@ -65,12 +65,11 @@ def _no_rescue() -> None:
 def _early_answer() -> None:
     store = Intake.store
 
-    async def stored(self: Any, event: Any) -> Any:
-        if (refusal := self.refusal()) is not None:
-            return refusal
-        task = asyncio.ensure_future(store(self, event))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return Accepted(event_id=event.id)
+    def stored(self: Any, event: Any) -> Any:
+        said = asyncio.get_running_loop().create_future()
+        said.set_result(self.refusal() or Accepted(event_id=event.id))
+        store(self, event)
+        return said
 
     Intake.store = stored  # type: ignore[method-assign]
 

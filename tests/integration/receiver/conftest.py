@@ -17,9 +17,9 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kapsel_receiver.app import App, Limits
+from kapsel_receiver.app import App
 from kapsel_receiver.certificates import Certificates
-from kapsel_receiver.connection import Server
+from kapsel_receiver.connection import Limits, Server
 from kapsel_receiver.endpoints import Index
 from kapsel_receiver.hints import Hints
 from kapsel_receiver.intake import Bounds, Intake
@@ -275,8 +275,6 @@ class _Receivers:
         url: str | None = None,
         bounds: Bounds = BOUNDS,
         limits: Limits = LIMITS,
-        header_timeout: float = 10.0,
-        max_connections: int = 100,
         loaded: bool = True,
         **clocks: Callable[[], Any],
     ) -> AsyncIterator[Receiver]:
@@ -297,10 +295,8 @@ class _Receivers:
             index.replace(desired)
         hints = Hints(pool)
         intake = Intake(pool, metrics, hints, bounds, random.Random(0))
-        app = App(index, intake, metrics, limits, Certificates(pool, patience=60.0), **clocks)
-        server = Server(
-            app.handle, app.refuse_connection, header_timeout=header_timeout, max_connections=max_connections
-        )
+        app = App(index, intake, metrics, Certificates(pool, patience=60.0), **clocks)
+        server = Server(app, limits)
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         tasks = [asyncio.create_task(work) for work in (server.sweep(), hints.run(), limiter.run())]

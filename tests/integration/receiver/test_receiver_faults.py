@@ -216,9 +216,9 @@ async def test_the_queue_is_bounded_in_bytes_too(receive: Any, endpoint: Make, d
         await lock.start()
         await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
         store = receiver.intake.store
-        stuck = [asyncio.create_task(store(event(endpoint().id)))]
+        stuck = [store(event(endpoint().id))]
         await receiver.commits_blocked(1)
-        stuck.append(asyncio.create_task(store(event(endpoint().id, os.urandom(1000)))))
+        stuck.append(store(event(endpoint().id, os.urandom(1000))))
         await asyncio.sleep(0)
         refused = await store(event(endpoint().id))
         assert isinstance(refused, Refusal)
@@ -249,9 +249,9 @@ async def test_a_second_commit_runs_beside_a_long_one_when_many_wait(
         lock = owner.transaction()
         await lock.start()
         await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
-        storing = [asyncio.create_task(receiver.intake.store(event(endpoint().id)))]
+        storing = [receiver.intake.store(event(endpoint().id))]
         await receiver.commits_blocked(1)
-        storing += [asyncio.create_task(receiver.intake.store(event(endpoint().id))) for _ in range(100)]
+        storing += [receiver.intake.store(event(endpoint().id)) for _ in range(100)]
         await receiver.commits_blocked(2)
         await lock.rollback()
         await owner.close()

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from kapsel_receiver.problems import ANSWERS, Refusal, document, wire
+from kapsel_receiver.answers import wire
+from kapsel_receiver.problems import ANSWERS, Refusal, answer, document
 from kapsel_receiver.proofs import Code as SignatureCode
 from kapsel_receiver.refusals import A_SECOND, RefusalLog
 from kapsel_receiver.settings import ReceiverSettings
@@ -36,7 +37,7 @@ def test_a_problem_document_has_the_members_of_rfc_9457_and_a_stable_code() -> N
 
 
 def test_a_refusal_on_a_connection_without_request_is_a_whole_http_message() -> None:
-    head, _, body = wire(REFUSAL, "c-1").partition(b"\r\n\r\n")
+    head, _, body = wire(answer(REFUSAL, "c-1"), stays=False).partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0].startswith("HTTP/1.1 503 ")
     assert {"Connection: close", "Retry-After: 3", f"Content-Length: {len(body)}"} <= set(lines)
