@@ -160,7 +160,7 @@ async def measure(pool: asyncpg.Pool, seen: Destinations, rows: Sequence[Destina
 
     async def store(number: int) -> None:
         async with pool.acquire() as connection:
-            await events.insert(connection, [event(number, quick[number % QUICK])], hint=True)
+            await events.insert(connection, [event(number, to := quick[number % QUICK])], hint=[to.id])
         committed[number] = time.perf_counter()
 
     async with deliverer(url, key_file), asyncio.TaskGroup() as group:
@@ -177,7 +177,7 @@ async def measure(pool: asyncpg.Pool, seen: Destinations, rows: Sequence[Destina
 async def _first_arrival(pool: asyncpg.Pool, seen: Destinations, to: DestinationRow) -> float:
     """Wait until the deliverer is at work, and return when that was."""
     async with pool.acquire() as connection:
-        await events.insert(connection, [event(0, to)], hint=True)
+        await events.insert(connection, [event(0, to)], hint=[to.id])
     await _until(lambda: 0 in seen.arrived)
     return time.perf_counter()
 

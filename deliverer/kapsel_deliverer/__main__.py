@@ -55,6 +55,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
         worker = Worker(
             settings, pool=pool, durable=durable, sender=sender, checkpoints=checkpoints, metrics=metrics, hint=hint
         )
+        listener.tell(database.DELIVERIES_CHANNEL, worker.hinted)
         healer = Healer(pool, resolver, context, metrics)
         source.subscribe(worker.configure)
         source.subscribe(healer.configure)

@@ -235,12 +235,14 @@ class Lanes:
         listed = list(known)
         self._order = deque([*listed[turn:], *listed[:turn], *(key for key in self._order if key not in known)])
 
+    def may_claim(self, destination_id: UUID) -> bool:
+        """Whether anything of a destination may be claimed, now or when there is room again."""
+        lane = self._lanes.get(destination_id)
+        return lane is not None and not lane.removed and lane.limit > 0 and lane.probes != 0
+
     def may_have_due(self, destination_ids: Iterable[UUID]) -> None:
         """These lanes have something due, besides what is known."""
-        for destination_id in destination_ids:
-            lane = self._lanes.get(destination_id)
-            if lane is not None and not lane.removed and lane.limit and lane.probes is None:
-                self._more[destination_id] = None
+        self._more.update(dict.fromkeys(filter(self.may_claim, destination_ids)))
 
     @property
     def may_have_more(self) -> bool:

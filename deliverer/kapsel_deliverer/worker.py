@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -93,6 +93,7 @@ class Worker:
         self._due = DueTimes()
         self._ask_due = False
         self._hinted = False
+        self._named: set[UUID] = set()  # destinations that have something due, as somebody said
         metrics.pool_size.set(settings.deliverer_concurrency)
         metrics.pool_busy.set_function(lambda: self._lanes.held)
 
@@ -110,6 +111,21 @@ class Worker:
         self._give_back(self._lanes.configure(configuration.destinations, time.monotonic()))
         self._ask_due = True
         self._wake.set()
+
+    def hinted(self, said: str) -> None:
+        """Claim for whom a hint names, if anything may be claimed there; the listener itself calls this."""
+        try:
+            named = hints.named(said)
+        except ValueError:  # of another version, that says more than this one knows
+            self._hint.set()
+            return
+        self._look_for(named)
+
+    def _look_for(self, destination_ids: Iterable[UUID]) -> None:
+        """These have something due: claim it, by a claim that begins after this, for one under way may not see it."""
+        if found := set(filter(self._lanes.may_claim, destination_ids)):
+            self._named |= found
+            self._wake.set()
 
     def _give_back(self, leased: Sequence[Leased]) -> None:
         """Have deliveries released that were claimed and will not be tried."""
@@ -195,6 +211,8 @@ class Worker:
         now = time.monotonic()
         if self._hinted or now >= min(self._poll_at, self._due.first):
             await self._look(now)
+        self._lanes.may_have_due(self._named)
+        self._named.clear()
         await self._share()
         if self._unused or self._unwanted:
             await self._release()
@@ -351,8 +369,7 @@ class Worker:
                 continue
             # A crash here loses nothing: they are due, and whoever looks next claims them.
             if passed:
-                self._lanes.may_have_due(destination_id for destination_id, _ in lines)
-                self._wake.set()
+                self._look_for(destination_id for destination_id, _ in lines)
 
     async def _idle(self, now: float) -> None:
         """Wait until something may be due or there may be room."""

@@ -166,6 +166,8 @@ async def now(connection: Connection) -> datetime:
 class Listener:
     """Keeps one connection that listens; a hint sets the channel's event, and so does each reconnect.
 
+    What a hint says is for who has asked to be told.
+
     A hint can be lost, so whoever waits for an event also polls.
     """
 
@@ -173,10 +175,21 @@ class Listener:
         self._url = url
         self._settings = settings(schema=schema, role=role, component=component)
         self._events: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
+        self._told: dict[str, Callable[[str], None]] = {}
 
     def event(self, channel: str) -> asyncio.Event:
         """Return the event of a channel; who waits for it clears it."""
         return self._events[channel]
+
+    def tell(self, channel: str, told: Callable[[str], None]) -> None:
+        """Call back with what a hint of a channel says, instead of setting the event; not if it says nothing."""
+        self._told[channel] = told
+
+    def _heard(self, _connection: object, _pid: int, channel: str, said: object) -> None:
+        if channel in self._told and isinstance(said, str) and said:
+            self._told[channel](said)
+        else:
+            self._events[channel].set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Listen until `stopping`, connecting again with backoff whenever the connection is lost."""
@@ -197,7 +210,7 @@ class Listener:
         connection.add_termination_listener(lambda _: lost.set())
         try:
             for channel, event in self._events.items():
-                await connection.add_listener(channel, lambda *_, event=event: event.set())
+                await connection.add_listener(channel, self._heard)
                 event.set()
             waiting = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(lost.wait())]
             try:

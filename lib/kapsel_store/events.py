@@ -1,10 +1,11 @@
 """Events: what was accepted. The receiver inserts them, the console lists them; nobody changes them but by erasure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from kapsel_store import hints
 from kapsel_store.database import Connection
 from kapsel_store.ids import first_at
 from kapsel_store.queries import statement
@@ -49,16 +50,18 @@ class StoredEvent:
 
 
 async def insert(
-    connection: Connection, batch: Sequence[NewEvent], *, hint: bool = False
+    connection: Connection, batch: Sequence[NewEvent], *, hint: Collection[UUID] = ()
 ) -> list[Accepted | Duplicate]:
     """Store the new events of a batch and queue their deliveries in ONE commit; answer in the order of the batch.
 
-    With `hint` the commit itself tells the deliverers, which is quickest for a few events and slows down many.
+    The commit itself tells the deliverers of the destinations in `hint`, which is quickest for a few events and slows
+    down many.
     """
+    said = hints.naming(hint) if hint else None
     firsts = _first_of_each_key(batch)
     known: dict[_Key | UUID, UUID] = {}
     while missing := {key: event for key, event in firsts.items() if key not in known}:
-        stored = await _insert(connection, list(missing.values()), hint)
+        stored = await _insert(connection, list(missing.values()), said)
         # A crash from here on: the events are durable, the caller was told nothing, and sends them again as duplicates.
         known |= {key: event.id for key, event in missing.items() if event.id in stored}
         known |= await _seen_before(connection, [key for key in missing if isinstance(key, tuple) and key not in known])
@@ -66,7 +69,7 @@ async def insert(
     return [_answer(event, firsts, known) for event in batch]
 
 
-async def _insert(connection: Connection, events: list[NewEvent], hint: bool) -> set[UUID]:
+async def _insert(connection: Connection, events: list[NewEvent], hint: str | None) -> set[UUID]:
     deliveries = [(event, delivery) for event in events for delivery in event.deliveries]
     ordered = any(delivery.order_key is not None for _, delivery in deliveries)
     lines = (

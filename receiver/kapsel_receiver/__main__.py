@@ -67,6 +67,7 @@ async def serve(settings: ReceiverSettings, stopping: asyncio.Event) -> None:
         source.subscribe(lambda found: _loaded(found, metrics))
         hints = Hints(pool)
         intake = Intake(pool, metrics, hints, _bounds(settings), random.Random())  # noqa: S311 - jitter, not a secret
+        source.subscribe(intake.configure)
         app = App(index, intake, metrics, Certificates(pool))
         health = Health(stopping)
         health.add("database", intake.check)

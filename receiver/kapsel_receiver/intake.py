@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
@@ -24,7 +25,7 @@ from kapsel_receiver.problems import Refusal
 from kapsel_runtime.backoff import delays
 from kapsel_store import configuration, events
 from kapsel_store.database import Connection, Pool, drop, is_away
-from kapsel_store.rows import Accepted, Duplicate, NewEvent
+from kapsel_store.rows import Accepted, Configuration, Duplicate, NewEvent
 
 Outcome = Accepted | Duplicate | Refusal
 _Waiting = tuple[NewEvent, "asyncio.Future[Outcome]"]
@@ -80,8 +81,13 @@ class Intake:
         self._working = 0  # committers with a connection that works, as far as they know
         self._hangs = 0  # commits that missed their deadline
         self._reason = "not connected yet"
+        self._suspended: frozenset[UUID] = frozenset()
         metrics.queue_depth.set_function(lambda: len(self._queue))
         metrics.database_up.set_function(lambda: int(self._working > 0))
+
+    def configure(self, configuration: Configuration) -> None:
+        """Tell no deliverer of what waits because its destination is suspended: when that ends, they learn of it."""
+        self._suspended = frozenset(destination.id for destination in configuration.destinations if destination.suspend)
 
     def check(self) -> str | None:
         """Return why no event can be stored now, for the health check."""
@@ -214,9 +220,10 @@ class Intake:
         return True
 
     async def _insert(self, connection: Connection, batch: Sequence[_Waiting]) -> None:
-        hinted = len(batch) <= FEW
+        due = {delivery.destination_id for event, _ in batch for delivery in event.deliveries} - self._suspended
+        at_once = len(batch) <= FEW
         try:
-            outcomes = await events.insert(connection, [event for event, _ in batch], hint=hinted)
+            outcomes = await events.insert(connection, [event for event, _ in batch], hint=due if at_once else ())
         except Exception as error:
             if not refuses_rows(error):
                 raise
@@ -224,8 +231,8 @@ class Intake:
             return
         # Durable from here. A crash before the answers leaves callers without a 202: they send again, as duplicates.
         self._metrics.batch_size.observe(len(batch))
-        if not hinted:
-            self._hints.tell()
+        if due and not at_once:
+            self._hints.tell(due)
         for (_, waiting), outcome in zip(batch, outcomes, strict=True):
             if not waiting.done():
                 waiting.set_result(outcome)

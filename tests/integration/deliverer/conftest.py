@@ -213,8 +213,8 @@ class Shop:
         await self.apply()
         return changed
 
-    async def put(self, count: int = 1, *, body: bytes = b'{"a": 1}', **fields: object) -> list[UUID]:
-        """Store events for all destinations, and hint; return the ids of the deliveries."""
+    async def put(self, count: int = 1, *, body: bytes = b'{"a": 1}', said: str = "", **fields: object) -> list[UUID]:
+        """Store events for all destinations, and hint that; return the ids of the deliveries."""
         batch = [
             NewEvent(
                 **{
@@ -240,7 +240,7 @@ class Shop:
         ]
         async with self.pool.acquire() as connection:
             await events.insert(connection, batch)
-            await hints.hint(connection, database.DELIVERIES_CHANNEL)
+            await hints.hint(connection, database.DELIVERIES_CHANNEL, said)
         return [delivery.id for event in batch for delivery in event.deliveries]
 
     async def delivery(self, delivery_id: UUID) -> DeliveryRow:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from kapsel_store import deliveries
+from kapsel_store import deliveries, hints
 from kapsel_store.rows import CircuitBreaker, DestinationRow, Policy, RateLimit
 from kapsel_store.states import State
 
@@ -176,6 +176,22 @@ async def test_a_retry_is_made_when_it_is_due_and_not_at_the_next_poll(destinati
     await start(deliverer_poll_interval=timedelta(seconds=60))
     [delivery_id] = await shop.put()
     assert (await shop.ends(State.DELIVERED, delivery_id)).attempts == 4
+
+
+async def test_what_hints_name_is_delivered_before_anybody_polls(destination, shop, start) -> None:
+    row = await shop.send_to(destination.url)
+    await start(deliverer_poll_interval=timedelta(seconds=60))
+    said = hints.naming([row.id])
+    for _ in range(3):
+        made = await asyncio.gather(*(shop.put(said=said) for _ in range(10)))
+        await shop.ends(State.DELIVERED, *(one for put in made for one in put))
+
+
+async def test_a_hint_that_is_not_understood_is_about_everything(destination, shop, start) -> None:
+    await shop.send_to(destination.url)
+    await start(deliverer_poll_interval=timedelta(seconds=60))
+    for said in ("", "of a later version"):
+        await shop.ends(State.DELIVERED, *await shop.put(said=said))
 
 
 async def test_what_is_due_later_is_found_without_a_hint(destination, shop, start, kit) -> None:

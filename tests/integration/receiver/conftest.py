@@ -295,6 +295,7 @@ class _Receivers:
             index.replace(desired)
         hints = Hints(pool)
         intake = Intake(pool, metrics, hints, bounds, random.Random(0))
+        intake.configure(desired)
         app = App(index, intake, metrics, Certificates(pool, patience=60.0), **clocks)
         server = Server(app, limits)
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from kapsel_receiver.intake import Bounds
 from kapsel_receiver.problems import Refusal
 from kapsel_store import ids
-from kapsel_store.rows import Accepted, Idempotency, NewDelivery, NewEvent
+from kapsel_store.rows import Accepted, DestinationRow, Idempotency, NewDelivery, NewEvent
 
 Make = Callable[..., Any]
 
@@ -271,14 +272,45 @@ async def test_webhooks_that_come_together_share_commits(receive: Any, post: Mak
         assert commits < 100
 
 
-async def test_deliverers_are_told_after_the_commit(receive: Any, post: Make, database: Any) -> None:
+async def hearing(listening: Any) -> asyncio.Queue[str]:
+    """Return what deliverers are told from now on."""
+    told = asyncio.Queue[str]()
+    await listening.add_listener("kapsel_deliveries", lambda *said: told.put_nowait(said[3]))
+    await listening.execute("SELECT pg_notify('kapsel_deliveries', 'from now on')")
+    async with asyncio.timeout(60):
+        while await told.get() != "from now on":
+            pass
+    return told
+
+
+async def test_deliverers_are_told_for_whom_after_the_commit(
+    receive: Any, endpoint: Make, post: Make, database: Any
+) -> None:
     listening = await database.connection()
-    told = asyncio.Event()
-    await listening.add_listener("kapsel_deliveries", lambda *_: told.set())
-    async with receive() as receiver:
+    to, suspended = (
+        DestinationRow(id=uuid4(), endpoint_id=endpoint().id, name=name, url="https://a.example", suspend=name == "b")
+        for name in ("a", "b")
+    )
+    async with receive(destinations=(to, suspended)) as receiver:
+        told = await hearing(listening)
         assert (await receiver.exchange(post())).status == 202
-        async with asyncio.timeout(60):
-            await told.wait()
+        assert await asyncio.wait_for(told.get(), 60) == str(to.id)
+    await listening.close()
+
+
+async def test_nobody_is_told_of_what_nobody_may_send(receive: Any, endpoint: Make, post: Make, database: Any) -> None:
+    listening = await database.connection()
+    suspended = DestinationRow(id=uuid4(), endpoint_id=endpoint().id, name="a", url="https://a.example", suspend=True)
+    async with receive(destinations=(suspended,)) as receiver:
+        told = await hearing(listening)
+        wires = [await receiver.connect() for _ in range(30)]  # more than tell of themselves
+        for wire in wires:
+            wire.send(post() * 4)
+        for wire in wires:
+            assert [(await wire.answer()).status for _ in range(4)] == [202] * 4
+    # What is told now comes after whatever was told before.
+    await listening.execute("SELECT pg_notify('kapsel_deliveries', 'the end')")
+    assert await asyncio.wait_for(told.get(), 60) == "the end"
     await listening.close()
 
 

@@ -95,6 +95,23 @@ def test_a_lane_that_gave_all_is_asked_again_without_a_hint_and_one_that_did_not
     assert set(made.wanted(0)) == {full.id, empty.id}
 
 
+def test_what_a_hint_names_is_asked_for_and_nothing_else() -> None:
+    named, other, suspended = destination(max_in_flight=2), destination(max_in_flight=2), destination(suspend=True)
+    made = lanes(named, other, suspended)
+    made.arrived(made.wanted(0), [], LEASE, math.inf)
+    made.may_have_due([named.id, suspended.id, uuid4()])
+    assert made.wanted(0) == {named.id: 2}
+
+
+def test_nothing_may_be_claimed_where_it_could_not_be_sent() -> None:
+    working, suspended, open_, half_open = (destination(suspend=number == 1) for number in range(4))
+    made = lanes(working, suspended, open_, half_open)
+    made.set_circuit(open_.id, 0)
+    made.set_circuit(half_open.id, 1)
+    asked = (working.id, suspended.id, open_.id, half_open.id, uuid4())
+    assert [made.may_claim(one) for one in asked] == [True, False, False, True, False]
+
+
 def test_quick_destinations_are_leased_ahead_and_slow_ones_are_not() -> None:
     quick, slow = destination(max_in_flight=10), destination(max_in_flight=10)
     made = lanes(quick, slow)

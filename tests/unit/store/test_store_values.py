@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kapsel_store import ids
+from kapsel_store import hints, ids
 from kapsel_store.errors import ImpossibleTransitionError, SealingError
 from kapsel_store.queries import statement
 from kapsel_store.sealing import SealingKeys
@@ -86,3 +86,9 @@ def test_a_sealing_key_file_may_hold_the_old_key_after_the_new_one(tmp_path: Pat
 def test_an_unknown_statement_is_an_error() -> None:
     with pytest.raises(KeyError):
         statement("events.no_such_statement")
+
+
+def test_a_hint_names_a_few_destinations_and_of_many_it_says_nothing() -> None:
+    few = [ids.new() for _ in range(hints.MOST)]
+    assert set(hints.named(hints.naming(few))) == set(few)
+    assert hints.naming([*few, ids.new()]) == ""

@@ -25,7 +25,7 @@ WITH input AS MATERIALIZED (
     WHERE d.event_id IN (SELECT id FROM stored)
 )
 -- A hint in the same transaction spares a round trip, and makes all that do so wait for each other's commits.
-SELECT id, CASE WHEN $17 THEN pg_notify('kapsel_deliveries', '')::text END FROM stored
+SELECT id, CASE WHEN $17::text IS NOT NULL THEN pg_notify('kapsel_deliveries', $17)::text END FROM stored
 
 -- name: insert_ordered
 -- The same for a batch in which some deliveries have an order key. Whoever has one takes its place in line here: the row
@@ -68,7 +68,7 @@ WITH input AS MATERIALIZED (
            w.order_key, p.last - w.taken + w.place, coalesce(p.last - w.taken + w.place > p.head, false)
     FROM wanted w LEFT JOIN placed p ON p.destination_id = w.destination_id AND p.key = w.order_key
 )
-SELECT id, CASE WHEN $17 THEN pg_notify('kapsel_deliveries', '')::text END FROM stored
+SELECT id, CASE WHEN $17::text IS NOT NULL THEN pg_notify('kapsel_deliveries', $17)::text END FROM stored
 
 -- name: first_seen
 -- A statement of its own: the one above cannot see keys that another receiver committed while it ran.
