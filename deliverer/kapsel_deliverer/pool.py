@@ -89,35 +89,30 @@ class Pool:
 
         Raises what `Wire.ask` says, or while there is no connection aiohttp.ClientError, OSError or TimeoutError.
         """
-        self._users += 1
-        try:
-            return await self._exchange(request, head, body, timeout)
-        finally:
-            self._users -= 1
-            if self._retired and not self._users:
-                self._unused.set()
-
-    async def _exchange(
-        self, request: ClientRequest, head: bytes, body: bytes, timeout: aiohttp.ClientTimeout
-    ) -> Response:
         key, left = request.connection_key, timeout.total or math.inf
+        self._users += 1
         wire = self._take(key)
-        if wire is None:
-            begun = self._loop.time()
-            wire = await self._connect(key, request, timeout)
-            left -= self._loop.time() - begun
-        self._deadlines.add(wire, left)
         try:
+            if wire is None:
+                begun = self._loop.time()
+                wire = await self._connect(key, request, timeout)
+                left -= self._loop.time() - begun
+            self._deadlines.add(wire, left)
             response = await wire.ask(head, body)
             if wire.reusable and not self._retired:
                 self._keep(key, wire)
             else:
                 self._break_off(wire)
         except BaseException:
-            self._break_off(wire)
+            if wire is not None:
+                self._break_off(wire)
             raise
         finally:
-            self._deadlines.remove(wire, left)
+            if wire is not None:
+                self._deadlines.remove(wire, left)
+            self._users -= 1
+            if self._retired and not self._users:
+                self._unused.set()
         return response
 
     async def close(self) -> None:
@@ -149,11 +144,12 @@ class Pool:
         return wire
 
     def _take(self, key: ConnectionKey) -> Wire | None:
-        """Return a connection that can be used once more, the last one that was."""
+        """Return a connection that can be used once more: the one that is idle longest, so that all are kept warm."""
         idle = self._idle.get(key)
         oldest = self._loop.time() - self._idle_timeout
         while idle:
-            wire, since = idle.popitem()
+            wire = next(iter(idle))
+            since = idle.pop(wire)
             if since >= oldest and wire.is_open:
                 return wire
             self._break_off(wire)

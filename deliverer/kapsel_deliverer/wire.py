@@ -35,6 +35,7 @@ class Wire(asyncio.Protocol):
         "_heard",
         "_interim",
         "_kept",
+        "_loop",
         "_lost",
         "_parser",
         "_size",
@@ -45,6 +46,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport, lost: Callable[["Wire"], None]) -> None:
         """Take over a transport that is connected; call `lost` once the connection has ended."""
+        self._loop = asyncio.get_running_loop()  # to ask for it each time is a system call
         self._transport = transport
         self._lost = lost
         self._parser = HttpResponseParser(self)
@@ -79,7 +81,7 @@ class Wire(asyncio.Protocol):
             raise DisconnectedError
         self._forget()
         self.reusable = False
-        self._answer = answer = asyncio.get_running_loop().create_future()
+        self._answer = answer = self._loop.create_future()
         if len(body) <= JOINED:
             self._transport.write(head + body)
         else:
