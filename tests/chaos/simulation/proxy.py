@@ -11,19 +11,20 @@ own, in virtual time, late or not at all as the seed says.
 """
 
 import asyncio
-import re
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from kapsel_store import database, queries
+from simulation import backends as server
 from simulation import wire
+from simulation.backends import NO_MORE_ROWS, Backends, Statement, Unit, query
 from simulation.clock import Clock
 from simulation.loop import Life, Loop, StuckError
-from simulation.wire import Backend, Control, SilentError
+from simulation.wire import SilentError
 
 ABOUT_TYPES = ("typeinfo_tree", "set_config('jit'")
 CHANNELS = (database.CONFIGURATION_CHANNEL, database.DELIVERIES_CHANNEL)
@@ -38,26 +39,6 @@ class Fault:
     seconds: float = 0.0
 
 
-@dataclass(kw_only=True)
-class Unit:
-    """What a client sends until it waits for an answer."""
-
-    data: bytearray = field(default_factory=bytearray)
-    sql: str = ""
-    statement: str = ""  # by which it was prepared
-    ends: bytes = b""
-    fault: Fault | None = None
-    cancelled: bool = False
-
-    @property
-    def name(self) -> str:
-        return _NAMES.get(self.sql) or " ".join(self.sql.split()[:2]) or "sync"
-
-    @property
-    def writes(self) -> bool:
-        return any(word in self.sql for word in ("INSERT", "UPDATE", "DELETE", "COMMIT"))
-
-
 _NAMES: dict[str, str] = {}
 
 
@@ -69,16 +50,19 @@ def learn_names() -> None:
             _NAMES[sql] = f"{file.stem}.{name}"
 
 
+def name(unit: Unit) -> str:
+    return _NAMES.get(unit.sql) or " ".join(unit.sql.split()[:2]) or "sync"
+
+
 Decide = Callable[["Session", Unit], Fault | None]
 
 
 class Proxy:
     """All sessions of a run."""
 
-    def __init__(self, loop: Loop, directory: Path, control: Control, clock: Clock, chance: Random) -> None:
+    def __init__(self, loop: Loop, backends: Backends, clock: Clock, chance: Random) -> None:
         self.loop = loop
-        self.directory = directory
-        self.control = control
+        self.backends = backends
         self.clock = clock
         self.chance = chance
         self.decide: Decide = lambda *_: None
@@ -89,11 +73,9 @@ class Proxy:
         self.faults: list[tuple[float, str]] = []
         self.statements = Counter[str]()
         self.asked = ""  # what the server is at
-        self.known: dict[bytes, bytes] = {}  # what asyncpg asks about types on each new connection, and the answers
         self._queue: deque[tuple[Session, Unit]] = deque()
         self._holder: Session | None = None
         self._is_pumping = False
-        self._told = -1
         loop.proxy = self
 
     def session(self, life: Life | None) -> "Session":
@@ -141,13 +123,6 @@ class Proxy:
                 return waiting
         return None
 
-    def tell_clock(self) -> None:
-        """Have the database's clock say what time it is."""
-        now = self.clock.database_microseconds()
-        if now != self._told:
-            self._told = now
-            self.control.query(f"SELECT setval('chaos_clock', {now})")
-
     def hint(self, channels: tuple[str, ...]) -> None:
         for session in self.sessions:
             for channel in channels:
@@ -170,15 +145,12 @@ class Session(asyncio.Protocol):
         self.pid = 0
         self.channels: set[str] = set()
         self.is_closed = False
-        self._status = b"I"
-        self._is_open = False  # the server has begun with something that no Sync has ended
-        self._is_copying = False  # it waits for rows, and for nothing else
+        self._fields: dict[str, str] = {}
         self._client: Any = None
-        self._server: Backend | None = None
+        self._server: server.Session | None = None
         self._started = False
         self._buffer = bytearray()
-        self._statements: dict[str, str] = {}
-        self._unprepared: dict[str, bytes] = {}  # statements of which the server has not heard
+        self._statements: dict[bytes, tuple[Statement, str]] = {}
         self._gathering = Unit()
         self._held: Unit | None = None
         self._behind: deque[Unit] = deque()  # what came after the one that is held up
@@ -186,7 +158,7 @@ class Session(asyncio.Protocol):
     @property
     def holds(self) -> bool:
         """Whether it is in the middle of something that no other may see or wait for."""
-        return self._server is not None and (self._status != b"I" or self._is_open)
+        return self._server is not None and (self._server.status != b"I" or self._server.is_copying)
 
     # The client.
 
@@ -226,8 +198,8 @@ class Session(asyncio.Protocol):
         fields = wire.startup_fields(body)
         fields.pop("", None)
         fields["search_path"] = f"{fields.get('search_path', 'kapsel')}, pg_catalog"
-        # To connect takes its turn like a statement.
-        self.proxy.submit(self, Unit(data=bytearray(wire.startup(fields)), ends=b"0", sql="connect"))
+        self._fields = fields
+        self.proxy.submit(self, Unit(kinds=b"0", sql="connect"))  # it takes its turn like a statement
         return True
 
     def _cancel(self, pid: int) -> None:
@@ -236,31 +208,43 @@ class Session(asyncio.Protocol):
             if unit is not None:
                 unit.cancelled = True
                 session._refuse(unit, "57014", "canceling statement due to user request")
-            elif session.pid == pid and session._is_copying:
-                session._tell(session._ask(_NO_MORE_ROWS))
+            elif session.pid == pid and session._server is not None and session._server.is_copying:
+                session._tell(session._ask(NO_MORE_ROWS))
                 self.proxy.pump()
         self._client.close()
 
     def _take(self, kind: bytes, whole: bytes) -> None:
         unit = self._gathering
-        unit.data += whole
-        if kind == b"P":
-            name, sql, *_ = whole[5:].split(b"\0", 2)
-            unit.statement = name.decode()
-            self._statements[unit.statement] = unit.sql = sql.decode()
-        elif kind == b"B":
-            unit.statement = whole[5:].split(b"\0", 2)[1].decode()
-            unit.sql = self._statements.get(unit.statement, "")
-        elif kind == b"Q":
+        unit.kinds += kind
+        match kind:
+            case b"P":
+                client, text = whole[5:].split(b"\0", 1)
+                self._statements[client] = self.proxy.backends.statement(text), text.partition(b"\0")[0].decode()
+                self._needs(unit, client)
+            case b"B":
+                portal, client, rest = whole[5:].split(b"\0", 2)
+                statement = self._needs(unit, client)
+                unit.data += wire.message(kind, portal + b"\0" + statement.name + b"\0" + rest)
+            case b"D" if whole[5:6] == b"S":
+                self._needs(unit, whole[6:-1])
+            case b"C" | b"H":  # the server keeps its statements, and portals end with their transaction
+                pass
+            case b"X":
+                self._client.close()
+                self._close()
+                return
+            case _:
+                unit.data += whole
+        if kind == b"Q":
             unit.sql = whole[5:-1].decode()
-        elif kind == b"X":
-            self._client.close()
-            self._close()
-            return
         if kind in (b"S", b"H", b"Q", b"c", b"f"):
-            unit.ends = kind
             self._gathering = Unit()
             self._submit(unit)
+
+    def _needs(self, unit: Unit, client: bytes) -> Statement:
+        statement, unit.sql = self._statements[client]
+        unit.needs.append(statement)
+        return statement
 
     def _submit(self, unit: Unit) -> None:
         if self._held is not None:  # a client may send the rows of a COPY before it has heard that they are wanted
@@ -268,10 +252,10 @@ class Session(asyncio.Protocol):
             return
         proxy = self.proxy
         fault = unit.fault = proxy.decide(self, unit) if self.life is not None else None
-        proxy.statements[unit.name] += 1
-        proxy.note(self.life, f"{unit.name} {unit.ends.decode()} {fault.kind if fault else ''}")
+        proxy.statements[name(unit)] += 1
+        proxy.note(self.life, f"{name(unit)} {unit.ends.decode()} {fault.kind if fault else ''}")
         if fault is not None:
-            proxy.faults.append((proxy.clock.elapsed, f"{self.life} {unit.name} {fault.kind} {fault.sqlstate}"))
+            proxy.faults.append((proxy.clock.elapsed, f"{self.life} {name(unit)} {fault.kind} {fault.sqlstate}"))
         match fault:
             case Fault(kind="before"):
                 self.cut()
@@ -301,13 +285,12 @@ class Session(asyncio.Protocol):
         self._held = None
         reply = wire.error(sqlstate, text)
         if unit.ends != b"H":
-            if self._is_copying:
-                self._ask(_NO_MORE_ROWS)
-            elif self._is_open:
-                self._ask(Unit(data=bytearray(wire.message(b"S", b"")), ends=b"S", sql=unit.sql))
-            if "COMMIT" in unit.sql and self._status != b"I":  # one that fails is the end of its transaction
-                self._ask(Unit(data=bytearray(wire.message(b"Q", b"ROLLBACK\0")), ends=b"Q", sql="ROLLBACK"))
-            reply += wire.ready(b"I" if self._status == b"I" else b"E")
+            assert self._server is not None
+            if self._server.is_copying:
+                self._ask(NO_MORE_ROWS)
+            if "COMMIT" in unit.sql and self._server.status != b"I":  # one that fails is the end of its transaction
+                self._ask(query("ROLLBACK"))
+            reply += wire.ready(b"I" if self._server.status == b"I" else b"E")
         self._tell(reply)
         self._catch_up()
         self.proxy.pump()
@@ -317,18 +300,15 @@ class Session(asyncio.Protocol):
     def forward(self, unit: Unit) -> None:
         """Have the server's answer to a unit, and tell as much of it as the fault lets through."""
         proxy, fault = self.proxy, unit.fault
-        proxy.tell_clock()
-        if self._server is None:
-            self._server = Backend(proxy.directory)
-        reply = self._answered(unit)
-        if self._server is None:  # it has hung up: it says why nobody is let in
+        reply = self._connect() if self._server is None else self._answered(unit)
+        if self._server is None or self._server.is_closed:  # it has hung up: it says why nobody is let in
             self._tell(reply)
             self.cut(abort=False)
             return
-        if not self._is_open and self._status == b"I" and "LISTEN" in unit.sql:
+        if self._server.status == b"I" and "LISTEN" in unit.sql:
             self.channels |= {channel for channel in CHANNELS if channel in unit.sql}
-        if not self._is_open and ("pg_notify" in unit.sql or unit.name.startswith("hints.")):
-            proxy.hint(CHANNELS if unit.name.startswith("hints.") else CHANNELS[1:])
+        if unit.ends != b"H" and ("pg_notify" in unit.sql or name(unit).startswith("hints.")):
+            proxy.hint(CHANNELS if name(unit).startswith("hints.") else CHANNELS[1:])
         if fault is not None and fault.kind == "after":
             self.cut()
         elif fault is not None and fault.kind == "torn":
@@ -337,54 +317,49 @@ class Session(asyncio.Protocol):
         else:
             self._tell(reply)
 
+    def _connect(self) -> bytes:
+        self._server = self.proxy.backends.take(self._fields)
+        for kind, whole in wire.split(bytearray(self._server.greeting)):
+            if kind == b"K":
+                self.pid = int.from_bytes(whole[5:9])
+        return self._server.greeting
+
     def _answered(self, unit: Unit) -> bytes:
+        assert self._server is not None
+        closed = wire.message(b"3", b"") * unit.kinds.count(b"C")
+        if unit.ends == b"H":
+            return self._described(unit.needs[-1])
+        if set(unit.kinds) == set(b"CS"):
+            return closed + wire.ready(self._server.status)
         if any(word in unit.sql for word in ABOUT_TYPES):
             return self._recall(unit)
-        if not unit.sql and not self._is_open and unit.data.startswith(b"C"):
-            # Statements that are not wanted any more: the server may keep them, for their names never come again.
-            kinds = [kind for kind, _ in wire.split(bytearray(unit.data))]
-            if set(kinds) == {b"C", b"S"}:
-                return wire.message(b"3", b"") * kinds.count(b"C") + wire.ready(self._status)
-        return self._ask(unit)
+        return closed + self._ask(unit)
+
+    def _described(self, statement: Statement) -> bytes:
+        """Answer what a statement is like as the server did the first time."""
+        assert self._server is not None
+        if not statement.about:
+            about = self._server.describe(statement, self.proxy.clock.database_microseconds())
+            if about.startswith(b"E"):
+                return about
+            statement.about = about
+        return wire.message(b"1", b"") + statement.about
 
     def _recall(self, unit: Unit) -> bytes:
         """Answer what is always the same as the server did the first time: it costs more than all else together."""
-        key = re.sub(rb"__asyncpg_stmt_[0-9a-f]+__", b"", bytes(unit.data))
-        known = self.proxy.known.get(key)
-        if known is not None and unit.ends == b"H":
-            self._unprepared[unit.statement] = bytes(unit.data[: 1 + int.from_bytes(unit.data[1:5])])
-            return known
-        if known is not None:
-            return known + wire.ready(self._status)
-        parse = self._unprepared.pop(unit.statement, b"")
-        unit.data[:0] = parse
-        reply = self._ask(unit)[5 if parse else 0 :]  # without the word that it is prepared
-        if not reply.startswith(b"E"):
-            self.proxy.known[key] = reply if unit.ends == b"H" else reply[:-6]
-        return reply
+        assert self._server is not None
+        known = self.proxy.backends.types.get(bytes(unit.data))
+        if known is None:
+            reply = self._ask(unit)
+            if reply.startswith(b"E"):
+                return reply
+            known = self.proxy.backends.types[bytes(unit.data)] = reply[:-6]
+        return known + wire.ready(self._server.status)
 
     def _ask(self, unit: Unit) -> bytes:
         assert self._server is not None
-        self.proxy.asked = f"{unit.name} {bytes(unit.data)[:200]!r}"
-        if (unit.ends in (b"c", b"f")) is not self._is_copying:
-            return b""  # rows of a COPY that was refused, or what else is sent in the middle of one: nobody answers
-        self._server.send(bytes(unit.data))
-        reply = bytearray()
-        while messages := self._server.receive():
-            for kind, whole in messages:
-                if kind != b"A":
-                    reply += whole
-                if kind == b"K":
-                    self.pid = int.from_bytes(whole[5:9])
-                elif kind == b"Z":
-                    self._status, self._is_open, self._is_copying = whole[5:6], False, False
-                    return bytes(reply)
-                elif (unit.ends == b"H" and kind in (b"T", b"n", b"E")) or kind == b"G":
-                    self._is_open, self._is_copying = True, kind == b"G"
-                    return bytes(reply)
-        self._server.close()
-        self._server = None
-        return bytes(reply)
+        self.proxy.asked = f"{name(unit)} {bytes(unit.data)[:200]!r}"
+        return self._server.ask(unit, self.proxy.clock.database_microseconds())
 
     def _tell(self, data: bytes) -> None:
         if not self.is_closed:
@@ -414,9 +389,6 @@ class Session(asyncio.Protocol):
         self.is_closed = True
         self.proxy.sessions.remove(self)
         if self._server is not None:
-            self._server.close()
+            self.proxy.backends.give_back(self._server)
             self._server = None
         self.proxy.pump()
-
-
-_NO_MORE_ROWS: Final = Unit(data=bytearray(wire.message(b"f", b"canceled\0")), ends=b"f", sql="COPY")

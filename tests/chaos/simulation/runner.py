@@ -75,6 +75,7 @@ def once(server: Server, seed: int, bug: str | None, verbose: bool, pipe: Connec
                 return await judge(run, connection)
 
             problems = world.loop.run_until_complete(judged())
+            run.proxy.backends.remember()
         except Exception:  # noqa: BLE001 - a run that breaks off has found something
             run, problems = world.run, [*world.run.problems, traceback.format_exc()]
         signal.alarm(0)

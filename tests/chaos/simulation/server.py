@@ -20,13 +20,11 @@ _SETTINGS = {
 }
 
 # now() and clock_timestamp() of our schema stand before those of pg_catalog in the search path of every session that
-# the proxy lets in.
+# the proxy lets in. They read what the proxy sets in the session before it asks anything.
 _CLOCK = """
-CREATE SEQUENCE chaos_clock MINVALUE 0;
 CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql
-    AS $$ SELECT 'epoch'::timestamptz + last_value * interval '1 microsecond' FROM kapsel.chaos_clock $$;
+    AS $$ SELECT 'epoch'::timestamptz + current_setting('chaos.now')::bigint * interval '1 microsecond' $$;
 CREATE FUNCTION clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT kapsel.now()';
-GRANT SELECT ON SEQUENCE chaos_clock TO PUBLIC;
 DO $$
 DECLARE found record;
 BEGIN

@@ -7,6 +7,7 @@ find nothing, and a day of retries would otherwise be a million polls.
 import asyncio
 import contextlib
 import contextvars
+import functools
 import hashlib
 import logging
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from kapsel_runtime import entropy, waiting
 from kapsel_store import configuration, database, deliveries, ids, processes
 from kapsel_store.sealing import SealingKeys
 from simulation import clock as clocks
+from simulation.backends import Backends
 from simulation.clock import LIFE, Clock
 from simulation.loop import Life, Loop, Thread, refuse_threads
 from simulation.network import Network
@@ -113,7 +115,8 @@ class World:
         self.loop = Loop(self.clock)
         self.network = Network(self.loop)
         self.control = Control(directory, name)
-        self.proxy = Proxy(self.loop, directory, self.control, self.clock, Random(f"proxy {scenario.seed}"))
+        backends = Backends(directory, directory / "asked")
+        self.proxy = Proxy(self.loop, backends, self.clock, Random(f"proxy {scenario.seed}"))
         self.proxy.hint_loss = scenario.hint_loss
         rows = scenario.configuration.destinations
         people = {
@@ -413,6 +416,9 @@ def _rest() -> None:
     for module, name in _LOOKS:
         setattr(module, name, RARELY)
     leader.LOOK = attestor_loop.STANDBY = 1.0
+    # Hours pass in a moment, and asyncpg would prepare all statements anew after each of them.
+    opened = database._open
+    database._open = functools.partial(opened, max_cached_statement_lifetime=0)  # type: ignore[assignment]
     processes.INTERVAL = 6.0  # who was not heard of for ten seconds is gone
 
     async def seldom(*events: asyncio.Event, timeout: float) -> bool:
