@@ -163,6 +163,8 @@ class Node:
             "imageGCHighThresholdPercent": 100,
             "resolvConf": str(_write(STATE / "resolv.conf", "")),
             "syncFrequency": "10s",
+            # Its chains would stay behind, and have every packet of the machine tracked from then on.
+            "makeIPTablesUtilChains": False,
             "registerNode": True,
         }
         self._processes.spawn(
