@@ -5,7 +5,8 @@ StoreError
 ├── SchemaError                 the database's schema is not the one this code needs
 │   ├── NewerSchemaError        a newer version has migrated it
 │   ├── EditedMigrationError    a migration has other content than when it was applied
-│   └── OldServerError          the server is too old for it
+│   ├── OldServerError          the server is too old for it
+│   └── BusySchemaError         others hold what a migration must lock
 ├── SealingError                a sealed secret cannot be opened with the keys at hand
 ├── StaleConfigurationError     another writer has applied a configuration meanwhile
 ├── StaleTreeError              another sequencer moved the tree
@@ -27,7 +28,7 @@ class ImpossibleTransitionError(StoreError):
 
 
 class SchemaError(StoreError):
-    """The schema is not the one this code needs, and no migration makes it so."""
+    """The schema is not the one this code needs, and was not made so."""
 
 
 class NewerSchemaError(SchemaError):
@@ -40,6 +41,10 @@ class EditedMigrationError(SchemaError):
 
 class OldServerError(SchemaError):
     """The server is older than the oldest that kapsel works with."""
+
+
+class BusySchemaError(SchemaError):
+    """Others have held for too long what a migration must lock; those before it are applied."""
 
 
 class SealingError(StoreError):

@@ -1,20 +1,27 @@
 """Brings a schema to the version this code needs: numbered SQL files, each applied once, in order, checked for ever.
 
-Called by `kapsel up`, by the migration Job of an operator and by the tests. Migrations expand first and contract in a
-later release, so that old and new processes can run side by side while a rollout lasts.
+Each is applied in a transaction of its own, so that none keeps its locks while the next one works, and what was done is
+done when another one fails. Called by `kapsel up`, by the migration Job of an operator and by the tests. Migrations
+expand first and contract in a later release, so that old and new processes can run side by side while a rollout lasts.
 """
 
+import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.resources import files
+from typing import Final
 
 import asyncpg
 
 from kapsel_store.database import CONNECT_TIMEOUT, Connection, settings
-from kapsel_store.errors import EditedMigrationError, NewerSchemaError, OldServerError
+from kapsel_store.errors import BusySchemaError, EditedMigrationError, NewerSchemaError, OldServerError
 from kapsel_store.queries import statement
 
 OLDEST_SERVER = 16
+PATIENCE: Final = timedelta(minutes=10)
+PAUSE: Final = 1.0  # seconds in which those who waited behind a step get their turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,33 +54,66 @@ def known() -> tuple[Migration, ...]:
     )
 
 
-async def migrate(url: str, *, schema: str, migrations: tuple[Migration, ...] | None = None) -> Migrated:
-    """Apply what is missing under an advisory lock, in one transaction.
+async def migrate(
+    url: str, *, schema: str, migrations: tuple[Migration, ...] | None = None, patience: timedelta = PATIENCE
+) -> Migrated:
+    """Apply what is missing, each migration in a transaction of its own; `patience` is for the locks of each of them.
 
-    Raises OldServerError, NewerSchemaError or EditedMigrationError, all of them SchemaError.
+    Raises OldServerError, NewerSchemaError, EditedMigrationError or BusySchemaError, all of them SchemaError.
     """
     migrations = known() if migrations is None else migrations
     connection = await asyncpg.connect(
         url, timeout=CONNECT_TIMEOUT, server_settings=settings(schema=schema, role=None, component="migrate")
     )
+    applied: list[str] = []
     try:
         if connection.get_server_version().major < OLDEST_SERVER:
             raise OldServerError(_too_old(connection))
-        async with connection.transaction():
-            await connection.execute(statement("migrate.lock"), schema)
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_identifier(schema)}")
-            await connection.execute(statement("migrate.ledger"))
-            missing = _missing(await connection.fetch(statement("migrate.applied")), migrations)
-            for migration in missing:
-                await connection.execute(migration.sql)
-                await connection.execute(
-                    statement("migrate.done"), migration.number, migration.name, migration.checksum
-                )
-            roles = await _grant(connection, schema)
-        # A crash before the commit leaves the schema as it was.
-        return Migrated(applied=tuple(migration.name for migration in missing), roles=roles)
+        while True:
+            migration, roles = await _patiently(connection, schema, migrations, patience)
+            # A crash here leaves a schema that the version before works on; whoever migrates next goes on from it.
+            if migration is not None:
+                applied.append(migration.name)
+            if roles is not None:
+                return Migrated(applied=tuple(applied), roles=roles)
     finally:
         await connection.close()
+
+
+_Step = tuple[Migration | None, bool | None]  # what was applied, and after the last one whether there are roles
+
+
+async def _patiently(
+    connection: Connection, schema: str, migrations: tuple[Migration, ...], patience: timedelta
+) -> _Step:
+    """Take the next step, again and again while others hold what it must lock."""
+    deadline = time.monotonic() + patience.total_seconds()
+    while True:
+        try:
+            return await _step(connection, schema, migrations)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            if time.monotonic() >= deadline:
+                raise BusySchemaError(
+                    f"a migration has not got the locks that it needs within {patience}: {error}; end the transactions "
+                    "that have been open for so long (pg_stat_activity says which), and migrate again"
+                ) from error
+        await asyncio.sleep(PAUSE)
+
+
+async def _step(connection: Connection, schema: str, migrations: tuple[Migration, ...]) -> _Step:
+    """Apply the first migration that is missing; with the last one come the rights of all components."""
+    async with connection.transaction():
+        await connection.execute(statement("migrate.lock"), schema)
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_identifier(schema)}")
+        await connection.execute(statement("migrate.ledger"))
+        missing = _missing(await connection.fetch(statement("migrate.applied")), migrations)
+        await connection.execute(statement("migrate.lock_timeout"))
+        for migration in missing[:1]:
+            await connection.execute(migration.sql)
+            await connection.execute(statement("migrate.done"), migration.number, migration.name, migration.checksum)
+        roles = await _grant(connection, schema) if len(missing) <= 1 else None
+    # A crash before the commit leaves the schema as it was.
+    return (missing[0] if missing else None), roles
 
 
 async def missing(connection: Connection) -> tuple[Migration, ...]:

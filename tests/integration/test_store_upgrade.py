@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from kapsel_store import database
-from kapsel_store.migrate import known, migrate
+from kapsel_store.errors import BusySchemaError
+from kapsel_store.migrate import Migration, known, migrate, missing
 from kapsel_store.queries import statement
 
 DEADLINE = 240.0
@@ -114,6 +117,65 @@ async def test_webhooks_are_received_while_the_migration_waits_for_a_long_reader
                 await receiver.execute(RECEIVE)
         await migrating
     assert await watch.fetchval("SELECT count(*) FROM events") == 3
+
+
+async def test_what_one_migration_has_locked_is_given_back_before_the_next_one_waits(
+    postgres, schema: str, connect: Connect
+) -> None:
+    reader, others, watch = await connect(), await connect(), await connect()
+    async with asyncio.timeout(DEADLINE):
+        async with reader.transaction():
+            await reader.fetch("SELECT FROM replays")  # which 0007 changes
+            migrating = asyncio.create_task(migrate(postgres.url, schema=schema))
+            await waits(watch, schema)
+            assert await watch.fetchval("SELECT max(number) FROM migrations") == 6
+            for statement_ in (RECEIVE, RECORD, MOVE):
+                await others.execute(statement_)
+        assert len((await migrating).applied) == len(known()) - 2
+    assert await watch.fetchval("SELECT count(*) FROM attempts") == 1
+
+
+async def test_a_migration_that_is_killed_is_gone_on_from_where_it_was(postgres, schema: str, connect: Connect) -> None:
+    watch = await connect()
+    first, *_ = rest = known()[2:]
+    killed = replace(rest[1], sql="CREATE TABLE half (); SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)):
+        await migrate(postgres.url, schema=schema, migrations=(*known()[:3], killed, *rest[2:]))
+    assert await watch.fetchval("SELECT max(number) FROM migrations") == first.number
+    assert await watch.fetchval("SELECT to_regclass('half')") is None
+    assert [one.name for one in await missing(watch)] == [one.name for one in rest[1:]]
+    # What the version before does meanwhile goes well.
+    for statement_ in (RECEIVE, RECORD, MOVE):
+        await watch.execute(statement_)
+    assert (await migrate(postgres.url, schema=schema)).applied == tuple(one.name for one in rest[1:])
+    assert await missing(watch) == ()
+
+
+async def test_components_get_their_rights_together_with_the_last_migration(
+    postgres, schema: str, connect: Connect
+) -> None:
+    last = Migration(number=9999, name="9999_killed.sql", sql="SELECT pg_terminate_backend(pg_backend_pid())")
+    watch = await connect()
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)):
+        await migrate(postgres.url, schema=schema, migrations=(*known(), last))
+    asked = (
+        "SELECT EXISTS (SELECT FROM information_schema.role_table_grants "
+        "WHERE table_schema = $1 AND table_name = 'audit' AND grantee = 'kapsel_console')"
+    )
+    assert not await watch.fetchval(asked, schema)
+    assert (await migrate(postgres.url, schema=schema)).roles
+    assert await watch.fetchval(asked, schema)
+
+
+async def test_a_migration_that_gets_no_lock_says_who_is_in_its_way_and_keeps_what_was_done(
+    postgres, schema: str, connect: Connect
+) -> None:
+    reader, watch = await connect(), await connect()
+    async with reader.transaction():
+        await reader.fetch("SELECT FROM replays")
+        with pytest.raises(BusySchemaError, match=r"within 0:00:00: .*lock timeout.*pg_stat_activity"):
+            await migrate(postgres.url, schema=schema, patience=timedelta(0))
+    assert await watch.fetchval("SELECT max(number) FROM migrations") == 6
 
 
 async def test_new_attempts_are_held_to_what_old_ones_are_not_asked_for(

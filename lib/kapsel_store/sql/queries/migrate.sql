@@ -2,6 +2,11 @@
 -- Two migrations at once wait for each other; the second finds nothing to do.
 SELECT pg_advisory_xact_lock(hashtext($1 || '/migrate'))
 
+-- name: lock_timeout
+-- Everybody who waits for a lock waits behind whoever waits longer. So a migration gives up before the second is over after
+-- which Postgres looks for deadlocks, and is tried again.
+SELECT set_config('lock_timeout', '500ms', true)
+
 -- name: ledger
 CREATE TABLE IF NOT EXISTS migrations (
     number     int PRIMARY KEY,
