@@ -1,6 +1,7 @@
 """Migrations, roles, configuration, audit and the log's rows on a real Postgres."""
 
 import asyncio
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from kapsel_store.rows import (
     KeyRow,
     LogRow,
     Policy,
+    Proxy,
     RateLimit,
     RelayRow,
     Verification,
@@ -220,6 +222,20 @@ async def test_what_was_applied_is_what_is_loaded(database, owner: asyncpg.Conne
     assert await configuration.load(owner, database.sealing) == Configuration()
     assert await configuration.apply(owner, database.sealing, FULL, actor="test") == 1
     assert await configuration.load(owner, database.sealing) == replace(FULL, generation=1)
+
+
+async def test_the_authorities_of_a_proxy_are_kept_and_without_them_nothing_is_written_of_them(
+    database, owner: asyncpg.Connection
+) -> None:
+    """What is not declared leaves no trace, so a new version makes no new generation of an old configuration."""
+    for proxy, members in (
+        (Proxy(url="https://proxy.example:3128"), {"url", "credentials_name"}),
+        (Proxy(url="https://proxy.example:3128", ca_name="ca/s/ca.crt"), {"url", "credentials_name", "ca_name"}),
+    ):
+        wanted = replace(FULL, relay=replace(FULL.relay, proxy=proxy))
+        await configuration.apply(owner, database.sealing, wanted, actor="test")
+        assert set(json.loads(await owner.fetchval("SELECT relay -> 'proxy' FROM configuration"))) == members
+        assert (await configuration.load(owner, database.sealing)).relay == wanted.relay
 
 
 async def test_applying_the_same_again_writes_nothing(database, owner: asyncpg.Connection) -> None:
