@@ -74,7 +74,7 @@ def _held_now(facts: Facts) -> Hold:
     before = _many(facts.ahead)
     if facts.sending >= facts.destination.max_in_flight:
         return _hold("concurrency_full", more=f" ({facts.destination.max_in_flight}), and {before} are before it")
-    held = _held_by_the_dead(facts) or _held_by_pace(facts)
+    held = _held_by_the_dead(facts) or _held_by_pace(facts) or _held_by_places(facts)
     return held or _hold("due", more=f"; {before} are before it" if facts.ahead else "")
 
 
@@ -90,6 +90,13 @@ def _held_by_the_dead(facts: Facts) -> Hold | None:
         return None
     more = f": {count} of {facts.destination.max_in_flight} with {', '.join(sorted(gone))}"
     return _hold("slots_held", more=more, until=min(grant.until for grant in gone.values()))
+
+
+def _held_by_places(facts: Facts) -> Hold | None:
+    """Return that no deliverer has a place for it, as each of them says of itself."""
+    if facts.lacking < len(facts.deliverers):
+        return None
+    return _hold("places_taken", more=f": {facts.sending} are under way, and {_many(facts.ahead)} are before it")
 
 
 def _held_by_pace(facts: Facts) -> Hold | None:

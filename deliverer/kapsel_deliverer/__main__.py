@@ -68,7 +68,9 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
             await health.serve(settings.health_host, settings.health_port, registry) as server,
             asyncio.TaskGroup() as tasks,
         ):
-            heartbeat = processes.Heartbeat(pool, "deliverer", settings.instance, server.address, source)
+            heartbeat = processes.Heartbeat(
+                pool, "deliverer", settings.instance, server.address, source, worker.waiting
+            )
             following = tasks.create_task(source.follow(stopping))
             for work in (
                 listener.run(stopping),

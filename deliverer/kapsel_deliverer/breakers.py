@@ -26,7 +26,8 @@ from kapsel_deliverer.circuit import (
     take_probes,
 )
 from kapsel_deliverer.clock import DatabaseClock
-from kapsel_deliverer.lanes import Lanes, Leased
+from kapsel_deliverer.lane import Leased
+from kapsel_deliverer.lanes import Lanes
 from kapsel_deliverer.metrics import CIRCUIT_STATES, DISABLED, DelivererMetrics
 from kapsel_deliverer.outcome import Outcome
 from kapsel_runtime.backoff import reconnecting

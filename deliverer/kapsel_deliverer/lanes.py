@@ -3,8 +3,9 @@
 Pure bookkeeping for the worker: it asks what to claim, puts what was claimed here, and takes out what may start. A
 destination's limits are kept by all deliverers together: a try starts only with a slot, and with a token where there is
 a rate, and `shares` gets both for what was claimed. No lane can take the room of another: half of what is free goes to
-lanes that are known to have more, half to those that have not been asked since the last hint, evenly; and the last
-quarter of all places is for lanes whose tries end soon, so that destinations that hang cannot have them all.
+lanes that are known to have more, half to those that have not been asked since the last hint, each as `places` shares
+out. Bodies in memory are shared by the same rule. And what goes to lanes whose tries may take long goes there a few at
+a time, so that nobody waits for hundreds of tries to be made or given up in one moment.
 """
 
 import math
@@ -14,165 +15,41 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
+from kapsel_deliverer.lane import ASK_AGAIN, SLOTS_AT_LEAST, Lane, Leased
+from kapsel_deliverer.places import Asking, Places, share
 from kapsel_store.limits import Allotted, Demand, Draw, Drawn
 from kapsel_store.rows import Claimed, DestinationRow, RateLimit
 
 ASKED_AT_ONCE: Final = 256  # lanes in one claim: with more, the claim itself would be slow
-LOOKAHEAD: Final = 0.025  # seconds of work to lease ahead of the tries: about one claim and one record
-LOOKAHEAD_FACTOR: Final = 4  # and at most so many times the lane's limit
-SLOTS_AT_LEAST: Final = 4  # slots that a lane with little to do asks for, so that a second event finds one
-ASK_AGAIN: Final = 1.0  # seconds until a lane that got fewer slots than it could use asks once more
 TOKEN_SPAN: Final = 1.0  # seconds that a token is good for, so that a stall makes no burst
-SLOW: Final = 1.0  # seconds of a try, on the average, from which on a lane may not have the last places
-RESERVED: Final = 0.25  # of all places: the last ones, for lanes whose tries end soon
 HELD_BYTES: Final = 32 * 1024 * 1024  # bodies in memory at once
 
 
-class Leased(NamedTuple):
-    """A claimed delivery on its way through this process."""
-
-    delivery: Claimed
-    lease_id: UUID
-    start_by: float  # monotonic: after this the lease might end before the try
-    probe: bool
-
-
-class Bucket:
-    """What a shared bucket may hold by now, as far as this deliverer knows: how much is worth claiming."""
-
-    def __init__(self, limit: RateLimit, now: float) -> None:
-        self.limit = limit
-        self._rate = limit.requests_per_second
-        self._burst = float(limit.burst)
-        self._tokens = self._burst
-        self._at = now
-
-    def learn(self, tokens: float, now: float) -> None:
-        """Take over what the shared bucket holds."""
-        self._tokens, self._at = tokens, now
-
-    def available(self, now: float) -> int:
-        """Return how many tokens there are."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        return int(self._tokens)
-
-    def wait(self, now: float) -> float:
-        """Return the seconds until there is a token."""
-        return 0.0 if self.available(now) else (1 - self._tokens) / self._rate
-
-
 @dataclass(slots=True, kw_only=True)
-class Lane:
-    """One destination as this deliverer sees it."""
+class _Claim:
+    """What the next claim is to bring, and what is left then."""
 
-    limit: int
-    rate_limit: RateLimit | None = None  # what is declared
-    recovery: RateLimit | None = None  # what holds besides, since the circuit has closed
-    seen: datetime | None = None  # when the newest delivery that was claimed was made
-    emptied: bool = False  # the last claim found less than it looked for
-    bucket: Bucket | None = None
-    slots: int = 0  # how many tries may be under way here, of the limit that all share
-    slots_until: float = 0.0
-    slots_asked: float = -math.inf
-    short: bool = False  # others have slots too, and this lane could use more than it got
-    tokens: int = 0  # drawn and not used
-    tokens_until: float = 0.0
-    removed: bool = False  # gone from the configuration; lives until its last try has ended
-    queue: deque[Leased] = field(default_factory=deque)
-    in_flight: int = 0
-    probes: int | None = None  # None: the circuit is closed; else how many probes may still be claimed
-    paused_until: float = 0.0  # the destination asked for patience
-    seconds: float = math.inf  # moving average of how long a try takes; none was made
-    size: float = 0.0  # about the largest body of late
+    now: float
+    places: Places
+    memory: Places  # in bytes
+    wanted: dict[UUID, int] = field(default_factory=dict)
 
-    @property
-    def held(self) -> int:
-        return self.in_flight + len(self.queue)
+    def take(self, destination_id: UUID, lane: Lane, count: int, quick: bool) -> bool:
+        """Want so many, or as many as there is memory for; return whether that is any."""
+        count = min(count, lane.bodies(self.memory, quick=quick))
+        if count:
+            self.wanted[destination_id] = count
+            self.places = self.places.less(count, quick=quick)
+            self.memory = self.memory.less(int(count * lane.size), quick=quick)
+        return count > 0
 
-    def limit_rate(self, now: float) -> None:
-        """Have a bucket of the lower one of both limits, if there is any."""
-        limits = [limit for limit in (self.rate_limit, self.recovery) if limit is not None]
-        limit = min(limits, key=lambda limit: limit.requests_per_second, default=None)
-        if limit is None:
-            self.bucket = None
-        elif self.bucket is None or self.bucket.limit != limit:
-            self.bucket = Bucket(limit, now)
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether tries here end soon, as far as is known: not before the first one has."""
-        return self.seconds < SLOW
-
-    def part(self, now: float) -> int:
-        """Return how much of the limit is worth claiming for: all of it, unless others are known to have some."""
-        if not self.short:
-            return self.limit
-        return self.slots if self.slots or now < self.slots_asked + ASK_AGAIN else min(1, self.limit)
-
-    def ahead(self, limit: int) -> int:
-        """Return how many to lease beyond what may be under way, so that the next tries need not wait for a claim."""
-        return min(limit * LOOKAHEAD_FACTOR, int(limit * LOOKAHEAD / max(self.seconds, 0.001)))
-
-    def room(self, now: float) -> int:
-        """Return how many deliveries may be claimed now."""
-        limit = self.part(now)
-        if self.probes is not None:
-            return max(0, min(self.probes, limit - self.held))
-        if now < self.paused_until or limit == 0:
-            return 0
-        if self.bucket is not None:
-            return max(0, min(limit - self.held, self.bucket.available(now) - len(self.queue)))
-        room = limit + self.ahead(limit) - self.held
-        # While there is work at hand, a few more are not worth a claim.
-        return 0 if self.queue and room < limit // 2 else max(0, room)
-
-    def wait(self, now: float) -> float:
-        """Return the seconds after which time alone makes room; infinity if it does not."""
-        if not self.limit or self.probes is not None or (self.bucket is not None and self.queue):
-            return math.inf
-        if self.held >= self.part(now):
-            return math.inf if self.slots or self.held else max(0.0, self.slots_asked + ASK_AGAIN - now)
-        return max(self.paused_until - now, 0.0 if self.bucket is None else self.bucket.wait(now), 0.0)
-
-    def may_start(self, now: float) -> bool:
-        """Whether there is a slot, and a token where one is needed."""
-        if self.in_flight >= self.slots or now >= self.slots_until:
-            return False
-        return self.bucket is None or (self.tokens > 0 and now < self.tokens_until)
-
-    def lacks_slots(self, now: float) -> bool:
-        """Whether what waits here could start with more slots, and there is a point in asking for them now."""
-        if now >= self.slots_until:
-            return True
-        more = self.in_flight >= self.slots and self.slots < self.limit
-        return more and (not self.short or now >= self.slots_asked + ASK_AGAIN)
-
-    def lacks_tokens(self, now: float) -> bool:
-        """Whether what waits here could start with tokens, of which there may be some."""
-        if self.bucket is None or self.in_flight >= self.slots or now >= self.slots_until:
-            return False
-        return (self.tokens == 0 or now >= self.tokens_until) and self.bucket.available(now) > 0
-
-    def until_lacking(self, now: float) -> float:
-        """Return the seconds after which time alone lets something start that waits here."""
-        if now < self.slots_until and self.in_flight >= self.slots >= self.limit:
-            return math.inf
-        if self.in_flight >= self.slots or now >= self.slots_until:
-            return max(0.0, self.slots_asked + ASK_AGAIN - now)
-        return math.inf if self.bucket is None else self.bucket.wait(now)
-
-    def demand(self, now: float, *, plenty: bool, free: int) -> Demand:
-        """Return what to ask for, and use no more than that until the answer is there, whatever it is."""
-        # All of it where there is plenty to do; else some more than is needed, and others find the rest free.
-        much = plenty or self.held * 2 >= self.limit
-        wanted = self.limit if much else min(self.limit, max(SLOTS_AT_LEAST, self.held * 2))
-        wanted = min(wanted, self.held + free)
-        self.slots = min(self.slots if now < self.slots_until else 0, max(wanted, self.in_flight))
-        return Demand(limit=self.limit, wanted=wanted, held=max(self.slots, self.in_flight))
+    def fits(self, lane: Lane) -> bool:
+        """Whether a lane may have one more."""
+        quick = lane.is_quick(self.now)
+        return self.places.may_have(lane.held, quick=quick) and lane.bodies(self.memory, quick=quick) > 0
 
 
 class Lanes:
@@ -180,14 +57,13 @@ class Lanes:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._reserve = int(capacity * RESERVED)  # places that only quick lanes get
         self._lanes: dict[UUID, Lane] = {}
         self._order: deque[UUID] = deque()
         self._turn = 0
         self._unasked = 0  # how many of the order were not asked since the last hint
         self._more: dict[UUID, None] = {}  # lanes that may have due deliveries which were not claimed
         self._stuck: dict[UUID, None] = {}  # lanes in which something waits for a slot or a token
-        self._held_bytes = 0
+        self._busy: dict[UUID, Lane] = {}  # lanes that hold something
         self.held = 0
 
     def configure(self, destinations: Iterable[DestinationRow], now: float) -> list[Leased]:
@@ -210,10 +86,11 @@ class Lanes:
 
     def _configure(self, destination_id: UUID, destination: DestinationRow, now: float) -> None:
         limit = 0 if destination.suspend else destination.max_in_flight
-        lane = self._lanes.setdefault(destination_id, Lane(limit=limit))
+        lane = self._lanes.setdefault(destination_id, Lane(limit=limit, places=self._capacity))
         if lane.limit != limit:
             lane.limit, lane.slots_until = limit, 0.0
         lane.rate_limit = destination.rate_limit
+        lane.longest = destination.timeout.total_seconds()
         lane.limit_rate(now)
 
     def look_everywhere(self) -> None:
@@ -251,16 +128,16 @@ class Lanes:
 
     def wanted(self, now: float) -> dict[UUID, int]:
         """Return what to claim: how many at most for each destination, in total no more than there is room for."""
-        free = self._capacity - self.held
-        wanted: dict[UUID, int] = {}
-        if free <= 0 or self._held_bytes >= HELD_BYTES:
-            return wanted
+        claim = self._claim(now)
+        free = claim.places.free
+        if free <= 0:
+            return claim.wanted
         for_more = 0 if not self._more else free - free // 2 if self._unasked else free
-        self._share_out(list(islice(self._more, min(for_more, ASKED_AT_ONCE))), for_more, wanted, now)
+        self._share_out(claim, list(islice(self._more, ASKED_AT_ONCE)), for_more)
         # Most lanes have nothing due: go on until some with room are found or all were asked.
-        while self._unasked and len(wanted) < ASKED_AT_ONCE and (left := free - sum(wanted.values())) > 0:
-            self._share_out(self._next_unasked(min(left, ASKED_AT_ONCE)), left, wanted, now)
-        return wanted
+        while self._unasked and len(claim.wanted) < ASKED_AT_ONCE and claim.places.free:
+            self._share_out(claim, self._next_unasked(ASKED_AT_ONCE - len(claim.wanted)), claim.places.free)
+        return claim.wanted
 
     def _next_unasked(self, count: int) -> list[UUID]:
         count = min(count, self._unasked)
@@ -269,42 +146,39 @@ class Lanes:
         self._order.rotate(-count)
         return window
 
-    def _share_out(self, candidates: Sequence[UUID], free: int, wanted: dict[UUID, int], now: float) -> None:
-        """Give each candidate with room an even share; those without stay known, to be asked when they have some."""
-        rooms: dict[UUID, int] = {}
+    def _share_out(self, claim: _Claim, candidates: Sequence[UUID], most: int) -> None:
+        """Give the candidates with room their shares; those without any stay known, and are asked again last."""
+        asking: dict[UUID, Asking] = {}
         for destination_id in candidates:
             lane = self._lanes[destination_id]
-            if destination_id in wanted:
+            if destination_id in claim.wanted:
                 continue
-            if room := lane.room(now):
-                rooms[destination_id] = room
+            if room := lane.room(claim.now):
+                asking[destination_id] = Asking(lane.held, room, lane.is_quick(claim.now))
             elif lane.limit and lane.probes is None:
-                self._more[destination_id] = None
-        quick = {one: room for one, room in rooms.items() if self._lanes[one].is_quick}
-        free -= self._divide(quick, free, wanted)
-        # The others may hang and keep what they get for long: the last places are not for them.
-        slow = {one: room for one, room in rooms.items() if one not in quick}
-        places = self._capacity - self.held - sum(wanted.values()) - self._reserve
-        free -= self._divide(slow, max(0, min(free, places)), wanted)
-        places = self._capacity - self.held - sum(wanted.values()) - max(1, self._reserve // 2)
-        for destination_id in (one for one in slow if one not in wanted):
-            lane = self._lanes[destination_id]
-            if min(free, places) > 0 and lane.held == 0 and lane.seconds == math.inf:
-                wanted[destination_id] = 1  # nothing is known of it, and one try will tell
-                free, places = free - 1, places - 1
-            else:
-                self._more[destination_id] = None
+                self._know(destination_id)
+        shares = share(claim.places, asking, most) if asking else {}
+        for destination_id, each in asking.items():
+            if not claim.take(destination_id, self._lanes[destination_id], shares.get(destination_id, 0), each.quick):
+                self._know(destination_id)
 
-    def _divide(self, rooms: Mapping[UUID, int], free: int, wanted: dict[UUID, int]) -> int:
-        """Give each lane its even share of what is free, and return how much that is."""
-        left, memory, before = len(rooms), HELD_BYTES - self._held_bytes, free
-        # Who has least room first: what it leaves over goes to the others.
-        for destination_id, room in sorted(rooms.items(), key=lambda item: item[1]):
-            fitting = max(1, int(memory / max(1.0, self._lanes[destination_id].size)))
-            if count := min(room, fitting, free // left):
-                wanted[destination_id] = count
-            free, left = free - count, left - 1
-        return before - free
+    def _know(self, destination_id: UUID) -> None:
+        """A lane may have more than there is room for: it is asked again, after the others."""
+        self._more.pop(destination_id, None)
+        self._more[destination_id] = None
+
+    def _claim(self, now: float) -> _Claim:
+        """Return a claim that brings nothing yet, with who has the places and the memory now."""
+        slow = [lane for lane in self._busy.values() if not lane.is_quick(now)]
+        memory, slow_memory = (sum(lane.memory for lane in lanes) for lanes in (self._busy.values(), slow))
+        # Bodies may be larger than was expected: what slow lanes have too much of is not taken from the others.
+        heaped = sum(lane.memory for lane in slow if lane.held > 1)
+        memory -= max(0, heaped - (HELD_BYTES - HELD_BYTES // 4))
+        return _Claim(
+            now=now,
+            places=Places(total=self._capacity, taken=self.held, slow=sum(lane.held for lane in slow)),
+            memory=Places(total=HELD_BYTES, taken=min(HELD_BYTES, memory), slow=slow_memory),
+        )
 
     def queued(self) -> dict[UUID, UUID]:
         """Return the deliveries that wait in lanes, with their leases."""
@@ -339,8 +213,10 @@ class Lanes:
             lane.queue.append(leased)
             lane.seen = delivery.created_at
             lane.size = max(len(delivery.body), lane.size * 0.9)
+            lane.memory += len(delivery.body)
+            lane.spend()
+            self._busy[delivery.destination_id] = lane
             self.held += 1
-            self._held_bytes += len(delivery.body)
         for destination_id, count in found.items():
             self._asked(destination_id, wanted[destination_id], count, done.get(destination_id, 0))
         return stale
@@ -364,16 +240,17 @@ class Lanes:
         if not lane.may_start(now):
             self._stuck[destination_id] = None
             return None
-        lane.in_flight += 1
         lane.tokens -= lane.bucket is not None
-        return lane.queue.popleft()
+        leased = lane.queue.popleft()
+        lane.under_way[leased.delivery.id, leased.lease_id] = now
+        return leased
 
     def finished(self, leased: Leased, seconds: float | None, now: float, pause: float = 0.0) -> None:
         """A try has ended (`seconds` None: it was not made); the destination may have asked for a pause."""
         destination_id = leased.delivery.destination_id
         lane = self._lanes[destination_id]
-        lane.in_flight -= 1
-        self._let_go(leased)
+        del lane.under_way[leased.delivery.id, leased.lease_id]
+        self._let_go(lane, leased)
         if seconds is None:
             self._untried(lane, leased)
         else:
@@ -395,7 +272,7 @@ class Lanes:
         lane.queue.clear()
         self._stuck.pop(destination_id, None)
         for leased in taken:
-            self._let_go(leased)
+            self._let_go(lane, leased)
         return taken
 
     def set_circuit(self, destination_id: UUID, probes: int | None) -> list[Leased]:
@@ -484,7 +361,7 @@ class Lanes:
 
     def _take_last(self, lane: Lane) -> Leased:
         leased = lane.queue.pop()
-        self._let_go(leased)
+        self._let_go(lane, leased)
         self._untried(lane, leased)
         return leased
 
@@ -516,6 +393,11 @@ class Lanes:
         lane = self._lanes.get(destination_id)
         return None if lane is None else lane.probes
 
+    def is_paced(self, destination_id: UUID) -> bool:
+        """Whether tries of a lane may take long, as far as is known."""
+        lane = self._lanes.get(destination_id)
+        return lane is None or lane.is_paced
+
     def destinations(self) -> Sequence[UUID]:
         """Return the destinations of the configuration."""
         return tuple(self._order)
@@ -527,12 +409,18 @@ class Lanes:
 
     def wait(self, now: float) -> float:
         """Return the seconds after which time alone makes room for a lane that may have more."""
-        if self.held >= self._capacity or self._held_bytes >= HELD_BYTES:
-            return math.inf
-        full = self._capacity - self.held <= self._reserve
+        claim = self._claim(now)
         lanes = [self._lanes[known] for known in self._more]
-        return min((lane.wait(now) for lane in lanes if lane.is_quick or not full), default=math.inf)
+        return min((lane.wait(now) for lane in lanes if claim.fits(lane)), default=math.inf)
 
-    def _let_go(self, leased: Leased) -> None:
+    def waiting(self, now: float) -> list[UUID]:
+        """Return the lanes that have something due for which there is no place, as far as is known."""
+        claim = self._claim(now)
+        lanes = ((known, self._lanes[known]) for known in self._more)
+        return [one for one, lane in lanes if lane.room(now) > 0 and not claim.fits(lane)]
+
+    def _let_go(self, lane: Lane, leased: Leased) -> None:
         self.held -= 1
-        self._held_bytes -= len(leased.delivery.body)
+        lane.memory -= len(leased.delivery.body)
+        if not lane.held:
+            self._busy.pop(leased.delivery.destination_id, None)

@@ -81,6 +81,11 @@ class DelivererMetrics:
         )
         self.pool_size = Gauge("worker_pool_size", "Deliveries that may be under way at once", registry=registry)
         self.pool_busy = Gauge("worker_pool_busy", "Deliveries that are leased by this process", registry=registry)
+        self.pool_waiting = Gauge(
+            "worker_pool_waiting",
+            "Destinations that have deliveries due, and no place for them here: they have their part of the places",
+            registry=registry,
+        )
         self.claims = Histogram(
             "delivery_claim_size",
             "Deliveries that one claim brought",

@@ -22,7 +22,8 @@ from kapsel_deliverer import proxy
 from kapsel_deliverer.breakers import Breakers
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.clock import DatabaseClock, DueTimes
-from kapsel_deliverer.lanes import Lanes, Leased
+from kapsel_deliverer.lane import Leased
+from kapsel_deliverer.lanes import Lanes
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Refused, Unsent, UnsentReason
 from kapsel_deliverer.recorder import Recorder
@@ -96,6 +97,7 @@ class Worker:
         self._named: set[UUID] = set()  # destinations that have something due, as somebody said
         metrics.pool_size.set(settings.deliverer_concurrency)
         metrics.pool_busy.set_function(lambda: self._lanes.held)
+        metrics.pool_waiting.set_function(lambda: len(self.waiting()))
 
     def configure(self, configuration: Configuration) -> None:
         """Work by this configuration from now on; what is under way ends by the one it started with."""
@@ -126,6 +128,10 @@ class Worker:
         if found := set(filter(self._lanes.may_claim, destination_ids)):
             self._named |= found
             self._wake.set()
+
+    def waiting(self) -> list[UUID]:
+        """Return the destinations that have deliveries due, and no place for them here."""
+        return self._lanes.waiting(time.monotonic())
 
     def _give_back(self, leased: Sequence[Leased]) -> None:
         """Have deliveries released that were claimed and will not be tried."""
@@ -248,7 +254,8 @@ class Worker:
         self._metrics.claims.observe(len(claimed))
         kept, done = self._sieve(claimed, lease_id)
         self._give_back(self._lanes.arrived(wanted, kept, lease_id, start_by, done))
-        for destination_id in {delivery.destination_id for delivery in kept}:
+        # Those whose tries end soon go first: the others may be many, and are in no hurry.
+        for destination_id in sorted({delivery.destination_id for delivery in kept}, key=self._lanes.is_paced):
             self._start(destination_id)
         await self._share()
 

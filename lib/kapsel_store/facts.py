@@ -75,6 +75,7 @@ class Facts:
     leaf: Leaf | None  # None: it was not tried
     slots: Mapping[str, Grant] = field(default_factory=dict)  # of the destination, by instance
     bucket: Bucket | None = None  # of the destination; None: nobody has drawn from it
+    lacking: int = 0  # deliverers that are alive and have no place for it
     place: Place | None = None  # in the line of its order key; None: it has none, or has ended
 
 
@@ -103,6 +104,7 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         circuit=(await circuits.load(connection, [delivery.destination_id])).get(delivery.destination_id),
         ahead=around["ahead"],
         sending=around["sending"],
+        lacking=around["lacking"],
         lease_expires_at=around["lease_expires_at"],
         deliverers=frozenset(
             process.instance for process in await processes.list_live(connection) if process.component == "deliverer"

@@ -1,9 +1,11 @@
 """Heartbeats: which process is alive, where its metrics are, and which generation of the configuration it runs."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from kapsel_runtime.waiting import until
 from kapsel_store.configuration import Source
@@ -12,6 +14,7 @@ from kapsel_store.queries import statement
 from kapsel_store.rows import Component
 
 INTERVAL = 2.0
+MOST_WAITING = 1000  # destinations that one process tells of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +29,16 @@ class ProcessRow:
     seen_at: datetime
 
 
-async def report(connection: Connection, component: Component, instance: str, address: str, generation: int) -> None:
-    """Say that this process is alive and which generation it runs."""
-    await connection.execute(statement("processes.report"), component, instance, address, generation)
+async def report(
+    connection: Connection,
+    component: Component,
+    instance: str,
+    address: str,
+    generation: int,
+    waiting: Sequence[UUID] = (),
+) -> None:
+    """Say that this process is alive, which generation it runs, and which destinations wait for a place in it."""
+    await connection.execute(statement("processes.report"), component, instance, address, generation, waiting)
 
 
 async def leave(connection: Connection, component: Component, instance: str) -> None:
@@ -54,12 +64,21 @@ async def try_supervise(connection: Connection) -> bool:
 class Heartbeat:
     """Reports one process until it stops."""
 
-    def __init__(self, pool: Pool, component: Component, instance: str, address: str, source: Source) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        component: Component,
+        instance: str,
+        address: str,
+        source: Source,
+        waiting: Callable[[], Sequence[UUID]] = tuple,
+    ) -> None:
         self._pool = pool
         self._component = component
         self._instance = instance
         self._address = address
         self._source = source
+        self._waiting = waiting
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Report every two seconds, and at once when a configuration is loaded."""
@@ -77,7 +96,8 @@ class Heartbeat:
         try:
             async with self._pool.acquire(timeout=5) as connection:
                 generation = self._source.current.generation
-                await report(connection, self._component, self._instance, self._address, generation)
+                waiting = self._waiting()[:MOST_WAITING]
+                await report(connection, self._component, self._instance, self._address, generation, waiting)
         except Exception as error:
             if not is_away(error):
                 raise

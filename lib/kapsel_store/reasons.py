@@ -239,6 +239,12 @@ _TABLE: Final = (
         "Nothing needs to be done: they are free when its lease is over.",
     ),
     _waits(
+        "places_taken",
+        "ours",
+        "the destination has its part of the places of each deliverer, and the last ones are for others",
+        "More deliverers, a larger `KAPSEL_DELIVERER_CONCURRENCY`, or a shorter `timeout` of what is slow.",
+    ),
+    _waits(
         "concurrency_full",
         "configuration",
         "as many tries are under way at the destination as `maxInFlight` allows",

@@ -50,9 +50,9 @@ def recovery(row: CircuitRow, breaker: CircuitBreaker, now: datetime) -> RateLim
     if row.recovering_since is None:
         return None
     rates = [] if breaker.drain is None else [breaker.drain]
-    passed = now - row.recovering_since
+    passed = max(timedelta(0), now - row.recovering_since)  # another process may have a clock that is ahead
     if passed < breaker.recovery:
-        rates.append(breaker.probes * 2.0 ** int(max(timedelta(0), passed) / breaker.recovery * STEPS))
+        rates.append(breaker.probes * 2.0 ** int(passed / breaker.recovery * STEPS))
     if not rates:
         return None
     return RateLimit(requests_per_second=min(rates), burst=breaker.probes)

@@ -90,6 +90,16 @@ async def test_limits_that_deliverers_share_and_what_the_circuit_says_are_told(c
     assert said["advice"][0].startswith("Mend the destination: it has done nothing but fail since ")
 
 
+async def test_that_no_deliverer_has_a_place_is_told(console, world) -> None:
+    (event,) = await world.put()
+    made = event.deliveries[0].id
+    await processes.report(world.connection, "deliverer", "one", "http://127.0.0.1:1", 1, [world.billing.id])
+    await world.connection.execute("UPDATE processes SET seen_at = now() + interval '1 hour'")
+    assert (await explained(console, made))["reason"] == "places_taken"
+    await processes.report(world.connection, "deliverer", "one", "http://127.0.0.1:1", 1, [world.crm.id])
+    assert (await explained(console, made))["reason"] == "due"
+
+
 async def test_a_delivery_that_is_not_there_is_a_problem(console) -> None:
     status, code, _ = await console.problem(f"/api/v1/deliveries/{uuid4()}/explanation")
     assert (status, code) == (404, "unknown_delivery")

@@ -156,6 +156,7 @@ HELD = {
         "sending": 2,
         "slots": {"d-0": Grant(count=30, wanted=30, until=NOW + timedelta(seconds=9))},
     },
+    "places_taken": {"lacking": 1},
     "order_key_waits": {
         "place": Place(
             held=True, shown="c-7", ahead=2, head=OTHER, head_state=State.SENDING, blocked_by=None, blocked_at=None
@@ -221,6 +222,11 @@ def test_slots_that_a_deliverer_kept_which_is_gone_are_told_with_the_end_of_thei
     assert found.text.endswith(": 31 of 32 with d-0")
     assert only(slots={"d-0": gone, "d-1": alive}, sending=0).reason == "due"
     assert only(slots={"d-0": replace(gone, until=NOW)}, sending=1).reason == "due"
+
+
+def test_places_are_told_of_when_no_deliverer_has_one() -> None:
+    assert only(lacking=1, sending=7, ahead=3).text.endswith(": 7 are under way, and 3 are before it")
+    assert only(lacking=1, deliverers=frozenset({"d-1", "d-2"})).reason == "due"
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.EXHAUSTED])

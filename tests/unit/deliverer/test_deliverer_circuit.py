@@ -175,6 +175,11 @@ def test_traffic_comes_back_in_steps_each_twice_as_fast_and_then_all_of_it() -> 
     assert recovery(CLOSED, breaker, at(0)) is None
 
 
+def test_a_process_whose_clock_is_behind_is_at_the_first_step_and_at_none_if_there_are_none() -> None:
+    assert rate(replace(BREAKER, recovery=timedelta(seconds=10), probes=3), -1) == 3
+    assert rate(replace(BREAKER, recovery=timedelta(0), probes=3), -1) is None
+
+
 def test_a_drain_bounds_the_steps_and_holds_until_what_waited_is_sent() -> None:
     breaker = replace(BREAKER, recovery=timedelta(seconds=10), probes=3, drain=10.0)
     assert [rate(breaker, seconds) for seconds in (0, 2, 4, 9, 10, 1000)] == [3, 6, 10, 10, 10, 10]

@@ -1,13 +1,15 @@
 """Who may have how many deliveries."""
 
 import math
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kapsel_deliverer.lanes import ASKED_AT_ONCE, HELD_BYTES, Bucket, Lanes, Leased
+from kapsel_deliverer.lane import Bucket, Leased
+from kapsel_deliverer.lanes import ASKED_AT_ONCE, HELD_BYTES, Lanes
 from kapsel_store.limits import Allotted, Demand, Drawn, draw
 from kapsel_store.limits import Bucket as SharedBucket
 from kapsel_store.rows import Claimed, DestinationRow, RateLimit
@@ -204,8 +206,80 @@ def test_a_busy_lane_does_not_take_the_room_of_others() -> None:
 
 
 def test_what_one_lane_cannot_use_another_gets() -> None:
-    small, large = destination(max_in_flight=2), destination(max_in_flight=1000)
-    assert lanes(small, large, capacity=100).wanted(0) == {small.id: 2, large.id: 73}
+    small, large = destination(max_in_flight=2), destination(max_in_flight=30)
+    assert lanes(small, large, capacity=40).wanted(0) == {small.id: 2, large.id: 28}
+
+
+def test_what_may_take_long_begins_a_few_at_a_time_and_what_ends_at_once_does_not() -> None:
+    unknown = destination(max_in_flight=300, timeout=timedelta(seconds=10))
+    made = lanes(unknown)
+    started = bring(made, made.wanted(0))
+    assert len(started) == 32
+    assert made.wanted(0) == {}
+    # As many more as could end in that time if each took the whole of its timeout, and half as many again.
+    assert math.isclose(made.wait(0), 10 / 300 / 1.5)
+    assert made.wanted(0.25) == {unknown.id: 11}
+    made.finished(started[0], 0.01, 0.25)
+    assert made.wanted(0.25)[unknown.id] > 300
+
+
+def test_nothing_is_lost_by_beginning_a_few_at_a_time() -> None:
+    row = destination(max_in_flight=300, timeout=timedelta(seconds=10))
+    made = lanes(row)
+    ends: deque[tuple[float, Leased]] = deque()
+    counts = []
+    for step in range(1200):
+        now = step / 20
+        while ends and ends[0][0] <= now:
+            made.finished(ends.popleft()[1], 3.0, now)
+        while leased := start(made, row.id, now):
+            ends.append((now + 3.0, leased))
+        made.look_everywhere()
+        ends.extend((now + 3.0, leased) for leased in bring(made, made.wanted(now)))
+        counts.append(len(ends))
+    # All of the limit is in use, and it never ends in one moment.
+    assert min(counts[400:]) > 0.95 * 300
+
+
+def test_a_destination_that_hangs_though_it_was_quick_counts_as_slow_once_its_tries_are_overdue() -> None:
+    hung, other = destination(max_in_flight=1000), destination(max_in_flight=1000)
+    made = lanes(hung, other, capacity=64)
+    for leased in bring(made, made.wanted(0), count=1):
+        made.finished(leased, 0.01, 0)
+    made.look_at([hung.id])
+    assert len(bring(made, made.wanted(0))) == 56
+    made.look_at([other.id])
+    assert made.wanted(0) == {other.id: 1}
+    bring(made, {other.id: 1})
+    made.finished(bring(made, {other.id: 1})[0], 0.01, 0)
+    made.look_everywhere()
+    assert hung.id not in made.wanted(1.5)
+    assert made.wait(1.5) == math.inf
+
+
+def test_one_straggler_does_not_make_a_destination_slow() -> None:
+    row, slow = destination(), destination(max_in_flight=1000)
+    made = lanes(row, slow, capacity=16)
+    for leased in bring(made, {row.id: 1}):
+        made.finished(leased, 0.01, 0)
+    bring(made, {row.id: 1})
+    bring(made, {slow.id: 11})
+    made.look_everywhere()
+    assert made.wanted(10.0)[row.id] >= 1
+
+
+def test_bodies_of_one_that_hangs_leave_memory_to_the_others() -> None:
+    hanging, good, new = (destination(max_in_flight=100) for _ in range(3))
+    made = lanes(hanging, good, new)
+    for leased in bring(made, {good.id: 1}):
+        made.finished(leased, 0.01, 0)
+    # Nobody knew how large they are: there is far too much of it, and none of it goes away.
+    assert len(bring(made, {hanging.id: 40}, size=1024 * 1024)) == 40
+    made.look_everywhere()
+    wanted = made.wanted(0)
+    assert hanging.id not in wanted
+    assert wanted[good.id] > 1
+    assert wanted[new.id] == 1
 
 
 def test_thousands_of_lanes_are_asked_in_turn() -> None:
@@ -238,8 +312,9 @@ def test_bodies_in_memory_are_bounded() -> None:
     row = destination(max_in_flight=10_000)
     made = lanes(row, capacity=10_000)
     started = bring(made, {row.id: 1}, size=HELD_BYTES // 4)
-    assert made.wanted(0)[row.id] == 3
-    bring(made, {row.id: 3}, size=HELD_BYTES // 4)
+    # A quarter of the memory is not for what may hang.
+    assert made.wanted(0)[row.id] == 2
+    bring(made, {row.id: 2}, size=HELD_BYTES // 4)
     made.look_everywhere()
     assert made.wanted(0) == {}
     made.finished(started[0], 0.1, 0)

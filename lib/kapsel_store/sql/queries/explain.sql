@@ -7,6 +7,8 @@ SELECT now() AS now, t.spec, p.spec AS policy, t.deleted_at IS NOT NULL AS remov
            LIMIT $4
        ) AS earlier) AS ahead,
        (SELECT count(*) FROM deliveries_live WHERE lease_expires_at IS NOT NULL AND destination_id = t.id) AS sending,
+       (SELECT count(*) FROM processes
+        WHERE component = 'deliverer' AND seen_at > now() - interval '10 seconds' AND t.id = ANY (waiting)) AS lacking,
        (SELECT lease_expires_at FROM deliveries_live WHERE id = $5 AND state = 'sending') AS lease_expires_at
 FROM destinations t LEFT JOIN policies p ON p.id = t.policy_id LEFT JOIN events e ON e.id = $2
 WHERE t.id = $1

@@ -1,7 +1,7 @@
 -- name: report
-INSERT INTO processes (component, instance, address, generation) VALUES ($1, $2, $3, $4)
+INSERT INTO processes (component, instance, address, generation, waiting) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (component, instance) DO UPDATE
-SET address = excluded.address, generation = excluded.generation, seen_at = now()
+SET address = excluded.address, generation = excluded.generation, waiting = excluded.waiting, seen_at = now()
 
 -- name: leave
 DELETE FROM processes WHERE component = $1 AND instance = $2
