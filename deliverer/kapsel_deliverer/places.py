@@ -14,7 +14,6 @@ a dozen lanes must begin to hang within one second to use up the last eighth.
 """
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -76,17 +75,19 @@ class Places:
 
 def share(places: Places, asking: Mapping[UUID, Asking], most: int) -> dict[UUID, int]:
     """Return how many each gets, `most` in all; of those that have as much, who stands first comes first."""
-    shared = Counter[UUID]()
+    shared = dict.fromkeys(asking, 0)
     for rule in (_first, _evenly, _little):
-        counts = rule(places, asking, min(most, places.free))
-        shared.update(counts)
+        counts = {one: count for one, count in rule(places, asking, min(most, places.free)).items() if count}
+        if not counts:
+            continue
+        quick = sum(count for one, count in counts.items() if asking[one].quick)
+        given = sum(counts.values())
+        most, places = most - given, places.less(quick, quick=True).less(given - quick, quick=False)
+        asking = dict(asking)
         for one, count in counts.items():
-            most, places = most - count, places.less(count, quick=asking[one].quick)
-        asking = {
-            one: Asking(each.held + counts.get(one, 0), each.room - counts.get(one, 0), each.quick)
-            for one, each in asking.items()
-        }
-    return {one: shared[one] for one in asking if shared[one]}
+            shared[one] += count
+            asking[one] = Asking(asking[one].held + count, asking[one].room - count, asking[one].quick)
+    return {one: count for one, count in shared.items() if count}
 
 
 def _first(places: Places, asking: Mapping[UUID, Asking], most: int) -> dict[UUID, int]:
@@ -101,6 +102,8 @@ def _first(places: Places, asking: Mapping[UUID, Asking], most: int) -> dict[UUI
 def _evenly(places: Places, asking: Mapping[UUID, Asking], most: int) -> dict[UUID, int]:
     """All but the last places go to who has least, those for lanes that are not quick as far as they reach."""
     most = min(most, places.before_the_last)
+    if not most:
+        return {}
     for_slow = min(most, places.for_slow)
     counts = _level(asking, most)
     others = {one: each for one, each in asking.items() if not each.quick}
