@@ -10,7 +10,8 @@ import base64
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -76,8 +77,39 @@ def _trusting(ca: bytes) -> ssl.SSLContext:
 
 def connector(names: AbstractResolver, relay: RelayRow, proxy: Proxy | None, **options: Any) -> aiohttp.TCPConnector:
     """Return what makes the connections that the policy allows, through the proxy if there is one."""
-    make = aiohttp.TCPConnector if proxy is None else partial(TunnelConnector, proxy, names)
+    make = DirectConnector if proxy is None else partial(TunnelConnector, proxy, names)
     return make(resolver=GuardedResolver(names, relay), **options)
+
+
+@contextmanager
+def _failing(req: ClientRequest) -> Iterator[None]:
+    """Name failures to connect as the callers of a connector expect them."""
+    try:
+        yield
+    except ssl.CertificateError as error:
+        raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+    except ssl.SSLError as error:
+        raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
+    except OSError as error:
+        raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+
+
+class DirectConnector(aiohttp.TCPConnector):
+    """Connects at once to the one address that most names have.
+
+    Where there are several, aiohttp tries them side by side with sockets of its own; uvloop asks a thread what the
+    address of such a socket means, even if it is a number, which takes longer than to connect.
+    """
+
+    async def _wrap_create_connection(
+        self, *args: Any, addr_infos: list[AddrInfoType], req: ClientRequest, **kwargs: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        (factory,), (host, port) = args, map(str, addr_infos[0][4][:2])
+        if len(addr_infos) > 1 or "%" in host:  # the zone of a link-local address has to be looked up
+            return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **kwargs)
+        tls, name = kwargs["ssl"], kwargs["server_hostname"]
+        with _failing(req):
+            return await self._loop.create_connection(factory, host, int(port), ssl=tls, server_hostname=name)
 
 
 class TunnelConnector(aiohttp.TCPConnector):
@@ -101,17 +133,11 @@ class TunnelConnector(aiohttp.TCPConnector):
     ) -> tuple[asyncio.Transport, ResponseHandler]:
         """Connect to the first address; the caller goes on to the next one if that fails."""
         del timeout, client_error  # the caller of the connector has a deadline for all of it
-        try:
+        with _failing(req):
             if self._proxy.tls:
                 return await self._tunnel_in_tls(addr_infos[0][4], *args, **kwargs)
             sock = await self._tunnel(addr_infos[0][4])
             return await self._loop.create_connection(*args, **kwargs, sock=sock)
-        except ssl.CertificateError as error:
-            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
-        except ssl.SSLError as error:
-            raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
-        except OSError as error:
-            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
 
     async def _tunnel(self, address: Sequence[Any]) -> socket.socket:
         sock = await self._connect()

@@ -253,6 +253,13 @@ class Loop(asyncio.SelectorEventLoop):
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return self.network.listen(LIFE.get(None), protocol_factory, host)
 
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None, **options: Any
+    ) -> Any:
+        if sock is None:
+            sock = await self.network.dial((host, port))
+        return await super().create_connection(protocol_factory, sock=sock, **options)  # type: ignore[misc]
+
     async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **_: Any) -> Any:
         near, far = socket.socketpair()
         life = LIFE.get(None)

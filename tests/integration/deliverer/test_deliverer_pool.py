@@ -1,19 +1,25 @@
 """Connections that are kept for the next request, and those that must not be, over real sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 import pytest
 import uvloop
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
+from kapsel_deliverer.contexts import trusted
 from kapsel_deliverer.errors import DisconnectedError, NoAnswerError
 from kapsel_deliverer.exchange import Response
 from kapsel_deliverer.pool import Pool
+from kapsel_deliverer.proxy import connector
+from kapsel_store.rows import RelayRow
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PATIENT = 60.0
@@ -212,9 +218,53 @@ async def test_a_pool_that_is_closed_lets_the_requests_under_way_end_and_keeps_n
         caller.server.ended.release()
 
 
+class Known(AbstractResolver):
+    """Every name has these addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_a_name_is_reached_whether_it_has_one_address_or_several_of_which_one_answers() -> None:
+    async with calling(kind) as caller:
+        for addresses in (["127.0.0.1"], ["127.0.0.2", "127.0.0.1"]):
+            relay = RelayRow(allowed_cidrs=("127.0.0.0/8",), allow_http=True)
+            named = Pool(connector(Known(*addresses), relay, None, ssl=trusted(None)))
+            assert (await Caller(named, caller.server, caller.url.with_host("a.example")).ask()).body == b"ok"
+            await named.close()
+            await caller.server.ends()
+        caller.server.ended.release()
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+async def test_where_nobody_listens_the_connection_is_refused(addresses: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = URL(f"http://a.example:{taken.getsockname()[1]}/")
+        relay = RelayRow(allowed_cidrs=("127.0.0.0/8",), allow_http=True)
+        pool = Pool(connector(Known(*addresses), relay, None, ssl=trusted(None)))
+        with pytest.raises(aiohttp.ClientConnectorError) as failed:
+            await Caller(pool, Server(mute), url).ask()
+        assert isinstance(failed.value.os_error, ConnectionRefusedError)
+        await pool.close()
+
+
 @pytest.mark.parametrize(
     "holds",
     [
+        test_a_name_is_reached_whether_it_has_one_address_or_several_of_which_one_answers,
+        partial(test_where_nobody_listens_the_connection_is_refused, ["127.0.0.1"]),
         test_requests_at_once_have_a_connection_each_and_all_are_kept,
         test_a_connection_that_the_server_closes_while_it_is_idle_is_not_used_again,
         test_a_connection_that_ends_under_a_request_is_no_answer_and_nothing_is_sent_twice,
