@@ -122,7 +122,7 @@ class Lane:
 
         Where they begin together they also time out together, and all others wait while that is dealt with.
         """
-        return PACED * min(self.limit, self.places) / min(self.seconds, self.longest)
+        return PACED * min(self.limit, self.places) / max(SLOW, min(self.seconds, self.longest))
 
     def _paced(self, room: int, now: float) -> int:
         """Return how much of this room may be used now."""

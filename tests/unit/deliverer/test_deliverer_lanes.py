@@ -251,6 +251,15 @@ def test_a_destination_that_hangs_though_it_was_quick_counts_as_slow_once_its_tr
     assert made.wanted(1.1) == {hung.id: 48 - 40}
 
 
+def test_tries_that_take_no_time_at_all_are_quick() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    for leased in bring(made, made.wanted(0)):
+        made.finished(leased, 0.0, 0)
+    assert made.wanted(0) == {row.id: 4 + 16}
+    assert made.wait(0) == 0.0
+
+
 def test_one_straggler_does_not_make_a_destination_slow() -> None:
     row, slow = destination(), destination(max_in_flight=1000)
     made = lanes(row, slow, capacity=16)
