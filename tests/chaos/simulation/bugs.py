@@ -12,10 +12,12 @@ from datetime import timedelta
 from typing import Any
 
 from kapsel_deliverer import retry, targets, worker
+from kapsel_deliverer.shapes import Misshapen
+from kapsel_deliverer.shaping import Shaper
 from kapsel_deliverer.worker import Worker
-from kapsel_receiver import intake
+from kapsel_receiver import intake, ordering
 from kapsel_receiver.intake import Intake
-from kapsel_store import deliveries, queries
+from kapsel_store import deliveries, limits, queries
 from kapsel_store.rows import Accepted
 from kapsel_store.states import State
 
@@ -162,3 +164,48 @@ def _vain_metrics() -> None:
         tried(self, *more)
 
     targets.Meters.tried = twice  # type: ignore[method-assign]
+
+
+@_bug("a claim takes what waits behind others of its key", says="in the line of", seed=5)
+def _order_ignored() -> None:
+    _rewrite(
+        "deliveries.claim",
+        ("due_at <= now() AND NOT held", "(due_at <= now() OR held)"),
+        ("SET state = 'sending',", "SET held = false, state = 'sending',"),
+    )
+
+
+@_bug("the receiver stores deliveries without their order key", says="is not in one line", seed=1)
+def _order_forgotten() -> None:
+    ordering.Lines._place = lambda self, delivery, *_: delivery  # type: ignore[method-assign]
+
+
+@_bug("a filter that fails lets the event pass", says="its filter fails", seed=9)
+def _filter_fails_open() -> None:
+    wants = Shaper.wants
+
+    def wanted(self: Any, *more: Any) -> Any:
+        found = wants(self, *more)
+        return True if isinstance(found, Misshapen) else found
+
+    Shaper.wants = wanted  # type: ignore[method-assign]
+
+
+@_bug("each deliverer counts the tries under way for itself", says="tries under way, and takes", seed=0)
+def _slots_of_ones_own() -> None:
+    allot = limits.allot
+
+    def allotted(_: Any, *more: Any) -> Any:
+        return allot({}, *more)
+
+    limits.allot = allotted
+
+
+@_bug("a bucket is full again whenever somebody draws from it", says="its rate allows", seed=4)
+def _full_bucket() -> None:
+    draw = limits.draw
+
+    def drawn(_: Any, *more: Any) -> Any:
+        return draw(None, *more)
+
+    limits.draw = drawn

@@ -24,6 +24,7 @@ from kapsel_verifier import proof as proof_file
 from kapsel_verifier.keys import TrustedKey
 from kapsel_verifier.proof import Proof
 from kapsel_verifier.verify import verify_proof
+from simulation import promises
 from simulation.people import Seen
 from simulation.world import Run
 
@@ -84,16 +85,13 @@ class _Judge:
         yield from self._attempts()
         yield from self._leases()
         yield from self._schedule()
+        yield from promises.kept(self.run, self.held.deliveries, self.held.events, self.held.attempts, self.tries)
         yield from self._circuits()
         yield from self._metrics()
         yield from self._words()
 
     def _troubled(self, begin: float, end: float) -> bool:
-        """Whether the database failed anybody in this time."""
-        if any(begin - 1 <= at <= end for at, _ in self.run.scenario.database_jumps):
-            return True
-        windows = self.run.scenario.windows
-        return any(window.begin - 1 <= end and begin <= window.end + _longest(window) for window in windows)
+        return self.run.scenario.troubled(begin, end)
 
     # Senders and events.
 
@@ -159,6 +157,8 @@ class _Judge:
                         yield f"delivered by no attempt: {row['id']}"
                 case "exhausted":
                     yield from self._exhausted(row, attempts, destination)
+                case "cancelled" if row["last_reason"] == "filtered" and destination.filter is not None:
+                    pass  # whether by right is asked of each filter
                 case state:
                     yield f"delivery {row['id']} is {state}"
 
@@ -289,7 +289,7 @@ class _Judge:
                 if after is None or breaker is None:
                     continue
                 failed = sum(seen.failed and (seen.end or after.at) <= after.at for seen in tries)
-                if after.failures > failed:
+                if after.failures > failed and not self._is_uncertain(after.at):
                     yield f"the circuit of {row.name} counts {after.failures} failures; there were {failed}"
                 if after.state == "open" and (before is None or before.state == "closed"):
                     needed = ceil(breaker.failure_ratio * breaker.min_attempts)
@@ -302,6 +302,14 @@ class _Judge:
                     if begun and not any(a <= after.at and a + length >= before.at for a, length in self.run.skips):
                         yield f"{row.name} was tried behind its open circuit: {begun[0]}"
 
+    def _is_uncertain(self, at: float) -> bool:
+        """Whether a deliverer never heard of a commit that was made: what it reported, it has reported again."""
+        lost = ("COMMIT; after", "COMMIT; torn")
+        return any(
+            then <= at and what.startswith("deliverer") and any(each in what for each in lost)
+            for then, what in self.run.proxy.faults
+        )
+
     # Counting.
 
     def _metrics(self) -> Iterator[str]:
@@ -311,6 +319,7 @@ class _Judge:
                 continue
             if life.component == "deliverer":
                 told = _sum(counted, "webhook_delivery_attempts_total")
+                told -= _sum(counted, "webhook_delivery_failures_total", "filter_error")  # nothing was sent
                 made = sum(seen.life is life for each in self.run.destinations.values() for seen in each.seen)
                 if told != made:
                     yield f"{life} counts {told:.0f} attempts, and made {made}"
@@ -387,10 +396,6 @@ def _is_signed(seen: Seen, key: KeyRow) -> bool:
     signed = f"{seen.webhook_id}.{seen.timestamp}.".encode() + seen.body
     expected = "v1," + base64.b64encode(hmac.digest(key.secret, signed, "sha256")).decode()
     return expected in seen.signature.split(" ")
-
-
-def _longest(window: Any) -> float:
-    return float(window.seconds) + 30.0
 
 
 def _sum(counted: dict[str, float], name: str, *results: str) -> float:

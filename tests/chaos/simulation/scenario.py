@@ -1,6 +1,8 @@
 """What a seed decides: a pure function from a number to a world and all that befalls it."""
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from kapsel_store.rows import (
     Idempotency,
     KeyRow,
     LogRow,
+    Ordering,
     Policy,
     RateLimit,
     RelayRow,
@@ -25,6 +28,8 @@ from kapsel_store.rows import (
 # The server's ways to say that it cannot serve just now; 53100 is a full disk, 40P01 a deadlock, 58030 a broken one.
 SQLSTATES = ("53100", "53300", "40001", "40P01", "57P01", "57P03", "58030", "25006")
 HOUR = 3600.0
+ORDER = "event.body.customer"  # a key that some bodies do not have
+FILTER = "event.body.wanted"  # a filter that fails where that is no boolean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,18 @@ class Arrival:
     key: str | None
     body: bytes
     again: tuple[float, ...] = ()  # and once more after it was accepted, so many seconds later
+
+    @property
+    def customer(self) -> str | None:
+        """By which it is put in order; None: it is in one line with all that say nothing."""
+        found: str | None = json.loads(self.body).get("customer")
+        return found
+
+    @property
+    def wanted(self) -> bool | None:
+        """What the filter makes of it; None: it fails."""
+        found = json.loads(self.body)["wanted"]
+        return found if isinstance(found, bool) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +116,12 @@ class Scenario:
         ends = [blow.at + blow.back + 1 for blow in self.blows] + [window.end + 1 for window in self.windows]
         self.trouble_ends = max([*ends, *(at for at, _ in self.database_jumps), *(one.at for one in self.arrivals)])
 
+    def troubled(self, begin: float, end: float) -> bool:
+        """Whether the database failed anybody in this time, or what came of that may still be under way."""
+        if any(begin - 1 <= at <= end for at, _ in self.database_jumps):
+            return True
+        return any(one.begin - 1 <= end and begin <= one.end + one.seconds + 30 for one in self.windows)
+
     def destinations_of(self, endpoint_id: UUID) -> list[DestinationRow]:
         return [row for row in self.configuration.destinations if row.endpoint_id == endpoint_id]
 
@@ -134,9 +157,8 @@ def scenario(seed: int) -> Scenario:
         publish_pending=chance.choice((1, 20, 100)),
     )
     relay = RelayRow(namespace="shop", allowed_cidrs=("127.0.0.0/8",), allow_http=True)
-    made = Configuration(
-        relay=relay, endpoints=tuple(endpoints), destinations=tuple(destinations), keys=tuple(keys), log=log
-    )
+    shaped = [_shaped(row, Random(f"shaping {row.id}")) for row in destinations]
+    made = Configuration(relay=relay, endpoints=tuple(endpoints), destinations=tuple(shaped), keys=tuple(keys), log=log)
     span = chance.uniform(2, 6)
     counts = {"receiver": chance.choice((1, 1, 2)), "deliverer": chance.choice((1, 2, 2))}
     counts["attestor"] = chance.choice((1, 1, 2))
@@ -226,6 +248,19 @@ def _destination(
     )
 
 
+def _shaped(row: DestinationRow, chance: Random) -> DestinationRow:
+    """Have some destinations ask for order, a filter or a limit, by a chance that moves nothing else in the world."""
+    ordering = Ordering(key=ORDER, on_exhausted=chance.choice(("Block", "Skip")))
+    limit = RateLimit(requests_per_second=chance.choice((0.5, 2.0)), burst=chance.choice((1, 3)))
+    return dataclasses.replace(
+        row,
+        ordering=ordering if chance.random() < 0.35 else None,
+        filter=FILTER if chance.random() < 0.3 else None,
+        rate_limit=limit if chance.random() < 0.2 else row.rate_limit,
+        max_in_flight=2 if chance.random() < 0.2 else row.max_in_flight,
+    )
+
+
 def _conduct(row: DestinationRow, chance: Random) -> Conduct:
     recovers = chance.choice((30.0, 120.0, HOUR, 10 * HOUR))
     latency = chance.choice((0.001, 0.02, 0.5))
@@ -258,10 +293,17 @@ def _arrivals(chance: Random, endpoints: Sequence[EndpointRow], span: float) -> 
     for number in range(chance.randint(5, 16)):
         endpoint = chance.randrange(len(endpoints))
         at = chance.choice(bursts) + chance.expovariate(20) if chance.random() < 0.6 else chance.uniform(0.5, span)
-        body = b'{"number": %d, "filling": "%s"}' % (number, b"x" * chance.choice((0, 10, 5000)))
+        body = _body(number, chance.choice((0, 10, 5000)))
         again = tuple(chance.uniform(0.01, 6) for _ in range(chance.choice((0, 0, 1, 2))))
         made.append(Arrival(at=at, endpoint=endpoint, key=f"k{number}", body=body, again=again))
     return sorted(made, key=lambda arrival: arrival.at)
+
+
+def _body(number: int, filling: int) -> bytes:
+    """Return what is sent: two in five are of one customer, and one in eight has nothing that a filter could go by."""
+    customer = {} if number % 5 == 4 else {"customer": "ab"[number % 5 // 2]}
+    wanted = "perhaps" if number % 8 == 5 else number % 3 != 1
+    return json.dumps({"number": number, "wanted": wanted, **customer, "filling": "x" * filling}).encode()
 
 
 def _blows(chance: Random, counts: dict[str, int], span: float) -> list[Blow]:

@@ -344,8 +344,8 @@ class World:
             await asyncio.sleep(LOOK)
             self._look_at_circuits()
             now = self.clock.database_microseconds() / 1e6
-            live = [(*row[:7], self._paused_until(row[7])) for row in query(_WAITING)]
-            if not live and self._log_is_complete():
+            live = [(*row[:7], self._paused_until(row[7]), row[8]) for row in query(_WAITING)]
+            if not live and self._all_is_done():
                 return
             tries = any(destination.under_way for destination in self.run.destinations.values())
             under_way = tries or any(row[0] == "sending" and not _is_late(row, now) for row in live)
@@ -363,8 +363,8 @@ class World:
         rows = query("SELECT id, state, attempts, last_reason, due_at, expires_at FROM deliveries_live")
         for row in rows:
             self.run.problems.append(f"a delivery never ended: {row}")
-        if not self._log_is_complete():
-            self.run.problems.append("the log was never completed")
+        if not self._all_is_done():
+            self.run.problems.append("the log was never completed, or a turn never passed")
 
     def _paused_until(self, destination_id: Any) -> float:
         """When whoever heard a destination's Retry-After goes to it again, by the database's clock."""
@@ -376,12 +376,13 @@ class World:
         pause = max(heard) + min(asked, policy.retry_after_max.total_seconds())
         return clocks.EPOCH.timestamp() + self.clock.database_error + pause
 
-    def _log_is_complete(self) -> bool:
+    def _all_is_done(self) -> bool:
+        """Whether a head covers the whole log, and nobody has a turn to pass."""
         (row,) = self.control.query(
             "SELECT (SELECT count(*) FROM unsequenced), (SELECT max(tree_size) FROM logs), "
-            "(SELECT coalesce(max(tree_size), 0) FROM heads)"
+            "(SELECT coalesce(max(tree_size), 0) FROM heads), (SELECT count(*) FROM ended_turns)"
         )
-        return row[0] == "0" and row[1] == row[2]
+        return row[0] == "0" and row[1] == row[2] and row[3] == "0"
 
     def _look_at_circuits(self) -> None:
         epoch = clocks.EPOCH.timestamp() + self.clock.database_error
@@ -439,14 +440,17 @@ _LOOKS: Final = (
 _WAITING = (
     "SELECT d.state, extract(epoch FROM d.due_at), extract(epoch FROM d.expires_at), "
     "coalesce(extract(epoch FROM c.open_until), 0), coalesce(c.state <> 'closed', false), "
-    "coalesce(c.disabled_at IS NOT NULL, false), extract(epoch FROM d.lease_expires_at), d.destination_id "
+    "coalesce(c.disabled_at IS NOT NULL, false), extract(epoch FROM d.lease_expires_at), d.destination_id, "
+    "d.held AND EXISTS (SELECT FROM ended_turns e WHERE (e.destination_id, e.key) = (d.destination_id, d.order_key)) "
     "FROM deliveries_live d LEFT JOIN circuits c USING (destination_id)"
 )
 
 
 def _next(row: Any) -> float:
     """When something can happen to a pending delivery."""
-    _, due, expires, open_until, is_open, disabled, _, paused_until = row
+    _, due, expires, open_until, is_open, disabled, _, paused_until, has_turn = row
+    if has_turn == "t":  # somebody only has to pass it
+        return 0.0
     at = max(float(due), paused_until)
     if is_open == "t":
         at = max(at, float(open_until))

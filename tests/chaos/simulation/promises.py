@@ -1,0 +1,161 @@
+"""What a destination asks for beyond its webhooks, held against what it got: order by key, a filter, and limits.
+
+For `oracle`. Excuses are facts of the run: a process that cannot reach the database cannot renew what it holds, and the
+try that it has under way is then beside those that others start.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from uuid import UUID
+
+import asyncpg
+
+from kapsel_deliverer.lanes import TOKEN_SPAN
+from kapsel_store.rows import DestinationRow, RateLimit
+from simulation.people import Seen
+from simulation.scenario import Arrival
+from simulation.world import Run
+
+Rows = Mapping[UUID, asyncpg.Record]
+Tries = Mapping[tuple[UUID, UUID], Sequence[Seen]]  # by event and destination
+
+
+def kept(
+    run: Run, deliveries: Rows, events: Rows, attempts: Mapping[UUID, Sequence[asyncpg.Record]], tries: Tries
+) -> Iterator[str]:
+    """Say which of them were not kept."""
+    arrivals = {arrival.body: arrival for arrival in run.scenario.arrivals}
+    of = {event_id: arrivals[bytes(row["body"])] for event_id, row in events.items()}
+    for destination in run.scenario.configuration.destinations:
+        rows = [row for row in deliveries.values() if row["destination_id"] == destination.id]
+        if destination.filter is not None:
+            for row in rows:
+                seen = tries.get((row["event_id"], destination.id), ())
+                yield from _filter(row, of[row["event_id"]], seen, attempts.get(row["id"], ()))
+        if destination.ordering is not None:
+            yield from _order(run, destination, rows, of, events, tries)
+        yield from _concurrency(run, destination)
+        if destination.rate_limit is not None:
+            begun = sorted(seen.begin for seen in run.destinations[destination.id].seen)
+            yield from _rate(run, destination.name, begun, destination.rate_limit, TOKEN_SPAN)
+    for endpoint in run.scenario.configuration.endpoints:
+        if endpoint.rate_limit is not None:
+            yield from _taken(run, endpoint.id, endpoint.rate_limit)
+
+
+# Filters.
+
+
+def _filter(
+    row: asyncpg.Record, arrival: Arrival, seen: Sequence[Seen], attempts: Sequence[asyncpg.Record]
+) -> Iterator[str]:
+    if arrival.wanted is not True and seen:
+        yield f"{row['id']} was sent, and its filter {'fails' if arrival.wanted is None else 'refuses it'}"
+    if arrival.wanted is False and row["state"] != "cancelled" and row["finished_at"] < row["expires_at"]:
+        yield f"{row['id']} is {row['state']}, and its filter refuses it"
+    if arrival.wanted is False and attempts:
+        yield f"{row['id']} was tried {len(attempts)} times, and its filter refuses it"
+    if arrival.wanted is not False and row["state"] == "cancelled":
+        yield f"{row['id']} was filtered, and its filter wants it or fails"
+    if arrival.wanted is None and any(attempt["reason"] != "filter_error" for attempt in attempts):
+        yield f"{row['id']} was tried for another reason than that its filter fails"
+
+
+# Order.
+
+
+def _order(
+    run: Run,
+    destination: DestinationRow,
+    rows: Sequence[asyncpg.Record],
+    of: Mapping[UUID, Arrival],
+    events: Rows,
+    tries: Tries,
+) -> Iterator[str]:
+    lines = defaultdict[str | None, list[asyncpg.Record]](list)
+    for row in rows:
+        lines[of[row["event_id"]].customer].append(row)
+    for customer, line in lines.items():
+        if len({row["order_key"] for row in line}) != 1 or line[0]["order_key"] is None:
+            yield f"what {destination.name} gets of {customer} is not in one line"
+        yield from _line(run, destination, f"{destination.name} of {customer}", line, events, tries)
+
+
+def _line(
+    run: Run, destination: DestinationRow, name: str, line: Sequence[asyncpg.Record], events: Rows, tries: Tries
+) -> Iterator[str]:
+    """In a line each has all its tries before the next one has any."""
+    made = sorted(
+        ((seen, row) for row in line for seen in tries.get((row["event_id"], destination.id), ())),
+        key=lambda each: each[0].begin,
+    )
+    ended = set[UUID]()
+    accepted, asked = _accepted(run), _asked(run, events)
+    for (before, first), (after, second) in pairwise(made):
+        if first["id"] == second["id"]:
+            continue
+        ended.add(first["id"])
+        if run.scenario.troubled(before.begin - 15, after.begin):
+            continue
+        if second["id"] in ended:
+            yield f"in the line of {name}, {second['id']} was tried after {first['id']} had its turn"
+        if not before.life.killed and after.begin < (before.end or after.begin) - 1e-6:
+            yield f"in the line of {name}, {second['id']} was tried while {first['id']} still was"
+        if accepted.get(second["event_id"], after.begin) < asked[first["event_id"]]:
+            yield f"in the line of {name}, {first['id']} came before {second['id']}, which was accepted before it"
+        if first["state"] == "exhausted" and destination.ordering.on_exhausted == "Block":  # type: ignore[union-attr]
+            yield f"in the line of {name}, {second['id']} was tried, and {first['id']} blocks it"
+
+
+def _asked(run: Run, events: Rows) -> dict[UUID, float]:
+    """When the request was begun that each event was stored for."""
+    sent = {one.request_id: one.at for one in run.sender.sent}
+    return {event_id: sent[row["correlation_id"]] for event_id, row in events.items()}
+
+
+def _accepted(run: Run) -> dict[UUID, float]:
+    """When the sender of each event was first told that it is there."""
+    found: dict[UUID, float] = {}
+    for sent in run.sender.sent:
+        if sent.event_id is not None:
+            found[sent.event_id] = min(sent.ended, found.get(sent.event_id, sent.ended))
+    return found
+
+
+# Limits.
+
+
+def _concurrency(run: Run, destination: DestinationRow) -> Iterator[str]:
+    under_way: list[Seen] = []
+    for seen in sorted(run.destinations[destination.id].seen, key=lambda each: each.begin):
+        under_way = [each for each in under_way if each.end is None or each.end > seen.begin + 1e-6]
+        under_way.append(seen)
+        if len(under_way) <= destination.max_in_flight or any(each.life.killed for each in under_way):
+            continue
+        if not run.scenario.troubled(min(each.begin for each in under_way) - 15, seen.begin):
+            yield f"{destination.name} had {len(under_way)} tries under way, and takes {destination.max_in_flight}"
+            return
+
+
+def _rate(run: Run, name: str, begun: Sequence[float], limit: RateLimit, span: float) -> Iterator[str]:
+    """No time sees more than the burst and what the rate lets in; a token may be used some time after it was drawn."""
+    for place, first in enumerate(begun):
+        for count, last in enumerate(begun[place:], 1):
+            allowed = limit.burst + limit.requests_per_second * (last - first + span) + 1e-3
+            jumped = any(first - span <= at <= last for at, _ in run.scenario.database_jumps)
+            if count > allowed and not jumped:
+                yield f"{name} had {count} in {last - first:.3f} s, and its rate allows {allowed:.1f}"
+                return
+
+
+def _taken(run: Run, endpoint_id: UUID, limit: RateLimit) -> Iterator[str]:
+    """The same of an endpoint: what was stored for it, by when it was asked and when that was answered."""
+    endpoints = run.scenario.configuration.endpoints
+    told = [
+        one
+        for one in run.sender.sent
+        if one.status == 202 and endpoints[run.scenario.arrivals[one.arrival].endpoint].id == endpoint_id
+    ]
+    longest = max((one.ended - one.at for one in told), default=0.0)
+    yield from _rate(run, "the endpoint", sorted(one.ended for one in told), limit, longest + 1.0)
