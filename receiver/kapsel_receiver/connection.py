@@ -42,13 +42,14 @@ class _Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "chunks",
+        "body",
         "counted",
         "expects",
         "head",
         "http_1_0",
         "idle",
         "message",
+        "seen",
         "size",
         "stays",
         "until",
@@ -61,9 +62,10 @@ class _Exchange:
         self.head = head
         self.expects = False  # its sender waits for a 100 before it sends the body
         self.visit: Visit | None = None  # until its body is whole
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.counted = 0  # bytes of the body that the server's budget has been told of
+        self.body: bytes | bytearray = b""  # what is kept of it: in one piece, since many small ones take far more
+        self.counted = 0  # bytes of that of which the server's budget has been told
+        self.size = 0  # bytes of the body that have come, wanted or not
+        self.seen = 0  # as many as that when the connection was last looked at
         self.idle = 0  # bytes that came since, and were none of the body
         self.until = _FOREVER  # when the body has to be whole
         self.message: bytes | None = None  # the answer
@@ -104,6 +106,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
         """Count what had not come whole; what is under way is stored all the same."""
         self._transport = None
+        del self._parser  # it refers to the connection, as the connection does to it
         current = self._current
         if current is not None:
             self._release(current)
@@ -198,27 +201,31 @@ class Connection(asyncio.Protocol):
     def on_body(self, chunk: bytes) -> None:
         """Take a piece of the body, as long as it is wanted."""
         exchange = self._current
-        if exchange is None or exchange.visit is None:
+        if exchange is None:
             return
         exchange.size += len(chunk)
+        if exchange.visit is None:
+            return
         if exchange.size > exchange.visit.endpoint.row.max_body_bytes:
             self._refuse(exchange, too_large(exchange.visit.endpoint))
+        elif not exchange.body:
+            exchange.body = chunk
         else:
-            exchange.chunks.append(chunk)
+            if isinstance(exchange.body, bytes):
+                exchange.body = bytearray(exchange.body)
+            exchange.body += chunk
 
     def on_message_complete(self) -> None:
         """Give the webhook to the app."""
         exchange, self._current = self._current, None
         if exchange is None:
             return
-        self._release(exchange)
+        body = self._release(exchange)
         visit, exchange.visit = exchange.visit, None
         if not exchange.stays:
             self._last = True
         if visit is not None:
-            body = exchange.chunks[0] if len(exchange.chunks) == 1 else b"".join(exchange.chunks)
-            exchange.chunks.clear()
-            self._app.take(visit, body, partial(self._answer, exchange))
+            self._app.take(visit, bytes(body), partial(self._answer, exchange))
         if len(self._pending) > PIPELINED:
             self._throttle()
 
@@ -300,12 +307,15 @@ class Connection(asyncio.Protocol):
 
     def _account_body(self, current: _Exchange, received: int) -> None:
         """Bound a body that is still coming, and tell its sender to go on if it waits for that."""
-        grown, current.counted = current.size - current.counted, current.size
-        self._server.held += grown
-        current.idle = 0 if grown else current.idle + received
+        kept = len(current.body)
+        self._server.held += kept - current.counted
+        current.counted = kept
+        current.idle = 0 if current.size > current.seen else current.idle + received
+        current.seen = current.size
         if current.visit is None:
-            return
-        if self._server.held > self._server.limits.unfinished_bytes:
+            if current.idle > LARGEST_HEAD:
+                self._hang_up(current)
+        elif self._server.held > self._server.limits.unfinished_bytes:
             detail = "too many large bodies at once"
             self._refuse(current, Refusal(code="overloaded", detail=detail, retry_after=1, close=True))
         elif current.idle > LARGEST_HEAD:
@@ -334,9 +344,12 @@ class Connection(asyncio.Protocol):
         if current not in self._pending and self._transport is not None:
             self._close(self._transport)
 
-    def _release(self, exchange: _Exchange) -> None:
+    def _release(self, exchange: _Exchange) -> bytes | bytearray:
+        """Return what is kept of a body, and keep it no longer."""
         self._server.held -= exchange.counted
         exchange.counted = 0
+        body, exchange.body = exchange.body, b""
+        return body
 
     def _end(self, refusal: Refusal) -> None:
         """Answer what is no request, after all that came before it, and close."""
@@ -349,7 +362,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, exchange: _Exchange, refusal: Refusal) -> None:
         """Answer a request whose body is not wanted."""
         visit, exchange.visit = exchange.visit, None
-        exchange.chunks.clear()
+        self._release(exchange)
         if visit is not None:
             self._answer(exchange, self._app.refuse(visit, refusal))
 

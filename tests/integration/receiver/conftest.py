@@ -216,6 +216,7 @@ class Receiver:
     intake: Intake
     app: App
     registry: CollectorRegistry
+    server: Server
     port: int
     wires: list[Wire] = field(default_factory=list)
 
@@ -302,7 +303,7 @@ class _Receivers:
         port = listening.sockets[0].getsockname()[1]
         tasks = [asyncio.create_task(work) for work in (server.sweep(), hints.run(), limiter.run())]
         committing = asyncio.create_task(intake.run())
-        receiver = Receiver(self._database, pool, index, intake, app, registry, port)
+        receiver = Receiver(self._database, pool, index, intake, app, registry, server, port)
         try:
             if url is None:
                 await until(lambda: intake.check() is None)

@@ -1,12 +1,14 @@
 """Connections as senders use and misuse them: pieces, pipelines, offers, half-closed ends, and what never ends."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from kapsel_receiver.connection import PIPELINED, Limits
+from kapsel_receiver.connection import PIPELINED, Connection, Limits
 from kapsel_receiver.request import LARGEST_HEAD
 
 Make = Callable[..., Any]
@@ -185,3 +187,67 @@ async def test_what_is_under_way_is_stored_when_its_sender_has_left(
         await owner.close()
         await until(lambda: receiver.count("accepted") == 1)
         assert [event["body"] for event in await receiver.events()] == [b"gone"]
+
+
+async def test_the_memory_of_a_refused_body_is_free_for_others_at_once(receive: Any, post: Make, until: Make) -> None:
+    async with receive(limits=Limits(unfinished_bytes=100_000)) as receiver:
+        slow, refused = await receiver.connect(), await receiver.connect()
+        slow.send(post(b"s" * 60_000)[:-1])
+        await until(lambda: receiver.server.held > 50_000)
+        refused.send(post(b"r" * 60_000)[:-1])
+        assert (await refused.answer()).code == "overloaded"
+        assert receiver.server.held < 60_000
+        slow.send(b"s")
+        assert (await slow.answer()).status == 202
+        assert receiver.server.held == 0
+
+
+async def test_a_body_of_tiny_chunks_takes_no_more_memory_than_it_holds(receive: Any, until: Make) -> None:
+    size = 400_000
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        tracemalloc.start()
+        try:
+            wire.send(CHUNKED)
+            for _ in range(100):
+                wire.send(b"2\r\nab\r\n" * (size // 200))
+                await wire.writer.drain()
+            await until(lambda: receiver.server.held == size)
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken < 4 * size
+        wire.send(b"0\r\n\r\n")
+        assert (await wire.answer()).status == 202
+        assert [len(event["body"]) for event in await receiver.events()] == [size]
+
+
+async def test_a_connection_that_is_lost_leaves_nothing_for_the_garbage_collector(
+    receive: Any, post: Make, until: Make
+) -> None:
+    async with receive() as receiver:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                wire = await receiver.connect()
+                wire.send(post(b"x" * 1000)[:-1])
+                await until(lambda: receiver.server.held > 0)
+                wire.writer.transport.abort()
+                await until(lambda: receiver.server.open == 0)
+            assert not [one for one in gc.get_objects() if isinstance(one, Connection)]
+        finally:
+            gc.enable()
+
+
+async def test_a_line_without_end_after_a_refusal_is_not_kept(receive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kapsel_receiver.connection.LINGER", 120.0)
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(CHUNKED.replace(b"shop", b"no") + b"0\r\nX-Trailer: ")
+        assert (await wire.answer()).status == 404
+        for _ in range(6):
+            wire.send(b"a" * LARGEST_HEAD)
+            await wire.writer.drain()
+            await asyncio.sleep(0.01)
+        assert await wire.closed(20.0)
