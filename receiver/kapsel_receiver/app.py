@@ -287,7 +287,8 @@ class App:
         if endpoint.row.suspend:
             return Refusal(code="endpoint_suspended", detail="its owner stopped it", retry_after=SUSPENDED_RETRY)
         declared = request.headers.get("Content-Length")
-        if declared is not None and int(declared) > endpoint.row.max_body_bytes:
+        # Of zeros before it there may be more than int() takes digits.
+        if declared is not None and int(declared.lstrip("0") or "0") > endpoint.row.max_body_bytes:
             return too_large(endpoint)
         if endpoint.rate is not None and (seconds := endpoint.rate.wait()):
             return _limited(endpoint, seconds)

@@ -119,7 +119,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer what came whole before the other side had nothing more to say, then close."""
-        if self._current is not None or not self._pending:
+        if not self._pending:
+            return False
+        current = self._current
+        if current is not None and self._pending[0] is not current:
+            self._refuse(current, Refusal(code="body_incomplete", detail="the connection was half closed", close=True))
+        elif current is not None:
             return False
         self._last = True
         self._pending[-1].stays = False
@@ -141,19 +146,19 @@ class Connection(asyncio.Protocol):
             return
         before, began = self._current, self._head_began
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._go_on(data[upgrade.args[0] :])
+            self._parse(data)
         except HttpParserError:
             self._break()
         else:
             if self._current is not None:
                 self._account_body(self._current, len(data) if self._current is before else 0)
-            elif began is not None and began == self._head_began:
-                self._account_head(len(data))
+            elif self._head_began is not None:
+                self._account_head(len(data) if began == self._head_began else 0)
 
     def on_message_begin(self) -> None:
-        """Begin with the first byte of a request."""
+        """Begin with the first byte of a request, unless an answer to one before it was the last."""
+        if self._last:
+            raise ValueError("nothing more is read")
         self._head_began = time.monotonic()
         self._target = b""
         self._fields = []
@@ -184,13 +189,15 @@ class Connection(asyncio.Protocol):
         self._current = exchange
         self._pending.append(exchange)
         admitted = self._app.admit(request)
+        expectation = request.headers.get("Expect")
         if isinstance(admitted, Answer):
+            if expectation is not None:
+                exchange.stays = False  # nobody knows whether its body will come, or the next request
             exchange.until = time.monotonic() + LINGER
             self._answer(exchange, admitted)
             return
         exchange.visit = admitted
         exchange.until = admitted.started + self._server.limits.body_timeout
-        expectation = request.headers.get("Expect")
         if expectation is not None and not exchange.http_1_0:
             if expectation.lower() == "100-continue":
                 exchange.expects = True
@@ -232,7 +239,10 @@ class Connection(asyncio.Protocol):
     def look(self, now: float) -> None:
         """End what has taken too long; the server calls this about once a second."""
         limits, current = self._server.limits, self._current
-        if now >= self._closes_at or (self._stalled_at is not None and now - self._stalled_at >= limits.body_timeout):
+        if self._closes_at < _FOREVER:
+            if now >= self._closes_at:
+                self.abort()
+        elif self._stalled_at is not None and now - self._stalled_at >= limits.body_timeout:
             self.abort()
         elif current is not None:
             if now >= current.until:
@@ -265,7 +275,14 @@ class Connection(asyncio.Protocol):
         hosts = len(headers.getall("Host", ()))
         if version not in _VERSIONS or hosts > 1 or (version == "1.1" and not hosts):
             self._stop(_not_http())
-        return Request(method, self._target.decode("utf-8", "surrogateescape"), headers)
+        coding = headers.get("Transfer-Encoding")
+        if coding is not None and (version == "1.0" or coding.lower() != "chunked"):
+            detail = "of transfer codings only chunked is known, and only in HTTP/1.1"
+            self._stop(Refusal(code="request_malformed", detail=detail))
+        request = Request(method, self._target.decode("utf-8", "surrogateescape"), headers)
+        if not request.has_url():
+            self._stop(_not_http())
+        return request
 
     def _stop(self, refusal: Refusal) -> NoReturn:
         """Break the parser off; the error comes out of it again as one of its own."""
@@ -284,25 +301,41 @@ class Connection(asyncio.Protocol):
         else:
             self._hang_up(current)
 
-    def _go_on(self, rest: bytes) -> None:
-        """Read a request again that offered to change the protocol, without its offer.
+    def _parse(self, data: bytes) -> None:
+        """Give the parser what came, as often as it takes: it stops after each request that offers another protocol."""
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self._parser.feed_data(rest)
+            except HttpParserUpgrade as upgrade:
+                if not self._upgrades:
+                    return  # a CONNECT, which was refused
+                rest = memoryview(rest)[upgrade.args[0] :]
+                self._go_on()
+            else:
+                return
+
+    def _go_on(self) -> None:
+        """Read the head of a request again that offered to change the protocol, without its offer.
 
         It may be declined by ignoring it (RFC 9110, 7.8), but httptools then takes the body for the other protocol.
         Java's client makes that offer, of h2c, with every request by default.
         """
-        if not self._upgrades:
-            return  # a CONNECT, which was refused
         self._upgrades = False
         kept = [(name, value) for name, value in self._fields if name.lower() != b"upgrade"]
         head = b"".join([b"%s: %s\r\n" % field for field in kept])
-        line = b"%s %s HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
+        version = self._parser.get_http_version().encode("ascii")
+        line = b"%s %s HTTP/%s\r\n" % (self._parser.get_method(), self._target, version)
         self._parser = HttpRequestParser(self)
-        self.data_received(b"%s%s\r\n%s" % (line, head, rest))
+        self._parser.feed_data(b"%s%s\r\n" % (line, head))
 
     def _account_head(self, received: int) -> None:
-        """Bound a head that is still coming: of one line that has not ended the parser says nothing."""
+        """Bound a head that is still coming: of one line that has not ended the parser says nothing.
+
+        What is kept of a header is some hundred bytes, and it takes four to send one.
+        """
         self._unread += received
-        if self._unread > 2 * LARGEST_HEAD:
+        if self._unread > 2 * LARGEST_HEAD or len(self._fields) > MOST_HEADERS:
             self._end(_too_large_a_head())
 
     def _account_body(self, current: _Exchange, received: int) -> None:
@@ -401,10 +434,12 @@ class Connection(asyncio.Protocol):
         self._server.closing += 1
         with suppress(OSError):
             transport.write_eof()
+        self._throttle()
 
     def _throttle(self) -> None:
-        """Read only from who also reads, and not far ahead of the answers."""
+        """Read only from who also reads, and not far ahead of the answers; after the last one, to see the end."""
         pausing = self._stalled_at is not None or len(self._pending) > PIPELINED
+        pausing = pausing and self._closes_at == _FOREVER
         if self._transport is None or pausing == self._paused:
             return
         self._paused = pausing

@@ -33,6 +33,15 @@ class Request:
             return URL.build(path=path, query_string=query, encoded=True)
         return URL(self.raw_path, encoded=True)
 
+    def has_url(self) -> bool:
+        """Whether the target is one that `url` can be made of: of those that begin with a slash each one is."""
+        if self.raw_path.startswith("/"):
+            return True
+        try:
+            return bool(self.url)
+        except ValueError:
+            return False
+
 
 def fields(raw: Sequence[_Field]) -> CIMultiDict[str]:
     """Return headers as text, in which bytes that are no UTF-8 are kept as surrogates.

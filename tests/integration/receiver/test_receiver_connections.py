@@ -251,3 +251,127 @@ async def test_a_line_without_end_after_a_refusal_is_not_kept(receive: Any, monk
             await wire.writer.drain()
             await asyncio.sleep(0.01)
         assert await wire.closed(20.0)
+
+
+async def test_who_keeps_sending_after_its_refusal_is_cut_off(receive: Any, post: Make, until: Make) -> None:
+    async with receive(limits=Limits(header_timeout=0.2, body_timeout=0.2)) as receiver:
+        wire = await receiver.connect()
+        wire.send(post(b"x" * 1000)[:-1])
+        assert (await wire.answer()).code == "body_timeout"
+        assert await wire.closed()
+        await until(lambda: receiver.server.closing == 0, 30.0)
+        assert receiver.server.open == 0
+
+
+async def test_nothing_is_taken_that_came_together_with_a_request_whose_refusal_is_the_last_answer(
+    receive: Any, post: Make
+) -> None:
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(post(b"1", {"Expect": "more"}) + post(b"2") + post(b"3", {"Expect": "100-continue"})[:-1])
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (417, "close")
+        assert await wire.closed()
+        assert (await receiver.exchange(post(b"4"))).status == 202
+        assert [event["body"] for event in await receiver.events()] == [b"4"]
+
+
+async def test_thousands_of_offers_may_come_at_once(receive: Any, post: Make) -> None:
+    many = 3000
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        offer = {"Upgrade": "h2c", "Connection": "Upgrade"}
+        wire.send(post(b"", offer, path="/ingest/no/such", method="GET") * many + post(b"{}", offer))
+        statuses = [(await wire.answer()).status for _ in range(many + 1)]
+        assert statuses == [404] * many + [202]
+
+
+async def test_an_offer_of_http_1_0_is_still_http_1_0_without_it(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        offered = post(b"1", {"Upgrade": "h2c", "Connection": "Upgrade"}).replace(b"HTTP/1.1", b"HTTP/1.0")
+        wire.send(offered.replace(b"Host: kapsel\r\n", b""))
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (202, "close")
+
+
+@pytest.mark.parametrize(
+    ("version", "codings"),
+    [
+        ("1.0", ["chunked"]),
+        ("1.1", ["gzip, chunked"]),
+        ("1.1", ["identity", "chunked"]),
+        ("1.1", [",chunked"]),
+    ],
+)
+async def test_no_transfer_coding_is_taken_on_which_a_proxy_may_think_otherwise(
+    receive: Any, version: str, codings: list[str]
+) -> None:
+    lines = "".join([f"Transfer-Encoding: {coding}\r\n" for coding in codings])
+    head = f"POST /ingest/shop/orders HTTP/{version}\r\nHost: kapsel\r\nConnection: keep-alive\r\n{lines}\r\n"
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(head.encode() + b"3\r\nabc\r\n0\r\n\r\n")
+        answer = await wire.answer()
+        assert (answer.status, answer.code, answer.headers["connection"]) == (400, "request_malformed", "close")
+        assert await wire.closed()
+        assert await receiver.events() == []
+
+
+@pytest.mark.parametrize("target", ["http://[::1/ingest/shop/orders", "http://[x]/ingest/shop/orders"])
+async def test_a_target_that_is_no_url_is_a_mistake_of_its_sender(receive: Any, post: Make, target: str) -> None:
+    async with receive() as receiver:
+        answer = await receiver.exchange(post(path=target))
+        assert (answer.status, answer.code) == (400, "request_malformed")
+
+
+async def test_a_length_may_begin_with_many_zeros(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        request = post(b"12").replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
+        assert (await receiver.exchange(request)).status == 202
+        assert [event["body"] for event in await receiver.events()] == [b"12"]
+
+
+async def test_headers_too_many_are_refused_before_the_last_has_come(receive: Any) -> None:
+    async with receive(limits=Limits(header_timeout=120.0)) as receiver:
+        wire = await receiver.connect()
+        wire.send(b"POST /ingest/shop/orders HTTP/1.1\r\n" + b"a:\r\n" * 1000)
+        assert (await wire.answer()).code == "header_too_large"
+        assert await wire.closed()
+
+
+async def test_who_closes_its_half_in_the_middle_of_a_body_still_hears_of_those_before_it(
+    receive: Any, post: Make
+) -> None:
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(post(b"1") + post(b"22")[:-1])
+        wire.writer.write_eof()
+        assert (await wire.answer()).status == 202
+        assert (await wire.answer()).code == "body_incomplete"
+        assert await wire.closed()
+        assert [event["body"] for event in await receiver.events()] == [b"1"]
+
+
+async def test_the_end_of_a_connection_is_seen_however_much_was_under_way(
+    receive: Any, post: Make, until: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kapsel_receiver.connection.LINGER", 120.0)
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        unknown = post(b"", path="/ingest/no/such")
+        wire.send(post(b"1") + unknown * (2 * PIPELINED) + b"nonsense\r\n\r\n")
+        answers = [await wire.answer() for _ in range(2 + 2 * PIPELINED)]
+        assert [answer.status for answer in answers] == [202, *[404] * (2 * PIPELINED), 400]
+        assert await wire.closed()
+        wire.writer.close()
+        await until(lambda: receiver.server.closing == 0, 30.0)
+
+
+async def test_a_refusal_to_who_waits_for_a_100_ends_the_connection(receive: Any, post: Make) -> None:
+    async with receive() as receiver:
+        wire = await receiver.connect()
+        wire.send(post(b"x", {"Expect": "100-continue"}, path="/ingest/no/such")[:-1])
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (404, "close")
+        assert await wire.closed()
