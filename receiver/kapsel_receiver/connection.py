@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._last = False  # no further request is read
         self._closes_at = _FOREVER  # after its last answer
         self._idle_since = time.monotonic()
-        self._paused = False
+        self._paused_at: float | None = None  # since when it is not read from
         self._stalled_at: float | None = None  # since when the other side does not read its answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -244,6 +244,8 @@ class Connection(asyncio.Protocol):
                 self.abort()
         elif self._stalled_at is not None and now - self._stalled_at >= limits.body_timeout:
             self.abort()
+        elif self._paused_at is not None:
+            pass  # it is for us to go on
         elif current is not None:
             if now >= current.until:
                 self._give_up(current)
@@ -423,7 +425,7 @@ class Connection(asyncio.Protocol):
             self._idle_since = time.monotonic()
         elif pending[0].expects:
             self._tell_to_go_on()
-        if self._paused:
+        if self._paused_at is not None:
             self._throttle()
 
     def _close(self, transport: asyncio.Transport) -> None:
@@ -440,13 +442,23 @@ class Connection(asyncio.Protocol):
         """Read only from who also reads, and not far ahead of the answers; after the last one, to see the end."""
         pausing = self._stalled_at is not None or len(self._pending) > PIPELINED
         pausing = pausing and self._closes_at == _FOREVER
-        if self._transport is None or pausing == self._paused:
+        if self._transport is None or pausing == (self._paused_at is not None):
             return
-        self._paused = pausing
-        if pausing:
+        now = time.monotonic()
+        if self._paused_at is None:
+            self._paused_at = now
             self._transport.pause_reading()
         else:
+            self._postpone(now - self._paused_at)
+            self._paused_at = None
             self._transport.resume_reading()
+
+    def _postpone(self, seconds: float) -> None:
+        """Give a sender the time back in which it was not read from."""
+        if self._head_began is not None:
+            self._head_began += seconds
+        if self._current is not None:
+            self._current.until += seconds
 
 
 def _not_http() -> Refusal:

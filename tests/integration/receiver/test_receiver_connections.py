@@ -375,3 +375,24 @@ async def test_a_refusal_to_who_waits_for_a_100_ends_the_connection(receive: Any
         answer = await wire.answer()
         assert (answer.status, answer.headers["connection"]) == (404, "close")
         assert await wire.closed()
+
+
+async def test_no_deadline_of_a_sender_runs_out_while_it_is_not_read_from(
+    receive: Any, post: Make, database: Any
+) -> None:
+    owner = await database.connection()
+    limits = Limits(header_timeout=1.0)
+    async with receive(limits=limits) as receiver:
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        wire = await receiver.connect()
+        last = post(b"last")
+        wire.send(post(b"1") * (PIPELINED + 1) + last[:10])
+        await receiver.commits_blocked(1)
+        await asyncio.sleep(2 * limits.header_timeout)
+        await lock.rollback()
+        await owner.close()
+        assert [(await wire.answer()).status for _ in range(PIPELINED + 1)] == [202] * (PIPELINED + 1)
+        wire.send(last[10:])
+        assert (await wire.answer()).status == 202
