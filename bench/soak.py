@@ -39,6 +39,9 @@ WARM = 0.25  # of the run, before which nothing is held against anybody
 GROWTH = 0.2  # of its mean that a measured line may grow over the rest of the run, beyond its allowance
 ALLOWANCE = {"rss": 40.0, "fds": 30.0, "dead": 20_000.0}  # MiB, descriptors, rows
 
+# While Postgres is killed and comes back; asyncpg may find itself in the middle of an answer that broke off.
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 Point = tuple[float, float]
 
 
@@ -181,7 +184,7 @@ async def samples(stack: Stack, seen: Seen, ended: asyncio.Event) -> None:
                     found += found[0].children()
                 seen.series["rss"][name].append((at, sum(each.memory_info().rss for each in found) / 2**20))
                 seen.series["fds"][name].append((at, sum(each.num_fds() for each in found)))
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        with suppress(*AWAY):
             connection = await asyncpg.connect(stack.database_url, timeout=5)
             for name, dead, _ in await connection.fetch(_SIZES):
                 seen.series["dead"][name].append((at, dead))
@@ -198,7 +201,7 @@ async def settle(stack: Stack) -> None:
     """Wait until every delivery has ended and every attempt has its leaf."""
     deadline = time.monotonic() + SETTLING
     while time.monotonic() < deadline:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        with suppress(*AWAY):
             connection = await asyncpg.connect(stack.database_url, timeout=5)
             row = await connection.fetchrow(_QUEUE)
             await connection.close()
