@@ -289,9 +289,10 @@ class _Judge:
                 if after is None or breaker is None:
                     continue
                 failed = sum(seen.failed and (seen.end or after.at) <= after.at for seen in tries)
-                if after.failures > failed and not self._is_uncertain(after.at):
+                certain = not self._is_uncertain(after.at)
+                if after.failures > failed and certain:
                     yield f"the circuit of {row.name} counts {after.failures} failures; there were {failed}"
-                if after.state == "open" and (before is None or before.state == "closed"):
+                if after.state == "open" and (before is None or before.state == "closed") and certain:
                     needed = ceil(breaker.failure_ratio * breaker.min_attempts)
                     if failed < needed or len(tries) < breaker.min_attempts:
                         yield f"the circuit of {row.name} opened after {failed} failures of {len(tries)} tries"
