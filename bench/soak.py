@@ -282,12 +282,12 @@ def chart(title: str, unit: str, lines: dict[str, list[Point]], marks: Sequence[
         return f"{LEFT + x * across:.1f},{HEIGHT - BOTTOM - y * up:.1f}"
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">']
-    for share in (0.0, 0.5, 1.0):
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         y = HEIGHT - BOTTOM - share * highest * up
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share * highest:.4g}</text>')
         x = LEFT + share * end * across
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{share * end / 60:.1f} min</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{share * end / 60:.1f} min</text>')
     for at, word in marks:
         x = LEFT + at * across
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="20" y2="{HEIGHT - BOTTOM}" class="mark">')
@@ -315,7 +315,7 @@ def page(seen: Seen, counted: dict[str, int], seconds: float) -> str:
         kinds[kind] += 1
     facts = (
         f"{seconds / 60:.1f} minutes; {len(seen.accepted)} webhooks accepted, {seen.doubles} of them sent twice, "
-        f"{seen.refused} requests refused or unanswered and sent again; {counted}; faults: {dict(kinds)}"
+        f"{seen.refused} requests refused or unanswered and sent again; {_told(counted)}; faults: {_told(kinds)}"
     )
     end, width = seen.now(), max(2.0, seconds / 200)
     charts = [
@@ -336,6 +336,10 @@ table {{ border-collapse: collapse }} td {{ border-top: 1px solid #ddd; padding:
 </style><h1>Soak: {"passed" if passed else "FAILED"}</h1><p>{html.escape(facts)}</p><table>{rows}</table>
 <p>Dashed lines are faults: hover to see which.</p>{body}</html>
 """
+
+
+def _told(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
 
 
 async def soak(options: argparse.Namespace, work: Path) -> int:
