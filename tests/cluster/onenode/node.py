@@ -163,7 +163,7 @@ class Node:
             "imageGCHighThresholdPercent": 100,
             "resolvConf": str(_write(STATE / "resolv.conf", "")),
             "syncFrequency": "10s",
-            # Its chains would stay behind, and have every packet of the machine tracked from then on.
+            # They would stay behind; kube-proxy needs none of them.
             "makeIPTablesUtilChains": False,
             "registerNode": True,
         }
@@ -200,6 +200,9 @@ class Node:
             _ip("netns", "delete", namespace.name)
         if (binaries.BIN / "kube-proxy").exists():
             subprocess.run([binaries.BIN / "kube-proxy", "--cleanup"], capture_output=True, check=False)
+        # kube-proxy forgets this chain of its own, by which every packet of the machine would go on being tracked.
+        for rule in (("-D", "INPUT", "-j"), ("-D", "OUTPUT", "-j"), ("-F",), ("-X",)):
+            subprocess.run(["iptables", *rule, "KUBE-FIREWALL"], capture_output=True, check=False)
         _ip("link", "delete", BRIDGE)
         shutil.rmtree(STATE, ignore_errors=True)
         shutil.rmtree(RUN, ignore_errors=True)
