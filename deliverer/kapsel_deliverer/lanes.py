@@ -19,7 +19,7 @@ from typing import Final
 from uuid import UUID
 
 from kapsel_deliverer.lane import ASK_AGAIN, SLOTS_AT_LEAST, Lane, Leased
-from kapsel_deliverer.places import Asking, Places, share
+from kapsel_deliverer.places import Asking, Places, share, slow_part
 from kapsel_store.limits import Allotted, Demand, Draw, Drawn
 from kapsel_store.rows import Claimed, DestinationRow, RateLimit
 
@@ -173,7 +173,7 @@ class Lanes:
         memory, slow_memory = (sum(lane.memory for lane in lanes) for lanes in (self._busy.values(), slow))
         # Bodies may be larger than was expected: what slow lanes have too much of is not taken from the others.
         heaped = sum(lane.memory for lane in slow if lane.held > 1)
-        memory -= max(0, heaped - (HELD_BYTES - HELD_BYTES // 4))
+        memory -= max(0, heaped - slow_part(HELD_BYTES))
         return _Claim(
             now=now,
             places=Places(total=self._capacity, taken=self.held, slow=sum(lane.held for lane in slow)),

@@ -20,6 +20,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 
+def slow_part(total: int) -> int:
+    """Return how many of all places lanes that are not quick may have together."""
+    return total - total // 4
+
+
 class Asking(NamedTuple):
     """A lane that could use more places."""
 
@@ -48,7 +53,7 @@ class Places:
     @property
     def for_slow(self) -> int:
         """How many lanes that are not quick may have, besides the first one of each."""
-        return max(0, min(self.before_the_last, self.total - self.total // 4 - self.slow))
+        return max(0, min(self.before_the_last, slow_part(self.total) - self.slow))
 
     @property
     def for_first(self) -> int:
