@@ -134,21 +134,9 @@ class TunnelConnector(aiohttp.TCPConnector):
         """Connect to the first address; the caller goes on to the next one if that fails."""
         del timeout, client_error  # the caller of the connector has a deadline for all of it
         with _failing(req):
-            if self._proxy.tls:
-                return await self._tunnel_in_tls(addr_infos[0][4], *args, **kwargs)
-            sock = await self._tunnel(addr_infos[0][4])
-            return await self._loop.create_connection(*args, **kwargs, sock=sock)
+            return await self._tunnel(addr_infos[0][4], *args, **kwargs)
 
-    async def _tunnel(self, address: Sequence[Any]) -> socket.socket:
-        sock = await self._connect()
-        try:
-            await self._ask(sock, str(address[0]), int(address[1]))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    async def _tunnel_in_tls(
+    async def _tunnel(
         self,
         address: Sequence[Any],
         factory: Callable[[], ResponseHandler],
@@ -175,11 +163,12 @@ class TunnelConnector(aiohttp.TCPConnector):
         return inner, protocol
 
     async def _greet(self, sock: socket.socket) -> tuple[asyncio.Transport, "_Answer"]:
-        """Speak TLS with the proxy: it must be who its URL says."""
+        """Speak TLS with the proxy if its URL says so: it must be who that says."""
         answer = _Answer(self._loop)
+        context, name = (self._context, self._proxy.host) if self._proxy.tls else (None, None)
         try:
             transport, _ = await self._loop.create_connection(
-                lambda: answer, sock=sock, ssl=self._context, server_hostname=self._proxy.host
+                lambda: answer, sock=sock, ssl=context, server_hostname=name
             )
         except OSError as error:  # those of TLS among them
             sock.close()
@@ -214,19 +203,6 @@ class TunnelConnector(aiohttp.TCPConnector):
         if self._proxy.authorization is not None:
             lines.append(f"Proxy-Authorization: {self._proxy.authorization}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-    async def _ask(self, sock: socket.socket, host: str, port: int) -> None:
-        answer = b""
-        try:
-            await self._loop.sock_sendall(sock, self._request(host, port))
-            while b"\r\n\r\n" not in answer and len(answer) < HEAD_LIMIT:
-                chunk = await self._loop.sock_recv(sock, HEAD_LIMIT)
-                if not chunk:
-                    break
-                answer += chunk
-        except OSError as error:
-            raise ProxyError("proxy_unreachable", f"the proxy broke off: {error}") from error
-        _judge(answer)
 
 
 class _Answer(asyncio.Protocol):
