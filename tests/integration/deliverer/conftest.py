@@ -20,6 +20,7 @@ import pytest
 import wires
 from aiohttp import web
 from pydantic import SecretStr
+from serving import Serving
 
 from kapsel_deliverer.__main__ import serve
 from kapsel_deliverer.settings import DelivererSettings
@@ -121,39 +122,24 @@ async def destination() -> AsyncIterator[Destination]:
     await runner.cleanup()
 
 
-class Raw:
+class Raw(Serving):
     """A raw TCP server: each connection gets what `behave` does with it."""
 
     def __init__(self, behave: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+        super().__init__()
         self._behave = behave
-        self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
 
-    async def __aenter__(self) -> "Raw":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/hooks"
-        return self
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hooks"
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read a head, then behave."""
         self.connections += 1
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            with suppress(ConnectionError):
-                await self._behave(reader, writer)
-        except (asyncio.CancelledError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            await self._behave(reader, writer)
 
 
 @pytest.fixture
