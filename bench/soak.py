@@ -31,6 +31,8 @@ import psutil
 from aiohttp import web
 from stack import Stack
 
+from kapsel_store.database import is_away
+
 MANIFESTS = Path(__file__).parent / "soak-manifests" / "soak.yaml"
 SAMPLE = 2.0  # seconds between two looks
 FAULT = (10.0, 30.0)  # seconds between two faults
@@ -38,9 +40,6 @@ SETTLING = 600.0  # seconds that what is under way may take at the end
 WARM = 0.25  # of the run, before which nothing is held against anybody
 GROWTH = 0.2  # of its mean that a measured line may grow over the rest of the run, beyond its allowance
 ALLOWANCE = {"rss": 40.0, "fds": 30.0, "dead": 20_000.0}  # MiB, descriptors, rows
-
-# While Postgres is killed and comes back; asyncpg may find itself in the middle of an answer that broke off.
-AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Point = tuple[float, float]
 
@@ -173,6 +172,20 @@ SELECT (SELECT count(*) FROM kapsel.deliveries_live),
 """
 
 
+async def _look(stack: Stack, query: str) -> list[asyncpg.Record]:
+    """Return what is stored just now, nothing while Postgres is killed and comes back."""
+    try:
+        connection = await asyncpg.connect(stack.database_url, timeout=5)
+        try:
+            return list(await connection.fetch(query))
+        finally:
+            await connection.close(timeout=5)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return []
+
+
 async def samples(stack: Stack, seen: Seen, ended: asyncio.Event) -> None:
     """Look at processes and tables until `ended`."""
     while not ended.is_set():
@@ -184,15 +197,12 @@ async def samples(stack: Stack, seen: Seen, ended: asyncio.Event) -> None:
                     found += found[0].children()
                 seen.series["rss"][name].append((at, sum(each.memory_info().rss for each in found) / 2**20))
                 seen.series["fds"][name].append((at, sum(each.num_fds() for each in found)))
-        with suppress(*AWAY):
-            connection = await asyncpg.connect(stack.database_url, timeout=5)
-            for name, dead, _ in await connection.fetch(_SIZES):
-                seen.series["dead"][name].append((at, dead))
-            live, lag, unsequenced = await connection.fetchrow(_QUEUE)
+        for name, dead, _ in await _look(stack, _SIZES):
+            seen.series["dead"][name].append((at, dead))
+        for live, lag, unsequenced in await _look(stack, _QUEUE):
             seen.series["queue"]["live deliveries"].append((at, live))
             seen.series["queue"]["attempts without a leaf"].append((at, unsequenced))
             seen.series["lag"]["oldest due"].append((at, float(lag)))
-            await connection.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), SAMPLE)
 
@@ -201,11 +211,8 @@ async def settle(stack: Stack) -> None:
     """Wait until every delivery has ended and every attempt has its leaf."""
     deadline = time.monotonic() + SETTLING
     while time.monotonic() < deadline:
-        with suppress(*AWAY):
-            connection = await asyncpg.connect(stack.database_url, timeout=5)
-            row = await connection.fetchrow(_QUEUE)
-            await connection.close()
-            if not row[0] and not row[2]:
+        for live, _, unsequenced in await _look(stack, _QUEUE):
+            if not live and not unsequenced:
                 return
         await asyncio.sleep(1)
 
