@@ -246,26 +246,64 @@ async def test_a_replay_goes_last_in_the_order_of_the_events(queue: Queue) -> No
     assert [await queue.sent(billing) for _ in old] == [[one.id] for one in old]
     waiting = event("a", billing)
     await queue.accept(waiting)
+    await replay(queue.connection, billing, *old[::-1])
+    assert [await queue.sent(billing) for _ in range(5)] == [[one.id] for one in (waiting, *old)] + [[]]
+
+
+async def replay(connection: Connection, to: DestinationRow, *old: NewEvent, anyway: bool = False) -> int:
+    """Replay these events, all of key a, as a deliverer does it; return how many new deliveries that made."""
     replay_id = uuid4()
-    await queue.connection.execute(
+    await connection.execute(
         "INSERT INTO replays (id, namespace, name, endpoint_id, received_from, received_to, states, dry_run, rate, "
-        "suspend) VALUES ($1, 'shop', 'again', $2, now() - interval '1 d', now(), '{delivered}', false, 9, false)",
+        "suspend) VALUES ($1, 'shop', $3, $2, now() - interval '1 d', now(), '{delivered}', false, 9, false)",
         replay_id,
         ORDERS.id,
+        str(replay_id),
     )
-    await queue.connection.fetch(
+    made = await connection.fetch(
         statement("replays.enqueue"),
         replay_id,
         ORDERS.id,
         [ids.new() for _ in old],
-        [one.deliveries[0].id for one in old[::-1]],
-        [one.id for one in old[::-1]],
-        [billing.id] * len(old),
-        [turns.digest(billing.id, "a")] * len(old),
+        [one.deliveries[0].id for one in old],
+        [one.id for one in old],
+        [to.id] * len(old),
+        [turns.digest(to.id, "a")] * len(old),
         False,
-        False,
+        anyway,
     )
-    assert [await queue.sent(billing) for _ in range(5)] == [[one.id] for one in (waiting, *old)] + [[]]
+    return len(made)
+
+
+@pytest.mark.parametrize("anyway", [False, True])
+@pytest.mark.parametrize("retried_first", [False, True])
+async def test_a_retry_and_a_replay_of_one_delivery_wait_in_no_circle(
+    queue: Queue, database, retried_first: bool, anyway: bool
+) -> None:
+    billing = destination()
+    await queue.configure(billing)
+    old, waiting = event("a", billing), event("a", billing)
+    await queue.accept(old)
+    await queue.sent(billing)
+    await queue.accept(waiting)
+    retrying, replaying, holding = [await database.connection() for _ in range(3)]
+    both = {
+        "retry": lambda: deliveries.retry(retrying, old.deliveries[0].id),
+        "replay": lambda: replay(replaying, billing, old, anyway=anyway),
+    }
+    done = {}
+    async with holding.transaction():
+        await holding.execute("SELECT FROM turns FOR UPDATE")
+        for count, name in enumerate(sorted(both, reverse=retried_first), 1):
+            done[name] = asyncio.ensure_future(both[name]())
+            await waits_for_a_lock(database, count)
+    assert isinstance(await done["retry"], UUID)
+    made = await done["replay"]
+    assert made == (anyway or not retried_first)
+    again = [[old.id]] * (1 + made)
+    assert [await queue.sent(billing) for _ in range(3 + made)] == [[waiting.id], *again, []]
+    for connection in (retrying, replaying, holding):
+        await connection.close()
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -427,11 +465,11 @@ async def test_a_turn_is_not_lost_when_somebody_gets_in_line_while_it_is_passed(
     assert await queue.sent(billing) == [second.id]
 
 
-async def waits_for_a_lock(database) -> None:
-    """Return once a session of this test waits for another."""
+async def waits_for_a_lock(database, count: int = 1) -> None:
+    """Return once so many sessions of this test wait for others."""
     connection = await database.connection()
     async with asyncio.timeout(60):
-        while not await connection.fetchval(
+        while count > await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         ):
             await asyncio.sleep(0.01)

@@ -121,17 +121,19 @@ WHERE state = 'pending' AND id = (
 RETURNING id
 
 -- name: retry
--- Final states never change, so sending again is a new delivery of the same event to the same destination.
-WITH made AS (
-    INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of, order_key)
-    SELECT $2, d.event_id, d.endpoint_id, d.destination_id, now() + $3, d.id, d.order_key
+-- Final states never change, so sending again is a new delivery of the same event to the same destination. What is superseded
+-- is marked before the order key is locked, like in a replay: so the two wait for each other in no circle.
+WITH chosen AS MATERIALIZED (
+    SELECT d.id, d.event_id, d.endpoint_id, d.destination_id, d.order_key
     FROM deliveries d JOIN destinations t ON t.id = d.destination_id JOIN events e ON e.id = d.event_id
     WHERE d.id = $1 AND t.deleted_at IS NULL AND e.body IS NOT NULL
-    RETURNING id
 ), marked AS (
-    INSERT INTO superseded (delivery_id) SELECT $1 FROM made ON CONFLICT DO NOTHING
+    INSERT INTO superseded (delivery_id) SELECT id FROM chosen ON CONFLICT DO NOTHING RETURNING delivery_id
 )
-SELECT id FROM made
+INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at, replay_of, order_key)
+SELECT $2, event_id, endpoint_id, destination_id, now() + $3, id, order_key
+FROM chosen WHERE (SELECT count(*) FROM marked) >= 0
+RETURNING id
 
 -- name: max_age_of
 SELECT d.state, t.deleted_at IS NOT NULL AS removed, p.spec AS policy

@@ -181,7 +181,8 @@ SELECT id, received_at, headers, body FROM (
 -- name: enqueue
 -- Exactly one new delivery for each: what this replay has taken is taken by nobody again, nor what another replay or a
 -- person is having delivered again already, unless that is wanted ($9). Of what was missing ($8) nothing is replayed.
--- Order keys are locked in order, like everywhere; within a key the oldest event goes first.
+-- All that is superseded is marked before the first order key is locked, as in a retry, and those are locked in order, like
+-- everywhere; within a key the oldest event goes first.
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bytea[])
         AS i (made, delivery_id, event_id, destination_id, order_key)
@@ -190,7 +191,7 @@ WITH input AS MATERIALIZED (
     ON CONFLICT DO NOTHING RETURNING delivery_id
 ), taken AS (
     INSERT INTO replayed (replay_id, delivery_id, made) SELECT $1, delivery_id, made FROM input
-    WHERE ($9 OR delivery_id IN (SELECT delivery_id FROM free)) AND (NOT $8 OR NOT EXISTS (
+    WHERE (SELECT count(*) FROM free) >= 0 AND ($9 OR delivery_id IN (SELECT delivery_id FROM free)) AND (NOT $8 OR NOT EXISTS (
         SELECT FROM deliveries d WHERE d.event_id = input.event_id AND d.destination_id = input.destination_id
     ))
     ON CONFLICT (replay_id, delivery_id) DO NOTHING
