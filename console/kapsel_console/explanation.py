@@ -12,6 +12,7 @@ from uuid import UUID
 
 from kapsel_console.holds import Hold, holds, when
 from kapsel_resources import durations
+from kapsel_store import ids
 from kapsel_store.facts import Facts, Leaf, Relative
 from kapsel_store.reasons import REASONS, Fault, fault_of, reason
 from kapsel_store.rows import LogRow
@@ -20,7 +21,7 @@ from kapsel_store.states import FINAL, State
 
 KAPSEL: Final = "kapsel"  # whose value it is when no manifest writes it
 FORESEEN: Final = 4  # tries whose times are told
-LATE_HEADS: Final = 3  # intervals after which a head that has not come is told to be late
+LATE_HEADS: Final = 3  # intervals that an attempt may wait for a head over it before that is told to be late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +240,10 @@ def proof_status(leaf: Leaf | None, log: LogRow | None, now: datetime) -> str:
     if leaf.leaf_index is None:
         if leaf.parked_reason is not None:
             return f"The try cannot be put into the log: {leaf.parked_reason}. It is tried again by itself."
-        return "The try waits for its leaf." if log is not None else "No log is declared, so nothing is proven."
+        if log is None:
+            return "No log is declared, so nothing is proven."
+        late = ", and has waited longer than usual: see the attestor's log" if is_late(leaf, log, now) else ""
+        return f"The try waits for its leaf{late}."
     waits = f"Leaf {leaf.leaf_index} waits for a signed head over it"
     if log is not None and is_late(leaf, log, now):
         if log.witnessing is not None and log.witnessing.required:
@@ -252,10 +256,13 @@ def proof_status(leaf: Leaf | None, log: LogRow | None, now: datetime) -> str:
 
 
 def is_late(leaf: Leaf, log: LogRow, now: datetime) -> bool:
-    """Whether a head over the leaf should have been signed by now."""
-    if leaf.newest_head is None:
-        return True
-    return now - leaf.newest_head > LATE_HEADS * max(log.publish_interval, timedelta(seconds=1))
+    """Whether a head over the attempt should have been signed by now.
+
+    Its own age says so. The newest head does not: after a quiet time it is old though nothing is late, and a young one
+    that does not cover the attempt has not helped it.
+    """
+    waits = now - ids.timestamp(leaf.attempt_id)
+    return waits > LATE_HEADS * max(log.publish_interval, timedelta(seconds=1))
 
 
 def _ancestry(facts: Facts) -> str:

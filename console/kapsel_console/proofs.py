@@ -6,7 +6,6 @@ waits for, since that comes by itself; what can never be made is a problem.
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -20,7 +19,7 @@ from kapsel_console.errors import ProblemError
 from kapsel_console.explanation import is_late, proof_status
 from kapsel_console.openness import Openness
 from kapsel_console.parameters import Parameters, path_id
-from kapsel_store import facts, ids
+from kapsel_store import facts
 from kapsel_store.database import Connection
 from kapsel_store.facts import Leaf
 from kapsel_store.rows import LogRow
@@ -148,12 +147,9 @@ def _unproven(request: web.Request, status: log_shapes.Lacking, leaf: Leaf | Non
 
 def waits_for(leaf: Leaf, log: LogRow | None, now: datetime) -> tuple[str, bool]:
     """Return what an attempt waits for on its way to a proof, and whether that does not come by itself."""
-    # After a quiet time the newest head is old, and no head was missing before there was something to cover.
-    tried_at = ids.timestamp(leaf.attempt_id)
-    asked = replace(leaf, newest_head=tried_at if leaf.newest_head is None else max(tried_at, leaf.newest_head))
     stopped = log is None or leaf.frozen_reason is not None or leaf.parked_reason is not None
-    late = log is not None and leaf.leaf_index is not None and is_late(asked, log, now)
-    text = proof_status(asked, log, now).removesuffix(".")
+    late = log is not None and is_late(leaf, log, now)
+    text = proof_status(leaf, log, now).removesuffix(".")
     return text[0].lower() + text[1:], stopped or late
 
 

@@ -52,7 +52,6 @@ class Leaf:
     published: bool  # whether a signed head covers it
     frozen_reason: str | None  # of the log that it is in, or of the newest if it is in none
     parked_reason: str | None  # why the sequencer has laid it aside
-    newest_head: datetime | None  # when the newest head of that log was signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,5 +134,4 @@ async def leaf(connection: Connection, attempt_id: UUID) -> Leaf:
         published=index is not None and head is not None and head.tree_size > index,
         frozen_reason=None if log is None else log.frozen_reason,
         parked_reason=await connection.fetchval(statement("explain.parked"), attempt_id),
-        newest_head=None if head is None else head.published_at,
     )

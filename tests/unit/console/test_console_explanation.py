@@ -8,6 +8,7 @@ import pytest
 
 from kapsel_console.explanation import Explanation, explain, proof_status
 from kapsel_console.holds import Hold
+from kapsel_store import ids
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
@@ -347,7 +348,8 @@ def test_a_failed_one_says_whether_it_can_be_delivered_again(fields: dict[str, b
     assert says in ended("status_503", **fields).advice[-1]
 
 
-LEAF = Leaf(attempt_id=OTHER, leaf_index=7, published=False, frozen_reason=None, parked_reason=None, newest_head=NOW)
+LEAF = Leaf(attempt_id=ids.first_at(NOW), leaf_index=7, published=False, frozen_reason=None, parked_reason=None)
+OLD = replace(LEAF, attempt_id=ids.first_at(NOW - timedelta(hours=1)))
 WITNESSING = Witnessing(witnesses=(Witness(name="a", vkey="k", url="https://a"),) * 3, quorum=2, required=True)
 
 
@@ -357,15 +359,12 @@ WITNESSING = Witnessing(witnesses=(Witness(name="a", vkey="k", url="https://a"),
         (None, LOG, "it was not tried"),
         (replace(LEAF, published=True), LOG, "under a signed head"),
         (LEAF, LOG, "Leaf 7 waits for a signed head over it."),
-        (replace(LEAF, newest_head=NOW - timedelta(hours=1)), LOG, "see the attestor's log"),
-        (
-            replace(LEAF, newest_head=NOW - timedelta(hours=1)),
-            replace(LOG, witnessing=WITNESSING),
-            "heads are withheld until 2 of 3 witnesses cosign",
-        ),
-        (replace(LEAF, newest_head=None), replace(LOG, witnessing=WITNESSING), "withheld"),
+        (OLD, LOG, "none was signed for longer than usual: see the attestor's log"),
+        (OLD, replace(LOG, witnessing=WITNESSING), "heads are withheld until 2 of 3 witnesses cosign"),
+        (LEAF, replace(LOG, witnessing=WITNESSING), "Leaf 7 waits for a signed head over it."),
         (replace(LEAF, frozen_reason="it forked"), LOG, "The log is frozen"),
-        (replace(LEAF, leaf_index=None), LOG, "waits for its leaf"),
+        (replace(LEAF, leaf_index=None), LOG, "The try waits for its leaf."),
+        (replace(OLD, leaf_index=None), LOG, "waits for its leaf, and has waited longer than usual"),
         (replace(LEAF, leaf_index=None, parked_reason="it is too long"), LOG, "it is too long"),
         (replace(LEAF, leaf_index=None, frozen_reason="it forked"), LOG, "the log that follows"),
         (replace(LEAF, leaf_index=None), None, "No log is declared"),

@@ -26,7 +26,6 @@ def leaf(since: timedelta, **fields) -> Leaf:
         published=False,
         frozen_reason=None,
         parked_reason=None,
-        newest_head=NOW - SOON,
     )
     return replace(made, **fields)
 
@@ -35,9 +34,8 @@ def leaf(since: timedelta, **fields) -> Leaf:
     ("leaf", "log", "says"),
     [
         (leaf(SOON), LOG, "leaf 7 waits for a signed head over it"),
-        (leaf(SOON, newest_head=NOW - LONG), LOG, "leaf 7 waits for a signed head over it"),
-        (leaf(SOON, newest_head=None), WITNESSED, "leaf 7 waits for a signed head over it"),
-        (leaf(LONG, leaf_index=None), LOG, "the try waits for its leaf"),
+        (leaf(SOON), WITNESSED, "leaf 7 waits for a signed head over it"),
+        (leaf(SOON, leaf_index=None), LOG, "the try waits for its leaf"),
     ],
 )
 def test_what_comes_by_itself_is_not_held(leaf: Leaf, log: LogRow, says: str) -> None:
@@ -59,8 +57,9 @@ def test_what_comes_by_itself_is_not_held(leaf: Leaf, log: LogRow, says: str) ->
             "cannot be put into the log: it is too long",
         ),
         (leaf(SOON, leaf_index=None), None, "no log is declared"),
-        (leaf(LONG, newest_head=NOW - LONG), LOG, "none was signed for longer than usual"),
-        (leaf(LONG, newest_head=None), WITNESSED, "heads are withheld until 1 of 1 witnesses cosign"),
+        (leaf(LONG), LOG, "none was signed for longer than usual"),
+        (leaf(LONG), WITNESSED, "heads are withheld until 1 of 1 witnesses cosign"),
+        (leaf(LONG, leaf_index=None), LOG, "waits for its leaf, and has waited longer than usual"),
     ],
 )
 def test_what_does_not_come_by_itself_is_held_and_says_why(leaf: Leaf, log: LogRow | None, says: str) -> None:
