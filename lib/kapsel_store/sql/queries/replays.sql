@@ -191,7 +191,8 @@ WITH input AS MATERIALIZED (
     ON CONFLICT DO NOTHING RETURNING delivery_id
 ), taken AS (
     INSERT INTO replayed (replay_id, delivery_id, made) SELECT $1, delivery_id, made FROM input
-    WHERE (SELECT count(*) FROM free) >= 0 AND ($9 OR delivery_id IN (SELECT delivery_id FROM free)) AND (NOT $8 OR NOT EXISTS (
+    WHERE (SELECT count(*) FROM free) >= 0 AND ($9 OR delivery_id IN (SELECT delivery_id FROM free))
+    AND (NOT $8 OR NOT EXISTS (
         SELECT FROM deliveries d WHERE d.event_id = input.event_id AND d.destination_id = input.destination_id
     ))
     ON CONFLICT (replay_id, delivery_id) DO NOTHING
