@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,17 @@ MANIFESTS = HERE / "manifests"
 SINK = "127.0.0.1:9900"
 SECRET = "bench-secret"
 COMPONENTS = ("receiver", "deliverer", "attestor", "console")
+
+Target = dict[str, Any]  # what the load generator sends and to whom: bench/load/target.go
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Up:
+    """A system that runs: what webhooks are sent to, where it delivers them, and its processes by name."""
+
+    target: Target
+    sink: str
+    processes: dict[str, list[int]]
 
 
 class Stack:
@@ -120,13 +132,17 @@ class Load:
         subprocess.run(build, cwd=HERE / "load", check=True, env={**os.environ, "GOFLAGS": "-mod=mod"})
 
     def run(self, url: str, *flags: str, watch: dict[str, list[int]] | None = None) -> dict[str, Any]:
-        """Drive `url`; return the report of the load generator: a summary with [min, median, max], and each run."""
-        target = self._work / "target.json"
-        target.write_text(json.dumps(_target(url)))
+        """Drive kapsel at `url` and return the report."""
+        return self.drive(kapsel_at(url), *flags, watch=watch)
+
+    def drive(self, target: Target, *flags: str, watch: dict[str, list[int]] | None = None) -> dict[str, Any]:
+        """Drive a target; return the report of the load generator: a summary with [min, median, max], and each run."""
+        file = self._work / "target.json"
+        file.write_text(json.dumps(target))
         report = self._work / "report.jsonl"
         report.unlink(missing_ok=True)
         watched = ",".join(f"{name}={pid}" for name, pids in (watch or {}).items() for pid in pids)
-        command = [str(self._program), "-target", str(target), "-out", str(report), "-watch", watched, *flags]
+        command = [str(self._program), "-target", str(file), "-out", str(report), "-watch", watched, *flags]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         found: dict[str, Any] = json.loads(report.read_text())
         refused = found["summary"]["not_accepted"][2]
@@ -136,13 +152,19 @@ class Load:
         return found
 
 
-def _target(url: str) -> dict[str, Any]:
+def kapsel_at(url: str) -> Target:
+    """Return a target that is an endpoint of kapsel."""
+    return signed_like_github("kapsel", url, {"Idempotency-Key": "$ID"}, accept=202)
+
+
+def signed_like_github(name: str, url: str, headers: dict[str, str], *, accept: int) -> Target:
+    """Return a target that takes webhooks with GitHub's signature."""
     return {
-        "name": "kapsel",
+        "name": name,
         "method": "POST",
         "url": url,
-        "headers": {"Content-Type": "application/json", "Idempotency-Key": "$ID"},
+        "headers": {"Content-Type": "application/json", **headers},
         "body": "$PAYLOAD",
-        "accept": [202],
+        "accept": [accept],
         "sign": {"secret": SECRET, "content": "$BODY", "header": "X-Hub-Signature-256", "value": "sha256=$HEX"},
     }
