@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-import cel
-
-from kapsel_expressions import cost, pattern, syntax
+from kapsel_expressions import cost, engine, pattern, syntax
 from kapsel_expressions.cost import Size
 from kapsel_expressions.event import FIELDS, Event
 from kapsel_expressions.places import Places, names
@@ -104,7 +102,7 @@ class Expression:
 
     __slots__ = ("_admitted", "_names", "_places", "_program", "_sort", "_tree", "paths", "source")
 
-    def __init__(self, source: str, sort: Sort, tree: Node, program: cel.Program) -> None:
+    def __init__(self, source: str, sort: Sort, tree: Node, program: engine.Program) -> None:
         self.source = source
         self.paths = _paths(tree)
         self._sort = sort
@@ -169,7 +167,7 @@ def compile_source(source: str, sort: Sort) -> Expression | Invalid:
             "and fewer and shorter patterns",
         )
     try:
-        program = cel.compile(source)
+        program = engine.compile_program(source)
     except ValueError as error:
         return Invalid(wrong=_engine_says(str(error)), allowed="a CEL expression")
     return Expression(source, sort, tree, program)
@@ -297,7 +295,7 @@ def _unlike(value: object, sort: Sort) -> str | None:
         case "string":
             fits = isinstance(value, str)
         case "json":
-            fits = not isinstance(value, (bytes, datetime, timedelta, cel.OptionalValue))
+            fits = not isinstance(value, (bytes, datetime, timedelta, engine.OptionalValue))
     return None if fits else f"it gives a {_type_name(value)}, where {_WANTED[sort]} belongs"
 
 

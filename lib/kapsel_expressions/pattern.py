@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-import cel
+from kapsel_expressions import engine
 
 MOST: Final = 100.0  # of `ready` for all patterns of an expression: about 25 ms
 
@@ -47,7 +47,7 @@ _ANY: Final = Price(_COPY, _CHOICE)
 def price(literal: str) -> Price | None:
     """Return what the pattern costs that a literal of CEL is, or None for what cannot be read."""
     try:
-        text = cel.compile(literal).execute({})
+        text = engine.compile_program(literal).execute({})
     except (ValueError, RuntimeError):
         return None
     if not isinstance(text, str):

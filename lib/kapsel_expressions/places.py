@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-import cel
-
-from kapsel_expressions import cost, syntax
+from kapsel_expressions import cost, engine, syntax
 from kapsel_expressions.cost import Size
 from kapsel_expressions.syntax import Call, Collection, Comprehension, Field, Literal, Name, Node
 
@@ -31,7 +29,7 @@ class Places:
     def __init__(self, tree: Node) -> None:
         self._tree = tree
         self._height = _height(tree)
-        self._programs: dict[int, cel.Program | None] = {}  # by the identity of the node, which the tree keeps alive
+        self._programs: dict[int, engine.Program | None] = {}  # by the identity of the node, which the tree keeps alive
 
     def find(self, variables: Variables, size: Size) -> Node | None:
         """Return the part that fails, None if it would be too much work to look for it."""
@@ -141,9 +139,9 @@ def _call(node: Call) -> str:
     raise AssertionError(node)
 
 
-def _compiled(node: Node) -> cel.Program | None:
+def _compiled(node: Node) -> engine.Program | None:
     try:
-        return cel.compile(text(node))
+        return engine.compile_program(text(node))
     except ValueError:
         return None
 

@@ -5,15 +5,18 @@ means is left to the component's own metrics.py.
 """
 
 import asyncio
+import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+
+from kapsel_runtime.pages import Answer, Pages
 
 Check = Callable[[], str | None]
 
@@ -62,41 +65,35 @@ class Health:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        app = web.Application()
-        app.router.add_get("/health/live", self._answer_live)
-        app.router.add_get("/health/ready", self._answer_ready)
-        app.router.add_get("/metrics", _Metrics(registry).answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port, reuse_port=True).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        return HealthServer(runner, host)
+        metrics = _Metrics(registry)
+        pages = Pages(
+            {"/health/live": self._answer_live, "/health/ready": self._answer_ready, "/metrics": metrics.answer}
+        )
+        return HealthServer(pages, host, await pages.start(host, port))
 
-    async def _answer_live(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "live"})
+    async def _answer_live(self, _: Mapping[str, str]) -> Answer:
+        return _json(HTTPStatus.OK, {"status": "live"})
 
-    async def _answer_ready(self, _: web.Request) -> web.Response:
+    async def _answer_ready(self, _: Mapping[str, str]) -> Answer:
         found = self.ready()
         status = "draining" if found.draining else "ready" if found.ready else "not ready"
         checks = {name: reason or "ok" for name, reason in found.checks.items()}
-        return web.json_response({"status": status, "checks": checks}, status=200 if found.ready else 503)
+        answer = HTTPStatus.OK if found.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return _json(answer, {"status": status, "checks": checks})
 
 
 class HealthServer:
     """A listening health server; close it last, when the process has drained."""
 
-    def __init__(self, runner: web.AppRunner, host: str) -> None:
-        self._runner = runner
-        self.port: int = runner.addresses[0][1]
+    def __init__(self, pages: Pages, host: str, port: int) -> None:
+        self._pages = pages
+        self.port: int = port
         reachable = socket.gethostname() if host in _ANY_ADDRESS else host
         self.address = f"http://[{reachable}]:{self.port}" if ":" in reachable else f"http://{reachable}:{self.port}"
 
     async def close(self) -> None:
         """Stop listening and close all connections."""
-        await self._runner.cleanup()
+        await self._pages.close(_SHUTDOWN_TIMEOUT)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,12 +109,16 @@ class _Metrics:
         self._registry = registry
         self._one_at_a_time = asyncio.Lock()
 
-    async def answer(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    async def answer(self, headers: Mapping[str, str]) -> Answer:
+        encode, content_type = choose_encoder(headers.get("accept", ""))
         try:
             async with asyncio.timeout(_SCRAPE_TIMEOUT), self._one_at_a_time:
                 # In a thread: thousands of series take longer to write than a webhook may wait for the loop.
                 body = await asyncio.to_thread(encode, self._registry)
         except TimeoutError:
-            raise web.HTTPServiceUnavailable(text="the metrics were not collected in time\n") from None
-        return web.Response(body=body, headers={"Content-Type": content_type})
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"the metrics were not collected in time\n")
+        return Answer(HTTPStatus.OK, body, content_type)
+
+
+def _json(status: HTTPStatus, content: object) -> Answer:
+    return Answer(status, json.dumps(content).encode(), "application/json; charset=utf-8")

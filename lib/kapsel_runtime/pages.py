@@ -1,0 +1,106 @@
+"""A few pages over HTTP/1.1 for probes and scrapers: GET and HEAD, no bodies, one request on each connection.
+
+Used by `health`. A web framework would be the dearest import of a process that serves nothing else with it, and a
+receiver waits for it before its first webhook. What the pages say is left to the caller.
+"""
+
+import asyncio
+import logging
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+LARGEST_HEAD: Final = 16_384  # bytes
+HEAD_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 30.0  # to make an answer and for the other side to take it
+METHODS: Final = "GET, HEAD"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+logger = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What a page answers."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = _TEXT
+
+
+Page = Callable[
+    [Mapping[str, str]], Awaitable[Answer]
+]  # given the headers of the request, by their names in lower case
+
+
+class Pages:
+    """A server of pages by their path, from `start` to `close`."""
+
+    def __init__(self, pages: Mapping[str, Page]) -> None:
+        self._pages = pages
+        self._answering: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and return the port; 0 is any free one. The port may be held by who shares it (SO_REUSEPORT)."""
+        self._server = await asyncio.start_server(
+            self._connected, host, port, limit=LARGEST_HEAD, reuse_port=True, start_serving=True
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self, patience: float) -> None:
+        """Stop listening, and close all connections when they have their answer, or after so many seconds."""
+        if self._server is not None:
+            self._server.close()
+        if self._answering:
+            _, late = await asyncio.wait(self._answering, timeout=patience)
+            for task in late:
+                task.cancel()
+
+    def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(await self._answer(head))
+                await writer.drain()
+        except asyncio.LimitOverrunError:
+            writer.write(_written(Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"")))
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # who asked has gone, or says nothing
+        finally:
+            writer.close()
+
+    async def _answer(self, head: bytes) -> bytes:
+        """Return the bytes that answer one request."""
+        line, *fields = head.decode("latin-1").split("\r\n")
+        method, _, rest = line.partition(" ")
+        target, _, version = rest.partition(" ")
+        page = self._pages.get(target.partition("?")[0])
+        if not version.startswith("HTTP/1."):
+            return _written(Answer(HTTPStatus.BAD_REQUEST, b""))
+        if page is None:
+            return _written(Answer(HTTPStatus.NOT_FOUND, b"there is no such page\n"))
+        if method not in ("GET", "HEAD"):
+            return _written(Answer(HTTPStatus.METHOD_NOT_ALLOWED, b""), f"Allow: {METHODS}\r\n")
+        named = (field.partition(":") for field in fields if field)
+        headers = {name.lower(): value.strip() for name, _, value in named}
+        try:
+            answer = await page(headers)
+        except Exception:
+            logger.exception("%s could not be answered", target)
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"")
+        return _written(answer, has_body=method == "GET")
+
+
+def _written(answer: Answer, more: str = "", *, has_body: bool = True) -> bytes:
+    head = (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n{more}Connection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + (answer.body if has_body else b"")
