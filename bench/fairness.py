@@ -1,10 +1,11 @@
-"""How much a dead and a slow destination delay the others: `python bench/fairness.py [--rounds 3] [--seconds 15]`.
+"""How much dead and slow destinations delay the others: `python bench/fairness.py [--rounds 3] [--seconds 15]`.
 
 One embedded Postgres, one deliverer as a process of its own, and destinations that answer at once, all on this machine.
-In each round they get their events alone, and then beside one that takes every connection and never answers and one
-that answers after seconds, each of which has a backlog; without a circuit, which would take them out of the way. With
-`--places 512` each of them could use up all places of the deliverer. What is measured is the time from the commit of
-an event until it arrives at a destination that answers at once, in the smallest, median and largest of the rounds.
+In each round they get their events alone, then beside one that takes every connection and never answers and one that
+answers after seconds, and then beside forty whose names hang in DNS. All of these have a backlog, and no circuit, which
+would take them out of the way. With `--places 512` each could use up all places of the deliverer. What is measured is
+the time from the commit of an event until it arrives at a destination that answers at once, in the smallest, median and
+largest of the rounds.
 """
 
 import argparse
@@ -46,6 +47,7 @@ from kapsel_store.sealing import SealingKeys
 
 SCHEMA: Final = "bench"
 QUICK: Final = 4  # destinations
+HANGING: Final = 40  # destinations whose names hang
 CONCURRENCY: Final = 512  # KAPSEL_DELIVERER_CONCURRENCY
 TIMEOUT: Final = timedelta(seconds=10)  # of the dead one
 SLOW: Final = 3.0  # seconds until the slow one answers
@@ -56,13 +58,30 @@ UNSHIELDED: Final = Policy(
     backoff=Backoff(type="Schedule", schedule=(timedelta(seconds=1),)), max_attempts=1000, circuit_breaker=None
 )
 
+# A deliverer whose resolver hangs for some names; all others are this machine.
+DELIVERER: Final = """
+import socket, threading
+from kapsel_deliverer.__main__ import serve
+from kapsel_deliverer.names import Address
+from kapsel_deliverer.settings import DelivererSettings
+from kapsel_runtime import process
+
+def look_up(host, family):
+    if host.startswith("hangs"):
+        threading.Event().wait()
+    return [Address("127.0.0.1", socket.AF_INET, 0)]
+
+settings = process.load("deliverer", DelivererSettings)
+process.run("deliverer", settings, lambda stopping: serve(settings, stopping, look_up))
+"""
+
 
 @dataclass
 class Destinations:
     """One server for all of them, and when each event arrived at one that answers at once."""
 
     arrived: dict[int, float] = field(default_factory=dict)
-    url: str = ""
+    port: int = 0
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
@@ -83,20 +102,20 @@ async def serving() -> AsyncIterator[Destinations]:
     runner = web.ServerRunner(web.Server(made.handle), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=2048).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    made.port = runner.addresses[0][1]
     try:
         yield made
     finally:
         await runner.cleanup()
 
 
-def destination(url: str, name: str, places: int = 32) -> DestinationRow:
+def destination(port: int, name: str, places: int = 32) -> DestinationRow:
     """Return a destination that may have so many tries under way."""
     return DestinationRow(
         id=uuid4(),
         endpoint_id=ENDPOINT.id,
         name=name,
-        url=f"{url}/{name}",
+        url=f"http://{name}.example:{port}/{name}",
         key_name="endpoint/orders",
         policy=UNSHIELDED,
         timeout=TIMEOUT,
@@ -137,7 +156,7 @@ async def deliverer(url: str, key_file: Path) -> AsyncIterator[None]:
         "KAPSEL_HEALTH_PORT": "0",
     }
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "kapsel_deliverer", env=environment, stderr=asyncio.subprocess.DEVNULL
+        sys.executable, "-c", DELIVERER, env=environment, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         yield
@@ -150,11 +169,10 @@ async def measure(pool: asyncpg.Pool, seen: Destinations, rows: Sequence[Destina
                   url: str, key_file: Path) -> list[float]:  # fmt: skip
     """Return how long each event took to arrive, in seconds, the first ones left out."""
     seen.arrived.clear()
-    quick = [row for row in rows if row.name not in ("dead", "slow")]
-    for row in rows:
-        if row not in quick:
-            async with pool.acquire() as connection:
-                await events.insert(connection, [event(0, row) for _ in range(asked.backlog)])
+    quick, others = rows[:QUICK], rows[QUICK:]
+    for row in others:
+        async with pool.acquire() as connection:
+            await events.insert(connection, [event(0, row) for _ in range(2 * asked.backlog // len(others))])
     committed: dict[int, float] = {}
     total = int((WARM_UP + asked.seconds) * asked.rate)
 
@@ -206,7 +224,7 @@ async def _clean(pool: asyncpg.Pool) -> None:
 
 
 async def run(url: str, directory: Path, asked: argparse.Namespace) -> dict[str, list[list[float]]]:
-    """Measure both cases in turn, so that what else the machine does falls on both."""
+    """Measure the cases in turn, so that what else the machine does falls on all of them."""
     key_file = directory / "sealing.key"
     key_file.write_text(os.urandom(32).hex() + "\n")
     await migrate(url, schema=SCHEMA)
@@ -214,16 +232,22 @@ async def run(url: str, directory: Path, asked: argparse.Namespace) -> dict[str,
         id=uuid4(), namespace="bench", name="endpoint/orders", version=1, algorithm="HMAC-SHA256",
         secret=os.urandom(32), not_before=datetime(2020, 1, 1, tzinfo=UTC),
     )  # fmt: skip
-    found: dict[str, list[list[float]]] = {"alone": [], "beside a dead and a slow one": []}
     as_bench = database.settings(schema=SCHEMA, role=None, component="bench")
     async with (
         serving() as seen,
         asyncpg.create_pool(url, min_size=1, max_size=8, server_settings=as_bench) as pool,
     ):
-        quick = [destination(seen.url, f"quick{number}") for number in range(QUICK)]
-        in_the_way = [destination(seen.url, name, asked.places) for name in ("dead", "slow")]
+        quick = [destination(seen.port, f"quick{number}") for number in range(QUICK)]
+        in_the_way = [destination(seen.port, name, asked.places) for name in ("dead", "slow")]
+        hanging = [destination(seen.port, f"hangs{number}", asked.places) for number in range(HANGING)]
+        cases = {
+            "alone": quick,
+            "beside a dead and a slow one": [*quick, *in_the_way],
+            f"beside {HANGING} names that hang": [*quick, *hanging],
+        }
+        found: dict[str, list[list[float]]] = {name: [] for name in cases}
         for _ in range(asked.rounds):
-            for name, rows in zip(found, (quick, [*quick, *in_the_way]), strict=True):
+            for name, rows in cases.items():
                 desired = Configuration(
                     relay=RelayRow(allowed_cidrs=("127.0.0.0/8",), allow_http=True),
                     endpoints=(ENDPOINT,), destinations=tuple(rows), keys=(signing,),
@@ -246,7 +270,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="that are measured in each case and round")
     parser.add_argument("--rate", type=float, default=50.0, help="events a second to those that answer at once")
-    parser.add_argument("--backlog", type=int, default=5000, help="deliveries that wait for each one in the way")
+    parser.add_argument(
+        "--backlog", type=int, default=5000, help="deliveries that wait for the dead and the slow one each"
+    )
     parser.add_argument("--places", type=int, default=32, help="maxInFlight of each one in the way")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:

@@ -4,13 +4,13 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
-from kapsel_deliverer.addresses import SystemResolver
 from kapsel_deliverer.arrears import Arrears
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.contexts import trusted
 from kapsel_deliverer.errands import Runner
 from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.names import LookUp, SystemResolver, system
 from kapsel_deliverer.recorder import WRITERS
 from kapsel_deliverer.replayer import Replayer
 from kapsel_deliverer.rescuer import Rescuer
@@ -23,8 +23,8 @@ from kapsel_store import configuration, database, processes
 from kapsel_store.sealing import SealingKeys
 
 
-async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
-    """Deliver until `stopping`, then finish what is under way."""
+async def serve(settings: DelivererSettings, stopping: asyncio.Event, look_up: LookUp = system) -> None:
+    """Deliver until `stopping`, then finish what is under way; names mean what `look_up` says."""
     url, role, schema = settings.database_url.get_secret_value(), settings.database_role, settings.database_schema
     pooled = settings.is_pooled
     sealing = SealingKeys.from_file(settings.sealing_key_file)
@@ -38,7 +38,7 @@ async def serve(settings: DelivererSettings, stopping: asyncio.Event) -> None:
         channels=(database.CONFIGURATION_CHANNEL, database.DELIVERIES_CHANNEL),
     )
     hint = listener.event(database.DELIVERIES_CHANNEL)
-    resolver, context = SystemResolver(), trusted(settings.deliverer_ca_file)
+    resolver, context = SystemResolver(metrics, look_up), trusted(settings.deliverer_ca_file)
     async with (
         # A claim, a circuit or a heartbeat that a crash undoes is made again; only results must be durable.
         database.connect(

@@ -86,6 +86,24 @@ class DelivererMetrics:
             "Destinations that have deliveries due, and no place for them here: they have their part of the places",
             registry=registry,
         )
+        self.lookups = Gauge(
+            "dns_lookups",
+            "Names that are being looked up (running), and that wait for a thread to be (waiting)",
+            ("state",),
+            registry=registry,
+        )
+        self.lookup_seconds = Histogram(
+            "dns_lookup_duration_seconds",
+            "How long the system took to look a name up, whoever waited for it, by what came of it: found, failed",
+            ("result",),
+            buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=registry,
+        )
+        self.stale_answers = Counter(
+            "dns_stale_answers_total",
+            "Connections to addresses that were found before, because looking their name up again took long or failed",
+            registry=registry,
+        )
         self.claims = Histogram(
             "delivery_claim_size",
             "Deliveries that one claim brought",

@@ -78,7 +78,8 @@ def _trusting(ca: bytes) -> ssl.SSLContext:
 def connector(names: AbstractResolver, relay: RelayRow, proxy: Proxy | None, **options: Any) -> aiohttp.TCPConnector:
     """Return what makes the connections that the policy allows, through the proxy if there is one."""
     make = DirectConnector if proxy is None else partial(TunnelConnector, proxy, names)
-    return make(resolver=GuardedResolver(names, relay), **options)
+    # What names mean is remembered in one place, `names`, and judged anew for each connection.
+    return make(resolver=GuardedResolver(names, relay), use_dns_cache=False, **options)
 
 
 @contextmanager

@@ -50,8 +50,6 @@ from kapsel_store.ids import milliseconds
 from kapsel_store.rows import Acknowledged, Claimed, RelayRow
 from kapsel_verifier import acknowledgement
 
-DNS_CACHE_TTL: Final = 30  # seconds
-
 _FETCH: Final = aiohttp.ClientTimeout(total=FETCH_TIMEOUT, connect=FETCH_TIMEOUT)
 _TOKEN: Final = aiohttp.ClientTimeout(total=TOKEN_TIMEOUT, connect=FETCH_TIMEOUT)
 _UNACKNOWLEDGED: Final[Mapping[Acknowledged, UnacknowledgedReason]] = {
@@ -112,7 +110,7 @@ class Sender:
 
     def _made(self) -> Pool:
         # No limit here: the lanes bound what is under way.
-        return Pool(connector(self._resolver, *self._policy, ttl_dns_cache=DNS_CACHE_TTL, limit=0, ssl=self._context))
+        return Pool(connector(self._resolver, *self._policy, limit=0, ssl=self._context))
 
     def _retire(self) -> None:
         task = asyncio.ensure_future(self._pool.close())

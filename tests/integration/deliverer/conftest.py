@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from serving import Serving
 
 from kapsel_deliverer.__main__ import serve
+from kapsel_deliverer.names import LookUp, system
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_store import attempts, circuits, configuration, database, deliveries, events, hints, ids, processes
 from kapsel_store.attempts import ListedAttempt
@@ -284,12 +285,12 @@ async def shop(database) -> Shop:
 class Running:
     """A deliverer that runs in this process."""
 
-    def __init__(self, settings: DelivererSettings, pool: database.Pool) -> None:
+    def __init__(self, settings: DelivererSettings, pool: database.Pool, look_up: LookUp) -> None:
         self.settings = settings
         self.stopping = asyncio.Event()
         self._pool = pool
         self._address: str | None = None
-        self.task = asyncio.create_task(serve(settings, self.stopping))
+        self.task = asyncio.create_task(serve(settings, self.stopping, look_up))
 
     async def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels, as /metrics says."""
@@ -335,8 +336,8 @@ async def start(database, shop: Shop) -> AsyncIterator[Start]:
     """Start deliverers that are stopped with the test."""
     running: list[Running] = []
 
-    async def start(**changes: object) -> Running:
-        made = Running(DelivererSettings(**settings_for(database, **changes)), shop.pool)
+    async def start(look_up: LookUp = system, **changes: object) -> Running:
+        made = Running(DelivererSettings(**settings_for(database, **changes)), shop.pool, look_up)
         running.append(made)
 
         async def is_alive() -> bool:

@@ -770,7 +770,7 @@ async def test_a_name_that_changes_between_two_tries_is_judged_anew_where_it_lea
         names = Both(resolver)
         async with way(url, relay=relay, resolver=names) as called:
             assert (await called.send()).outcome == Delivered(status=200)
-            called.relay = replace(called.relay, name="other")  # its pool, and so its memory of names, is another
+            called.relay = replace(called.relay, name="other")  # its pool, and so its connections, are others
             called.use()
             assert isinstance((await called.send()).outcome, Denied)
     assert len(destination.received) == 1

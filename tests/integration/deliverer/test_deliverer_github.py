@@ -12,9 +12,9 @@ from aiohttp import web
 from github_api import HOOK, TOKEN, FakeGitHub
 from prometheus_client import CollectorRegistry
 
-from kapsel_deliverer.addresses import SystemResolver
 from kapsel_deliverer.healing import MOST, Healer, key
 from kapsel_deliverer.metrics import DelivererMetrics
+from kapsel_deliverer.names import SystemResolver
 from kapsel_store import configuration, healings
 from kapsel_store.rows import Configuration, GapHealing, Idempotency, RelayRow, Verification
 
@@ -65,7 +65,7 @@ class Looking:
         self._desired = desired
 
     def another(self) -> Healer:
-        healer = Healer(self.pool, SystemResolver(), ssl.create_default_context(), self.metrics, pace=0)
+        healer = Healer(self.pool, SystemResolver(self.metrics), ssl.create_default_context(), self.metrics, pace=0)
         if hasattr(self, "_desired"):
             healer.configure(self._desired)
         return healer
@@ -221,8 +221,9 @@ async def test_what_nobody_foresaw_of_one_hook_is_told_and_keeps_back_no_other(
     desired = Configuration(relay=looking.shop.relay, endpoints=(looking.row, other), keys=tuple(looking.shop.keys))
     async with looking.shop.pool.acquire() as connection:
         await configuration.apply(connection, database.sealing, desired, actor="test")
+    resolver = SystemResolver(looking.metrics)
     looking.healer = Healer(
-        looking.pool, SystemResolver(), ssl.create_default_context(), looking.metrics, now=lambda: NOON, pace=0
+        looking.pool, resolver, ssl.create_default_context(), looking.metrics, now=lambda: NOON, pace=0
     )
     looking.healer.configure(desired)
     github.answers.append(answer())
