@@ -29,6 +29,7 @@ class Wire(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_closed_by_peer",
+        "_ended",
         "_hash",
         "_head_size",
         "_headers",
@@ -55,6 +56,7 @@ class Wire(asyncio.Protocol):
         )
         self._answer: asyncio.Future[Response] | None = None  # what is waited for
         self._closed_by_peer = False
+        self._ended = False
         self.reusable = False  # the last exchange has left nothing behind
         self._forget()
         transport.set_protocol(self)
@@ -96,7 +98,8 @@ class Wire(asyncio.Protocol):
         """Break off the connection, whatever is under way."""
         self._answer = None
         self.reusable = False
-        self._transport.abort()
+        if not self._ended:  # asyncio's TLS in Python 3.11.2 fails at what is gone
+            self._transport.abort()
 
     def close(self) -> None:
         """End the connection properly; nothing is under way."""
@@ -149,6 +152,7 @@ class Wire(asyncio.Protocol):
         self._closed_by_peer = True  # the transport closes itself
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
         self.reusable = False
         if self._status is not None:
             self._respond(whole=exc is None and self._closed_by_peer and self._lasts_until_close())
