@@ -2,12 +2,14 @@
 
 Run: python bench/growth.py --events 10000000      about half an hour, and 20 GB of disk
      python bench/growth.py --events 100000        to see that it works
+     python bench/growth.py --events 10000000 --data DIR --rounds 0      fills DIR, for runs that measure it later
 
 bench/run.py uses `fill` for its section growth. The rows are those a delivered webhook leaves behind: an event, its
 idempotency key, a final delivery, an attempt and its leaf, over as many days as are asked for. They are made in SQL,
-because millions of them by HTTP take longer than what is to be measured. By itself this program measures ingest,
-delivery and reading with hardly any history, then with all of it, and what an event costs: WAL, and bytes of each
-table. The figures are in bench/results/growth.json, too.
+because millions of them by HTTP take longer than what is to be measured. By itself this program keeps two of kapsel up,
+one with hardly any history and one with all of it, and measures ingest, delivery and reading of both in turns, so that
+both meet the same moods of the machine; and what an event costs: CPU of all processes, WAL, and bytes of each table.
+The figures are in bench/results/growth.json, too.
 """
 
 import argparse
@@ -65,6 +67,7 @@ SELECT coalesce(p.inhparent, c.oid)::regclass::text AS name, sum(pg_total_relati
 FROM pg_class c LEFT JOIN pg_inherits p ON p.inhrelid = c.oid
 WHERE c.relnamespace = 'kapsel'::regnamespace AND c.relkind = 'r' GROUP BY 1 ORDER BY 2 DESC LIMIT 6
 """
+STORED = "SELECT coalesce(max(leaf_index), 0) FROM leaves WHERE log_id = $1"
 
 Figures = dict[str, Any]
 
@@ -76,9 +79,7 @@ async def fill(url: str, events: int, *, days: int = 0, body: int = 1024) -> Non
         now = datetime.now(UTC)
         for age in range(days, 0, -1):
             await partitions.maintain(connection, now - timedelta(days=age))
-        after = await connection.fetchval(
-            "SELECT coalesce(max(leaf_index), 0) FROM leaves WHERE log_id = $1", MADE_UP_LOG
-        )
+        after = await connection.fetchval(STORED, MADE_UP_LOG)
         for done in range(0, events, BATCH):
             age = timedelta(days=days) * (1 - done / events)
             await connection.execute(FILL, min(BATCH, events - done), -age, body, after + done, timeout=600)
@@ -116,12 +117,17 @@ async def sizes(url: str, events: int) -> Figures:
         await connection.close()
 
 
-def drive(stack: Stack, load: Load, endpoint: str, *flags: str) -> tuple[Figures, float]:
-    """Return the summary of a run, and the WAL that was written meanwhile."""
+def drive(stack: Stack, load: Load, endpoint: str, count: int, *flags: str) -> tuple[float, float, float]:
+    """Send so many webhooks; return how many went through in a second, and µs of CPU and bytes of WAL for each."""
     before = asyncio.run(ask(stack.database_url, "SELECT pg_current_wal_insert_lsn()::text"))
-    report = load.run(f"{stack.ingest}/ingest/bench/{endpoint}", "-mode", "closed", *flags)
+    url = f"{stack.ingest}/ingest/bench/{endpoint}"
+    closed = ("-mode", "closed", "-count", str(count), "-reps", "1")
+    report = load.run(url, *closed, *flags, watch=stack.processes())
     written = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::text::pg_lsn)::float8"
-    return report["summary"], asyncio.run(ask(stack.database_url, written, before))
+    wal = asyncio.run(ask(stack.database_url, written, before))
+    rate = report["summary"]["delivered_per_s" if flags else "accepted_per_s"][1]
+    spent = sum(used["cpu_s"] for used in report["results"][0]["usage"].values())
+    return rate, spent / count * 1e6, wal / count
 
 
 def reading(stack: Stack) -> float:
@@ -138,15 +144,32 @@ def reading(stack: Stack) -> float:
 
 def measure(stack: Stack, load: Load, count: int) -> Figures:
     """Take webhooks without and with delivery, and read a page of what is stored."""
-    accepted, accepted_wal = drive(stack, load, "parked", "-count", str(count), "-reps", "3")
-    delivered, delivered_wal = drive(stack, load, "bench", "-count", str(count), "-reps", "3", *SINKING)
+    ingest, ingest_cpu, ingest_wal = drive(stack, load, "parked", count)
+    delivered, delivered_cpu, delivered_wal = drive(stack, load, "bench", count, *SINKING)
     return {
-        "ingest_per_s": accepted["accepted_per_s"],
-        "ingest_wal_bytes": round(accepted_wal / (3 * count)),
-        "delivered_per_s": delivered["delivered_per_s"],
-        "delivered_wal_bytes": round(delivered_wal / (3 * count)),
+        "ingest_per_s": ingest,
+        "ingest_cpu_us": ingest_cpu,
+        "ingest_wal_bytes": ingest_wal,
+        "delivered_per_s": delivered,
+        "delivered_cpu_us": delivered_cpu,
+        "delivered_wal_bytes": delivered_wal,
         "events_page_ms": reading(stack),
         "queue_dead_tuples": asyncio.run(dead_tuples(stack.database_url)),
+    }
+
+
+def in_turns(stacks: dict[str, Stack], load: Load, rounds: int, count: int) -> dict[str, Figures]:
+    """Measure each of them once a round; return minimum, median and maximum of every figure of each."""
+    found: dict[str, list[Figures]] = {name: [] for name in stacks}
+    for turn in range(rounds):
+        for name in list(stacks) if turn % 2 else list(stacks)[::-1]:
+            found[name].append(measure(stacks[name], load, count))
+    return {
+        name: {
+            what: [round(of([each[what] for each in every]), 1) for of in (min, median, max)]
+            for what in (every[0] if every else {})
+        }
+        for name, every in found.items()
     }
 
 
@@ -157,19 +180,27 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=28, help="over how many days they came in")
     parser.add_argument("--body", type=int, default=256, help="bytes of each stored body; what is sent has 1 KiB")
     parser.add_argument("--count", type=int, default=5_000, help="webhooks of each repetition that is measured")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--data", type=Path, help="a directory to keep the history in; what it has is not made again")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kapsel-growth-") as directory:
         work = Path(directory)
         work.chmod(0o711)
         load = Load(work)
-        (work / "stack").mkdir(mode=0o711)
-        with Stack(work / "stack" / "data", 1) as stack:
-            figures: Figures = {"events": arguments.events, "before": measure(stack, load, arguments.count)}
+        homes = {"few": work / "few", "many": arguments.data or work / "many"}
+        for home in homes.values():
+            home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with Stack(homes["few"] / "data", 1) as few, Stack(homes["many"] / "data", 1) as many:
+            has = asyncio.run(ask(many.database_url, STORED, MADE_UP_LOG))
             began = time.monotonic()
-            asyncio.run(fill(stack.database_url, arguments.events, days=arguments.days, body=arguments.body))
-            figures["filled_in_s"] = round(time.monotonic() - began)
-            figures["bytes_per_event"] = asyncio.run(sizes(stack.database_url, arguments.events))
-            figures["after"] = measure(stack, load, arguments.count)
+            if has < arguments.events:
+                asyncio.run(fill(many.database_url, arguments.events - has, days=arguments.days, body=arguments.body))
+            figures: Figures = {
+                "events": arguments.events,
+                "filled_in_s": round(time.monotonic() - began),
+                "bytes_per_event": asyncio.run(sizes(many.database_url, arguments.events)),
+                **in_turns({"few": few, "many": many}, load, arguments.rounds, arguments.count),
+            }
     text = json.dumps(figures, indent=2)
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
