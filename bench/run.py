@@ -69,7 +69,7 @@ class Bench:
 def limits_of_the_machine(bench: Bench) -> Figures:
     """What Postgres and aiohttp do here when they do nothing else."""
     directory = bench.work / "limits"
-    server = EmbeddedPostgres(directory)
+    server = EmbeddedPostgres(directory, spare_wal=True)
     server.start()
     try:
         rows = [asyncio.run(limits.durable_rows_per_second(server.url)) for _ in range(bench.repetitions)]
@@ -158,7 +158,7 @@ def sequencing(bench: Bench) -> Figures:
     attempts = 5_000 if bench.quick else 50_000
     done = []
     for repetition in range(bench.repetitions):
-        server = EmbeddedPostgres(bench.work / f"log-{repetition}")
+        server = EmbeddedPostgres(bench.work / f"log-{repetition}", spare_wal=True)
         server.start()
         try:
             done.append(asyncio.run(log.sequencing(server.url, attempts)))
@@ -169,7 +169,7 @@ def sequencing(bench: Bench) -> Figures:
 
 def large_log(bench: Bench) -> Figures:
     """Proofs and heads of a log of 10 million leaves, beside those of a log that has just begun."""
-    server = EmbeddedPostgres(bench.work / "large-log")
+    server = EmbeddedPostgres(bench.work / "large-log", spare_wal=True)
     server.start()
     try:
         return large.run(server.url, bench.work, 100_000 if bench.quick else 10_000_000, quick=bench.quick)

@@ -158,7 +158,7 @@ def cell(receivers: int, deliverers: int, count: int, directory: Path, load: Loa
     directory.mkdir(mode=0o711)
     key_file = directory / "sealing.key"
     key_file.write_text(secrets.token_hex(32) + "\n")
-    server = EmbeddedPostgres(directory / "data")
+    server = EmbeddedPostgres(directory / "data", spare_wal=True)
     server.start()
     processes: list[subprocess.Popen[bytes]] = []
     try:

@@ -16,11 +16,12 @@ import tempfile
 import time
 import urllib.parse
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from kapsel_cli import unprivileged
+from kapsel_cli import spare_wal, unprivileged
 from kapsel_cli.errors import PostgresError
 from kapsel_cli.family import Family, SpawnOptions
 
@@ -116,7 +117,10 @@ class PostgresSpawnOptions(SpawnOptions):
 class EmbeddedPostgres:
     """One Postgres in `data_dir`: `start`, `stop` and `kill` as often as one likes; the data stays."""
 
-    def __init__(self, data_dir: Path, *, family: Family | None = None, listen: Listen | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, family: Family | None = None, listen: Listen | None = None, spare_wal: bool = False
+    ) -> None:
+        """`spare_wal`: if it is created, with room for its log, so that commits are steady from the start."""
         self.data_dir = data_dir.resolve()
         self.log = self.data_dir / "logs" / "postgres.log"
         self.opened: list[Path] = []  # directories that `prepare` made passable for the user Postgres runs as
@@ -124,6 +128,7 @@ class EmbeddedPostgres:
         self._family = Family(self.data_dir) if family is None else family
         self._cluster = self.data_dir / "postgres"
         self._listen = listen
+        self._spare_wal = spare_wal
         self._user = unprivileged.User()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -253,10 +258,17 @@ class EmbeddedPostgres:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._user.own(unfinished)
-        self._run("initdb", *INITDB, "--pgdata", str(unfinished))
-        # Renaming the database that initdb made costs a fraction of copying a template into a second one.
-        rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
-        self._run("postgres", "--single", "-D", str(unfinished), "template1", script=rename)
+        spare = self.data_dir / "wal.unfinished"
+        shutil.rmtree(spare, ignore_errors=True)
+        with ThreadPoolExecutor(1) as beside:  # initdb computes, this waits for the disk
+            laying = beside.submit(spare_wal.lay_out, spare, self._user.own) if self._spare_wal else None
+            self._run("initdb", *INITDB, "--pgdata", str(unfinished))
+            # Renaming the database that initdb made costs a fraction of copying a template into a second one.
+            rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
+            self._run("postgres", "--single", "-D", str(unfinished), "template1", script=rename)
+        for segment in laying.result() if laying is not None else []:
+            segment.rename(unfinished / "pg_wal" / segment.name)
+        shutil.rmtree(spare, ignore_errors=True)
         with (unfinished / "postgresql.conf").open("a") as configuration:
             configuration.write(
                 "\n# Written by kapsel at every start; ALTER SYSTEM overrides it.\ninclude 'kapsel.conf'\n"

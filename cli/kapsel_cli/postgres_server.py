@@ -48,7 +48,7 @@ def serve(settings: PostgresSettings) -> int:
         port=settings.postgres_port,
         password=settings.postgres_password.get_secret_value(),
     )
-    server = EmbeddedPostgres(settings.postgres_data_dir, listen=listen)
+    server = EmbeddedPostgres(settings.postgres_data_dir, listen=listen, spare_wal=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.start(output=sys.stderr.buffer)

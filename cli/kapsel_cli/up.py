@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         stack.callback(family.dissolve)
         postgres = None
         if options.database_url is None:
-            postgres = EmbeddedPostgres(data.path, family=family)
+            postgres = EmbeddedPostgres(data.path, family=family, spare_wal=True)
             stack.callback(postgres.remove_socket_directory)
         return _supervise(options, Place(data=data, family=family, ports=ports, postgres=postgres, began=began))
 

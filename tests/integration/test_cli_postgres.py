@@ -1,5 +1,6 @@
 """The embedded Postgres: data outlives stops, crashes and the death of whoever started it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from kapsel_cli import unprivileged
+from kapsel_cli import spare_wal, unprivileged
 from kapsel_cli.errors import DataInUseError
 from kapsel_cli.postgres import EmbeddedPostgres
 
@@ -81,6 +82,32 @@ async def test_committed_rows_survive_a_stop_and_a_kill(server: EmbeddedPostgres
     server.kill()
     server.start()
     assert await ask(server, "SELECT array_agg(id ORDER BY id) FROM kept") == [1, 2]
+
+
+async def test_a_new_log_grows_into_segments_that_were_laid_out_for_it(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, spare_wal=True)
+    server.start()
+    try:
+        written = data_dir / "postgres" / "pg_wal"
+        laid = {file.name: file.stat().st_ino for file in written.iterdir() if file.is_file()}
+        assert len(laid) == 1 + spare_wal.COUNT
+        await ask(server, "CREATE TABLE much AS SELECT repeat(md5(i::text), 30) AS it FROM generate_series(1, 50000) i")
+        assert str(await ask(server, "SELECT pg_walfile_name(pg_current_wal_lsn())")) > min(laid)
+        assert {file.name: file.stat().st_ino for file in written.iterdir() if file.is_file()} == laid
+        server.kill()
+        server.start()
+        assert await ask(server, "SELECT count(*) FROM much") == 50000
+    finally:
+        server.stop()
+
+
+def test_no_segment_is_left_where_there_is_no_room_for_all(tmp_path: Path) -> None:
+    def refuse_the_third(path: Path) -> None:
+        if len(list(path.parent.iterdir())) == 3:
+            raise OSError(errno.ENOSPC, "no space left")
+
+    assert spare_wal.lay_out(tmp_path / "wal", refuse_the_third) == []
+    assert list((tmp_path / "wal").iterdir()) == []
 
 
 def test_a_pid_file_that_names_a_living_stranger_does_not_hinder_the_start(
