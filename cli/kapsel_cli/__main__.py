@@ -15,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     from kapsel_cli.parser import build  # the plugin uses this module, and not that one
 
-    return guarded(build().parse_args(argv), extra="cli")
+    words = sys.argv[1:] if argv is None else argv
+    return guarded(build(words).parse_args(words), extra="cli")
 
 
 def guarded(arguments: argparse.Namespace, *, extra: str) -> int:

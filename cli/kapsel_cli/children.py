@@ -11,6 +11,7 @@ import signal
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from typing import Any, Final
 
 from kapsel_cli.child_logs import ChildLog
@@ -35,6 +36,7 @@ class ChildPlan:
     command: Callable[[], Awaitable[list[str]]]  # asked before each start: prepares what the child needs
     options: Callable[[], Mapping[str, Any]]  # of subprocess.Popen
     is_ready: Callable[[int], Awaitable[bool]]  # given the process id
+    told: Callable[[], Awaitable[bytes]] | None = None  # what its standard input says, and until then it may wait
     stop_signal: signal.Signals = signal.SIGTERM
     ready_seconds: float = 30.0
     is_vital: bool = True  # without the others webhooks flow all the same, so nobody waits for them for long
@@ -118,13 +120,24 @@ class Child:
 
     async def _live(self) -> str:
         """Run the child once and return how it ended."""
+        if self.plan.told is None:
+            return await self._live_with(DEVNULL)
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb", buffering=0) as stdin, os.fdopen(writing, "wb", buffering=0) as pipe:
+            telling = asyncio.create_task(_tell(self.plan.told, pipe))
+            try:
+                return await self._live_with(stdin.fileno())
+            finally:
+                telling.cancel()
+
+    async def _live_with(self, stdin: int) -> str:
         self._starts += 1
         reading, writing = os.pipe()
         output = asyncio.create_task(self._pump(reading))
         try:
             command = await self.plan.command()
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=DEVNULL, stdout=writing, stderr=writing, **self.plan.options()
+                *command, stdin=stdin, stdout=writing, stderr=writing, **self.plan.options()
             )
         except CliError as error:
             self._trouble = error
@@ -183,6 +196,12 @@ class Child:
 
     def _waits(self) -> Iterator[float]:
         return delays(FIRST_DELAY, LONGEST_DELAY, random.Random())  # noqa: S311 - jitter, not a secret
+
+
+async def _tell(told: Callable[[], Awaitable[bytes]], pipe: FileIO) -> None:
+    """Write what a child is told, and the end: no more than a pipe takes at once."""
+    pipe.write(await told())
+    pipe.close()
 
 
 def _how_it_ended(code: int) -> str:

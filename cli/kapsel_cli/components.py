@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ from kapsel_cli.postgres import EmbeddedPostgres
 DRAIN_SECONDS: Final = 10.0
 # A component that has drained still writes its last words; after that it hangs.
 GRACE_SECONDS: Final = 3.0
+# Where a component reads the URL of the database, after its imports: they need no database, and can be done before.
+TOLD: Final = "/dev/stdin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Component:
 class Surroundings:
     """What all processes of one data plane are told."""
 
-    database_url: str
+    database_url: Callable[[], Awaitable[str]]  # asked at each start: who is started before there is one waits for it
     database_direct_url: str | None  # None: the other one leads to Postgres itself
     roles: bool  # whether each component has a database role of its own
     schema: str
@@ -70,6 +72,9 @@ def component_plan(component: Component, around: Surroundings) -> ChildPlan:
     async def is_ready(_: int) -> bool:
         return await probe.is_ready(LOCAL, component.health_port)
 
+    async def told() -> bytes:
+        return (await around.database_url()).encode()
+
     def options() -> Mapping[str, Any]:
         environment = {
             # What is not about kapsel, such as certificates to trust, comes from the person's own environment.
@@ -83,6 +88,7 @@ def component_plan(component: Component, around: Surroundings) -> ChildPlan:
         command=command,
         options=options,
         is_ready=is_ready,
+        told=told,
         is_vital=component.kind in ("receiver", "deliverer"),
         ready_seconds=120.0 if component.kind in ("receiver", "deliverer") else 30.0,  # two, or a busy machine
         stop_seconds=DRAIN_SECONDS + GRACE_SECONDS,
@@ -92,7 +98,7 @@ def component_plan(component: Component, around: Surroundings) -> ChildPlan:
 def settings(component: Component, around: Surroundings) -> dict[str, object]:
     """Return the settings of one component by name."""
     common: dict[str, object] = {
-        "database_url": around.database_url,
+        "database_url_file": TOLD,
         "database_schema": around.schema,
         "sealing_key_file": around.sealing_key,
         "instance": f"{socket.gethostname()}-{component.name}",

@@ -1,54 +1,41 @@
-"""The whole argument parser, and with it the list of commands.
+"""The argument parser, and with it the list of commands.
 
 Called by `__main__`, and by the command that prints shell completions. A command is a module with
 `register(subparsers)`, which declares its arguments and help, and `run(arguments) -> int`, which does it and returns
-the exit code. It imports what is slow inside `run`, so that `--help` is instant.
+the exit code. The modules of commands that are not asked for are not imported, and what is slow a command imports
+inside `run`, so that answers come at once and `--help` is instant.
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Final
 
-from kapsel_cli import (
-    audit,
-    completion,
-    erase,
-    explain,
-    get,
-    log,
-    proof,
-    replay,
-    retry,
-    run,
-    secret,
-    send,
-    smoke,
-    tail,
-    try_out,
-    up,
-    witness,
-)
 from kapsel_cli.arguments import add_debug
 
-# In the order in which a newcomer needs them.
-COMMANDS: Final = (
-    up,
-    send,
-    try_out,
-    get,
-    explain,
-    tail,
-    retry,
-    replay,
-    erase,
-    secret,
-    proof,
-    audit,
-    log,
-    witness,
-    run,
-    smoke,
-    completion,
-)
+# Each with the module that declares it, in the order in which a newcomer needs them.
+COMMANDS: Final = {
+    "up": "up",
+    "send": "send",
+    "try": "try_out",
+    "get": "get",
+    "explain": "explain",
+    "tail": "tail",
+    "retry": "retry",
+    "cancel": "retry",
+    "resume": "retry",
+    "unblock": "retry",
+    "replay": "replay",
+    "erase": "erase",
+    "secret": "secret",
+    "proof": "proof",
+    "audit": "audit",
+    "log": "log",
+    "witness": "witness",
+    "run": "run",
+    "smoke": "smoke",
+    "completion": "completion",
+}
 
 TEXT: Final = """\
 kapsel takes webhooks in, never loses one, delivers each, and can prove it afterwards.
@@ -64,13 +51,19 @@ kapsel takes webhooks in, never loses one, delivers each, and can prove it after
 """
 
 
-def build() -> argparse.ArgumentParser:
-    """Return the parser of the command `kapsel`."""
+def build(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of the command `kapsel`: the whole of it, or as much as a command line that is given needs."""
     parser = argparse.ArgumentParser(
         prog="kapsel", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_debug(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.register(subparsers)
+    for module in _modules(argv):
+        import_module(f"kapsel_cli.{module}").register(subparsers)
     return parser
+
+
+def _modules(argv: Sequence[str]) -> Iterable[str]:
+    """Return the module of the command that is asked for, and all of them if it is none, or help for all."""
+    first = next((word for word in argv if word != "--debug"), "")
+    return [COMMANDS[first]] if first in COMMANDS else dict.fromkeys(COMMANDS.values())

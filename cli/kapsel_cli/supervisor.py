@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -52,10 +53,10 @@ STOPPED: Final = 0
 KILLED: Final = 1
 
 
-def supervise(options: Options, place: Place) -> int:
-    """Run until SIGINT, SIGTERM or SIGHUP, and return the exit code."""
+def supervise(options: Options, place: Place, preparing: Future[None] | None) -> int:
+    """Run until SIGINT, SIGTERM or SIGHUP, and return the exit code; `preparing` the embedded Postgres goes on."""
     try:
-        return asyncio.run(Supervisor(options, place, Terminal()).run())
+        return asyncio.run(Supervisor(options, place, preparing, Terminal()).run())
     except (BaseExceptionGroup, StoreError) as error:
         raise _in_words(error) from None
 
@@ -74,15 +75,18 @@ def _in_words(error: BaseException) -> BaseException:
 class Supervisor:
     """All tasks and children of one `kapsel up`."""
 
-    def __init__(self, options: Options, place: Place, terminal: Terminal) -> None:
+    def __init__(self, options: Options, place: Place, preparing: Future[None] | None, terminal: Terminal) -> None:
         self._options = options
         self._place = place
+        self._preparing = preparing
         self._data = place.data
         self._ports = place.ports
         self._terminal = terminal
         self._children: list[Child] = []  # in the order in which they were started
         self._stopping = asyncio.Event()
         self._exit_code = STOPPED
+        self._url = ""  # of the database
+        self._usable = asyncio.Event()  # the database: of this version, and with partitions for what comes
         self._origin = ""  # of the log that the configuration names
         self._said: tuple[str, ...] = ()  # the problems that were said last
 
@@ -117,7 +121,10 @@ class Supervisor:
         postgres = self._place.postgres
         # What this process does for itself needs a session that lasts.
         url = self._options.database_direct_url or self._options.database_url or ""
+        receivers: list[Child] = []
         if postgres is not None:
+            # Webhooks wait for receivers alone, and these for their imports: at the side of a database in the making.
+            receivers = self._launch(tasks, self._component_plans(roles=True, receivers=True))
             url = await self._start_postgres(tasks, postgres)
         roles = await _migrate(url)
         desired = Desired(
@@ -131,11 +138,12 @@ class Supervisor:
             duties.create_task(lock.keep())
             # Before the first event: a day whose events went to the default partition never gets one of its own.
             await self._maintain_once(pool)
-            # Receivers first, while the manifests are read: webhooks wait for nothing else, and few processors start
-            # all processes no sooner side by side.
-            receivers = self._component_plans(url, roles=roles, receivers=True)
-            applied, _ = await asyncio.gather(self._apply(pool, desired), self._start(tasks, receivers))
-            await self._start(tasks, self._component_plans(url, roles=roles, receivers=False))
+            self._url = self._options.database_url or url
+            self._usable.set()
+            # Receivers first, while the manifests are read: few processors start all processes no sooner side by side.
+            receivers = receivers or self._launch(tasks, self._component_plans(roles=roles, receivers=True))
+            applied, _ = await asyncio.gather(self._apply(pool, desired), _all_ready(receivers))
+            await _all_ready(self._launch(tasks, self._component_plans(roles=roles, receivers=False)))
             self._data.write_state(self._running())
             announce.ready(self._terminal, applied.configuration, self._running(), time.monotonic() - self._place.began)
             duties.create_task(self._follow(pool, desired))
@@ -143,16 +151,22 @@ class Supervisor:
             duties.create_task(self._tell_of_replays(pool))
 
     async def _start_postgres(self, tasks: asyncio.TaskGroup, postgres: EmbeddedPostgres) -> str:
-        await self._start(tasks, [postgres_plan(postgres)])
+        if self._preparing is not None:
+            await asyncio.wrap_future(self._preparing)
+        await _all_ready(self._launch(tasks, [postgres_plan(postgres)]))
         if postgres.opened:
             names = ", ".join(str(path) for path in postgres.opened)
             self._terminal.say(f"made {names} passable (chmod o+x) for the user that Postgres runs as, as root may not")
         self._terminal.done(f"Postgres is ready; the data is in {self._data.path}")
         return postgres.url
 
-    def _component_plans(self, url: str, *, roles: bool, receivers: bool) -> list[ChildPlan]:
+    async def _database_url(self) -> str:
+        await self._usable.wait()
+        return self._url
+
+    def _component_plans(self, *, roles: bool, receivers: bool) -> list[ChildPlan]:
         around = Surroundings(
-            database_url=self._options.database_url or url,
+            database_url=self._database_url,
             database_direct_url=self._options.database_direct_url,
             roles=roles,
             schema=SCHEMA,
@@ -165,8 +179,8 @@ class Supervisor:
         everything = components(self._options.workers, self._ports)
         return [component_plan(one, around) for one in everything if (one.kind == "receiver") is receivers]
 
-    async def _start(self, tasks: asyncio.TaskGroup, plans: Sequence[ChildPlan]) -> None:
-        """Start children side by side and wait until all of them are ready."""
+    def _launch(self, tasks: asyncio.TaskGroup, plans: Sequence[ChildPlan]) -> list[Child]:
+        """Start children side by side."""
         started = []
         for plan in plans:
             log = ChildLog(self._data.logs / f"{plan.name}.log", self._terminal.warn, show_all=self._options.show_logs)
@@ -174,8 +188,7 @@ class Supervisor:
             self._children.append(child)
             started.append(child)
             tasks.create_task(child.run())
-        for child in started:
-            await child.wait_ready()
+        return started
 
     async def _apply(self, pool: Pool, desired: Desired) -> Applied:
         async with pool.acquire() as connection:
@@ -281,6 +294,11 @@ class Supervisor:
             console=f"http://{LOCAL}:{self._ports.console}",
             metrics=metrics,
         )
+
+
+async def _all_ready(children: Sequence[Child]) -> None:
+    for child in children:
+        await child.wait_ready()
 
 
 async def _first_of(task: "asyncio.Future[Any]", other: Coroutine[Any, Any, object]) -> None:

@@ -147,9 +147,7 @@ def _supervise(options: Options, place: Place) -> int:
         preparing = threads.submit(place.postgres.prepare) if place.postgres is not None else None
         from kapsel_cli.supervisor import supervise
 
-        if preparing is not None:
-            preparing.result()
-    return supervise(options, place)
+        return supervise(options, place, preparing)
 
 
 def _port(text: str) -> int:

@@ -79,6 +79,50 @@ time.sleep(600)
 """
 
 
+async def test_a_child_waits_for_what_it_is_told_and_hears_it_again_in_its_next_life(tmp_path: Path) -> None:
+    known = asyncio.Event()
+
+    async def told() -> bytes:
+        await known.wait()
+        return b"where it is"
+
+    program = """
+    import pathlib, time
+    pathlib.Path("began").touch()
+    pathlib.Path("heard").write_text(pathlib.Path("/dev/stdin").read_text())
+    pathlib.Path("ready").touch()
+    time.sleep(600)
+    """
+    async with started(tmp_path, program, told=told) as child, asyncio.timeout(240):
+        while not (tmp_path / "began").exists():
+            await asyncio.sleep(0.01)
+        assert not (tmp_path / "heard").exists()
+        known.set()
+        await child.child.wait_ready()
+        assert (tmp_path / "heard").read_text() == "where it is"
+        (tmp_path / "heard").unlink()
+        child.child.restart()
+        await child.until("is back")
+        assert (tmp_path / "heard").read_text() == "where it is"
+
+
+async def test_a_child_that_waits_to_be_told_can_be_stopped(tmp_path: Path) -> None:
+    async def told() -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    program = """
+    import pathlib
+    pathlib.Path("began").touch()
+    pathlib.Path("/dev/stdin").read_text()
+    """
+    async with started(tmp_path, program, told=told) as child, asyncio.timeout(240):
+        while not (tmp_path / "began").exists():
+            await asyncio.sleep(0.01)
+        await child.child.stop()
+        assert child.said == []
+
+
 async def test_a_killed_child_comes_back(tmp_path: Path) -> None:
     async with started(tmp_path, WORKS) as here:
         await here.child.wait_ready()

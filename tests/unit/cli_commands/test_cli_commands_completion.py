@@ -12,12 +12,28 @@ from kapsel_cli.parser import COMMANDS, build
 
 def test_every_command_is_walked_with_its_options() -> None:
     tree = {command.path: command for command in walk(build(), "kapsel")}
-    assert len(tree["kapsel"].words) >= len(COMMANDS)
+    assert list(tree["kapsel"].words) == list(COMMANDS)
     assert all(f"kapsel {word}" in tree for word in tree["kapsel"].words)
     options = {name: option.values for option in tree["kapsel get events"].options for name in option.names}
     assert options["--output"] == options["-o"] == ("table", "wide", "json", "yaml")
     assert options["--watch"] is None
     assert options["--since"] == ()
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_a_command_is_declared_by_the_one_module_that_is_imported_for_it(word: str) -> None:
+    alone = {command.path: command for command in walk(build([word]), "kapsel")}
+    whole = {command.path: command for command in walk(build(), "kapsel")}
+    declared = [path for path in whole if f"{path} ".startswith(f"kapsel {word} ")]
+    assert declared
+    assert [alone[path] for path in declared] == [whole[path] for path in declared]
+
+
+def test_a_word_that_is_no_command_is_told_all_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build(["gett"]).parse_args(["gett"])
+    said = capsys.readouterr().err
+    assert all(f"'{word}'" in said for word in COMMANDS)
 
 
 @pytest.mark.parametrize(("shell", "script"), [("bash", bash), ("zsh", zsh), ("fish", fish)])
