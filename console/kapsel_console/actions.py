@@ -181,6 +181,7 @@ ROUTES: Final = (
         says="deliver again one that has ended",
         gives=shapes.Delivery,
         statuses=(201,),
+        problems=("unknown_delivery", "delivery_not_final", "event_gone", "destination_removed"),
     ),
     Route(
         method="POST",
@@ -188,6 +189,7 @@ ROUTES: Final = (
         handler=cancel,
         says="end one that is pending",
         gives=shapes.Delivery,
+        problems=("unknown_delivery", "delivery_not_pending"),
     ),
     Route(
         method="POST",
@@ -196,6 +198,7 @@ ROUTES: Final = (
         says="forget what an event said, for good",
         gives=shapes.Erasure,
         statuses=(200, 202),
+        problems=("unknown_event",),
     ),
     Route(
         method="POST",
@@ -203,6 +206,7 @@ ROUTES: Final = (
         handler=resume,
         says="try a stopped destination again",
         gives=shapes.Resumed,
+        problems=("unknown_destination", "destination_suspended"),
     ),
     Route(
         method="POST",
@@ -211,5 +215,6 @@ ROUTES: Final = (
         says="let blocked order keys go on without what blocks them (delivery)",
         query=("delivery",),
         gives=shapes.Unblocked,
+        problems=("unknown_destination",),
     ),
 )

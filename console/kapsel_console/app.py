@@ -62,7 +62,7 @@ async def describe(request: web.Request) -> web.Response:
     return answer(await asyncio.to_thread(openapi.document, (INDEX, *ROUTES)))
 
 
-INDEX: Final = Route(path="/", handler=index, says="this list", gives=proofs.TEXT)
+INDEX: Final = Route(path="/", handler=index, says="this list", gives=proofs.TEXT, reads=False)
 ROUTES: Final = (
     *listings.ROUTES,
     *keys.ROUTES,
@@ -71,7 +71,7 @@ ROUTES: Final = (
     *attestation.ROUTES,
     *proofs.ROUTES,
     *tiles.ROUTES,
-    Route(path=openapi.PATH, handler=describe, says="this API as an OpenAPI 3.1 document", gives=dict),
+    Route(path=openapi.PATH, handler=describe, says="this API as an OpenAPI 3.1 document", gives=dict, reads=False),
 )
 
 

@@ -153,6 +153,7 @@ ROUTES: Final = (
         says="the newest signed tree head",
         opens=Openness.HEADS,
         gives=log_shapes.SignedTreeHead,
+        problems=("no_head",),
     ),
     Route(
         path=f"{_BASE}/consistency-proof",
@@ -161,6 +162,7 @@ ROUTES: Final = (
         opens=Openness.HEADS,
         query=("old_size", "new_size", "origin"),
         gives=log_shapes.ConsistencyProof,
+        problems=("no_head", "unknown_log", "not_published", "log_damaged"),
     ),
     Route(
         path=f"{_BASE}/keys",
@@ -168,6 +170,7 @@ ROUTES: Final = (
         says="the public keys of the log, for kapsel-verify --keys",
         opens=Openness.HEADS,
         gives=log_shapes.KeySet,
+        problems=("not_ready",),
     ),
     Route(
         path="/.well-known/kapsel/keys.json",
@@ -175,6 +178,7 @@ ROUTES: Final = (
         says="the same, where auditors look for it",
         opens=Openness.HEADS,
         gives=log_shapes.KeySet,
+        problems=("not_ready",),
     ),
     Route(
         path="/.well-known/kapsel/jwks.json",
@@ -183,5 +187,6 @@ ROUTES: Final = (
         opens=Openness.HEADS,
         gives=log_shapes.Jwks,
         form=JWK_SET,
+        problems=("not_ready",),
     ),
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from kapsel_console.codes import Code
 from kapsel_console.openness import Openness
 from kapsel_console.storage import Storage
 from kapsel_resources.kinds.model import Resource
@@ -42,6 +43,26 @@ class Route:
     form: str = "application/json"  # the media type of a shape
     statuses: tuple[int, ...] = (200,)  # of its good answers
     waits: bool = False  # 202 with what it waits for, until there is one
+    reads: bool = True  # from the database, which may be away
+    problems: tuple[Code, ...] = ()  # what else can be wrong, besides what every such route has in common
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """The codes of all problems that it can answer with."""
+        common: dict[Code, bool] = {
+            "parameter_unknown": True,
+            "parameter_invalid": bool(self.query) or "{id}" in self.path,
+            "request_refused": self.takes is not None,
+            "token_required": True,
+            "token_wrong": True,
+            "cross_origin": self.method != "GET",
+            "unknown_host": True,
+            "too_many_requests": self.opens is not Openness.NONE,
+            "internal_error": True,
+            "storage_unavailable": self.reads,
+            "query_timeout": self.reads,
+        }
+        return (*(code for code, can in common.items() if can), *self.problems)
 
 
 CONTEXT: Final = web.AppKey("context", Context)

@@ -46,5 +46,7 @@ ROUTES: Final = (
         query=("limit", "cursor"),
         gives=shapes.Key,
         pages=True,
+        reads=False,
+        problems=("not_ready",),
     ),
 )

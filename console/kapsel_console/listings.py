@@ -266,9 +266,14 @@ ROUTES: Final = (
         query=("endpoint", "since", "limit", "cursor"),
         gives=shapes.Event,
         pages=True,
+        problems=("unknown_endpoint",),
     ),
     Route(
-        path="/api/v1/events/{id}", handler=get_event, says="one event with headers and body", gives=shapes.WholeEvent
+        path="/api/v1/events/{id}",
+        handler=get_event,
+        says="one event with headers and body",
+        gives=shapes.WholeEvent,
+        problems=("unknown_event",),
     ),
     Route(
         path="/api/v1/deliveries",
@@ -277,13 +282,21 @@ ROUTES: Final = (
         query=("state", "endpoint", "event", "since", "limit", "cursor"),
         gives=shapes.Delivery,
         pages=True,
+        problems=("unknown_endpoint",),
     ),
-    Route(path="/api/v1/deliveries/{id}", handler=get_delivery, says="one delivery", gives=shapes.Delivery),
+    Route(
+        path="/api/v1/deliveries/{id}",
+        handler=get_delivery,
+        says="one delivery",
+        gives=shapes.Delivery,
+        problems=("unknown_delivery",),
+    ),
     Route(
         path="/api/v1/deliveries/{id}/explanation",
         handler=explain_delivery,
         says="why a delivery is where it is, and when it goes next",
         gives=shapes.Explanation,
+        problems=("unknown_delivery",),
     ),
     Route(
         path="/api/v1/undelivered",
@@ -292,6 +305,7 @@ ROUTES: Final = (
         query=("endpoint", "destination", "fault", "reason", "late", "since", "limit", "cursor"),
         gives=shapes.Undelivered,
         pages=True,
+        problems=("unknown_endpoint", "unknown_destination"),
     ),
     Route(
         path="/api/v1/undelivered/summary",
@@ -300,6 +314,7 @@ ROUTES: Final = (
         query=("endpoint", "late", "limit", "cursor"),
         gives=shapes.UndeliveredSum,
         pages=True,
+        problems=("unknown_endpoint",),
     ),
     Route(
         path="/api/v1/attempts",
@@ -308,12 +323,14 @@ ROUTES: Final = (
         query=("endpoint", "event", "delivery", "since", "limit", "cursor"),
         gives=shapes.Attempt,
         pages=True,
+        problems=("unknown_endpoint",),
     ),
     Route(
         path="/api/v1/attempts/{id}",
         handler=get_attempt,
         says="one attempt with the response it got",
         gives=shapes.WholeAttempt,
+        problems=("unknown_attempt",),
     ),
     Route(
         path="/api/v1/replays",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from kapsel_console.codes import PROBLEMS, Code
 from kapsel_console.context import Route
 from kapsel_console.log_shapes import Problem, Waiting
 from kapsel_console.openness import Openness
@@ -78,8 +79,12 @@ def document(routes: tuple[Route, ...]) -> Document:
     """Return the document that describes these routes."""
     names, schemas = _schemas(routes)
     paths: Document = {}
+    problems: Document = {"Problem": _refusal(names[Problem], "Why there is no answer.")}
     for route in routes:
-        paths.setdefault(_PLACE.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route, names)
+        refused = _refusals(route, names[Problem])
+        problems.update(refused.values())
+        operation = _operation(route, names, {status: name for status, (name, _) in refused.items()})
+        paths.setdefault(_PLACE.sub(r"{\1}", route.path), {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "kapsel", "version": "v1", "description": _ABOUT},
@@ -87,12 +92,7 @@ def document(routes: tuple[Route, ...]) -> Document:
         "security": [{"bearer": []}, {"header": []}, {}],
         "components": {
             "schemas": schemas,
-            "responses": {
-                "Problem": {
-                    "description": "Why there is no answer.",
-                    "content": {"application/problem+json": {"schema": names[Problem]}},
-                }
-            },
+            "responses": problems,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": HEADER},
@@ -119,7 +119,24 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def _operation(route: Route, names: Mapping[type, Document]) -> Document:
+def _refusals(route: Route, problem: Document) -> dict[int, tuple[str, Document]]:
+    """Return by status what a route answers when something is wrong; those with the same codes have one name."""
+    by_status: dict[int, list[Code]] = {}
+    for code in route.codes:
+        by_status.setdefault(PROBLEMS[code][0], []).append(code)
+    return {status: (".".join(codes), _refused(codes, problem)) for status, codes in sorted(by_status.items())}
+
+
+def _refused(codes: Sequence[Code], problem: Document) -> Document:
+    says = " ".join(f"`{code}`: {PROBLEMS[code][1]}." for code in codes)
+    return _refusal(problem | {"properties": {"code": {"enum": list(codes)}}}, says)
+
+
+def _refusal(schema: Document, says: str) -> Document:
+    return {"description": says, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _operation(route: Route, names: Mapping[type, Document], refused: Mapping[int, str]) -> Document:
     made: Document = {
         "operationId": _operation_id(route),
         "summary": route.says[:1].upper() + route.says[1:],
@@ -127,7 +144,7 @@ def _operation(route: Route, names: Mapping[type, Document]) -> Document:
             *(_parameter(found[1], "path", *_IN_PATH[found[1]]) for found in _PLACE.finditer(route.path)),
             *(_parameter(name, "query", *QUERY[name]) for name in route.query),
         ],
-        "responses": _responses(route, names),
+        "responses": _responses(route, names, refused),
     }
     if route.opens is not Openness.NONE:
         made["description"] = f"Needs no token with `KAPSEL_CONSOLE_PUBLIC_LOG` from `{route.opens.name.lower()}` on."
@@ -150,13 +167,14 @@ def _parameter(name: str, where: str, schema: Document, says: str) -> Document:
     return made
 
 
-def _responses(route: Route, names: Mapping[type, Document]) -> Document:
+def _responses(route: Route, names: Mapping[type, Document], refused: Mapping[int, str]) -> Document:
     answers: Document = {
         str(status): {"description": _GOOD[status], "content": _content(route, names)} for status in route.statuses
     }
     if route.waits:
         answers["202"] = {"description": "It cannot be made yet.", "content": {_JSON: {"schema": names[Waiting]}}}
-    answers["default"] = {"$ref": "#/components/responses/Problem"}
+    for status, name in (*refused.items(), ("default", "Problem")):
+        answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return answers
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from kapsel_console import log_shapes
 from kapsel_console.caching import kept
+from kapsel_console.codes import Code
 from kapsel_console.context import CONTEXT, Route, answer
 from kapsel_console.errors import ProblemError
 from kapsel_console.explanation import is_late, proof_status
@@ -198,6 +199,7 @@ def _route(
     says: str,
     gives: type | str = log_shapes.Proof,
     also: str | None = None,
+    also_wrong: tuple[Code, ...] = (),
 ) -> Route:
     return Route(
         path=f"/api/v1/attestation/{path}",
@@ -207,16 +209,29 @@ def _route(
         gives=gives,
         also=also,
         waits=True,
+        problems=("unknown_attempt", "leaf_erased", "log_damaged", *also_wrong),
     )
 
 
+_DATED: Final[tuple[Code, ...]] = ("not_anchored",)
 ROUTES: Final = (
     # The longer paths first: an id would swallow their end.
     _route(f"proof/{{id}}{TLOG_PROOF}", proof, "the proof of an attempt in the form of C2SP tlog-proof", TEXT),
     _route(f"download-proof/{{id}}{TLOG_PROOF}", download, "the same as a file to keep", TEXT),
     _route("proof/{id}", proof, "the proof file of an attempt; 202 until it can be made", also=TEXT),
     _route("download-proof/{id}", download, "the same as a file to keep", also=TEXT),
-    _route("blockchain-proof/{id}.ots", timestamp, "what dates the head of the next, for stock clients", OCTETS),
-    _route("blockchain-proof/{id}.checkpoint", dated_checkpoint, "the file that it dates", TEXT),
-    _route("blockchain-proof/{id}", blockchain, "the proof under a head that a block dates; 202 until there is one"),
+    _route(
+        "blockchain-proof/{id}.ots",
+        timestamp,
+        "what dates the head of the next, for stock clients",
+        OCTETS,
+        also_wrong=_DATED,
+    ),
+    _route("blockchain-proof/{id}.checkpoint", dated_checkpoint, "the file that it dates", TEXT, also_wrong=_DATED),
+    _route(
+        "blockchain-proof/{id}",
+        blockchain,
+        "the proof under a head that a block dates; 202 until there is one",
+        also_wrong=_DATED,
+    ),
 )

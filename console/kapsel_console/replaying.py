@@ -186,14 +186,22 @@ ROUTES: Final = (
         takes=Replay,
         gives=shapes.ReplayProgress,
         statuses=(200, 201),
+        problems=("replay_invalid", "unknown_endpoint", "replay_name_taken", "too_many_replays"),
     ),
-    Route(path="/api/v1/replays/{id}", handler=get, says="one replay and how far it is", gives=shapes.ReplayProgress),
+    Route(
+        path="/api/v1/replays/{id}",
+        handler=get,
+        says="one replay and how far it is",
+        gives=shapes.ReplayProgress,
+        problems=("unknown_replay",),
+    ),
     Route(
         method="POST",
         path="/api/v1/replays/{id}/suspend",
         handler=suspend,
         says="suspend one that was asked for here",
         gives=shapes.ReplayProgress,
+        problems=("unknown_replay", "replay_declared", "replay_ended"),
     ),
     Route(
         method="POST",
@@ -201,6 +209,7 @@ ROUTES: Final = (
         handler=resume,
         says="have it go on",
         gives=shapes.ReplayProgress,
+        problems=("unknown_replay", "replay_declared", "replay_ended"),
     ),
     Route(
         method="DELETE",
@@ -208,5 +217,6 @@ ROUTES: Final = (
         handler=cancel,
         says="stop one that was asked for here",
         gives=shapes.ReplayProgress,
+        problems=("unknown_replay", "replay_declared", "replay_ended"),
     ),
 )

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from kapsel_console.attestation import newest_head
 from kapsel_console.caching import kept
+from kapsel_console.codes import Code
 from kapsel_console.context import CONTEXT, Route
 from kapsel_console.errors import ProblemError
 from kapsel_console.openness import Openness
@@ -99,7 +100,7 @@ def _require_published(head: HeadRow, asked: Tile, count: int) -> None:
         raise ProblemError("unknown_tile", f"the newest checkpoint has {head.tree_size} leaves and no such tile")
 
 
-def _routes(prefix: str, of: str) -> tuple[Route, ...]:
+def _routes(prefix: str, of: str, wrong: tuple[Code, ...] = ()) -> tuple[Route, ...]:
     return (
         Route(
             path=f"{prefix}/checkpoint",
@@ -107,6 +108,7 @@ def _routes(prefix: str, of: str) -> tuple[Route, ...]:
             says=f"the newest checkpoint{of}",
             opens=Openness.HEADS,
             gives=TEXT,
+            problems=("no_head", *wrong),
         ),
         Route(
             path=f"{prefix}/tile/entries/{{path:.+}}",
@@ -114,6 +116,7 @@ def _routes(prefix: str, of: str) -> tuple[Route, ...]:
             says=f"<N>[.p/<W>]: a bundle of leaves{of}",
             opens=Openness.LEAVES,
             gives=OCTETS,
+            problems=("no_head", "unknown_tile", "log_damaged", *wrong),
         ),
         Route(
             path=f"{prefix}/tile/{{path:.+}}",
@@ -121,8 +124,9 @@ def _routes(prefix: str, of: str) -> tuple[Route, ...]:
             says=f"<L>/<N>[.p/<W>]: a tile of hashes{of}",
             opens=Openness.HEADS,
             gives=OCTETS,
+            problems=("no_head", "unknown_tile", "log_damaged", *wrong),
         ),
     )
 
 
-ROUTES: Final = (*_routes("", " (C2SP tlog-tiles)"), *_routes("/logs/{log}", ", of one log"))
+ROUTES: Final = (*_routes("", " (C2SP tlog-tiles)"), *_routes("/logs/{log}", ", of one log", ("unknown_log",)))

@@ -47,7 +47,11 @@ def operations(document: Document) -> dict[tuple[str, str], Document]:
 def wrong(document: Document, schema: Document, value: Any, at: str = "$") -> list[str]:
     """Return in what a value is not as a schema of the document says."""
     if "$ref" in schema:
-        return wrong(document, resolved(document, schema["$ref"]), value, at)
+        beside = schema.get("properties", {})
+        return [
+            *wrong(document, resolved(document, schema["$ref"]), value, at),
+            *(one for name in beside for one in wrong(document, beside[name], value[name], f"{at}.{name}")),
+        ]
     if "anyOf" in schema:
         tried = [wrong(document, one, value, at) for one in schema["anyOf"]]
         return [] if [] in tried else min(tried, key=len)
@@ -57,6 +61,16 @@ def wrong(document: Document, schema: Document, value: Any, at: str = "$") -> li
     if not any(_is(value, one) for one in ([types] if isinstance(types, str) else types)):
         return [f"{at} is {value!r} and no {types}"]
     return [*_inside(document, schema, value, at), *_text(schema, value, at)]
+
+
+def described(document: Document, method: str, path: str) -> Document | None:
+    """Return what the document says of a request; None for a path that it does not describe."""
+    for template, operation in sorted(document["paths"].items(), key=lambda one: -len(one[0])):
+        form = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template).replace(r"\{path\}", ".+"))
+        if re.fullmatch(form, path):
+            found: Document | None = operation.get("get" if method == "HEAD" else method.lower())
+            return found
+    return None
 
 
 def resolved(document: Document, reference: str) -> Document:

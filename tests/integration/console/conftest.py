@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
+import openapi_document
 import pytest
 import queued
 from aiohttp import web
@@ -26,7 +27,8 @@ from kapsel_attestor.sequencer import Sequencer
 from kapsel_attestor.signers.gate import Gate
 from kapsel_attestor.signers.seeds import SeedBackend
 from kapsel_attestor.signers.signer import Signer
-from kapsel_console.app import build
+from kapsel_console import openapi
+from kapsel_console.app import INDEX, ROUTES, build
 from kapsel_console.context import Context
 from kapsel_console.metrics import Metrics
 from kapsel_console.openness import Visitors
@@ -54,6 +56,7 @@ from kapsel_verifier.note import VerifierKey
 ORIGIN = "kapsel.example/test"
 LEASE = timedelta(minutes=10)  # several commands may run within it
 DEADLINE = 240.0
+EVERYWHERE = ("token_required", "token_wrong", "unknown_host", "cross_origin")  # also where there is nothing
 SEED = SigningKey(bytes(range(32)))
 
 
@@ -200,6 +203,8 @@ class Server:
             content: Any = await response.read()
             if "json" in response.headers.get("Content-Type", ""):
                 content = await response.json(content_type=None)
+            if response.content_type == "application/problem+json":
+                assert _undescribed(method, response.url.path, content) == []
             return response.status, content, response
 
     async def get(self, path: str) -> Any:
@@ -223,6 +228,19 @@ class Server:
 
     def counted(self, **labels: str) -> float:
         return self.registry.get_sample_value("console_requests_total", labels) or 0.0
+
+
+def _undescribed(method: str, path: str, problem: Any) -> list[str]:
+    """Return in what a problem is not one that the OpenAPI document has for its path and status."""
+    document = openapi.document((INDEX, *ROUTES))
+    operation = openapi_document.described(document, method, path)
+    if operation is None:  # so it is about that
+        return [] if problem["code"] in ("unknown_route", "method_not_allowed", *EVERYWHERE) else [problem["code"]]
+    answer = operation["responses"].get(str(problem["status"]))
+    if answer is None:
+        return [f"{method} {path} answers with {problem['code']}, which is not described"]
+    schema = openapi_document.resolved(document, answer["$ref"])["content"]["application/problem+json"]["schema"]
+    return openapi_document.wrong(document, schema, problem)
 
 
 @pytest.fixture

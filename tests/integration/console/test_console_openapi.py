@@ -151,6 +151,16 @@ async def test_what_is_refused_or_waits_is_as_it_is_described(console, world) ->
     assert wrong(document, described["content"]["application/json"]["schema"], content) == []
 
 
+async def test_what_is_not_there_is_told_as_it_is_described(console) -> None:
+    asked = [one for one in operations(await console.get(PATH)) if "{id}" in one[1]]
+    assert len(asked) > 15
+    for method, path in asked:
+        status, code, _ = await console.problem(path_of(path), method=method)  # which looks it up
+        assert (status, code.partition("_")[0]) == (404, "unknown"), path
+        status, code, _ = await console.problem(path.replace("{id}", "no-id"), method=method)
+        assert (status, code) == (400, "parameter_invalid"), path
+
+
 async def test_a_manifest_that_the_api_takes_is_as_it_is_described(console) -> None:
     document = await console.get(PATH)
     taken = operations(document)["POST", "/api/v1/replays"]["requestBody"]["content"]["application/json"]["schema"]
