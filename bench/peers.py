@@ -35,7 +35,8 @@ from stack import SINK, Load, Stack, Up, kapsel_at
 
 Round = dict[str, float]  # the figures of one system in one round
 
-out = Console(highlight=False)
+# A file has no width of its own, and lines of figures are not to be broken in it.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
