@@ -209,3 +209,67 @@ def _full_bucket() -> None:
         return draw(None, *more)
 
     limits.draw = drawn
+
+
+@_bug("a replay takes what somebody has delivered again already", says="was replayed though", seed=83)
+def _replayed_once_more() -> None:
+    _rewrite("replays.enqueue", ("OR delivery_id IN (SELECT delivery_id FROM free)", "OR true"))
+
+
+@_bug("a retry leaves its order key behind", says="which it stands for", seed=8)
+def _retry_out_of_line() -> None:
+    _rewrite("deliveries.retry", ("now() + $3, id, order_key", "now() + $3, id, NULL"))
+
+
+@_bug("who cancels is told so, and the delivery goes out", says="was cancelled, and", seed=50)
+def _vain_cancel() -> None:
+    _rewrite(
+        "deliveries.cancel",
+        ("UPDATE deliveries SET state = 'cancelled', finished_at = now(), last_reason = 'cancelled'\nWHERE", ""),
+        ("state = 'pending' AND id = (\n    SELECT", "SELECT"),
+        ("FOR UPDATE SKIP LOCKED\n)\nRETURNING id", "FOR UPDATE SKIP LOCKED"),
+    )
+
+
+@_bug("a replay that was stopped goes on", says="after that", seed=108)
+def _endless_replay() -> None:
+    _rewrite("replays.take", ("AND removed_at IS NULL AND next_at", "AND next_at"))
+    _rewrite("replays.running", ("AND removed_at IS NULL AND", "AND"))
+
+
+@_bug("a replay takes the first of several deliveries for the newest", says="and means", seed=10)
+def _replays_the_oldest() -> None:
+    for name in ("replays.matched_of_events", "replays.matched_of_not_delivered"):
+        _rewrite(name, ("(n.created_at, n.id) > (d.created_at, d.id)", "(n.created_at, n.id) < (d.created_at, d.id)"))
+
+
+@_bug("a transform that fails lets the event go out as it came", says="its transform fails", seed=5)
+def _transform_fails_open() -> None:
+    transformed = Shaper.transformed
+
+    def shaped(self: Any, target: Any, delivery: Any) -> Any:
+        found = transformed(self, target, delivery)
+        return (delivery, {}) if isinstance(found, Misshapen) else found
+
+    Shaper.transformed = shaped  # type: ignore[method-assign]
+
+
+@_bug("a transform makes the headers, and the body goes out as it came", says="had the body", seed=5)
+def _body_not_made() -> None:
+    transformed = Shaper.transformed
+
+    def shaped(self: Any, target: Any, delivery: Any) -> Any:
+        found = transformed(self, target, delivery)
+        return found if isinstance(found, Misshapen) else (delivery, found[1])
+
+    Shaper.transformed = shaped  # type: ignore[method-assign]
+
+
+@_bug("the log says of a body that was made that it is what came", says="the hash of another body", seed=5)
+def _made_body_not_said() -> None:
+    send = Worker._send
+
+    async def sent(self: Any, *more: Any) -> Any:
+        return (await send(self, *more))._replace(sent_hash=None)
+
+    Worker._send = sent  # type: ignore[method-assign]

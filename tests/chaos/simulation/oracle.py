@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from typing import Any
@@ -24,9 +24,10 @@ from kapsel_verifier import proof as proof_file
 from kapsel_verifier.keys import TrustedKey
 from kapsel_verifier.proof import Proof
 from kapsel_verifier.verify import verify_proof
-from simulation import promises
+from simulation import again, promises
+from simulation.loop import Life
 from simulation.people import Seen
-from simulation.world import Run
+from simulation.world import Run, Send
 
 NEAR = 3.0  # seconds in which a circuit's change has reached every deliverer
 PROOFS = 5  # proof files that are made and verified, of each run
@@ -40,7 +41,7 @@ class Facts:
     deliveries: dict[UUID, asyncpg.Record]
     attempts: dict[UUID, list[asyncpg.Record]]  # by delivery
     leaves: list[asyncpg.Record]
-    by_destination: dict[tuple[UUID, UUID], UUID] = field(default_factory=dict)  # event, destination -> delivery
+    replays: dict[UUID, asyncpg.Record]
 
 
 async def facts(connection: asyncpg.Connection) -> Facts:
@@ -54,7 +55,7 @@ async def facts(connection: asyncpg.Connection) -> Facts:
         deliveries={row["id"]: row for row in deliveries},
         attempts=attempts,
         leaves=await connection.fetch("SELECT * FROM leaves"),
-        by_destination={(row["event_id"], row["destination_id"]): row["id"] for row in deliveries},
+        replays={row["id"]: row for row in await connection.fetch("SELECT * FROM replays")},
     )
 
 
@@ -67,16 +68,36 @@ async def judge(run: Run, connection: asyncpg.Connection) -> list[str]:
     return found
 
 
+class _Sends:
+    """Finds the delivery of each try that a destination saw, for that one knows only its event."""
+
+    def __init__(self, run: Run) -> None:
+        self._open: dict[tuple[Life, UUID, UUID, int], list[Send]] = defaultdict(list)
+        for send in run.sends:
+            self._open[send.life, send.event, send.destination, send.number].append(send)
+
+    def of(self, seen: Seen) -> UUID | None:
+        assert seen.webhook_id is not None
+        sends = self._open[seen.life, seen.webhook_id, seen.destination, seen.number]
+        for send in sends:
+            if send.begin <= seen.begin and (send.end is None or seen.begin <= send.end):
+                sends.remove(send)
+                return send.delivery
+        return None
+
+
 class _Judge:
     def __init__(self, run: Run, held: Facts) -> None:
         self.run = run
         self.held = held
         self.rows = {row.id: row for row in run.scenario.configuration.destinations}
-        self.tries: dict[tuple[UUID, UUID], list[Seen]] = defaultdict(list)  # event, destination
-        for destination in run.destinations.values():
-            for seen in destination.seen:
-                if seen.webhook_id is not None:
-                    self.tries[seen.webhook_id, seen.destination].append(seen)
+        self.tries: dict[UUID, list[Seen]] = defaultdict(list)  # by delivery
+        self.unasked: list[Seen] = []  # what nobody can have sent
+        sends = _Sends(run)
+        for seen in (seen for destination in run.destinations.values() for seen in destination.seen):
+            if seen.webhook_id is not None:
+                seen.delivery = sends.of(seen)
+                (self.unasked if seen.delivery is None else self.tries[seen.delivery]).append(seen)
 
     def all(self) -> Iterator[str]:
         yield from self._accepted()
@@ -85,7 +106,9 @@ class _Judge:
         yield from self._attempts()
         yield from self._leases()
         yield from self._schedule()
-        yield from promises.kept(self.run, self.held.deliveries, self.held.events, self.held.attempts, self.tries)
+        of = promises.arrivals(self.run, self.held.events)
+        yield from promises.kept(self.run, self.held.deliveries, self.held.events, of, self.held.attempts, self.tries)
+        yield from again.kept(self.run, self.held.deliveries, self.held.replays, of, self.tries)
         yield from self._circuits()
         yield from self._metrics()
         yield from self._words()
@@ -135,7 +158,8 @@ class _Judge:
             if row["idempotency_key"] is not None:
                 seen[row["endpoint_id"], row["idempotency_key"]] += 1
             wanted = {each.id for each in scenario.destinations_of(row["endpoint_id"])}
-            got = [each["destination_id"] for each in self.held.deliveries.values() if each["event_id"] == row["id"]]
+            made = [each for each in self.held.deliveries.values() if each["event_id"] == row["id"]]
+            got = [each["destination_id"] for each in made if each["replay_of"] is None]
             if sorted(got) != sorted(wanted):
                 yield f"event {row['id']} has deliveries to {got}, not to {wanted}"
         for key, count in seen.items():
@@ -159,6 +183,8 @@ class _Judge:
                     yield from self._exhausted(row, attempts, destination)
                 case "cancelled" if row["last_reason"] == "filtered" and destination.filter is not None:
                     pass  # whether by right is asked of each filter
+                case "cancelled" if row["last_reason"] == "cancelled" and row["id"] in again.cancelled(self.run):
+                    pass
                 case state:
                     yield f"delivery {row['id']} is {state}"
 
@@ -209,7 +235,7 @@ class _Judge:
                 yield f"{delivery_id} was delivered {len(final)} times"
             if final and row["state"] != "delivered" and scenario.calm:
                 yield f"{delivery_id} was delivered and is {row['state']}"
-            tries = {seen.number: seen for seen in self.tries.get((row["event_id"], row["destination_id"]), [])}
+            tries = {seen.number: seen for seen in self.tries.get(delivery_id, [])}
             for attempt in attempts:
                 seen = tries.get(attempt["number"])
                 status = attempt["response_status"]
@@ -219,21 +245,19 @@ class _Judge:
                     gone = seen.action == "short" or seen.life.killed or attempt["outcome"] == "timed_out"
                     if not gone:
                         yield f"attempt {attempt['number']} of {delivery_id} says nothing, and had {seen.status}"
-        for (event_id, destination_id), tries in self.tries.items():
-            delivery_id = self.held.by_destination.get((event_id, destination_id))
-            if delivery_id is None:
-                yield f"{event_id} was sent to {destination_id}, which it has no delivery for"
-                continue
+        for seen in self.unasked:
+            yield f"{seen.webhook_id} was sent to {seen.destination}, and {seen.life} had no delivery of it to send"
+        for delivery_id, sent in self.tries.items():
             recorded = {attempt["number"] for attempt in self.held.attempts.get(delivery_id, [])}
-            for number, count in Counter(seen.number for seen in tries).items():
+            for number, count in Counter(seen.number for seen in sent).items():
                 if count > 1:
                     yield f"the destination saw attempt {number} of {delivery_id} {count} times"
-            event = self.held.events[event_id]
+            event = self.held.events[self.held.deliveries[delivery_id]["event_id"]]
             key = keys[f"endpoint/{labels[event['endpoint_id']]}"]
-            for seen in tries:
+            for seen in sent:
                 if seen.number not in recorded and not seen.life.killed:
                     yield f"attempt {seen.number} of {delivery_id} by {seen.life} was made and is not recorded"
-                if len(seen.body) == len(event["body"]) and not _is_signed(seen, key):
+                if seen.body and not _is_signed(seen, key):  # who was killed has sent none
                     yield f"attempt {seen.number} of {delivery_id} has a wrong body or signature"
 
     def _leases(self) -> Iterator[str]:
@@ -256,10 +280,10 @@ class _Judge:
 
     def _schedule(self) -> Iterator[str]:
         """No try comes before its wait is over."""
-        for (event_id, destination_id), tries in self.tries.items():
+        for delivery_id, tries in self.tries.items():
+            destination_id = tries[0].destination
             policy = self.rows[destination_id].policy
-            delivery_id = self.held.by_destination.get((event_id, destination_id))
-            recorded = {each["number"]: each for each in self.held.attempts.get(delivery_id, [])} if delivery_id else {}
+            recorded = {each["number"]: each for each in self.held.attempts.get(delivery_id, [])}
             by_number = {seen.number: seen for seen in tries}
             for number, seen in by_number.items():
                 following, attempt = by_number.get(number + 1), recorded.get(number)
@@ -320,7 +344,8 @@ class _Judge:
                 continue
             if life.component == "deliverer":
                 told = _sum(counted, "webhook_delivery_attempts_total")
-                told -= _sum(counted, "webhook_delivery_failures_total", "filter_error")  # nothing was sent
+                unsent = "filter_error", "transform_error"
+                told -= _sum(counted, "webhook_delivery_failures_total", *unsent)  # nothing was sent
                 made = sum(seen.life is life for each in self.run.destinations.values() for seen in each.seen)
                 if told != made:
                     yield f"{life} counts {told:.0f} attempts, and made {made}"

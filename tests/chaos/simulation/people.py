@@ -43,7 +43,9 @@ class Seen:
     begin: float
     action: str
     webhook_id: UUID | None = None  # None: it never got so far
+    delivery: UUID | None = None  # of those of the event; who judges the run finds it out
     number: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     signature: str = ""
     timestamp: int = 0
@@ -112,6 +114,7 @@ class Destination:
             number=int(headers["kapsel-attempt"]),
             signature=headers["webhook-signature"],
             timestamp=int(headers["webhook-timestamp"]),
+            headers=headers,
         )
         self.seen.append(seen)
         self.under_way += 1

@@ -4,6 +4,7 @@ For `oracle`. Excuses are facts of the run: a process that cannot reach the data
 try that it has under way is then beside those that others start.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -12,27 +13,40 @@ from uuid import UUID
 import asyncpg
 
 from kapsel_deliverer.lanes import TOKEN_SPAN
-from kapsel_store.rows import DestinationRow, RateLimit
+from kapsel_store.rows import DestinationRow, RateLimit, Transform
+from simulation.clock import EPOCH
 from simulation.people import Seen
 from simulation.scenario import Arrival
 from simulation.world import Run
 
 Rows = Mapping[UUID, asyncpg.Record]
-Tries = Mapping[tuple[UUID, UUID], Sequence[Seen]]  # by event and destination
+Tries = Mapping[UUID, Sequence[Seen]]  # by delivery
+Arrivals = Mapping[UUID, Arrival]  # by event
+
+
+def arrivals(run: Run, events: Rows) -> Arrivals:
+    """Return what was sent for each event."""
+    by_body = {arrival.body: arrival for arrival in run.scenario.arrivals}
+    return {event_id: by_body[bytes(row["body"])] for event_id, row in events.items()}
 
 
 def kept(
-    run: Run, deliveries: Rows, events: Rows, attempts: Mapping[UUID, Sequence[asyncpg.Record]], tries: Tries
+    run: Run,
+    deliveries: Rows,
+    events: Rows,
+    of: Arrivals,
+    attempts: Mapping[UUID, Sequence[asyncpg.Record]],
+    tries: Tries,
 ) -> Iterator[str]:
     """Say which of them were not kept."""
-    arrivals = {arrival.body: arrival for arrival in run.scenario.arrivals}
-    of = {event_id: arrivals[bytes(row["body"])] for event_id, row in events.items()}
     for destination in run.scenario.configuration.destinations:
         rows = [row for row in deliveries.values() if row["destination_id"] == destination.id]
         if destination.filter is not None:
             for row in rows:
-                seen = tries.get((row["event_id"], destination.id), ())
-                yield from _filter(row, of[row["event_id"]], seen, attempts.get(row["id"], ()))
+                yield from _filter(row, of[row["event_id"]], tries.get(row["id"], ()), attempts.get(row["id"], ()))
+        for row in rows:
+            seen, made = tries.get(row["id"], ()), attempts.get(row["id"], ())
+            yield from _content(row, destination.transform, of[row["event_id"]], seen, made)
         if destination.ordering is not None:
             yield from _order(run, destination, rows, of, events, tries)
         yield from _concurrency(run, destination)
@@ -56,10 +70,47 @@ def _filter(
         yield f"{row['id']} is {row['state']}, and its filter refuses it"
     if arrival.wanted is False and attempts:
         yield f"{row['id']} was tried {len(attempts)} times, and its filter refuses it"
-    if arrival.wanted is not False and row["state"] == "cancelled":
+    if arrival.wanted is not False and row["last_reason"] == "filtered":
         yield f"{row['id']} was filtered, and its filter wants it or fails"
     if arrival.wanted is None and any(attempt["reason"] != "filter_error" for attempt in attempts):
         yield f"{row['id']} was tried for another reason than that its filter fails"
+
+
+# Transforms.
+
+
+def _content(
+    row: asyncpg.Record,
+    transform: Transform | None,
+    arrival: Arrival,
+    tries: Sequence[Seen],
+    attempts: Sequence[asyncpg.Record],
+) -> Iterator[str]:
+    """The destination gets what its transform makes of the event, or the event as it came, and the log says which."""
+    made = (arrival.body, dict[str, str]()) if transform is None else arrival.made(transform)
+    errors = [attempt for attempt in attempts if attempt["reason"] == "transform_error"]
+    if made is None:
+        if tries:
+            yield f"{row['id']} was sent, and its transform fails"
+        return
+    if errors:
+        yield f"{row['id']} failed by its transform, which does not fail"
+    body, headers = made
+    is_made = transform is not None and transform.body is not None
+    type_ = (transform.content_type if is_made and transform is not None else None) or "application/json"
+    for seen in tries:
+        if seen.body and seen.body != body:
+            yield f"attempt {seen.number} of {row['id']} had the body {seen.body[:80]!r}, and not {body[:80]!r}"
+        if wrong := {
+            name: seen.headers.get(name) for name, value in headers.items() if seen.headers.get(name) != value
+        }:
+            yield f"attempt {seen.number} of {row['id']} had the headers {wrong}, and not {headers}"
+        if seen.headers["content-type"] != type_:
+            yield f"attempt {seen.number} of {row['id']} is said to be {seen.headers['content-type']}, not {type_}"
+    sent = hashlib.sha256(body).digest() if is_made else None
+    for attempt in attempts:
+        if attempt["response_status"] is not None and attempt["sent_hash"] != sent:
+            yield f"attempt {attempt['number']} of {row['id']} is recorded with the hash of another body"
 
 
 # Order.
@@ -87,10 +138,10 @@ def _line(
 ) -> Iterator[str]:
     """In a line each has all its tries before the next one has any."""
     made = sorted(
-        ((seen, row) for row in line for seen in tries.get((row["event_id"], destination.id), ())),
+        ((seen, row) for row in line for seen in tries.get(row["id"], ())),
         key=lambda each: each[0].begin,
     )
-    ended = set[UUID]()
+    ended, by_id = set[UUID](), {row["id"]: row for row in line}
     accepted, asked = _accepted(run), _asked(run, events)
     for (before, first), (after, second) in pairwise(made):
         if first["id"] == second["id"]:
@@ -102,10 +153,22 @@ def _line(
             yield f"in the line of {name}, {second['id']} was tried after {first['id']} had its turn"
         if not before.life.killed and after.begin < (before.end or after.begin) - 1e-6:
             yield f"in the line of {name}, {second['id']} was tried while {first['id']} still was"
-        if accepted.get(second["event_id"], after.begin) < asked[first["event_id"]]:
+        blocks = destination.ordering.on_exhausted == "Block"  # type: ignore[union-attr]
+        came = asked[first["event_id"]] if first["replay_of"] is None else _made_at(run, first)
+        if first["replay_of"] is not None and blocks and by_id[first["replay_of"]]["state"] == "exhausted":
+            came = 0.0  # it may be of the one that blocked the line, and then it goes first
+        if second["replay_of"] is None and accepted.get(second["event_id"], after.begin) < came:
             yield f"in the line of {name}, {first['id']} came before {second['id']}, which was accepted before it"
-        if first["state"] == "exhausted" and destination.ordering.on_exhausted == "Block":  # type: ignore[union-attr]
+        again = any(row["replay_of"] == first["id"] and _made_at(run, row) < after.begin for row in line)
+        if first["state"] == "exhausted" and blocks and not again:
             yield f"in the line of {name}, {second['id']} was tried, and {first['id']} blocks it"
+
+
+def _made_at(run: Run, row: asyncpg.Record) -> float:
+    """When a delivery was made; at the beginning, where the database's clock has jumped and does not tell."""
+    if run.scenario.database_jumps:
+        return 0.0
+    return float((row["created_at"] - EPOCH).total_seconds()) - run.clock.database_error
 
 
 def _asked(run: Run, events: Rows) -> dict[UUID, float]:

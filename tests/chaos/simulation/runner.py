@@ -114,6 +114,7 @@ def _tail(world: World) -> str:
         for at, life, record in run.logs
     ]
     lines += [f"{count} x {name}" for name, count in run.proxy.statements.most_common(30)]
+    lines += [f"{told.at:.3f} somebody asked: {told}" for told in run.people.told]
     return "\n".join([*lines, *(f"fault {at:.3f} {what}" for at, what in run.proxy.faults)])
 
 
@@ -187,9 +188,11 @@ def _seeds(servers: list[Server], options: argparse.Namespace) -> int:
     if options.kept:
         seeds += kept()
     begun, bad, cpu, traces = real_monotonic(), set[int](), 0.0, dict[int, tuple[str, ...]]()
+    statements = 0
     work = [(seed, None) for seed in seeds for _ in range(2 if options.twice else 1)]
     for verdict in run_all(servers, work, verbose=options.verbose):
         cpu += verdict.cpu
+        statements += verdict.statements
         first = traces.setdefault(verdict.seed, verdict.trace if options.twice else ())
         problems = [*verdict.problems, *(_difference(first, verdict.trace) if options.twice else [])]
         if options.verbose:
@@ -211,6 +214,7 @@ def _seeds(servers: list[Server], options: argparse.Namespace) -> int:
     took = (
         f"{real_monotonic() - begun:.0f} s ({cpu:.0f} s of CPU, and {sum(map(Server.cpu, servers)):.0f} s of Postgres)"
     )
+    took += f", {statements / max(1, len(work)):.0f} statements in each"
     print(f"{len(work)} runs in {took}: {len(bad)} bad seeds {sorted(bad) or ''}")
     return 1 if bad or not work else 0
 

@@ -22,14 +22,20 @@ from kapsel_store.rows import (
     Policy,
     RateLimit,
     RelayRow,
+    Transform,
     Verification,
 )
+from simulation.asking import Ask, asks
 
 # The server's ways to say that it cannot serve just now; 53100 is a full disk, 40P01 a deadlock, 58030 a broken one.
 SQLSTATES = ("53100", "53300", "40001", "40P01", "57P01", "57P03", "58030", "25006")
 HOUR = 3600.0
 ORDER = "event.body.customer"  # a key that some bodies do not have
 FILTER = "event.body.wanted"  # a filter that fails where that is no boolean
+# What a template makes; `Arrival.made` says the same without CEL. The header fails where there is no customer.
+TEMPLATE = '{"n": event.body.number + 1, "who": has(event.body.customer) ? event.body.customer : "nobody"}'
+MADE_TYPE = "application/vnd.chaos+json"
+HEADERS = (("X-Number", '"no. " + string(event.body.number)'), ("X-Customer", "event.body.customer"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,18 @@ class Arrival:
         """By which it is put in order; None: it is in one line with all that say nothing."""
         found: str | None = json.loads(self.body).get("customer")
         return found
+
+    def made(self, transform: Transform) -> tuple[bytes, dict[str, str]] | None:
+        """Return the body and the headers that a transform makes of it; None: it fails."""
+        said = json.loads(self.body)
+        known = {"X-Number": f"no. {said['number']}", "X-Customer": self.customer}
+        headers = {name.lower(): known[name] for name, _ in transform.headers}
+        if None in headers.values():
+            return None
+        if transform.body is None:
+            return self.body, headers
+        who = said.get("customer", "nobody")
+        return f'{{"n":{said["number"] + 1},"who":"{who}"}}'.encode(), headers
 
     @property
     def wanted(self) -> bool | None:
@@ -110,6 +128,7 @@ class Scenario:
     poll: float
     secret: bytes
     calm: bool  # no blow, no fault, no jump of the database's clock
+    asks: list[Ask] = field(default_factory=list)
     trouble_ends: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +177,7 @@ def scenario(seed: int) -> Scenario:
     )
     relay = RelayRow(namespace="shop", allowed_cidrs=("127.0.0.0/8",), allow_http=True)
     shaped = [_shaped(row, Random(f"shaping {row.id}")) for row in destinations]
+    shaped = [_transforming(row, Random(f"transforming {row.id}")) for row in shaped]
     made = Configuration(relay=relay, endpoints=tuple(endpoints), destinations=tuple(shaped), keys=tuple(keys), log=log)
     span = chance.uniform(2, 6)
     counts = {"receiver": chance.choice((1, 1, 2)), "deliverer": chance.choice((1, 2, 2))}
@@ -184,6 +204,7 @@ def scenario(seed: int) -> Scenario:
         poll=chance.choice((1.0, 1.0, 5.0)),
         secret=secret,
         calm=calm,
+        asks=asks(seed, shaped, FILTER),
     )
 
 
@@ -259,6 +280,18 @@ def _shaped(row: DestinationRow, chance: Random) -> DestinationRow:
         rate_limit=limit if chance.random() < 0.2 else row.rate_limit,
         max_in_flight=2 if chance.random() < 0.2 else row.max_in_flight,
     )
+
+
+def _transforming(row: DestinationRow, chance: Random) -> DestinationRow:
+    """Have some destinations ask for another body, for headers or for both."""
+    if chance.random() >= 0.3:
+        return row
+    body = chance.choice((TEMPLATE, TEMPLATE, None))
+    headers = chance.choice((HEADERS[:1], HEADERS[:1], HEADERS, ()))
+    transform = Transform(
+        body=body, headers=headers, content_type=MADE_TYPE if body and chance.random() < 0.5 else None
+    )
+    return dataclasses.replace(row, transform=transform)
 
 
 def _conduct(row: DestinationRow, chance: Random) -> Conduct:

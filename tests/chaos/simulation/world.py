@@ -31,11 +31,13 @@ from kapsel_attestor.settings import AttestorSettings
 from kapsel_attestor.signers import gate
 from kapsel_deliverer import checkpoints, errands, replayer
 from kapsel_deliverer.settings import DelivererSettings
+from kapsel_deliverer.worker import Worker
 from kapsel_receiver.settings import ReceiverSettings
 from kapsel_runtime import entropy, waiting
 from kapsel_store import configuration, database, deliveries, ids, processes
 from kapsel_store.sealing import SealingKeys
 from simulation import clock as clocks
+from simulation.asking import People
 from simulation.backends import Backends
 from simulation.clock import LIFE, Clock
 from simulation.loop import Life, Loop, Thread, refuse_threads
@@ -47,7 +49,7 @@ from simulation.wire import Control
 
 AHEAD = 0.5  # seconds before the next thing is due that skipping stops
 DRAIN = 60.0
-RARELY = 10.0  # seconds
+RARELY, OFTEN = 10.0, 1.0  # seconds
 LOOK = 0.4  # seconds between two looks at whether all has ended
 SLACK = 60.0  # seconds in which something becomes of what is due, has lost its lease or is past its age, and of the log
 
@@ -66,6 +68,19 @@ class Move:
     delivery: UUID
     lease: UUID
     what: str  # claimed recorded
+
+
+@dataclass(kw_only=True)
+class Send:
+    """One try as the worker of a life makes it: what a destination sees names the event, and not the delivery."""
+
+    life: Life
+    delivery: UUID
+    event: UUID
+    destination: UUID
+    number: int
+    begin: float
+    end: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -89,8 +104,11 @@ class Run:
     proxy: Proxy
     sender: Sender
     destinations: dict[UUID, Destination]
+    people: People
     lives: list[Life] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    replayed: dict[UUID, tuple[UUID, UUID]] = field(default_factory=dict)  # made -> by which replay, and of what
     circuits: list[CircuitSeen] = field(default_factory=list)
     logs: list[tuple[float, Life | None, logging.LogRecord]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -130,7 +148,14 @@ class World:
             scenario.secret,
             Random(f"sender {scenario.seed}"),
         )
-        self.run = Run(scenario=scenario, clock=self.clock, proxy=self.proxy, sender=sender, destinations=people)
+        self.run = Run(
+            scenario=scenario,
+            clock=self.clock,
+            proxy=self.proxy,
+            sender=sender,
+            destinations=people,
+            people=People(self.connection, self.clock),
+        )
         self.slots: dict[tuple[str, int], Life | None] = {}
         self.calm = False  # the faults are over
         self._sealing_file = fence.parent / "sealing.key"
@@ -165,7 +190,10 @@ class World:
         gate.Thread = Thread  # type: ignore[misc, assignment]
         refuse_threads()
         _rest()
+        if self.scenario.asks:
+            replayer.POLL = OFTEN  # type: ignore[misc]
         self._watch_leases()
+        self._watch_sends()
 
     def _registry(self) -> prometheus_client.CollectorRegistry:
         life = LIFE.get()
@@ -190,6 +218,26 @@ class World:
             return held
 
         deliveries.claim, deliveries.record = claimed, recorded
+
+    def _watch_sends(self) -> None:
+        """Note which delivery each try is of."""
+        send = Worker._send
+
+        async def sent(worker: Worker, target: Any, delivery: Any, *more: Any) -> Any:
+            one = Send(
+                life=LIFE.get(),
+                delivery=delivery.id,
+                event=delivery.event_id,
+                destination=delivery.destination_id,
+                number=delivery.number,
+                begin=self.clock.elapsed,
+            )
+            self.run.sends.append(one)
+            tried = await send(worker, target, delivery, *more)
+            one.end = self.clock.elapsed
+            return tried
+
+        Worker._send = sent  # type: ignore[method-assign]
 
     def _move(self, delivery: UUID, lease: UUID, what: str) -> None:
         life = LIFE.get()
@@ -256,10 +304,16 @@ class World:
         tasks += [asyncio.ensure_future(self._jump(*jump)) for jump in scenario.database_jumps]
         tasks += [asyncio.ensure_future(self._jump_machines(*jump)) for jump in scenario.machine_jumps]
         tasks += [asyncio.ensure_future(self._open(window)) for window in scenario.windows]
+        tasks += [asyncio.ensure_future(self.run.people.ask(ask)) for ask in scenario.asks if ask.at is not None]
         await asyncio.gather(*tasks)
         await asyncio.sleep(max(0.0, scenario.trouble_ends - self.clock.elapsed))
         self.calm = True
         await self._until_ended()
+        if last := [ask for ask in scenario.asks if ask.at is None]:
+            for ask in last:
+                await self.run.people.ask(ask)
+            await self._until_ended()
+        await self.run.people.go()
         await self._stop()
 
     async def _configure(self) -> None:
@@ -338,18 +392,20 @@ class World:
     async def _until_ended(self) -> None:
         query = self.control.query
         ages = [row.policy.max_age.total_seconds() for row in self.scenario.configuration.destinations]
-        deadline = self.clock.elapsed + max(ages) + SLACK
+        # What a replay makes begins its age when it is made.
+        deadline = self.clock.elapsed + max(ages) + (3 * SLACK if self.scenario.asks else SLACK)
         quiet, overdue = 0, 0.0
         while self.clock.elapsed < deadline and overdue < SLACK:
             await asyncio.sleep(LOOK)
             self._look_at_circuits()
             now = self.clock.database_microseconds() / 1e6
+            makes = self._note_replays()
             live = [(*row[:7], self._paused_until(row[7]), row[8]) for row in query(_WAITING)]
             if not live and self._all_is_done():
                 return
             tries = any(destination.under_way for destination in self.run.destinations.values())
             under_way = tries or any(row[0] == "sending" and not _is_late(row, now) for row in live)
-            waits = not under_way and (not live or any(_is_late(row, now) for row in live))
+            waits = not under_way and (makes or not live or any(_is_late(row, now) for row in live))
             overdue = overdue + LOOK if waits else 0.0
             if waits or under_way:
                 quiet = 0
@@ -364,7 +420,15 @@ class World:
         for row in rows:
             self.run.problems.append(f"a delivery never ended: {row}")
         if not self._all_is_done():
-            self.run.problems.append("the log was never completed, or a turn never passed")
+            self.run.problems.append("the log was never completed, a turn never passed, or a replay never ended")
+
+    def _note_replays(self) -> bool:
+        """Note what replays have made, which the store forgets; return whether one has still to make anything."""
+        if not self.scenario.asks:
+            return False
+        for made, replay, old in self.control.query("SELECT made, replay_id, delivery_id FROM replayed"):
+            self.run.replayed[UUID(str(made))] = UUID(str(replay)), UUID(str(old))
+        return bool(self.control.query(_MAKING))
 
     def _paused_until(self, destination_id: Any) -> float:
         """When whoever heard a destination's Retry-After goes to it again, by the database's clock."""
@@ -377,12 +441,13 @@ class World:
         return clocks.EPOCH.timestamp() + self.clock.database_error + pause
 
     def _all_is_done(self) -> bool:
-        """Whether a head covers the whole log, and nobody has a turn to pass."""
+        """Whether a head covers the whole log, nobody has a turn to pass, and no replay goes on."""
         (row,) = self.control.query(
             "SELECT (SELECT count(*) FROM unsequenced), (SELECT max(tree_size) FROM logs), "
-            "(SELECT coalesce(max(tree_size), 0) FROM heads), (SELECT count(*) FROM ended_turns)"
+            "(SELECT coalesce(max(tree_size), 0) FROM heads), (SELECT count(*) FROM ended_turns), "
+            "(SELECT count(*) FROM replays WHERE completed_at IS NULL AND removed_at IS NULL)"
         )
-        return row[0] == "0" and row[1] == row[2] and row[3] == "0"
+        return row[0] == "0" and row[1] == row[2] and row[3] == row[4] == "0"
 
     def _look_at_circuits(self) -> None:
         epoch = clocks.EPOCH.timestamp() + self.clock.database_error
@@ -443,6 +508,11 @@ _WAITING = (
     "coalesce(c.disabled_at IS NOT NULL, false), extract(epoch FROM d.lease_expires_at), d.destination_id, "
     "d.held AND EXISTS (SELECT FROM ended_turns e WHERE (e.destination_id, e.key) = (d.destination_id, d.order_key)) "
     "FROM deliveries_live d LEFT JOIN circuits c USING (destination_id)"
+)
+
+
+_MAKING = (
+    "SELECT FROM replays WHERE enqueued_at IS NULL AND completed_at IS NULL AND removed_at IS NULL AND NOT suspend"
 )
 
 
