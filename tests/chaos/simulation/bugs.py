@@ -211,11 +211,6 @@ def _full_bucket() -> None:
     limits.draw = drawn
 
 
-@_bug("a replay takes what somebody has delivered again already", says="was replayed though", seed=83)
-def _replayed_once_more() -> None:
-    _rewrite("replays.enqueue", ("OR delivery_id IN (SELECT delivery_id FROM free)", "OR true"))
-
-
 @_bug("a retry leaves its order key behind", says="which it stands for", seed=8)
 def _retry_out_of_line() -> None:
     _rewrite("deliveries.retry", ("now() + $3, id, order_key", "now() + $3, id, NULL"))
@@ -229,12 +224,6 @@ def _vain_cancel() -> None:
         ("state = 'pending' AND id = (\n    SELECT", "SELECT"),
         ("FOR UPDATE SKIP LOCKED\n)\nRETURNING id", "FOR UPDATE SKIP LOCKED"),
     )
-
-
-@_bug("a replay that was stopped goes on", says="after that", seed=108)
-def _endless_replay() -> None:
-    _rewrite("replays.take", ("AND removed_at IS NULL AND next_at", "AND next_at"))
-    _rewrite("replays.running", ("AND removed_at IS NULL AND", "AND"))
 
 
 @_bug("a replay takes the first of several deliveries for the newest", says="and means", seed=10)
