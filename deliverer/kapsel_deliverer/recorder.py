@@ -30,6 +30,7 @@ class Recorder:
     ) -> None:
         self._pool = pool
         self._metrics = metrics
+        metrics.unrecorded.set_function(lambda: self.backlog)
         self._recorded = recorded
         self._waiting: deque[Result] = deque()
         self._being_written = 0
@@ -71,7 +72,6 @@ class Recorder:
                 await self._record(batch)
             finally:
                 self._being_written -= len(batch)
-                self._metrics.unrecorded.set(self.backlog)
 
     async def _record(self, batch: Sequence[Result]) -> None:
         """Record a batch, however long that takes."""
@@ -86,7 +86,6 @@ class Recorder:
                     await self._isolate(batch, error)
                     return
                 self._metrics.database_up.set(0)
-                self._metrics.unrecorded.set(self.backlog)
                 await asyncio.sleep(next(waits))
         # A crash here loses nothing: the attempts are durable, and so is where they leave their deliveries.
         self._metrics.database_up.set(1)

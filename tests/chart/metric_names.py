@@ -24,18 +24,19 @@ def _operator(registry: CollectorRegistry) -> None:
     OperatorMetrics(registry).show(lambda: {("Relay", "True"): 1})
 
 
-def _names(*fill: Callable[[CollectorRegistry], object]) -> set[str]:
-    found: set[str] = set()
+def _types(*fill: Callable[[CollectorRegistry], object]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for one in fill:
         registry = CollectorRegistry()
         one(registry)
-        for family in registry.collect():
-            found |= {family.name + suffix for suffix in _SUFFIXES[family.type]}
+        found |= {family.name: family.type for family in registry.collect()}
     return found
 
 
+# Every metric of a component, without the suffix of a counter, and its type.
+TYPES = _types(AttestorMetrics, ConsoleMetrics, DelivererMetrics, _operator, ReceiverMetrics)
 # The client library's own are there too, in every process.
-METRICS = _names(AttestorMetrics, ConsoleMetrics, DelivererMetrics, _operator, ReceiverMetrics) | {
+METRICS = {name + suffix for name, type_ in TYPES.items() for suffix in _SUFFIXES[type_]} | {
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
 }

@@ -114,6 +114,8 @@ async def test_what_failed_and_is_not_here_is_asked_for_again_over_all_pages(loo
     assert f"GET {HOOK}/deliveries?per_page=100" in github.asked
     assert looking.registry.get_sample_value("github_gap_redeliveries_total", {"endpoint": "shop/orders"}) == 5
     assert looking.registry.get_sample_value("github_gap_missing_events", {"endpoint": "shop/orders"}) == 5
+    looks = {"endpoint": "shop/orders", "result": "Healing"}
+    assert looking.registry.get_sample_value("github_gap_looks_total", looks) == 1
 
 
 async def test_a_page_that_arrives_in_pieces_is_read_to_its_end(looking: Looking, github) -> None:

@@ -243,6 +243,25 @@ async def test_no_second_has_more_than_the_rate(kit, shop, start, destination):
     assert most <= 10
 
 
+async def test_replays_that_run_are_counted_and_those_that_are_suspended_are_not(kit, shop, start, destination):
+    await shop.send_to(destination.url)
+    running = await start()
+    await shop.ends(State.DELIVERED, *await shop.put(1))
+    await shop.put(100)
+    slow = replay(shop, states=(State.DELIVERED,), rate=1)
+
+    def counted(number: int):
+        async def holds() -> bool:
+            return await running.metric("replays_running") == number
+
+        return holds
+
+    await declare(shop, slow)
+    await kit.eventually(counted(1), "a replay that runs")
+    await declare(shop, replay(shop, id=slow.id, states=(State.DELIVERED,), rate=1, suspend=True))
+    await kit.eventually(counted(0), "no replay that runs")
+
+
 async def test_several_deliverers_make_each_new_delivery_once(kit, shop, start, destination):
     await shop.send_to(destination.url)
     for _ in range(3):

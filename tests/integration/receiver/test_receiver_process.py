@@ -103,6 +103,15 @@ async def ready(session: aiohttp.ClientSession, address: str) -> int:
         return answer.status
 
 
+async def shown(session: aiohttp.ClientSession, addresses: list[str]) -> str:
+    """Return the metrics of several processes."""
+    texts = []
+    for address in addresses:
+        async with session.get(f"{address}/metrics") as answer:
+            texts.append(await answer.text())
+    return "\n".join(texts)
+
+
 async def test_processes_share_a_port_follow_the_configuration_and_report_it(
     start: Any, database: Any, endpoint: Make, until: Make
 ) -> None:
@@ -126,6 +135,11 @@ async def test_processes_share_a_port_follow_the_configuration_and_report_it(
                 assert "configuration_generation 1.0" in text
                 assert "database_up 1.0" in text
                 assert "webhook_ingestion_connections 0.0" in text
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(60):
+            while "webhook_ingestion_connections 1.0" not in await shown(session, [row["address"] for row in found]):
+                await asyncio.sleep(0.05)
+        writer.close()
         for _ in range(20):  # each on a connection of its own, so both processes get some
             async with aiohttp.ClientSession() as fresh:
                 assert await status_of(fresh, url) == 202
