@@ -37,6 +37,7 @@ e2e-kind: $(INSTALLED) ## those of them that need no access to the node, on kind
 	@tests/cluster/kind $(BIN)/python $(ARGS)
 
 bench: $(INSTALLED) ## measure ingest, delivery, sequencing and proofs, each beside its own limit
+	@$(COMPILE)
 	@$(BIN)/python bench/run.py $(ARGS)
 
 CHAOS := cd tests/chaos && $(abspath $(BIN))/python -m simulation
@@ -93,7 +94,12 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the pinned dependencies into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(COMPILE)
 	@touch $@
+
+# An installed package has its bytecode. What is linked in place gets it when it is first imported, or at every start anew
+# where PYTHONDONTWRITEBYTECODE is set.
+COMPILE = $(BIN)/python -m compileall -q operator receiver deliverer attestor verifier console witness cli lib
 
 # A distribution builds its Python with profile-guided optimisation, pyenv does not unless it is told to: kapsel is a third
 # quicker in the former. PYTHON=... decides otherwise.

@@ -121,16 +121,16 @@ class Child:
     async def _live(self) -> str:
         """Run the child once and return how it ended."""
         if self.plan.told is None:
-            return await self._live_with(DEVNULL)
+            return await self._live_with(DEVNULL, None)
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb", buffering=0) as stdin, os.fdopen(writing, "wb", buffering=0) as pipe:
             telling = asyncio.create_task(_tell(self.plan.told, pipe))
             try:
-                return await self._live_with(stdin.fileno())
+                return await self._live_with(stdin.fileno(), telling)
             finally:
                 telling.cancel()
 
-    async def _live_with(self, stdin: int) -> str:
+    async def _live_with(self, stdin: int, telling: asyncio.Task[None] | None) -> str:
         self._starts += 1
         reading, writing = os.pipe()
         output = asyncio.create_task(self._pump(reading))
@@ -149,7 +149,7 @@ class Child:
         self._process = process
         if self._stopping.is_set():  # asked to stop while it was being started
             self.kill()
-        readiness = asyncio.create_task(self._watch_readiness(process))
+        readiness = asyncio.create_task(self._watch_readiness(process, telling))
         try:
             ending = _how_it_ended(await process.wait())
             await asyncio.wait([output], timeout=LAST_WORDS_SECONDS)
@@ -173,7 +173,9 @@ class Child:
             transport.close()
             self.log.end()
 
-    async def _watch_readiness(self, process: Process) -> None:
+    async def _watch_readiness(self, process: Process, telling: asyncio.Task[None] | None) -> None:
+        if telling is not None:
+            await asyncio.wait([telling])  # not ready before, and to ask it costs a processor that has more to do
         while not await self.plan.is_ready(process.pid):  # noqa: ASYNC110 - another process: none here sets an event
             await asyncio.sleep(READY_POLL)
         if self._was_ready:

@@ -10,25 +10,21 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from pydantic import Discriminator, TypeAdapter
 
 from kapsel_runtime.waiting import until
-from kapsel_store import audit, hints
+from kapsel_store import audit, hints, specs
 from kapsel_store.database import CONFIGURATION_CHANNEL, DELIVERIES_CHANNEL, Connection, Listener, Pool, is_away
 from kapsel_store.errors import SealingError, StaleConfigurationError
-from kapsel_store.key_backends import KeyBackend
 from kapsel_store.queries import statement
 from kapsel_store.rows import (
     CircuitBreaker,
     Configuration,
     DestinationRow,
-    EndpointRow,
     KeyRow,
-    LogRow,
     Policy,
     RelayRow,
 )
@@ -36,16 +32,10 @@ from kapsel_store.sealing import SealingKeys
 
 logger = logging.getLogger(__name__)
 
-_ENDPOINT = TypeAdapter(EndpointRow)
-_DESTINATION = TypeAdapter(DestinationRow)
-_POLICY = TypeAdapter(Policy)
-_RELAY = TypeAdapter(RelayRow)
-_LOG = TypeAdapter(LogRow)
 # Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
 _LATER: Final = ("filter", "transform", "ordering", "sources", "secret_headers", "tls", "oauth2")
 _BREAKER: Final = CircuitBreaker()
 _BREAKER_LATER: Final = ("recovery", "drain", "disable_after", "warn_at")
-_BACKEND: TypeAdapter[KeyBackend] = TypeAdapter(Annotated[KeyBackend, Discriminator("kind")])
 
 
 async def generation(connection: Connection) -> int:
@@ -64,11 +54,11 @@ async def load(connection: Connection, sealing: SealingKeys) -> Configuration:
         keys = await connection.fetch(statement("configuration.keys"))
     return Configuration(
         generation=current["generation"],
-        relay=_RELAY.validate_json(current["relay"]),
-        log=None if current["log"] is None else _LOG.validate_json(current["log"]),
-        endpoints=tuple(_ENDPOINT.validate_json(row["spec"]) for row in endpoints),
+        relay=specs.RELAY.validate_json(current["relay"]),
+        log=None if current["log"] is None else specs.LOG.validate_json(current["log"]),
+        endpoints=tuple(specs.ENDPOINT.validate_json(row["spec"]) for row in endpoints),
         destinations=tuple(
-            replace(_DESTINATION.validate_json(row["spec"]), policy=_POLICY.validate_json(row["policy"]))
+            replace(specs.DESTINATION.validate_json(row["spec"]), policy=specs.POLICY.validate_json(row["policy"]))
             for row in destinations
         ),
         keys=tuple(_key(row, sealing) for row in keys),
@@ -80,13 +70,13 @@ def _key(row: asyncpg.Record, sealing: SealingKeys) -> KeyRow:
     backend = fields.pop("backend")
     return KeyRow(
         secret=sealing.open(fields.pop("sealed")),
-        backend=None if backend is None else _BACKEND.validate_json(backend),
+        backend=None if backend is None else specs.BACKEND.validate_json(backend),
         **fields,
     )
 
 
 def _backend(key: KeyRow) -> str | None:
-    return None if key.backend is None else _BACKEND.dump_json(key.backend).decode()
+    return None if key.backend is None else specs.BACKEND.dump_json(key.backend).decode()
 
 
 async def apply(
@@ -112,8 +102,8 @@ async def apply(
             statement("configuration.put_configuration"),
             new,
             digest,
-            _RELAY.dump_json(desired.relay, exclude=_without(desired.relay)).decode(),
-            None if desired.log is None else _LOG.dump_json(desired.log).decode(),
+            specs.RELAY.dump_json(desired.relay, exclude=_without(desired.relay)).decode(),
+            None if desired.log is None else specs.LOG.dump_json(desired.log).decode(),
         )
         await audit.write(
             connection, actor=actor, action="configuration.apply", subject=f"generation {new}", detail=changed
@@ -138,7 +128,7 @@ async def _write(connection: Connection, sealing: SealingKeys, desired: Configur
         [row.namespace for row in endpoints],
         [row.name for row in endpoints],
         [row.retention for row in endpoints],
-        [_ENDPOINT.dump_json(row).decode() for row in endpoints],
+        [specs.ENDPOINT.dump_json(row).decode() for row in endpoints],
         new,
     )
     policies = {_policy_id(row.policy): _policy(row.policy).decode() for row in desired.destinations}
@@ -150,7 +140,7 @@ async def _write(connection: Connection, sealing: SealingKeys, desired: Configur
         [row.endpoint_id for row in destinations],
         [row.name for row in destinations],
         [_policy_id(row.policy) for row in destinations],
-        [_DESTINATION.dump_json(row, exclude={"policy", *_unset(row)}).decode() for row in destinations],
+        [specs.DESTINATION.dump_json(row, exclude={"policy", *_unset(row)}).decode() for row in destinations],
         new,
     )
     await connection.execute(statement("configuration.remove_policies"))
@@ -195,7 +185,7 @@ def _policy_id(policy: Policy) -> UUID:
 
 
 def _policy(policy: Policy) -> bytes:
-    return _POLICY.dump_json(policy, exclude=_unset_of(policy))
+    return specs.POLICY.dump_json(policy, exclude=_unset_of(policy))
 
 
 def _unset_of(policy: Policy) -> dict[str, set[str]]:
@@ -208,11 +198,11 @@ def _unset_of(policy: Policy) -> dict[str, set[str]]:
 def _digest(desired: Configuration, sealing: SealingKeys) -> bytes:
     """Return what tells two configurations apart; keyed, because it covers secrets and is stored beside them."""
     content = {
-        "relay": _RELAY.dump_python(desired.relay, mode="json", exclude=_without(desired.relay)),
-        "log": None if desired.log is None else _LOG.dump_python(desired.log, mode="json"),
-        "endpoints": [_ENDPOINT.dump_python(row, mode="json") for row in desired.endpoints],
+        "relay": specs.RELAY.dump_python(desired.relay, mode="json", exclude=_without(desired.relay)),
+        "log": None if desired.log is None else specs.LOG.dump_python(desired.log, mode="json"),
+        "endpoints": [specs.ENDPOINT.dump_python(row, mode="json") for row in desired.endpoints],
         "destinations": [
-            _DESTINATION.dump_python(
+            specs.DESTINATION.dump_python(
                 row, mode="json", exclude={**dict.fromkeys(_unset(row), True), "policy": _unset_of(row.policy)}
             )
             for row in desired.destinations

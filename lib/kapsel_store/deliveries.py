@@ -11,16 +11,13 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
-from pydantic import TypeAdapter
 
-from kapsel_store import ids
+from kapsel_store import ids, specs
 from kapsel_store.database import Connection, again
 from kapsel_store.events import FIRST_ID, LAST_ID
 from kapsel_store.queries import one, statement
-from kapsel_store.rows import Claimed, Policy, Result
+from kapsel_store.rows import Claimed, Result
 from kapsel_store.states import FINAL, State
-
-_POLICY = TypeAdapter(Policy)
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +141,7 @@ async def retry(connection: Connection, delivery_id: UUID) -> UUID | NotRetried:
         return NotRetried(reason="not_final")
     if found["removed"]:
         return NotRetried(reason="destination_removed")
-    max_age = _POLICY.validate_json(found["policy"]).max_age
+    max_age = specs.POLICY.validate_json(found["policy"]).max_age
     made = await connection.fetchval(statement("deliveries.retry"), delivery_id, ids.new(), max_age)
     # The destination was there a moment ago, so what is missing is the event: its retention is over, or it was erased.
     return NotRetried(reason="event_gone") if made is None else made

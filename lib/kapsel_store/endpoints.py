@@ -9,19 +9,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
-from kapsel_store import circuits
+from kapsel_store import circuits, specs
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import Connection
 from kapsel_store.queries import statement
-from kapsel_store.rows import DestinationRow, EndpointRow, Policy
+from kapsel_store.rows import DestinationRow, EndpointRow
 
 MOST_COUNTED: Final = 10_000  # pending deliveries of one destination
-
-_ENDPOINT = TypeAdapter(EndpointRow)
-_DESTINATION = TypeAdapter(DestinationRow)
-_POLICY = TypeAdapter(Policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +60,7 @@ async def page(
 ) -> list[ListedEndpoint]:
     """Return endpoints by namespace and name, those that follow `after`, what waits counted up to `counted` + 1."""
     rows = await connection.fetch(statement("endpoints.page"), *after, namespace, name, limit)
-    endpoints = [(_ENDPOINT.validate_json(row["spec"]), row["generation"]) for row in rows]
+    endpoints = [(specs.ENDPOINT.validate_json(row["spec"]), row["generation"]) for row in rows]
     destinations = await _destinations(connection, [endpoint.id for endpoint, _ in endpoints], counted)
     return [
         ListedEndpoint(row=endpoint, generation=generation, destinations=destinations.get(endpoint.id, ()))
@@ -79,7 +73,7 @@ async def _destinations(
 ) -> Mapping[UUID, tuple[ListedDestination, ...]]:
     rows = await connection.fetch(statement("endpoints.destinations"), endpoint_ids, counted + 1)
     found = [
-        (replace(_DESTINATION.validate_json(row["spec"]), policy=_POLICY.validate_json(row["policy"])), row)
+        (replace(specs.DESTINATION.validate_json(row["spec"]), policy=specs.POLICY.validate_json(row["policy"])), row)
         for row in rows
     ]
     known = await circuits.load(connection, [destination.id for destination, _ in found])

@@ -10,9 +10,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
-from kapsel_store import attempts, circuits, deliveries, limits, processes, tlog, turns
+from kapsel_store import attempts, circuits, deliveries, limits, processes, specs, tlog, turns
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import Connection
@@ -26,9 +24,6 @@ from kapsel_store.turns import Place
 MOST_AHEAD: Final = 1000  # deliveries counted before this one
 TRIES: Final = 5  # the newest
 FAMILY: Final = 20  # deliveries of the same event to the same destination
-
-_DESTINATION = TypeAdapter(DestinationRow)
-_POLICY = TypeAdapter(Policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +87,13 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         MOST_AHEAD,
         delivery.id,
     )
-    policy = Policy() if around["policy"] is None else _POLICY.validate_json(around["policy"])
+    policy = Policy() if around["policy"] is None else specs.POLICY.validate_json(around["policy"])
     tries = await attempts.page(connection, limit=TRIES, delivery_id=delivery.id)
     family = await connection.fetch(statement("explain.family"), delivery.event_id, delivery.destination_id, FAMILY)
     return Facts(
         now=around["now"],
         delivery=delivery,
-        destination=replace(_DESTINATION.validate_json(around["spec"]), policy=policy),
+        destination=replace(specs.DESTINATION.validate_json(around["spec"]), policy=policy),
         removed=around["removed"],
         circuit=(await circuits.load(connection, [delivery.destination_id])).get(delivery.destination_id),
         ahead=around["ahead"],
