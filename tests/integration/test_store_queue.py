@@ -44,7 +44,7 @@ def event(of: EndpointRow, *to: DestinationRow, key: bytes | None = None, body: 
 
 
 class Queue:
-    """One endpoint with one destination in a fresh schema, and a connection that owns it."""
+    """One endpoint with one destination in a fresh database, and a connection that owns it."""
 
     def __init__(self, connection: asyncpg.Connection, sealing, policy: Policy | None = None) -> None:
         self.connection = connection

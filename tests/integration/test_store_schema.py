@@ -83,28 +83,28 @@ async def owner(database) -> asyncpg.Connection:
     return await (await database.pool()).acquire()
 
 
-async def test_migrating_twice_or_at_once_applies_each_migration_once(postgres, database) -> None:
-    await asyncio.gather(*(migrate(postgres.url, schema=database.schema) for _ in range(3)))
-    assert (await migrate(postgres.url, schema=database.schema)).applied == ()
+async def test_migrating_twice_or_at_once_applies_each_migration_once(database) -> None:
+    await asyncio.gather(*(migrate(database.url, schema=database.schema) for _ in range(3)))
+    assert (await migrate(database.url, schema=database.schema)).applied == ()
 
 
-async def test_a_schema_from_a_newer_version_is_refused_with_what_to_do(postgres, database) -> None:
+async def test_a_schema_from_a_newer_version_is_refused_with_what_to_do(database) -> None:
     newer = (*known(), Migration(number=9999, name="9999_later.sql", sql="SELECT 1"))
-    await migrate(postgres.url, schema=database.schema, migrations=newer)
+    await migrate(database.url, schema=database.schema, migrations=newer)
     with pytest.raises(NewerSchemaError, match=r"9999_later\.sql.*upgrade"):
-        await migrate(postgres.url, schema=database.schema)
+        await migrate(database.url, schema=database.schema)
 
 
-async def test_an_applied_migration_that_was_edited_is_refused(postgres, database) -> None:
+async def test_an_applied_migration_that_was_edited_is_refused(database) -> None:
     edited = tuple(replace(migration, sql=migration.sql + " ") for migration in known())
     with pytest.raises(EditedMigrationError, match="never be edited"):
-        await migrate(postgres.url, schema=database.schema, migrations=edited)
+        await migrate(database.url, schema=database.schema, migrations=edited)
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(postgres, database, owner: asyncpg.Connection) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(database, owner: asyncpg.Connection) -> None:
     broken = (*known(), Migration(number=9999, name="9999_broken.sql", sql="CREATE TABLE half (); SELECT 1/0"))
     with pytest.raises(asyncpg.DivisionByZeroError):
-        await migrate(postgres.url, schema=database.schema, migrations=broken)
+        await migrate(database.url, schema=database.schema, migrations=broken)
     assert await owner.fetchval("SELECT to_regclass('half')") is None
 
 
