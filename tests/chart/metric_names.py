@@ -24,19 +24,18 @@ def _operator(registry: CollectorRegistry) -> None:
     OperatorMetrics(registry).show(lambda: {("Relay", "True"): 1})
 
 
-def _types(*fill: Callable[[CollectorRegistry], object]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _names(*fill: Callable[[CollectorRegistry], object]) -> set[str]:
+    found: set[str] = set()
     for one in fill:
         registry = CollectorRegistry()
         one(registry)
-        found |= {family.name: family.type for family in registry.collect()}
+        for family in registry.collect():
+            found |= {family.name + suffix for suffix in _SUFFIXES[family.type]}
     return found
 
 
-# Every metric of a component, without the suffix of a counter, and its type.
-TYPES = _types(AttestorMetrics, ConsoleMetrics, DelivererMetrics, _operator, ReceiverMetrics)
 # The client library's own are there too, in every process.
-METRICS = {name + suffix for name, type_ in TYPES.items() for suffix in _SUFFIXES[type_]} | {
+METRICS = _names(AttestorMetrics, ConsoleMetrics, DelivererMetrics, _operator, ReceiverMetrics) | {
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
 }
