@@ -13,8 +13,8 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from kapsel_attestor import leaves
 from kapsel_store import tlog
 from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.errors import StaleTreeError
-from kapsel_store.tlog import LeafRow, LogState, PendingAttempt, TileRow
+from kapsel_store.tlog import Chain, LeafRow, LogState, PendingAttempt, TileRow
 from kapsel_tlog import tiles, tree
 from kapsel_tlog.errors import DamagedTreeError, TlogError
 from kapsel_tlog.tree import Tree
@@ -42,6 +42,19 @@ Note = Callable[[Connection, int], Awaitable[None]]  # what is stored with a sta
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Encoded:
+    """A batch as it would be written where the tree is `base`."""
+
+    base: Tree
+    batch: leaves.Batch
+    grown: tree.Grown
+
+    def chains(self) -> dict[UUID, Chain]:
+        """Return where the endpoints of this batch stand after it."""
+        return {chain.endpoint_id: chain for chain in self.batch.chains}
+
+
 class Sequencer:
     """Extends one log over one connection."""
 
@@ -53,14 +66,14 @@ class Sequencer:
         self._is_backlog = False
         self._tree = grown
         self._ahead = ahead
-        self._next: asyncio.Task[list[PendingAttempt]] | None = None
+        self._next: asyncio.Task[tuple[list[PendingAttempt], _Encoded | None]] | None = None
         self._look_at = 0.0  # when to look at what was parked
 
     @classmethod
     async def open(cls, connection: Connection, log: LogState, *, ahead: "Pool | None" = None) -> "Sequencer":
         """Take up a log where it stands; raise DamagedTreeError if the edge of its tree cannot be read.
 
-        With `ahead` the next batch is read over another connection while one is written.
+        With `ahead` the next batch is read over another connection, and encoded, while one is written.
         """
         stored = await tlog.tiles(connection, log.id, tiles.edge(log.tree_size))
         await tlog.forget_parked(connection)
@@ -72,12 +85,9 @@ class Sequencer:
         Raises StaleTreeError if another sequencer has moved the tree.
         """
         await self._try_parked(connection)
-        waiting = await self._take_up(connection, limit)
-        if not waiting:
-            return 0
-        if self._ahead is not None and self._is_backlog:
-            self._next = asyncio.create_task(self._look_ahead(self._ahead, waiting[-1].id))
-        await self._integrate(connection, waiting)
+        waiting, encoded = await self._take_up(connection, limit)
+        if waiting:
+            await self._integrate(connection, waiting, encoded)
         return len(waiting)
 
     async def state(self, connection: Connection, leaf: bytes, note: Note) -> None:
@@ -107,21 +117,30 @@ class Sequencer:
             await asyncio.gather(self._next, return_exceptions=True)
             self._next = None
 
-    async def _take_up(self, connection: Connection, limit: int) -> list[PendingAttempt]:
+    async def _take_up(self, connection: Connection, limit: int) -> tuple[list[PendingAttempt], _Encoded | None]:
         if self._next is not None:
-            found, self._next = await self._next, None
+            (found, encoded), self._next = await self._next, None
             if found:
                 # What came in meanwhile under an earlier id was not looked for: it is, by the next round.
                 self._is_backlog, self.drained = len(found) == CATCHING_UP, False
-                return found
+                return found, encoded
         found = await tlog.pending(connection, limit)
         self._is_backlog = len(found) == limit
         self.drained = not self._is_backlog
-        return found
+        return found, None
 
-    async def _look_ahead(self, pool: "Pool", after: UUID) -> list[PendingAttempt]:
+    async def _look_ahead(
+        self, pool: "Pool", after: UUID, before: _Encoded
+    ) -> tuple[list[PendingAttempt], _Encoded | None]:
+        """Read what follows, and encode it as it will be written once the batch `before` it is."""
         async with pool.acquire(timeout=5) as connection:
-            return await tlog.pending(connection, CATCHING_UP, after=after)
+            found = await tlog.pending(connection, CATCHING_UP, after=after)
+            try:
+                return found, await self._encode(connection, found, before.grown.tree, before.chains())
+            except Exception as error:
+                if not _is_of_the_batch(error):
+                    raise
+                return found, None  # it fails once more where it is dealt with
 
     async def _try_parked(self, connection: Connection) -> None:
         """Try once more what was parked and is due: all of it at the start, for this version may know better."""
@@ -136,10 +155,19 @@ class Sequencer:
             await self._integrate(connection, due, judged=True)
 
     async def _integrate(
-        self, connection: Connection, waiting: Sequence[PendingAttempt], *, judged: bool = False
+        self,
+        connection: Connection,
+        waiting: Sequence[PendingAttempt],
+        encoded: _Encoded | None = None,
+        *,
+        judged: bool = False,
     ) -> None:
         try:
-            await self._append(connection, waiting, judged=judged)
+            if encoded is None or encoded.base is not self._tree:
+                encoded = await self._encode(connection, waiting, self._tree, {})
+            if self._ahead is not None and self._is_backlog and not judged:
+                self._next = asyncio.create_task(self._look_ahead(self._ahead, waiting[-1].id, encoded))
+            await self._append(connection, waiting, encoded, judged=judged)
             return
         except Exception as error:
             if not _is_of_the_batch(error):
@@ -173,7 +201,8 @@ class Sequencer:
         while parts:
             part = parts.pop()
             try:
-                await self._append(connection, part, judged=judged)
+                encoded = await self._encode(connection, part, self._tree, {})
+                await self._append(connection, part, encoded, judged=judged)
                 passed += len(part)
             except Exception as error:
                 if not _is_of_the_batch(error):
@@ -189,13 +218,21 @@ class Sequencer:
                     raise
         return passed
 
-    async def _append(self, connection: Connection, waiting: Sequence[PendingAttempt], *, judged: bool) -> None:
-        endpoints = {attempt.endpoint_id for attempt in waiting}
-        chains = await tlog.chains(connection, self.log.id, list(endpoints))
+    async def _encode(
+        self, connection: Connection, waiting: Sequence[PendingAttempt], base: Tree, chains: Mapping[UUID, Chain]
+    ) -> _Encoded:
+        """Return attempts as leaves that follow the tree `base`; `chains` are newer than what is stored."""
+        endpoints = {attempt.endpoint_id for attempt in waiting}.difference(chains)
+        known = {**await tlog.chains(connection, self.log.id, list(endpoints)), **chains}
         entropy = os.urandom(leaves.SALT_BYTES * len(waiting))
-        batch = leaves.batch(waiting, chains, self.log.tree_size, entropy)
+        batch = leaves.batch(waiting, known, base.size, entropy)
+        return _Encoded(base=base, batch=batch, grown=tree.append(base, batch.hashes))
+
+    async def _append(
+        self, connection: Connection, waiting: Sequence[PendingAttempt], encoded: _Encoded, *, judged: bool
+    ) -> None:
         # A crash up to here has written nothing: the attempts still wait.
-        grown = tree.append(self._tree, batch.hashes)
+        batch, grown = encoded.batch, encoded.grown
         root = grown.tree.root()
         try:
             await tlog.append(

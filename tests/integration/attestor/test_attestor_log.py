@@ -134,6 +134,27 @@ async def test_sequencer_behind_the_stored_tree_is_stopped_by_its_size(world) ->
     assert (await world.log()).tree_size == len(recorded)
 
 
+async def test_what_is_encoded_ahead_is_encoded_anew_when_the_log_speaks_of_itself_meanwhile(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kapsel_attestor.sequencer.CATCHING_UP", 20)
+    recorded = await world.record(90)
+    log, pool = await tlog.open_log(world.connection, world.row.origin), await world.database.pool("attestor")
+    sequencer = await Sequencer.open(world.connection, log, ahead=pool)
+    said = list[int]()
+
+    async def note(_: object, index: int) -> None:
+        said.append(index)
+
+    while await sequencer.integrate(world.connection, 20):
+        await sequencer.state(world.connection, b"{}", note)
+    await sequencer.close()
+    assert said == [20, 41, 62, 83, 94]
+    await world.start()
+    await world.head_over(95)
+    await world.audit(recorded)
+
+
 async def test_lost_connection_is_taken_up_again(world) -> None:
     running = await world.start()
     await world.head_over(0)

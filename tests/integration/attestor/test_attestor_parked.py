@@ -178,6 +178,24 @@ async def test_what_is_erased_is_not_parked_any_more_without_a_new_attestor(worl
     assert sequencer.parked == 0
 
 
+async def test_an_attempt_that_no_leaf_can_hold_is_parked_from_a_batch_that_was_read_ahead(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kapsel_attestor.sequencer.CATCHING_UP", 20)
+    recorded = await world.record(50)
+    strange = [*await world.record(1, payload_hash=None), *await odd(world, 1)]
+    recorded += await world.record(50)
+    log, pool = await tlog.open_log(world.connection, world.row.origin), await world.database.pool("attestor")
+    sequencer = await Sequencer.open(world.connection, log, ahead=pool)
+    while await sequencer.integrate(world.connection, 20):
+        pass
+    await sequencer.close()
+    assert {row.attempt_id for row in await tlog.parked(world.connection, 10)} == set(strange)
+    await world.start()
+    await world.head_over(100)
+    await world.audit(recorded)
+
+
 async def test_backlog_is_read_ahead_and_integrated_whole(world) -> None:
     await world.configure(integrate_batch=100)
     recorded = []
