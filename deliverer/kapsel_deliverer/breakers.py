@@ -52,6 +52,7 @@ class _Tally:
     probe_successes: int = 0
     probe_failures: int = 0
     gone: bool = False
+    reporting: tuple[str, Observed] | None = None  # in this transaction, of which it is not known whether it was made
 
     @property
     def is_urgent(self) -> bool:
@@ -79,7 +80,7 @@ class _Tally:
         self.failures -= reported.failures
         self.probe_successes -= reported.probe_successes
         self.probe_failures -= reported.probe_failures
-        self.gone = False
+        self.gone, self.reporting = False, None
 
 
 class Breakers:
@@ -143,6 +144,7 @@ class Breakers:
             last = self._closing
             try:
                 async with self._pool.acquire(timeout=5) as connection:
+                    await self._settle(connection)
                     await self._flush(connection)
                     await self._load(connection)
                     await self._take_probes(connection)
@@ -176,14 +178,33 @@ class Breakers:
             row = self._rows.get(destination_id)
             failed = row is not None and (row.failures > 0 or row.failing_since is not None)
             troubled = row is not None and row.state == "closed" and failed
+            if tally.reporting is not None:  # it is still being committed
+                continue
             if not (tally.is_urgent or (troubled and time.monotonic() >= self._load_at)):
                 continue
-            # Taken out only after the commit: if the database goes away, the results are reported later.
             observed, gone = tally.observed, tally.gone
-            await self._change(connection, destination_id, partial(self._report, destination_id, observed, gone))
+
+            def begun(transaction_id: str, tally: _Tally = tally, observed: Observed = observed) -> None:
+                tally.reporting = transaction_id, observed
+
+            # Taken out only after the commit. If that is not answered, `_settle` finds out what became of it.
+            report = partial(self._report, destination_id, observed, gone)
+            await self._change(connection, destination_id, report, begun)
             tally.take_back(observed)
             if tally.observed == Observed():
                 del self._tallies[destination_id]
+
+    async def _settle(self, connection: database.Connection) -> None:
+        """Find out what became of reports that were not answered: made, they are not made again."""
+        for tally in list(self._tallies.values()):
+            if tally.reporting is None:
+                continue
+            transaction_id, observed = tally.reporting
+            match await circuits.is_committed(connection, transaction_id):
+                case True:
+                    tally.take_back(observed)
+                case False:
+                    tally.reporting = None
 
     def _report(
         self, destination_id: UUID, observed: Observed, gone: bool, row: CircuitRow, now: datetime
@@ -245,8 +266,9 @@ class Breakers:
         connection: database.Connection,
         destination_id: UUID,
         decide: Callable[[CircuitRow, datetime], CircuitRow],
+        begun: Callable[[str], None] | None = None,
     ) -> None:
-        before, after = await circuits.change(connection, destination_id, decide)
+        before, after = await circuits.change(connection, destination_id, decide, begun)
         self._follow(after)
         if after.warned_at is not None and before.warned_at is None:
             label, since = self._labels.get(destination_id, destination_id), after.failing_since

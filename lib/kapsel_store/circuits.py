@@ -41,15 +41,24 @@ async def load(connection: Connection, destination_ids: Sequence[UUID]) -> dict[
 
 
 async def change(
-    connection: Connection, destination_id: UUID, decide: Callable[[CircuitRow, datetime], CircuitRow]
+    connection: Connection,
+    destination_id: UUID,
+    decide: Callable[[CircuitRow, datetime], CircuitRow],
+    begun: Callable[[str], None] | None = None,
 ) -> tuple[CircuitRow, CircuitRow]:
-    """Replace a circuit by `decide(circuit, now)` under its lock, `now` by the database; return (before, after)."""
+    """Replace a circuit by `decide(circuit, now)` under its lock, `now` by the database; return (before, after).
+
+    `begun` is told the id of the transaction before anything is written: if the COMMIT is not answered, `is_committed`
+    knows by it what became of that.
+    """
     async with connection.transaction():
         row = await connection.fetchrow(statement("circuits.lock"), destination_id)
         if row is None:
             await connection.execute(statement("circuits.ensure"), destination_id)
             row = await one(connection, "circuits.lock", destination_id)
         before, now = _circuit(row)
+        if begun is not None:
+            begun(row["transaction_id"])
         after = decide(before, now)
         if after != before:
             await connection.execute(
@@ -71,7 +80,20 @@ async def change(
     return before, after
 
 
+async def is_committed(connection: Connection, transaction_id: str) -> bool | None:
+    """Return whether a transaction was committed; None while it is under way.
+
+    A server that has never heard of it, for it was promoted without it, has not committed it.
+    """
+    try:
+        status = await connection.fetchval(statement("circuits.outcome"), transaction_id)
+    except asyncpg.InvalidParameterValueError:
+        return False
+    return None if status == "in progress" else status == "committed"
+
+
 def _circuit(row: asyncpg.Record) -> tuple[CircuitRow, datetime]:
     fields = dict(row)
     now = fields.pop("read_at")
+    fields.pop("transaction_id", None)
     return CircuitRow(**fields), now

@@ -313,10 +313,9 @@ class _Judge:
                 if after is None or breaker is None:
                     continue
                 failed = sum(seen.failed and (seen.end or after.at) <= after.at for seen in tries)
-                certain = not self._is_uncertain(after.at)
-                if after.failures > failed and certain:
+                if after.failures > failed:
                     yield f"the circuit of {row.name} counts {after.failures} failures; there were {failed}"
-                if after.state == "open" and (before is None or before.state == "closed") and certain:
+                if after.state == "open" and (before is None or before.state == "closed"):
                     needed = ceil(breaker.failure_ratio * breaker.min_attempts)
                     if failed < needed or len(tries) < breaker.min_attempts:
                         yield f"the circuit of {row.name} opened after {failed} failures of {len(tries)} tries"
@@ -326,14 +325,6 @@ class _Judge:
                     begun = [seen for seen in tries if before.at + NEAR < seen.begin < min(after.at, after.open_until)]
                     if begun and not any(a <= after.at and a + length >= before.at for a, length in self.run.skips):
                         yield f"{row.name} was tried behind its open circuit: {begun[0]}"
-
-    def _is_uncertain(self, at: float) -> bool:
-        """Whether a deliverer never heard of a commit that was made: what it reported, it has reported again."""
-        lost = ("COMMIT; after", "COMMIT; torn")
-        return any(
-            then <= at and what.startswith("deliverer") and any(each in what for each in lost)
-            for then, what in self.run.proxy.faults
-        )
 
     # Counting.
 
