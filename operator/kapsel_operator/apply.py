@@ -97,8 +97,12 @@ class Writer:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(AT_ONCE):
                     tasks.create_task(work())
-        except* ApiError as errors:
-            raise _first(errors) from errors
+        except ExceptionGroup as errors:
+            refused, others = errors.split(ApiError)
+            if refused is None or others is not None:
+                raise
+            # Not in `except*`: until 3.11.4 Python puts what is raised there into a group of its own.
+            raise _first(refused) from errors
 
     async def _status(self, one: Declared, status: Object) -> None:
         identity = one.identity
