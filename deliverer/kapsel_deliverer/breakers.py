@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from kapsel_deliverer.circuit import (
@@ -52,11 +52,15 @@ class _Tally:
     probe_successes: int = 0
     probe_failures: int = 0
     gone: bool = False
-    reporting: tuple[str, Observed] | None = None  # in this transaction, of which it is not known whether it was made
+    reporting: "_Report | None" = None  # what was sent, and is not known to be committed
 
     @property
     def is_urgent(self) -> bool:
         return self.gone or bool(self.failures or self.probe_successes or self.probe_failures)
+
+    def is_forgotten(self, before: float) -> bool:
+        """Whether it began before the window, and nothing in it is of use to the shared row."""
+        return self.since < before and not self.is_urgent and self.reporting is None
 
     @property
     def observed(self) -> Observed:
@@ -75,12 +79,21 @@ class _Tally:
             self.failures += failed
             self.successes += not failed
 
-    def take_back(self, reported: Observed) -> None:
+    def take_back(self, reported: Observed, *, gone: bool) -> None:
+        """Take out what the shared row knows now; what came in since stays."""
         self.successes -= reported.successes
         self.failures -= reported.failures
         self.probe_successes -= reported.probe_successes
         self.probe_failures -= reported.probe_failures
-        self.gone, self.reporting = False, None
+        self.gone, self.reporting = self.gone and not gone, None
+
+
+class _Report(NamedTuple):
+    """One report to the shared row, and the transaction that makes it."""
+
+    transaction_id: str
+    observed: Observed
+    gone: bool
 
 
 class Breakers:
@@ -127,7 +140,7 @@ class Breakers:
             return
         now = time.monotonic()
         tally = self._tallies.get(destination_id)
-        if tally is None or (breaker and not tally.is_urgent and now - tally.since > breaker.window.total_seconds()):
+        if tally is None or (breaker and tally.is_forgotten(now - breaker.window.total_seconds())):
             tally = self._tallies[destination_id] = _Tally(since=now)
         tally.gone = tally.gone or gone
         tally.count(failed=failed, probe=probe)
@@ -184,14 +197,17 @@ class Breakers:
                 continue
             observed, gone = tally.observed, tally.gone
 
-            def begun(transaction_id: str, tally: _Tally = tally, observed: Observed = observed) -> None:
-                tally.reporting = transaction_id, observed
+            def begun(
+                transaction_id: str, tally: _Tally = tally, observed: Observed = observed, gone: bool = gone
+            ) -> None:
+                tally.reporting = _Report(transaction_id, observed, gone)
 
             # Taken out only after the commit. If that is not answered, `_settle` finds out what became of it.
             report = partial(self._report, destination_id, observed, gone)
             await self._change(connection, destination_id, report, begun)
-            tally.take_back(observed)
-            if tally.observed == Observed():
+            tally.take_back(observed, gone=gone)
+            # Another one may have taken its place meanwhile.
+            if tally.observed == Observed() and self._tallies.get(destination_id) is tally:
                 del self._tallies[destination_id]
 
     async def _settle(self, connection: database.Connection) -> None:
@@ -199,10 +215,11 @@ class Breakers:
         for tally in list(self._tallies.values()):
             if tally.reporting is None:
                 continue
-            transaction_id, observed = tally.reporting
-            match await circuits.is_committed(connection, transaction_id):
+            report = tally.reporting
+            match await circuits.is_committed(connection, report.transaction_id):
                 case True:
-                    tally.take_back(observed)
+                    tally.take_back(report.observed, gone=report.gone)
+                    self._load_at = 0.0  # what it has made of the circuit was not answered either
                 case False:
                     tally.reporting = None
 

@@ -83,7 +83,8 @@ async def change(
 async def is_committed(connection: Connection, transaction_id: str) -> bool | None:
     """Return whether a transaction was committed; None while it is under way.
 
-    A server that has never heard of it, for it was promoted without it, has not committed it.
+    A server that has never heard of it, for it was promoted without it, has not committed it. One that was promoted
+    without it and has given its id to another since cannot be told apart, where replication is not synchronous.
     """
     try:
         status = await connection.fetchval(statement("circuits.outcome"), transaction_id)

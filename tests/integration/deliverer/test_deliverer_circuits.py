@@ -1,6 +1,6 @@
 """What is reported to a circuit is counted once, whatever becomes of the answer to its COMMIT."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from kapsel_store import database as store_database
 from kapsel_store.rows import CircuitBreaker, Configuration, DestinationRow, EndpointRow, Verification
 
 ENDPOINT = EndpointRow(id=uuid4(), namespace="shop", name="orders", verification=Verification(scheme="none"))
+FAILED = TimedOut(phase="response")
 BILLING = DestinationRow(id=uuid4(), endpoint_id=ENDPOINT.id, name="billing", url="http://127.0.0.1:9/")
 
 
@@ -35,8 +36,10 @@ class Losing(asyncpg.Connection):
         raise asyncpg.ConnectionDoesNotExistError("the connection was cut")
 
 
-@pytest.mark.parametrize("reaches", [False, True])
-async def test_a_report_whose_commit_is_not_answered_is_counted_once(database, reaches: bool) -> None:
+async def reported(
+    database, *, reaches: bool, meanwhile: Callable[[Breakers], None] = lambda _: None
+) -> circuits.CircuitRow:
+    """Return the circuit after three failures, the answer to whose COMMIT was lost, and what came `meanwhile`."""
     owner = await database.connection()
     declared = Configuration(endpoints=(ENDPOINT,), destinations=(BILLING,))
     await configuration.apply(owner, database.sealing, declared, actor="test")
@@ -44,23 +47,40 @@ async def test_a_report_whose_commit_is_not_answered_is_counted_once(database, r
     losing = await asyncpg.connect(database.url, server_settings=settings, connection_class=Losing)
     losing.reaches = reaches
     well = await database.connection("deliverer")
-    connections = [losing, well]
+    acquired = 0
 
     class Pool:
         @asynccontextmanager
         async def acquire(self, timeout: float) -> AsyncIterator[asyncpg.Connection]:
-            if len(connections) == 1:
+            nonlocal acquired
+            acquired += 1
+            if acquired == 2:
+                meanwhile(breakers)
                 breakers.close()
-                yield connections[0]
-            else:
-                yield connections.pop(0)
+            yield losing if acquired == 1 else well
 
     breakers = Breakers(Pool(), Lanes(10), DatabaseClock(), DelivererMetrics(CollectorRegistry()), lambda _: None)
     breakers.configure({BILLING.id: CircuitBreaker()}, {BILLING.id: "shop/orders/billing"})
     for _ in range(3):
-        breakers.observe(BILLING.id, TimedOut(phase="response"), probe=False, gone=False)
+        breakers.observe(BILLING.id, FAILED, probe=False, gone=False)
     await breakers.run()
     row = (await circuits.load(owner, [BILLING.id]))[BILLING.id]
-    assert (row.attempts, row.failures) == (3, 3)
     await well.close()
     await owner.close()
+    return row
+
+
+@pytest.mark.parametrize("reaches", [False, True])
+async def test_a_report_whose_commit_is_not_answered_is_counted_once(database, reaches: bool) -> None:
+    row = await reported(database, reaches=reaches)
+    assert (row.attempts, row.failures) == (3, 3)
+
+
+@pytest.mark.parametrize("reaches", [False, True])
+async def test_a_410_that_comes_before_that_is_known_still_stops_the_destination(database, reaches: bool) -> None:
+    def gone(breakers: Breakers) -> None:
+        breakers.observe(BILLING.id, FAILED, probe=False, gone=True)
+
+    row = await reported(database, reaches=reaches, meanwhile=gone)
+    assert (row.attempts, row.failures) == (4, 4)
+    assert row.disabled_at is not None
