@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final, Literal, NamedTuple
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -61,8 +62,9 @@ class Threads:
     """How many there are, and who has them: those that are given up on too, until they return.
 
     Names that are slow never have more than half of them, and the last quarter is for names that are quick alone. So a
-    name that nobody knows yet finds one beside any number of names that hung before, and a quick one always does,
-    unless dozens that were quick begin to hang within one second.
+    name that nobody knows yet finds one beside any number of names that hung before, and a quick one always does. Names
+    that were quick and begin to hang are quick until their look-up returns: more of them than there are threads keep
+    everybody waiting for that long, and those whose addresses were found before do with these.
     """
 
     total: int
@@ -104,6 +106,15 @@ class _Known:
         return self.addresses
 
 
+def _literal(host: str, family: socket.AddressFamily) -> _Known | None:
+    """Return what needs no look-up, and so no thread: a proxy is often given by its address."""
+    try:
+        kind = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
+    except ValueError:
+        return None
+    return _Known(addresses=(Address(host, kind, socket.IPPROTO_TCP),)) if family in (socket.AF_UNSPEC, kind) else None
+
+
 @dataclass(slots=True, eq=False)
 class _Asked:
     """One look-up, from when it is asked for until its thread returns."""
@@ -140,7 +151,7 @@ class SystemResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of a name, as they are or were lately; raise OSError if there are none in time."""
         key = (host, family)
-        known = self._usable(key, FRESH) or await self._renewed(key)
+        known = _literal(host, family) or self._usable(key, FRESH) or await self._renewed(key)
         numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
             ResolveResult(hostname=host, host=one.host, port=port, family=one.family, proto=one.proto, flags=numeric)
@@ -210,7 +221,9 @@ class SystemResolver(AbstractResolver):
             threading.Thread(target=self._run, args=(asked,), name="dns", daemon=True).start()
         except RuntimeError as error:  # the system lets us have no more
             logger.error("a name cannot be looked up: %s", error)
-            self._loop.call_soon(self._ended, asked, OSError(socket.EAI_AGAIN, str(error)))
+            # It says nothing of the name, so nothing is learnt of it.
+            del self._running[asked.key]
+            asked.failure.set_result(OSError(socket.EAI_AGAIN, str(error)))
 
     def _run(self, asked: _Asked) -> None:
         """Look up in a thread; whatever happens, the loop hears of it."""

@@ -149,6 +149,8 @@ class TunnelConnector(aiohttp.TCPConnector):
         try:
             transport.write(self._request(str(address[0]), int(address[1])))
             _judge(await answer.came)
+            if transport.is_closing():
+                raise ConnectionResetError
             protocol = factory()
             if ssl is None:
                 transport.set_protocol(protocol)

@@ -99,6 +99,15 @@ async def test_forty_names_that_hang_keep_no_other_from_its_address(system: Syst
     assert system.asked.total() == 42
 
 
+async def test_an_address_needs_no_look_up_whatever_hangs(system: System) -> None:
+    resolving = Resolving(system, threads=8)
+    hanging = await resolving.begin(*names(100))
+    assert await resolving.resolve("10.0.0.1") == ["10.0.0.1"]
+    assert await resolving.resolve("fd00::1") == ["fd00::1"]
+    assert not system.asked.keys() & {"10.0.0.1", "fd00::1"}
+    await give_up(hanging)
+
+
 async def test_whatever_hangs_a_name_that_has_answered_quickly_is_looked_up(system: System) -> None:
     resolving = Resolving(system, threads=8)
     await resolving.resolve("quick.example")
