@@ -258,11 +258,11 @@ def proof_status(leaf: Leaf | None, log: LogRow | None, now: datetime) -> str:
 def is_late(leaf: Leaf, log: LogRow, now: datetime) -> bool:
     """Whether a head over the attempt should have been signed by now.
 
-    Its own age says so. The newest head does not: after a quiet time it is old though nothing is late, and a young one
-    that does not cover the attempt has not helped it.
+    Its own age says so, from the end of the try on. The newest head does not: after a quiet time it is old though
+    nothing is late, and a young one that does not cover the attempt has not helped it.
     """
     waits = now - ids.timestamp(leaf.attempt_id)
-    return waits > LATE_HEADS * max(log.publish_interval, timedelta(seconds=1))
+    return waits > LATE_HEADS * (log.integrate_interval + max(log.publish_interval, timedelta(seconds=1)))
 
 
 def _ancestry(facts: Facts) -> str:

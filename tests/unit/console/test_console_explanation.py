@@ -349,6 +349,8 @@ def test_a_failed_one_says_whether_it_can_be_delivered_again(fields: dict[str, b
 
 
 LEAF = Leaf(attempt_id=ids.first_at(NOW), leaf_index=7, published=False, frozen_reason=None, parked_reason=None)
+RECENT = ids.first_at(NOW - timedelta(seconds=20))
+SLOW_LOG = replace(LOG, integrate_interval=timedelta(seconds=10), publish_interval=timedelta(seconds=1))
 OLD = replace(LEAF, attempt_id=ids.first_at(NOW - timedelta(hours=1)))
 WITNESSING = Witnessing(witnesses=(Witness(name="a", vkey="k", url="https://a"),) * 3, quorum=2, required=True)
 
@@ -365,6 +367,7 @@ WITNESSING = Witnessing(witnesses=(Witness(name="a", vkey="k", url="https://a"),
         (replace(LEAF, frozen_reason="it forked"), LOG, "The log is frozen"),
         (replace(LEAF, leaf_index=None), LOG, "The try waits for its leaf."),
         (replace(OLD, leaf_index=None), LOG, "waits for its leaf, and has waited longer than usual"),
+        (replace(LEAF, attempt_id=RECENT, leaf_index=None), SLOW_LOG, "The try waits for its leaf."),
         (replace(LEAF, leaf_index=None, parked_reason="it is too long"), LOG, "it is too long"),
         (replace(LEAF, leaf_index=None, frozen_reason="it forked"), LOG, "the log that follows"),
         (replace(LEAF, leaf_index=None), None, "No log is declared"),
