@@ -73,8 +73,11 @@ class Pages:
             writer.write(_written(Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"")))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # who asked has gone, or says nothing
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
-            writer.close()
+            await _closed(writer)
 
     async def _answer(self, head: bytes) -> bytes:
         """Return the bytes that answer one request."""
@@ -85,7 +88,7 @@ class Pages:
         if not version.startswith("HTTP/1."):
             return _written(Answer(HTTPStatus.BAD_REQUEST, b""))
         if page is None:
-            return _written(Answer(HTTPStatus.NOT_FOUND, b"there is no such page\n"))
+            return _written(Answer(HTTPStatus.NOT_FOUND, b"there is no such page\n"), has_body=method != "HEAD")
         if method not in ("GET", "HEAD"):
             return _written(Answer(HTTPStatus.METHOD_NOT_ALLOWED, b""), f"Allow: {METHODS}\r\n")
         named = (field.partition(":") for field in fields if field)
@@ -96,6 +99,18 @@ class Pages:
             logger.exception("%s could not be answered", target)
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"")
         return _written(answer, has_body=method == "GET")
+
+
+async def _closed(writer: StreamWriter) -> None:
+    """Close a connection when its answer is through; who does not take it loses it."""
+    writer.close()
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        pass
+    finally:
+        writer.transport.abort()
 
 
 def _written(answer: Answer, more: str = "", *, has_body: bool = True) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 
+import psutil
 import pytest
 
 from kapsel_runtime.pages import LARGEST_HEAD, Answer, Pages
@@ -98,3 +99,31 @@ async def test_who_connects_and_asks_nothing_does_not_keep_the_server_from_closi
     await pages.close(0.01)
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_who_does_not_take_its_answer_loses_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kapsel_runtime.pages.ANSWER_SECONDS", 0.1)
+
+    async def large(_: Mapping[str, str]) -> Answer:
+        return Answer(HTTPStatus.OK, bytes(1 << 24))
+
+    pages = Pages({"/large": large})
+    port = await pages.start("127.0.0.1", 0)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.transport.pause_reading()
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(60):
+        while any(
+            found.laddr.port == port and found.status == psutil.CONN_ESTABLISHED
+            for found in psutil.Process().net_connections("tcp")
+        ):
+            await asyncio.sleep(0.01)
+    writer.transport.abort()
+    await pages.close(5)
+
+
+async def test_a_head_alone_is_answered_without_a_body(pages: Pages) -> None:
+    port = await pages.start("127.0.0.1", 0)
+    answer = await ask(port, b"HEAD /nothing HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b"\r\n\r\n")
