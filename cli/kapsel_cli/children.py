@@ -202,8 +202,8 @@ class Child:
 
 async def _tell(told: Callable[[], Awaitable[bytes]], pipe: FileIO) -> None:
     """Write what a child is told, and the end: no more than a pipe takes at once."""
-    pipe.write(await told())
-    pipe.close()
+    with pipe:
+        pipe.write(await told())
 
 
 def _how_it_ended(code: int) -> str:

@@ -260,15 +260,17 @@ class EmbeddedPostgres:
         self._user.own(unfinished)
         spare = self.data_dir / "wal.unfinished"
         shutil.rmtree(spare, ignore_errors=True)
-        with ThreadPoolExecutor(1) as beside:  # initdb computes, this waits for the disk
-            laying = beside.submit(spare_wal.lay_out, spare, self._user.own) if self._spare_wal else None
-            self._run("initdb", *INITDB, "--pgdata", str(unfinished))
-            # Renaming the database that initdb made costs a fraction of copying a template into a second one.
-            rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
-            self._run("postgres", "--single", "-D", str(unfinished), "template1", script=rename)
-        for segment in laying.result() if laying is not None else []:
-            segment.rename(unfinished / "pg_wal" / segment.name)
-        shutil.rmtree(spare, ignore_errors=True)
+        try:
+            with ThreadPoolExecutor(1) as beside:  # initdb computes, this waits for the disk
+                laying = beside.submit(spare_wal.lay_out, spare, self._user.own) if self._spare_wal else None
+                self._run("initdb", *INITDB, "--pgdata", str(unfinished))
+                # Renaming the database that initdb made costs a fraction of copying a template into a second one.
+                rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
+                self._run("postgres", "--single", "-D", str(unfinished), "template1", script=rename)
+            for segment in laying.result() if laying is not None else []:
+                segment.rename(unfinished / "pg_wal" / segment.name)
+        finally:
+            shutil.rmtree(spare, ignore_errors=True)
         with (unfinished / "postgresql.conf").open("a") as configuration:
             configuration.write(
                 "\n# Written by kapsel at every start; ALTER SYSTEM overrides it.\ninclude 'kapsel.conf'\n"

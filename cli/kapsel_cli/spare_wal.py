@@ -7,12 +7,14 @@ the checkpointer lays them out like this, too (XLogFileInit in Postgres' xlog.c)
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 SEGMENT_BYTES: Final = 16 << 20  # initdb's default
 COUNT: Final = 8  # half of what min_wal_size keeps once they have been used: each costs a first start 30 ms
+ROOM: Final = 1 << 30  # bytes that must be free on the disk: the database itself needs some of them meanwhile
 _ZEROS: Final = bytes(1 << 20)
 
 
@@ -21,9 +23,11 @@ def lay_out(directory: Path, own: Callable[[Path], None]) -> list[Path]:
 
     They are for a database that `initdb` has just made, whose log is in its first segment.
     """
-    directory.mkdir()
     laid: list[Path] = []
     try:
+        if shutil.disk_usage(directory.parent).free < ROOM:
+            return []
+        directory.mkdir()
         for number in range(2, 2 + COUNT):
             laid.append(directory / f"{1:08X}{0:08X}{number:08X}")
             with laid[-1].open("xb", buffering=0) as file:
