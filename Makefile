@@ -104,7 +104,7 @@ COMPILE = $(BIN)/python -m compileall -q operator receiver deliverer attestor ve
 
 # A distribution builds its Python with profile-guided optimisation, pyenv does not unless it is told to: kapsel is a third
 # quicker in the former. PYTHON=... decides otherwise.
-PYTHON ?= /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11
+PYTHON := /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11
 
 $(BIN)/python:
 	@for candidate in $(PYTHON); do \

@@ -192,6 +192,8 @@ def main() -> None:
             home.mkdir(mode=0o711, parents=True, exist_ok=True)
         with Stack(homes["few"] / "data", 1) as few, Stack(homes["many"] / "data", 1) as many:
             has = asyncio.run(ask(many.database_url, STORED, MADE_UP_LOG))
+            if has > arguments.events:
+                raise SystemExit(f"{arguments.data} holds {has} events already; allowed: --events {has} or more")
             began = time.monotonic()
             if has < arguments.events:
                 asyncio.run(fill(many.database_url, arguments.events - has, days=arguments.days, body=arguments.body))
