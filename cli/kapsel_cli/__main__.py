@@ -46,7 +46,8 @@ def guarded(arguments: argparse.Namespace, *, extra: str) -> int:
 def _unexpected(error: Exception, extra: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         # The base install is the verifier, and brings this command along.
-        return f"{error.name} is not installed. Run `pip install '.[{extra}]'` in a checkout of kapsel"
+        package = error.name.partition(".")[0]
+        return f"{package} is not installed. Run `pip install '.[{extra}]'` in a checkout of kapsel"
     return f"{type(error).__name__}: {error}. Run it again with --debug to see where."
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("missing", "arguments"), [("yaml", ["get", "events"]), ("asyncpg", ["up", "."])])
+@pytest.mark.parametrize(("missing", "arguments"), [("rich", ["get", "events"]), ("asyncpg", ["up", "."])])
 def test_a_command_whose_parts_are_not_installed_says_what_to_install(missing: str, arguments: list[str]) -> None:
     program = f"""
 import sys
