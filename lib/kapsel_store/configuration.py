@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -57,10 +56,7 @@ async def load(connection: Connection, sealing: SealingKeys) -> Configuration:
         relay=specs.RELAY.validate_json(current["relay"]),
         log=None if current["log"] is None else specs.LOG.validate_json(current["log"]),
         endpoints=tuple(specs.ENDPOINT.validate_json(row["spec"]) for row in endpoints),
-        destinations=tuple(
-            replace(specs.DESTINATION.validate_json(row["spec"]), policy=specs.POLICY.validate_json(row["policy"]))
-            for row in destinations
-        ),
+        destinations=tuple(specs.destination(row["spec"], row["policy"]) for row in destinations),
         keys=tuple(_key(row, sealing) for row in keys),
     )
 

@@ -4,7 +4,7 @@ The console lists them. `configuration` writes the rows and loads them for the d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -72,10 +72,7 @@ async def _destinations(
     connection: Connection, endpoint_ids: Sequence[UUID], counted: int
 ) -> Mapping[UUID, tuple[ListedDestination, ...]]:
     rows = await connection.fetch(statement("endpoints.destinations"), endpoint_ids, counted + 1)
-    found = [
-        (replace(specs.DESTINATION.validate_json(row["spec"]), policy=specs.POLICY.validate_json(row["policy"])), row)
-        for row in rows
-    ]
+    found = [(specs.destination(row["spec"], row["policy"]), row) for row in rows]
     known = await circuits.load(connection, [destination.id for destination, _ in found])
     listed: dict[UUID, tuple[ListedDestination, ...]] = {}
     for destination, row in found:

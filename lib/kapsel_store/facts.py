@@ -5,7 +5,7 @@ bound, so that asking costs the same whatever waits and whatever history there i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -17,7 +17,7 @@ from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.limits import Bucket, Grant
 from kapsel_store.queries import one, statement
-from kapsel_store.rows import DestinationRow, Policy
+from kapsel_store.rows import DestinationRow
 from kapsel_store.states import State
 from kapsel_store.turns import Place
 
@@ -87,13 +87,12 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         MOST_AHEAD,
         delivery.id,
     )
-    policy = Policy() if around["policy"] is None else specs.POLICY.validate_json(around["policy"])
     tries = await attempts.page(connection, limit=TRIES, delivery_id=delivery.id)
     family = await connection.fetch(statement("explain.family"), delivery.event_id, delivery.destination_id, FAMILY)
     return Facts(
         now=around["now"],
         delivery=delivery,
-        destination=replace(specs.DESTINATION.validate_json(around["spec"]), policy=policy),
+        destination=specs.destination(around["spec"], around["policy"]),
         removed=around["removed"],
         circuit=(await circuits.load(connection, [delivery.destination_id])).get(delivery.destination_id),
         ahead=around["ahead"],
