@@ -79,6 +79,10 @@ class _Tally:
             self.failures += failed
             self.successes += not failed
 
+    def begin(self, observed: Observed, gone: bool, transaction_id: str) -> None:
+        """Remember what is being reported, lest it is reported again if the answer is lost."""
+        self.reporting = _Report(transaction_id, observed, gone)
+
     def take_back(self, reported: Observed, *, gone: bool) -> None:
         """Take out what the shared row knows now; what came in since stays."""
         self.successes -= reported.successes
@@ -197,14 +201,9 @@ class Breakers:
                 continue
             observed, gone = tally.observed, tally.gone
 
-            def begun(
-                transaction_id: str, tally: _Tally = tally, observed: Observed = observed, gone: bool = gone
-            ) -> None:
-                tally.reporting = _Report(transaction_id, observed, gone)
-
             # Taken out only after the commit. If that is not answered, `_settle` finds out what became of it.
             report = partial(self._report, destination_id, observed, gone)
-            await self._change(connection, destination_id, report, begun)
+            await self._change(connection, destination_id, report, partial(tally.begin, observed, gone))
             tally.take_back(observed, gone=gone)
             # Another one may have taken its place meanwhile.
             if tally.observed == Observed() and self._tallies.get(destination_id) is tally:
