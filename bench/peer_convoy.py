@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peer_programs import Edit, GoProgram, Program, built, redis_server, redis_version
-from stack import SECRET, Target, Up, signed_like_github
+from stack import SECRET, Target, Up, free_ports, signed_like_github
 
 from kapsel_cli.family import Family
 from kapsel_cli.postgres import EmbeddedPostgres
@@ -74,7 +74,7 @@ def up(directory: Path, *, delivering: bool) -> Iterator[Up]:
         postgres = EmbeddedPostgres(directory / "database", family=family)
         ending.callback(postgres.stop)
         postgres.start()
-        redis_port, port, worker_port = _free_ports(3)
+        redis_port, port, worker_port = free_ports(3)
         redis = redis_server()
         (directory / "redis").mkdir()
         processes.start("redis", redis, *REDIS, "--port", str(redis_port), "--dir", str(directory / "redis"))
@@ -186,15 +186,6 @@ class _Processes:
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(10)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that the kernel says are free: neither Redis nor Convoy can ask for one themselves."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def _wait(ready: Callable[[], object], name: str, directory: Path) -> None:

@@ -14,23 +14,20 @@ Hookdeck's Outpost, whose Go module the module proxy refused when this was writt
 """
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import peer_convoy
 from rich.console import Console
 from rich.table import Table
-from run import RESULTS, machine
+from run import keep, machine, spread
 from stack import SINK, Load, Stack, Up, kapsel_at
 
 Round = dict[str, float]  # the figures of one system in one round
@@ -122,10 +119,9 @@ def figures(
     }
 
 
-def summary(rounds: Sequence[Round]) -> dict[str, tuple[float, float, float]]:
+def summary(rounds: Sequence[Round]) -> dict[str, tuple[float, ...]]:
     """Return the smallest, the median and the largest of each figure."""
-    values = {name: [one[name] for one in rounds] for name in rounds[0]}
-    return {name: (min(found), median(found), max(found)) for name, found in values.items()}
+    return {name: tuple(spread([one[name] for one in rounds])) for name in rounds[0]}
 
 
 def cell(spread: Sequence[float]) -> str:
@@ -174,10 +170,7 @@ def main() -> None:
     report["rounds"] = found
     report["summary"] = {name: summary(each) for name, each in found.items()}
     show(report["summary"])
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"peers-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    out.print(f"written to {path}")
+    keep(report, "peers-")
 
 
 if __name__ == "__main__":

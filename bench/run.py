@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ import limits
 import log
 from rich.console import Console
 from rich.table import Table
-from stack import SINK, Load, Stack
+from stack import SINK, Load, Stack, free_ports
 
 from kapsel_cli.postgres import EmbeddedPostgres
 from kapsel_verifier import keys, proof, verify
@@ -75,9 +74,7 @@ def limits_of_the_machine(bench: Bench) -> Figures:
         rows = [asyncio.run(limits.durable_rows_per_second(server.url)) for _ in range(bench.repetitions)]
     finally:
         server.stop()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, str(Path(limits.__file__)), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as handler:
         try:
@@ -267,6 +264,14 @@ def machine() -> Figures:
     }
 
 
+def keep(report: Figures, prefix: str = "") -> None:
+    """Write a report among the results, and say where."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    out.print(f"written to {path}")
+
+
 def show(title: str, figures: Figures) -> None:
     """Print one section: a figure a line, [min, median, max] as such."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -305,10 +310,7 @@ def main() -> None:
         for name in chosen:
             report[name] = SECTIONS[name](bench)
             show(f"{name} (min / median / max)", report[name])
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    out.print(f"written to {path}")
+    keep(report)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -118,6 +119,15 @@ class Stack:
             name: max(psutil.Process(pid).memory_info().rss for pid in pids) / 2**20
             for name, pids in self.processes().items()
         }
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that the kernel says are free, for programs that cannot ask for one themselves."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class Load:
