@@ -7,7 +7,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,9 +21,11 @@ import wires
 from aiohttp import web
 from pydantic import SecretStr
 from serving import Serving
+from system_names import System
 
+from kapsel_deliverer import names
 from kapsel_deliverer.__main__ import serve
-from kapsel_deliverer.names import LookUp, system
+from kapsel_deliverer.names import LookUp
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_store import attempts, circuits, configuration, database, deliveries, events, hints, ids, processes
 from kapsel_store.attempts import ListedAttempt
@@ -121,6 +123,14 @@ async def destination() -> AsyncIterator[Destination]:
     runner = await made.start()
     yield made
     await runner.cleanup()
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    """A resolver that names can hang in."""
+    made = System()
+    yield made
+    made.released.set()  # so that no thread outlives its test
 
 
 class Raw(Serving):
@@ -336,7 +346,7 @@ async def start(database, shop: Shop) -> AsyncIterator[Start]:
     """Start deliverers that are stopped with the test."""
     running: list[Running] = []
 
-    async def start(look_up: LookUp = system, **changes: object) -> Running:
+    async def start(look_up: LookUp = names.system, **changes: object) -> Running:
         made = Running(DelivererSettings(**settings_for(database, **changes)), shop.pool, look_up)
         running.append(made)
 

@@ -1,15 +1,12 @@
 """Destinations that never answer, or whose names hang, beside others that do: who still gets deliveries."""
 
 import asyncio
-import socket
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from aiohttp import web
+from system_names import System
 
-from kapsel_deliverer.names import Address
 from kapsel_store.facts import gather
 from kapsel_store.states import State
 
@@ -109,39 +106,18 @@ async def test_large_bodies_for_a_destination_that_hangs_leave_memory_to_the_oth
     await shop.ends(State.DELIVERED, *await put_for(good, 20, body=bytes(1024 * 1024)))
 
 
-class Names:
-    """A system's resolver: names that begin with `hangs` keep their threads until they are released."""
-
-    def __init__(self) -> None:
-        self.released = threading.Event()
-        self.hanging: set[str] = set()
-
-    def __call__(self, host: str, family: socket.AddressFamily) -> list[Address]:
-        del family
-        if host.startswith("hangs"):
-            self.hanging.add(host)
-            self.released.wait()
-        return [Address("127.0.0.1", socket.AF_INET, 0)]
-
-
-@pytest.fixture
-def names() -> Iterator[Names]:
-    made = Names()
-    yield made
-    made.released.set()  # so that no thread outlives its test
-
-
 async def test_forty_destinations_whose_names_hang_hold_up_none_whose_name_is_found(
-    destination, shop, start, kit, put_for, names: Names
+    destination, shop, start, kit, put_for, system: System
 ) -> None:
+    system.addresses = ["127.0.0.1"]
     for number in range(40):
         await shop.send_to(f"http://hangs{number}.example/", timeout=LONG)
     *_, left = await shop.put(3)
     good = await shop.send_to(destination.url.replace("127.0.0.1", "shop.example"))
-    deliverer = await start(names, drain_timeout=4)
+    deliverer = await start(system, drain_timeout=4)
 
     async def hanging() -> bool:
-        return len(names.hanging) == 40
+        return sum(host.startswith("hangs") for host in system.asked) == 40
 
     await kit.eventually(hanging, "forty names that hang")
     await shop.ends(State.DELIVERED, *await put_for(good, 20))
