@@ -8,8 +8,7 @@ DelivererError
 └── ProxyError           the proxy of the Relay made no tunnel
 """
 
-from typing import Literal
-
+from kapsel_deliverer.outcome import ProxyReason
 from kapsel_egress.verdicts import Denied
 
 
@@ -40,6 +39,6 @@ class NoAnswerError(DelivererError):
 class ProxyError(DelivererError, OSError):
     """The proxy of the Relay made no tunnel, which says nothing of the destination; an OSError, as the client wants."""
 
-    def __init__(self, reason: Literal["proxy_unreachable", "proxy_refused"], detail: str) -> None:
+    def __init__(self, reason: ProxyReason, detail: str) -> None:
         super().__init__(detail)
-        self.reason: Literal["proxy_unreachable", "proxy_refused"] = reason
+        self.reason: ProxyReason = reason

@@ -24,15 +24,19 @@ UnacknowledgedReason = Literal[
     "acknowledgement_invalid",  # what it signed is not this exchange, or the signature is wrong
     "acknowledgement_no_key",  # its keys could not be had from where it publishes them
 ]
+ProxyReason = Literal[
+    "proxy_unreachable",  # the proxy of the Relay cannot be reached, or speaks no HTTP
+    "proxy_failed",  # it answered with an error of its own, or it answers nobody
+    "proxy_refused",  # it made no tunnel: credentials, or rules of its own
+]
 UnsentReason = Literal[
+    ProxyReason,
     "no_signing_key",  # no live version of the signing key can sign
     "filter_error",  # the destination's filter fails at this event
     "no_credential",  # a Secret that the destination names has no value that can be used
     "token_denied",  # the egress rules forbid the URL where access tokens come from
     "token_refused",  # the server of access tokens does not want this client, or what it asks for
     "token_unavailable",  # it could not be reached, or gave no token
-    "proxy_unreachable",  # the proxy of the Relay cannot be reached, or speaks no HTTP
-    "proxy_refused",  # it made no tunnel: credentials, or rules of its own
     "transform_error",  # its transform does, or makes what cannot be sent
     "internal",  # a failure of our own; the log has its stack
 ]

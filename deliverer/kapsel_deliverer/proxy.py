@@ -11,16 +11,18 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import AddrInfoType
+from aiohttp.connector import AddrInfoType, Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from kapsel_deliverer.addresses import GuardedResolver
@@ -29,7 +31,9 @@ from kapsel_egress import tls
 from kapsel_store.rows import Configuration, RelayRow
 
 HEAD_LIMIT: Final = 8192  # bytes of a proxy's answer
+ALIVE: Final = 1.0  # seconds in which a proxy that is asked for nothing must answer anything
 
+_NOT_THERE: Final = (502, 503, 504)  # what proxies answer that could not reach an address, or not in time
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r\n")
 
 
@@ -82,6 +86,17 @@ def connector(names: AbstractResolver, relay: RelayRow, proxy: Proxy | None, **o
     return make(resolver=GuardedResolver(names, relay), use_dns_cache=False, **options)
 
 
+@dataclass(slots=True)
+class _Way:
+    """How far one connection is on its way through the proxy."""
+
+    to: Literal["names", "proxy", "answer", "destination"] = "names"
+    asked_at: float = 0.0
+
+
+_way: ContextVar[_Way] = ContextVar("kapsel_way_through_the_proxy")
+
+
 @contextmanager
 def _failing(req: ClientRequest) -> Iterator[None]:
     """Name failures to connect as the callers of a connector expect them."""
@@ -122,6 +137,52 @@ class TunnelConnector(aiohttp.TCPConnector):
         self._proxy = proxy
         self._names = names
         self._context = ssl if proxy.ca is None else _trusting(proxy.ca)
+        # By the loop's clock: the last answer to anybody, and the last time that was looked for one.
+        self._answered_at = self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
+        """Connect in time, or say whose fault it is that there is no connection.
+
+        A tunnel that is not answered is not told from one whose address does not answer the proxy, but by what the
+        proxy says to others, or to us when it is asked for nothing.
+        """
+        way = _Way()
+        _way.set(way)
+        try:
+            return await super().connect(req, traces, timeout)
+        except TimeoutError as error:
+            if way.to == "proxy":
+                late = ProxyError("proxy_unreachable", "there was no connection to the proxy in time")
+            elif way.to == "answer" and not await self._lives(way.asked_at):
+                late = ProxyError("proxy_failed", "the proxy answers nobody")
+            else:
+                raise
+            raise aiohttp.ClientConnectorError(req.connection_key, late) from error
+
+    async def _lives(self, since: float) -> bool:
+        """Whether the proxy has answered anybody since then, or does so now."""
+        async with self._looking:  # one at a time, for all that wait
+            if max(self._answered_at, self._looked_at) < since:
+                self._looked_at = self._loop.time()
+                with suppress(OSError):  # no connection, or no answer in time
+                    await asyncio.wait_for(self._look(), ALIVE)
+        return self._answered_at >= since
+
+    async def _look(self) -> None:
+        """Ask the proxy what it must answer by itself, and at once."""
+        transport, answer = await self._greet(await self._connect())
+        try:
+            transport.write(b"OPTIONS * HTTP/1.1\r\nHost: proxy\r\nMax-Forwards: 0\r\n\r\n")
+            await self._answered(answer)
+        finally:
+            transport.abort()
+
+    async def _answered(self, answer: "_Answer") -> bytes:
+        head = await answer.came
+        if head:
+            self._answered_at = self._loop.time()
+        return head
 
     async def _wrap_create_connection(
         self,
@@ -145,10 +206,14 @@ class TunnelConnector(aiohttp.TCPConnector):
         ssl: ssl.SSLContext | None,
         server_hostname: str | None,
     ) -> tuple[asyncio.Transport, ResponseHandler]:
+        way = _way.get()
+        way.to = "proxy"
         transport, answer = await self._greet(await self._connect())
         try:
+            way.to, way.asked_at = "answer", self._loop.time()
             transport.write(self._request(str(address[0]), int(address[1])))
-            _judge(await answer.came)
+            _judge(await self._answered(answer))
+            way.to = "destination"
             if transport.is_closing():
                 raise ConnectionResetError
             protocol = factory()
@@ -240,6 +305,8 @@ def _judge(answer: bytes) -> None:
         if rest:  # nobody speaks in a tunnel before we do
             raise ProxyError("proxy_unreachable", "the proxy sent more than its answer")
         return
-    if status >= 500:
+    if status in _NOT_THERE:
         raise ConnectionError(f"the proxy could not reach the address: {status}")
+    if status >= 500:
+        raise ProxyError("proxy_failed", f"the proxy failed: {status}")
     raise ProxyError("proxy_refused", f"the proxy refused the tunnel: {status}")

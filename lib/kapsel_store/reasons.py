@@ -155,6 +155,12 @@ _TABLE: Final = (
         "See whether it runs, and whether `egress.proxy.url` of the Relay is right.",
     ),
     _tried(
+        "proxy_failed",
+        "ours",
+        "the proxy of the Relay answered with an error of its own, or answers nobody",
+        "See what its log says, and whether it has enough of what it needs.",
+    ),
+    _tried(
         "proxy_refused",
         "configuration",
         "the proxy of the Relay made no tunnel",

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -21,16 +21,19 @@ class Forward(Serving):
         self._elsewhere = elsewhere
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.answer = "200 Connection established"
+        self.waits: Callable[[str], bool] = lambda _: False  # for ever, at a request whose first line is like that
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one CONNECT, and pass on what goes through its tunnel."""
+        """Answer one request, and pass on what goes through the tunnel that it has asked for."""
         with suppress(OSError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
             self.asked.append((head[0], headers))
+            if self.waits(head[0]):
+                await asyncio.get_running_loop().create_future()
             writer.write(f"HTTP/1.1 {self.answer}\r\n\r\n".encode())
             await writer.drain()
-            if self.answer.startswith("200"):
+            if self.answer.startswith("200") and head[0].startswith("CONNECT "):
                 host, port = head[0].split()[1].rsplit(":", 1)
                 there, back = await asyncio.open_connection(host.strip("[]"), self._elsewhere.get(int(port), int(port)))
                 try:

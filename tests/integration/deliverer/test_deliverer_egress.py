@@ -29,7 +29,7 @@ from kapsel_deliverer.errands import Runner
 from kapsel_deliverer.exchange import BODY_KEPT
 from kapsel_deliverer.healing import Healer
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_deliverer.outcome import Delivered, Refused, TimedOut, Unreachable, Unsent
+from kapsel_deliverer.outcome import Delivered, Refused, TimedOut, Unreachable, Unsent, UnsentReason
 from kapsel_deliverer.retry import is_retried
 from kapsel_deliverer.sender import Sender, Try
 from kapsel_deliverer.targets import Targets
@@ -109,10 +109,11 @@ class Way:
             clients=self.targets.clients(),
         )
 
-    async def send(self, total: float = 60) -> Try:
+    async def send(self, total: float = 60, connect: float | None = None) -> Try:
         found = self.targets.get(self.row.id)
         assert found is not None
-        target = replace(found, timeout=aiohttp.ClientTimeout(total=total))  # a busy machine is no part of these tests
+        # A busy machine is no part of these tests.
+        target = replace(found, timeout=aiohttp.ClientTimeout(total=total, connect=connect))
         now = datetime.now(UTC)
         delivery = Claimed(
             id=uuid4(),
@@ -663,6 +664,10 @@ async def test_a_proxy_gets_its_credentials_and_a_destination_does_not(destinati
         ("403 Forbidden", Unsent(reason="proxy_refused")),
         ("302 Found\r\nLocation: http://169.254.169.254/", Unsent(reason="proxy_refused")),
         ("502 Bad Gateway", Unreachable(reason="connect_failed")),
+        ("503 Service Unavailable", Unreachable(reason="connect_failed")),
+        ("504 Gateway Timeout", Unreachable(reason="connect_failed")),
+        ("500 Internal Server Error", Unsent(reason="proxy_failed")),
+        ("501 Not Implemented", Unsent(reason="proxy_failed")),
         ("200 OK\r\n\r\nHTTP/1.1 200 OK", Unsent(reason="proxy_unreachable")),
         ("nonsense", Unsent(reason="proxy_unreachable")),
     ],
@@ -683,6 +688,39 @@ async def test_without_its_proxy_nothing_goes_out_directly(destination) -> None:
         async with way(destination.url, relay=relay) as called:
             assert (await called.send()).outcome == Unsent(reason="proxy_unreachable")
     assert destination.received == []
+
+
+@pytest.mark.parametrize(("scheme", "reason"), [("http", "proxy_failed"), ("https", "proxy_unreachable")])
+async def test_a_proxy_that_hangs_is_not_taken_for_a_destination_that_does(
+    destination, scheme: str, reason: UnsentReason
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hung:  # connected by the system, and nobody reads
+        relay = replace(LOCAL, proxy=Proxy(url=f"{scheme}://proxy.example:{hung.getsockname()[1]}"))
+        async with way(destination.url, relay=relay) as called:
+            tries = await asyncio.gather(*(called.send(connect=0.2) for _ in range(20)))
+    assert {one.outcome for one in tries} == {Unsent(reason=reason)}
+    assert max(one.duration for one in tries) < timedelta(seconds=2 * proxy.ALIVE)  # one look for all of them
+
+
+async def test_a_destination_that_hangs_behind_a_proxy_is_not_taken_for_a_proxy_that_does(
+    destination, forward: Forward
+) -> None:
+    forward.waits = lambda line: line.startswith("CONNECT ")
+    async with way(destination.url, relay=through(forward)) as called:
+        tries = await asyncio.gather(*(called.send(connect=0.2) for _ in range(20)))
+    assert {one.outcome for one in tries} == {TimedOut(phase="connect")}
+    assert [line for line, _ in forward.asked if not line.startswith("CONNECT ")] == ["OPTIONS * HTTP/1.1"]
+
+
+async def test_a_proxy_that_answers_others_meanwhile_is_asked_for_nothing_else(destination, forward: Forward) -> None:
+    forward.waits = lambda line: not line.startswith("CONNECT ") or len(forward.asked) == 1
+    async with way(destination.url, relay=through(forward)) as called, asyncio.TaskGroup() as group:
+        hung = group.create_task(called.send(connect=1))
+        while not forward.asked:
+            await asyncio.sleep(0)
+        assert (await called.send()).outcome == Delivered(status=200)
+    assert hung.result().outcome == TimedOut(phase="connect")
+    assert len(forward.asked) == 2
 
 
 # Rebinding
