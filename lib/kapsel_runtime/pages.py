@@ -6,16 +6,20 @@ receiver waits for it before its first webhook. What the pages say is left to th
 
 import asyncio
 import logging
+import re
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 LARGEST_HEAD: Final = 16_384  # bytes
 HEAD_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # to make an answer and for the other side to take it
+LINGER_SECONDS: Final = 2.0  # for the other side to say the rest and to close, when it has its answer
 METHODS: Final = "GET, HEAD"
 _TEXT: Final = "text/plain; charset=utf-8"
+_ABSOLUTE: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)  # what stands before the path (RFC 9112, 3.2.2)
 
 logger = logging.getLogger(__name__)
 
@@ -77,14 +81,15 @@ class Pages:
             writer.transport.abort()
             raise
         finally:
-            await _closed(writer)
+            await _closed(reader, writer)
 
     async def _answer(self, head: bytes) -> bytes:
         """Return the bytes that answer one request."""
         line, *fields = head.decode("latin-1").split("\r\n")
         method, _, rest = line.partition(" ")
         target, _, version = rest.partition(" ")
-        page = self._pages.get(target.partition("?")[0])
+        before = _ABSOLUTE.match(target)
+        page = self._pages.get(target[before.end() if before else 0 :].partition("?")[0])
         if not version.startswith("HTTP/1."):
             return _written(Answer(HTTPStatus.BAD_REQUEST, b""))
         if page is None:
@@ -101,16 +106,27 @@ class Pages:
         return _written(answer, has_body=method == "GET")
 
 
-async def _closed(writer: StreamWriter) -> None:
+async def _closed(reader: StreamReader, writer: StreamWriter) -> None:
     """Close a connection when its answer is through; who does not take it loses it."""
-    writer.close()
     try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await _unread(reader, writer)
+        writer.close()
         async with asyncio.timeout(ANSWER_SECONDS):
             await writer.wait_closed()
     except (OSError, TimeoutError):
         pass
     finally:
         writer.transport.abort()
+
+
+async def _unread(reader: StreamReader, writer: StreamWriter) -> None:
+    """Throw away what still comes, such as a body: if that were left, the system would take the answer back."""
+    if not writer.is_closing():
+        writer.write_eof()
+        while await reader.read(LARGEST_HEAD):
+            pass
 
 
 def _written(answer: Answer, more: str = "", *, has_body: bool = True) -> bytes:

@@ -60,6 +60,24 @@ async def test_a_page_is_answered_and_the_connection_ends(pages: Pages, asked: A
     assert asked.headers == {"host": "me", "accept": "text/plain"}
 
 
+@pytest.mark.parametrize("before", [b"http://me", b"HTTPS://me:8080", b"http://[::1]:80"])
+async def test_a_page_may_be_asked_for_by_its_whole_url(pages: Pages, before: bytes) -> None:
+    port = await pages.start("127.0.0.1", 0)
+    assert (await ask(port, b"GET " + before + b"/page?x=1 HTTP/1.1\r\nHost: me\r\n\r\n")).endswith(b"\r\n\r\nhere\n")
+    for other in (b"", b"?/page", b"/http://me/page"):
+        assert (await ask(port, b"GET " + before + other + b" HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("size", [0, 1 << 24])
+async def test_a_body_is_neither_a_request_nor_in_the_way_of_the_answer(pages: Pages, asked: Asked, size: int) -> None:
+    port = await pages.start("127.0.0.1", 0)
+    body = b"GET /page HTTP/1.1\r\n\r\n" + bytes(size)
+    answer = await ask(port, b"POST /page HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not asked.began.is_set()
+
+
 async def test_who_asks_for_the_head_gets_the_length_and_no_body(pages: Pages) -> None:
     answer = await ask(await pages.start("127.0.0.1", 0), b"HEAD /page HTTP/1.1\r\n\r\n")
     assert b"\r\nContent-Length: 5\r\n" in answer
@@ -103,6 +121,7 @@ async def test_who_connects_and_asks_nothing_does_not_keep_the_server_from_closi
 
 async def test_who_does_not_take_its_answer_loses_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kapsel_runtime.pages.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("kapsel_runtime.pages.LINGER_SECONDS", 0.1)
 
     async def large(_: Mapping[str, str]) -> Answer:
         return Answer(HTTPStatus.OK, bytes(1 << 24))
