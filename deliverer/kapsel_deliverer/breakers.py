@@ -79,9 +79,9 @@ class _Tally:
             self.failures += failed
             self.successes += not failed
 
-    def begin(self, observed: Observed, gone: bool, transaction_id: str) -> None:
+    def begin(self, observed: Observed, gone: bool, transaction_id: str, before: CircuitRow, after: CircuitRow) -> None:
         """Remember what is being reported, lest it is reported again if the answer is lost."""
-        self.reporting = _Report(transaction_id, observed, gone)
+        self.reporting = _Report(transaction_id, observed, gone, before, after)
 
     def take_back(self, reported: Observed, *, gone: bool) -> None:
         """Take out what the shared row knows now; what came in since stays."""
@@ -93,11 +93,13 @@ class _Tally:
 
 
 class _Report(NamedTuple):
-    """One report to the shared row, and the transaction that makes it."""
+    """One report to the shared row, the transaction that makes it, and the row before and after that."""
 
     transaction_id: str
     observed: Observed
     gone: bool
+    before: CircuitRow
+    after: CircuitRow
 
 
 class Breakers:
@@ -218,7 +220,8 @@ class Breakers:
             match await circuits.is_committed(connection, report.transaction_id):
                 case True:
                     tally.take_back(report.observed, gone=report.gone)
-                    self._load_at = 0.0  # what it has made of the circuit was not answered either
+                    self._tell(report.before, report.after)
+                    self._load_at = 0.0  # others may have changed the circuit since
                 case False:
                     tally.reporting = None
 
@@ -282,16 +285,20 @@ class Breakers:
         connection: database.Connection,
         destination_id: UUID,
         decide: Callable[[CircuitRow, datetime], CircuitRow],
-        begun: Callable[[str], None] | None = None,
+        begun: Callable[[str, CircuitRow, CircuitRow], None] | None = None,
     ) -> None:
         before, after = await circuits.change(connection, destination_id, decide, begun)
         self._follow(after)
+        self._tell(before, after)
+
+    def _tell(self, before: CircuitRow, after: CircuitRow) -> None:
+        """Log what a change means, once it is committed."""
+        label = self._labels.get(after.destination_id, after.destination_id)
         if after.warned_at is not None and before.warned_at is None:
-            label, since = self._labels.get(destination_id, destination_id), after.failing_since
+            since = after.failing_since
             logger.warning("%s has only failed since %s, and is disabled if it goes on like this", label, since)
         if (before.state, before.disabled_at) != (after.state, after.disabled_at):
-            state = "disabled" if after.disabled_at else after.state
-            logger.warning("circuit of %s: %s", self._labels.get(destination_id, destination_id), state)
+            logger.warning("circuit of %s: %s", label, "disabled" if after.disabled_at else after.state)
 
     def _follow(self, row: CircuitRow) -> None:
         destination_id = row.destination_id

@@ -44,12 +44,12 @@ async def change(
     connection: Connection,
     destination_id: UUID,
     decide: Callable[[CircuitRow, datetime], CircuitRow],
-    begun: Callable[[str], None] | None = None,
+    begun: Callable[[str, CircuitRow, CircuitRow], None] | None = None,
 ) -> tuple[CircuitRow, CircuitRow]:
     """Replace a circuit by `decide(circuit, now)` under its lock, `now` by the database; return (before, after).
 
-    `begun` is told the id of the transaction before anything is written: if the COMMIT is not answered, `is_committed`
-    knows by it what became of that.
+    `begun` is told the id of the transaction, and both, before anything is written: if the COMMIT is not answered,
+    `is_committed` knows by the id what became of that.
     """
     async with connection.transaction():
         row = await connection.fetchrow(statement("circuits.lock"), destination_id)
@@ -57,9 +57,9 @@ async def change(
             await connection.execute(statement("circuits.ensure"), destination_id)
             row = await one(connection, "circuits.lock", destination_id)
         before, now = _circuit(row)
-        if begun is not None:
-            begun(row["transaction_id"])
         after = decide(before, now)
+        if begun is not None:
+            begun(row["transaction_id"], before, after)
         if after != before:
             await connection.execute(
                 statement("circuits.write"),

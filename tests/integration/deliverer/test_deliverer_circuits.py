@@ -18,6 +18,7 @@ from kapsel_store import database as store_database
 from kapsel_store.rows import CircuitBreaker, Configuration, DestinationRow, EndpointRow, Verification
 
 ENDPOINT = EndpointRow(id=uuid4(), namespace="shop", name="orders", verification=Verification(scheme="none"))
+BREAKER = CircuitBreaker()
 FAILED = TimedOut(phase="response")
 BILLING = DestinationRow(id=uuid4(), endpoint_id=ENDPOINT.id, name="billing", url="http://127.0.0.1:9/")
 
@@ -37,7 +38,11 @@ class Losing(asyncpg.Connection):
 
 
 async def reported(
-    database, *, reaches: bool, meanwhile: Callable[[Breakers], None] = lambda _: None
+    database,
+    *,
+    reaches: bool,
+    meanwhile: Callable[[Breakers], None] = lambda _: None,
+    breaker: CircuitBreaker = BREAKER,
 ) -> circuits.CircuitRow:
     """Return the circuit after three failures, the answer to whose COMMIT was lost, and what came `meanwhile`."""
     owner = await database.connection()
@@ -60,7 +65,7 @@ async def reported(
             yield losing if acquired == 1 else well
 
     breakers = Breakers(Pool(), Lanes(10), DatabaseClock(), DelivererMetrics(CollectorRegistry()), lambda _: None)
-    breakers.configure({BILLING.id: CircuitBreaker()}, {BILLING.id: "shop/orders/billing"})
+    breakers.configure({BILLING.id: breaker}, {BILLING.id: "shop/orders/billing"})
     for _ in range(3):
         breakers.observe(BILLING.id, FAILED, probe=False, gone=False)
     await breakers.run()
@@ -74,6 +79,15 @@ async def reported(
 async def test_a_report_whose_commit_is_not_answered_is_counted_once(database, reaches: bool) -> None:
     row = await reported(database, reaches=reaches)
     assert (row.attempts, row.failures) == (3, 3)
+
+
+@pytest.mark.parametrize("reaches", [False, True])
+async def test_a_circuit_that_has_opened_is_told_once_whatever_becomes_of_the_answer(
+    database, reaches: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = await reported(database, reaches=reaches, breaker=CircuitBreaker(min_attempts=3))
+    assert row.state == "open"
+    assert [record.getMessage() for record in caplog.records] == ["circuit of shop/orders/billing: open"]
 
 
 @pytest.mark.parametrize("reaches", [False, True])
