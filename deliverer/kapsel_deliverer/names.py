@@ -63,25 +63,33 @@ class Threads:
 
     Names that are slow never have more than half of them, and the last quarter is for names that are quick alone. So a
     name that nobody knows yet finds one beside any number of names that hung before, and a quick one always does. Names
-    that were quick and begin to hang are quick until their look-up returns: more of them than there are threads keep
-    everybody waiting for that long, and those whose addresses were found before do with these.
+    that were quick and begin to hang are quick until their look-up returns, but what only renews addresses, which are
+    used meanwhile, has half of them at most too: so a name that has none finds one beside any number of those.
     """
 
     total: int
     taken: int
     slow: int  # of those that are taken: by names that are slow, or hang now
+    renewing: int  # of those that are taken: by names that have addresses
 
-    def may_have(self, standing: Standing) -> bool:
+    def may_have(self, standing: Standing, *, renews: bool) -> bool:
         """Whether a name may have one more."""
+        if renews and self.renewing >= self.total // 2:
+            return False
         if standing == "quick":
             return self.taken < self.total
         if standing == "slow" and self.slow >= self.total // 2:
             return False
         return self.taken < self.total - self.total // 4
 
-    def less(self, standing: Standing) -> "Threads":
+    def less(self, standing: Standing, *, renews: bool) -> "Threads":
         """Return what is left when a name gets one."""
-        return Threads(total=self.total, taken=self.taken + 1, slow=self.slow + (standing == "slow"))
+        return Threads(
+            total=self.total,
+            taken=self.taken + 1,
+            slow=self.slow + (standing == "slow"),
+            renewing=self.renewing + renews,
+        )
 
 
 @dataclass(slots=True)
@@ -192,23 +200,28 @@ class SystemResolver(AbstractResolver):
 
     def _forget(self, asked: _Asked) -> None:
         """Look nothing up that nobody waits for any more, unless it renews what is in use."""
-        if not asked.wanted and asked.key in self._waiting and self._usable(asked.key, STALE) is None:
+        if not asked.wanted and asked.key in self._waiting and not self._renews(asked):
             del self._waiting[asked.key]
             self._show()
 
     def _start(self) -> None:
-        """Begin all look-ups that may have a thread."""
+        """Begin all look-ups that may have a thread, those first without which there is no address."""
         now = self._clock()
         slow = sum(now - one.started_at > QUICK or self._standing(one.key) == "slow" for one in self._running.values())
-        threads = Threads(total=self._threads, taken=len(self._running), slow=slow)
-        for asked in list(self._waiting.values()):
-            standing = self._standing(asked.key)
-            if threads.may_have(standing):
-                threads = threads.less(standing)
+        renewing = sum(map(self._renews, self._running.values()))
+        threads = Threads(total=self._threads, taken=len(self._running), slow=slow, renewing=renewing)
+        for asked in sorted(self._waiting.values(), key=self._renews):
+            standing, renews = self._standing(asked.key), self._renews(asked)
+            if threads.may_have(standing, renews=renews):
+                threads = threads.less(standing, renews=renews)
                 self._running[asked.key] = self._waiting.pop(asked.key)
                 asked.started_at = now
                 self._begin(asked)
         self._show()
+
+    def _renews(self, asked: _Asked) -> bool:
+        """Whether there are addresses that do until it returns."""
+        return self._usable(asked.key, STALE) is not None
 
     def _standing(self, key: Key) -> Standing:
         known = self._known.get(key)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -103,6 +104,41 @@ async def test_names_that_hung_before_leave_threads_to_one_that_nobody_knows(sys
     assert resolving.metric("dns_lookups", state="waiting") == 2
     assert await resolving.resolve("new.example") == ["192.0.2.1"]
     await give_up(again)
+
+
+async def test_names_that_were_quick_and_begin_to_hang_keep_none_waiting_that_has_no_address(system: System) -> None:
+    resolving = Resolving(system, threads=8)
+    system.released.set()
+    known = names(20)
+    for host in known:
+        await resolving.resolve(host)
+    resolving.clock.now += FRESH
+    system.released.clear()
+    hanging = await resolving.begin(*known)
+    assert resolving.metric("dns_lookups", state="waiting") == 16
+    assert await resolving.resolve("new.example") == ["192.0.2.1"]
+    resolving.clock.now += QUICK  # and those that hang do with what they have
+    assert await asyncio.gather(*hanging) == [["192.0.2.1"]] * 20
+
+
+async def test_a_thread_that_comes_free_is_for_a_name_without_addresses_first(system: System) -> None:
+    resolving = Resolving(system, threads=8)
+    system.released.set()
+    first, *others = names(6)
+    for host in (first, *others):
+        await resolving.resolve(host)
+    resolving.clock.now += FRESH
+    one, rest = threading.Event(), threading.Event()
+    system.released = one
+    hanging = await resolving.begin(first)
+    await until(lambda: system.asked[first] == 2)
+    system.released = rest
+    hanging += await resolving.begin("hangs.example", "hangs-too.example", *others)
+    late = await resolving.begin("new.example")
+    assert resolving.metric("dns_lookups", state="waiting") == 3
+    one.set()
+    assert await asyncio.gather(*late) == [["192.0.2.1"]]
+    await give_up(hanging)
 
 
 async def test_a_look_up_that_was_given_up_has_its_thread_until_it_returns(system: System) -> None:
