@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -260,13 +261,19 @@ class EmbeddedPostgres:
         self._user.own(unfinished)
         spare = self.data_dir / "wal.unfinished"
         shutil.rmtree(spare, ignore_errors=True)
+        given_up = threading.Event()
         try:
             with ThreadPoolExecutor(1) as beside:  # initdb computes, this waits for the disk
-                laying = beside.submit(spare_wal.lay_out, spare, self._user.own) if self._spare_wal else None
-                self._run("initdb", *INITDB, "--pgdata", str(unfinished))
-                # Renaming the database that initdb made costs a fraction of copying a template into a second one.
-                rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
-                self._run("postgres", "--single", "-D", str(unfinished), "template1", script=rename)
+                own = self._user.own
+                laying = beside.submit(spare_wal.lay_out, spare, own, given_up) if self._spare_wal else None
+                try:
+                    self._run("initdb", *INITDB, "--pgdata", str(unfinished))
+                    # Renaming the database that initdb made costs a fraction of copying a template into a second one.
+                    rename = f"ALTER DATABASE postgres RENAME TO {DATABASE}\n"
+                    self._run("postgres", "--single", "-D", str(unfinished), "template1", script=rename)
+                except BaseException:
+                    given_up.set()
+                    raise
             for segment in laying.result() if laying is not None else []:
                 segment.rename(unfinished / "pg_wal" / segment.name)
         finally:

@@ -8,6 +8,7 @@ the checkpointer lays them out like this, too (XLogFileInit in Postgres' xlog.c)
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,8 +19,10 @@ ROOM: Final = 1 << 30  # bytes that must be free on the disk: the database itsel
 _ZEROS: Final = bytes(1 << 20)
 
 
-def lay_out(directory: Path, own: Callable[[Path], None]) -> list[Path]:
+def lay_out(directory: Path, own: Callable[[Path], None], given_up: threading.Event) -> list[Path]:
     """Write the segments into `directory`, synced, each given to its user by `own`; nothing if there is no room.
+
+    Once the database is given up, no further one is begun.
 
     They are for a database that `initdb` has just made, whose log is in its first segment.
     """
@@ -29,6 +32,8 @@ def lay_out(directory: Path, own: Callable[[Path], None]) -> list[Path]:
             return []
         directory.mkdir()
         for number in range(2, 2 + COUNT):
+            if given_up.is_set():
+                break
             laid.append(directory / f"{1:08X}{0:08X}{number:08X}")
             with laid[-1].open("xb", buffering=0) as file:
                 for _ in range(SEGMENT_BYTES // len(_ZEROS)):

@@ -145,9 +145,13 @@ def _supervise(options: Options, place: Place) -> int:
     with ThreadPoolExecutor(1) as threads:
         # A first start creates the database, which takes as long as the imports: side by side, each for half the price.
         preparing = threads.submit(place.postgres.prepare) if place.postgres is not None else None
-        from kapsel_cli.supervisor import supervise
+        try:
+            from kapsel_cli.supervisor import supervise
 
-        return supervise(options, place, preparing)
+            return supervise(options, place, preparing)
+        finally:
+            # Who stops during a first start need not wait for the database: what is unfinished is made anew.
+            place.family.dissolve()
 
 
 def _port(text: str) -> int:

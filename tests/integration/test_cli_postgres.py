@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,8 +107,13 @@ def test_no_segment_is_left_where_there_is_no_room_for_all(tmp_path: Path) -> No
         if len(list(path.parent.iterdir())) == 3:
             raise OSError(errno.ENOSPC, "no space left")
 
-    assert spare_wal.lay_out(tmp_path / "wal", refuse_the_third) == []
+    assert spare_wal.lay_out(tmp_path / "wal", refuse_the_third, threading.Event()) == []
     assert list((tmp_path / "wal").iterdir()) == []
+
+
+def test_no_further_segment_is_begun_once_the_database_is_given_up(tmp_path: Path) -> None:
+    given_up = threading.Event()
+    assert len(spare_wal.lay_out(tmp_path / "wal", lambda _: given_up.set(), given_up)) == 1
 
 
 def test_a_pid_file_that_names_a_living_stranger_does_not_hinder_the_start(

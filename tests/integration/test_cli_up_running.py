@@ -118,11 +118,17 @@ class Up:
                     return int(child.pid)
         raise AssertionError(f"no child {name}")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def has(self, name: str) -> bool:
+        """Whether there is such a child yet."""
+        with contextlib.suppress(AssertionError):
+            return bool(self.pid_of(name))
+        return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 240) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(240)
+            return self.process.wait(seconds)
         finally:
             self._reader.join(10)
 
@@ -281,6 +287,25 @@ def test_ctrl_c_drains_and_the_data_is_there_the_next_time() -> None:
             assert re.findall(r"/ingest/[0-9a-f-]{36}", second.text) == by_id
         finally:
             assert second.stop() == 0
+
+
+@pytest.mark.parametrize("during", ["imports", "initdb"])
+def test_ctrl_c_during_a_first_start_waits_for_no_database_and_the_next_start_makes_one(during: str) -> None:
+    with place() as directory, contextlib.ExitStack() as stack:
+        first = Up(directory / "manifests", directory / "data")
+        stack.callback(first.kill)
+        wait_until(lambda: first.has("initdb"), "the database is being made")
+        initdb = psutil.Process(first.pid_of("initdb"))
+        initdb.suspend()  # it would take until somebody lets it go on
+        if during == "initdb":
+            wait_until(lambda: first.has("kapsel_receiver"), "the receivers are being started")
+        assert first.stop(signal.SIGINT, 60) in ((0,) if during == "initdb" else (0, 130))  # as the imports are through
+        assert not initdb.is_running()
+        assert not (directory / "data" / "postgres").exists()
+        assert "Traceback" not in first.text
+        second = Up(directory / "manifests", directory / "data")
+        stack.callback(second.stop)
+        assert second.ready().post("first") == 202
 
 
 def test_the_children_of_a_killed_supervisor_end_and_the_next_start_works() -> None:
