@@ -68,7 +68,9 @@ def _made(run: Run, deliveries: Rows) -> Iterator[str]:
         if row["replay_of"] is None:
             continue
         if row["id"] not in asked:
-            yield f"{row['id']} was made anew of {row['replay_of']}, and nobody asked for that"
+            others = [made for made, of in asked.items() if of == row["replay_of"]]
+            why = f"which was asked for once, as {others[0]}" if others else "and nobody asked for that"
+            yield f"{row['id']} was made anew of {row['replay_of']}, {why}"
         old = deliveries.get(row["replay_of"])
         same = ("event_id", "endpoint_id", "destination_id", "order_key")
         if old is None or any(old[name] != row[name] for name in same):

@@ -5,10 +5,12 @@ the store as the console does, on a connection that no fault strikes: what they 
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +24,7 @@ from simulation.clock import EPOCH, Clock
 
 DAY = timedelta(days=1)
 ENDED = "SELECT id FROM deliveries WHERE state IN ('delivered', 'exhausted', 'cancelled') ORDER BY id"
+BLOCKING = "SELECT blocked_by AS id FROM turns WHERE blocked_by IS NOT NULL ORDER BY blocked_by"
 WAITING = "SELECT id FROM deliveries_live WHERE state = 'pending' ORDER BY id"
 
 
@@ -30,7 +33,7 @@ class Ask:
     """One wish."""
 
     at: float | None  # None: when all has ended
-    what: str  # retry cancel replay declare stop suspend resume
+    what: str  # retry insist cancel replay declare stop suspend resume
     draw: float = 0.0  # which of the deliveries that there are then
     replay: ReplayRow | None = None
 
@@ -48,8 +51,13 @@ class Told:
 
 
 def has_people(seed: int) -> bool:
-    """Whether anybody asks for anything in the world of a seed: in one of eight, for it costs half as much again."""
-    return seed % 20 in (3, 8) or seed % 40 == 10  # these are calm
+    """Whether anybody asks for anything in the world of a seed: in one of seven, for it costs half as much again."""
+    return seed % 20 in (3, 8) or seed % 40 == 10 or insist(seed)  # the last two are calm
+
+
+def insist(seed: int) -> bool:
+    """Whether they ask for what blocks a line, and twice."""
+    return seed % 40 == 30
 
 
 def asks(seed: int, destinations: Sequence[DestinationRow], wanted: str) -> list[Ask]:
@@ -61,6 +69,8 @@ def asks(seed: int, destinations: Sequence[DestinationRow], wanted: str) -> list
         Ask(at=chance.uniform(2, 10), what=chance.choice(("retry", "cancel")), draw=chance.random())
         for _ in range(chance.choice((2, 3, 5)))
     ]
+    if insist(seed):
+        made += [Ask(at=chance.uniform(1, 10), what="insist", draw=chance.random()) for _ in range(8)]
     for number in range(chance.choice((1, 2, 2))):
         made += _replay(chance, number, destinations, wanted, at=chance.uniform(2, 10))
     if chance.random() < 0.5:
@@ -95,8 +105,9 @@ def _replay(
     made = [Ask(at=at, what=what, replay=row)]
     if at is None or not row.asked:
         return made
-    if chance.random() < 0.25:
-        made.append(Ask(at=at + chance.uniform(1, 12), what="stop", replay=row))
+    if chance.random() < 0.25:  # so slow that there is something left to stop
+        row = dataclasses.replace(row, rate=1)
+        made = [Ask(at=at, what=what, replay=row), Ask(at=at + chance.uniform(1.5, 4), what="stop", replay=row)]
     elif chance.random() < 0.3:
         begin = at + chance.uniform(0.5, 8)
         made += [
@@ -123,18 +134,25 @@ class People:
         async with self._turn:
             if self._connection is None:
                 self._connection = await self._connect()
-            async with self._connection.transaction():
-                told = await self._ask(self._connection, ask)
-        self.told.append(Told(at=self._clock.elapsed, what=ask.what, **told))
+            told = await self._once(self._connection, ask)
+            if ask.what == "insist" and told.made is not None:  # the first one goes first, and the second one last
+                await self._once(self._connection, ask, told.delivery)
 
     async def go(self) -> None:
         """Ask for nothing more."""
         if self._connection is not None:
             await self._connection.close()
 
-    async def _ask(self, connection: asyncpg.Connection, ask: Ask) -> dict[str, object]:
+    async def _once(self, connection: asyncpg.Connection, ask: Ask, chosen: UUID | None = None) -> Told:
+        async with connection.transaction():
+            said = await self._ask(connection, ask, chosen)
+        told = Told(at=self._clock.elapsed, what="retry" if ask.what == "insist" else ask.what, **said)
+        self.told.append(told)
+        return told
+
+    async def _ask(self, connection: asyncpg.Connection, ask: Ask, chosen: UUID | None) -> dict[str, Any]:
         if ask.replay is None:
-            return await self._of_delivery(connection, ask)
+            return await self._of_delivery(connection, ask, chosen)
         replay_id = ask.replay.id
         match ask.what:
             case "replay":
@@ -148,11 +166,12 @@ class People:
                 said = str(await replays.suspend(connection, replay_id, ask.what == "suspend"))
         return {"replay": replay_id, "said": said}
 
-    async def _of_delivery(self, connection: asyncpg.Connection, ask: Ask) -> dict[str, object]:
-        rows = await connection.fetch(ENDED if ask.what == "retry" else WAITING)
-        if not rows:
-            return {"said": "nothing to ask for"}
-        chosen = rows[int(ask.draw * len(rows))]["id"]
+    async def _of_delivery(self, connection: asyncpg.Connection, ask: Ask, chosen: UUID | None) -> dict[str, Any]:
+        if chosen is None:
+            rows = await connection.fetch({"retry": ENDED, "insist": BLOCKING}.get(ask.what, WAITING))
+            if not rows:
+                return {"said": "nothing to ask for"}
+            chosen = rows[int(ask.draw * len(rows))]["id"]
         if ask.what == "cancel":
             return {"delivery": chosen, "said": "cancelled" if await deliveries.cancel(connection, chosen) else ""}
         made = await deliveries.retry(connection, chosen)

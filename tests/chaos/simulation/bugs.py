@@ -9,17 +9,21 @@ import dataclasses
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from kapsel_deliverer import retry, targets, worker
+from kapsel_deliverer.lanes import Lanes
+from kapsel_deliverer.replayer import Replayer
 from kapsel_deliverer.shapes import Misshapen
 from kapsel_deliverer.shaping import Shaper
 from kapsel_deliverer.worker import Worker
 from kapsel_receiver import intake, ordering
 from kapsel_receiver.intake import Intake
-from kapsel_store import deliveries, limits, queries
+from kapsel_store import circuits, deliveries, limits, queries
 from kapsel_store.rows import Accepted
 from kapsel_store.states import State
+from simulation.scenario import Scenario, scenario
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class Bug:
     what: str
     says: str
     seed: int
+    among: Callable[[Scenario], bool]  # the worlds that might find it
 
 
 BUGS: dict[str, Bug] = {}
@@ -40,9 +45,37 @@ def plant(name: str) -> None:
     BUGS[name].plant()
 
 
-def _bug(what: str, *, says: str, seed: int) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def seeds(name: str, count: int, first: int = 0) -> list[int]:
+    """Return the first seeds from one on whose worlds might find a bug."""
+    return list(islice((seed for seed in range(first, 10**6) if BUGS[name].among(scenario(seed))), count))
+
+
+def _any(_: Scenario) -> bool:
+    return True
+
+
+def _unanswered(world: Scenario) -> bool:
+    return any(window.only for window in world.windows)
+
+
+def _resting(world: Scenario) -> bool:
+    return bool(world.rests)
+
+
+def _dry(world: Scenario) -> bool:
+    return any(ask.replay is not None and ask.replay.dry_run for ask in world.asks)
+
+
+def _asking(what: str) -> Callable[[Scenario], bool]:
+    return lambda world: any(ask.what == what for ask in world.asks)
+
+
+def _bug(
+    what: str, *, says: str, seed: int, among: Callable[[Scenario], bool] = _any
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
     def keep(plant: Callable[[], None]) -> Callable[[], None]:
-        BUGS[plant.__name__.strip("_").replace("_", "-")] = Bug(plant=plant, what=what, says=says, seed=seed)
+        name = plant.__name__.strip("_").replace("_", "-")
+        BUGS[name] = Bug(plant=plant, what=what, says=says, seed=seed, among=among)
         return plant
 
     return keep
@@ -211,12 +244,12 @@ def _full_bucket() -> None:
     limits.draw = drawn
 
 
-@_bug("a retry leaves its order key behind", says="which it stands for", seed=8)
+@_bug("a retry leaves its order key behind", says="which it stands for", seed=8, among=_asking("retry"))
 def _retry_out_of_line() -> None:
     _rewrite("deliveries.retry", ("now() + $3, id, order_key", "now() + $3, id, NULL"))
 
 
-@_bug("who cancels is told so, and the delivery goes out", says="was cancelled, and", seed=50)
+@_bug("who cancels is told so, and the delivery goes out", says="was cancelled, and", seed=50, among=_asking("cancel"))
 def _vain_cancel() -> None:
     _rewrite(
         "deliveries.cancel",
@@ -226,7 +259,9 @@ def _vain_cancel() -> None:
     )
 
 
-@_bug("a replay takes the first of several deliveries for the newest", says="and means", seed=10)
+@_bug(
+    "a replay takes the first of several deliveries for the newest", says="and means", seed=10, among=_asking("replay")
+)
 def _replays_the_oldest() -> None:
     for name in ("replays.matched_of_events", "replays.matched_of_not_delivered"):
         _rewrite(name, ("(n.created_at, n.id) > (d.created_at, d.id)", "(n.created_at, n.id) < (d.created_at, d.id)"))
@@ -262,3 +297,111 @@ def _made_body_not_said() -> None:
         return (await send(self, *more))._replace(sent_hash=None)
 
     Worker._send = sent  # type: ignore[method-assign]
+
+
+@_bug("a body is let go of when it was sent once, and what is tried again has none", says="had the body b''", seed=1)
+def _empty_body() -> None:
+    send = Worker._send
+
+    async def sent(self: Any, target: Any, delivery: Any, now: Any) -> Any:
+        return await send(self, target, delivery if delivery.number == 1 else delivery._replace(body=b""), now)
+
+    Worker._send = sent  # type: ignore[method-assign]
+
+
+@_bug(
+    "a report whose COMMIT was not answered is taken for made",
+    says="has lost count",
+    seed=17,
+    among=lambda world: any(window.only for window in world.windows),
+)
+def _commit_believed() -> None:
+    async def believed(*_: Any) -> bool:
+        return True
+
+    circuits.is_committed = believed
+
+
+@_bug(
+    "a report whose COMMIT was not answered is made again",
+    says="failures; there were",
+    seed=32,
+    among=lambda world: any(window.only for window in world.windows),
+)
+def _commit_doubted() -> None:
+    async def doubted(*_: Any) -> bool:
+        return False
+
+    circuits.is_committed = doubted
+
+
+@_bug("a replay makes two of each delivery that it means", says="was asked for once", seed=3, among=_asking("replay"))
+def _replayed_twice() -> None:
+    _rewrite(
+        "replays.enqueue",
+        ("SELECT i.made, i.event_id", "SELECT CASE n WHEN 1 THEN i.made ELSE md5(i.made::text)::uuid END, i.event_id"),
+        ("JOIN taken USING (made)\n", "JOIN taken USING (made) CROSS JOIN generate_series(1, 2) AS n\n"),
+    )
+
+
+@_bug("a replay that was stopped goes on", says="was stopped, and made", seed=268, among=_asking("stop"))
+def _stopped_in_vain() -> None:
+    for name in ("replays.take", "replays.running"):
+        _rewrite(name, ("removed_at IS NULL", "true"))
+
+
+@_bug(
+    "a dry run makes what it counts",
+    says="is a dry run, and made",
+    seed=68,
+    among=_dry,
+)
+def _wet_run() -> None:
+    count = Replayer._count
+
+    async def counted(self: Any, connection: Any, run: Any) -> Any:
+        if run.dry_run:
+            await self._enqueue(connection, run)
+        return await count(self, connection, run)
+
+    Replayer._count = counted  # type: ignore[method-assign]
+
+
+@_bug(
+    "a destination that is suspended is tried on",
+    says="after it was suspended",
+    seed=8,
+    among=_resting,
+)
+def _suspended_in_vain() -> None:
+    configure = Lanes._configure
+
+    def configured(self: Any, destination_id: Any, destination: Any, now: float) -> None:
+        configure(self, destination_id, dataclasses.replace(destination, suspend=False), now)
+
+    Lanes._configure = configured  # type: ignore[method-assign]
+
+
+@_bug(
+    "what blocked a line goes before what waits each time that it is asked for, also when nothing is blocked any more",
+    says="which was accepted before it",
+    seed=150,
+    among=_asking("insist"),
+)
+def _always_first() -> None:
+    _rewrite(
+        "deliveries.retry",
+        (
+            "d.order_key\n    FROM",
+            """d.order_key, (
+                SELECT head FROM turns t WHERE t.destination_id = d.destination_id AND t.key = d.order_key
+                    AND t.blocked_by IS NULL AND d.state = 'exhausted'
+            ) AS first\n    FROM""",
+        ),
+        ("replay_of, order_key)", "replay_of, order_key, order_number, held, due_at)"),
+        (
+            "id, order_key\nFROM chosen",
+            """id, order_key, first, first IS NOT NULL, CASE WHEN first IS NULL THEN now() ELSE '3000-01-01' END
+            FROM chosen""",
+        ),
+    )

@@ -40,6 +40,7 @@ class Life:
         self.steps = 0
         self.dies_at: int | None = None
         self.stopping = asyncio.Event()
+        self.asked: float | None = None  # when, to stop
         self.task: asyncio.Task[Any] | None = None
         self.registry: Any = None
         self.born = loop.clock.elapsed
@@ -61,6 +62,11 @@ class Life:
             self.kill()
             return
         callback(*args)
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self.asked = self._loop.clock.elapsed
+        self.stopping.set()
 
     def own(self, transport: Any) -> None:
         self._transports.append(transport)

@@ -27,6 +27,7 @@ from kapsel_verifier.verify import verify_proof
 from simulation import again, promises
 from simulation.loop import Life
 from simulation.people import Seen
+from simulation.scenario import COUNTING
 from simulation.world import Run, Send
 
 NEAR = 3.0  # seconds in which a circuit's change has reached every deliverer
@@ -257,7 +258,9 @@ class _Judge:
             for seen in sent:
                 if seen.number not in recorded and not seen.life.killed:
                     yield f"attempt {seen.number} of {delivery_id} by {seen.life} was made and is not recorded"
-                if seen.body and not _is_signed(seen, key):  # who was killed has sent none
+                if seen.body is None:
+                    yield f"attempt {seen.number} of {delivery_id} by {seen.life} broke off before its body had come"
+                elif not _is_signed(seen, seen.body, key):
                     yield f"attempt {seen.number} of {delivery_id} has a wrong body or signature"
 
     def _leases(self) -> Iterator[str]:
@@ -325,6 +328,19 @@ class _Judge:
                     begun = [seen for seen in tries if before.at + NEAR < seen.begin < min(after.at, after.open_until)]
                     if begun and not any(a <= after.at and a + length >= before.at for a, length in self.run.skips):
                         yield f"{row.name} was tried behind its open circuit: {begun[0]}"
+
+            if breaker == COUNTING and not any(rest.destination == destination_id for rest in self.run.rests):
+                certain = sum(seen.failed and not self._is_untold(seen) for seen in tries)
+                if states[-1].failures < certain:
+                    told = f"{states[-1].failures} failures of {certain}"
+                    yield f"the circuit of {row.name} has lost count: it has been told of {told}"
+
+    def _is_untold(self, seen: Seen) -> bool:
+        """Whether who made a try may have ended before the circuit was told: killed at once, or without a database."""
+        died, ended = seen.life.died, seen.end
+        if died is None or ended is None or (seen.life.killed and died - ended < NEAR):
+            return True
+        return self._troubled(died, died) and self._troubled(ended, died)
 
     # Counting.
 
@@ -409,8 +425,8 @@ def _is_last(policy: Any, attempt: asyncpg.Record) -> bool:
     return str(status) not in policy.retry_status_codes and f"{status // 100}xx" not in policy.retry_status_codes
 
 
-def _is_signed(seen: Seen, key: KeyRow) -> bool:
-    signed = f"{seen.webhook_id}.{seen.timestamp}.".encode() + seen.body
+def _is_signed(seen: Seen, body: bytes, key: KeyRow) -> bool:
+    signed = f"{seen.webhook_id}.{seen.timestamp}.".encode() + body
     expected = "v1," + base64.b64encode(hmac.digest(key.secret, signed, "sha256")).decode()
     return expected in seen.signature.split(" ")
 

@@ -46,7 +46,7 @@ class Seen:
     delivery: UUID | None = None  # of those of the event; who judges the run finds it out
     number: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: bytes | None = None  # None: it broke off before it was read
     signature: str = ""
     timestamp: int = 0
     status: int | None = None  # as it was sent

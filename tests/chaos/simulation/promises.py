@@ -19,6 +19,7 @@ from simulation.people import Seen
 from simulation.scenario import Arrival
 from simulation.world import Run
 
+LEARNT = 5.0  # seconds in which a configuration is known to everybody: here it is looked for every four
 Rows = Mapping[UUID, asyncpg.Record]
 Tries = Mapping[UUID, Sequence[Seen]]  # by delivery
 Arrivals = Mapping[UUID, Arrival]  # by event
@@ -50,6 +51,7 @@ def kept(
         if destination.ordering is not None:
             yield from _order(run, destination, rows, of, events, tries)
         yield from _concurrency(run, destination)
+        yield from _suspended(run, destination)
         if destination.rate_limit is not None:
             begun = sorted(seen.begin for seen in run.destinations[destination.id].seen)
             yield from _rate(run, destination.name, begun, destination.rate_limit, TOKEN_SPAN)
@@ -99,7 +101,7 @@ def _content(
     is_made = transform is not None and transform.body is not None
     type_ = (transform.content_type if is_made and transform is not None else None) or "application/json"
     for seen in tries:
-        if seen.body and seen.body != body:
+        if seen.body is not None and seen.body != body:
             yield f"attempt {seen.number} of {row['id']} had the body {seen.body[:80]!r}, and not {body[:80]!r}"
         if wrong := {
             name: seen.headers.get(name) for name, value in headers.items() if seen.headers.get(name) != value
@@ -154,14 +156,23 @@ def _line(
         if not before.life.killed and after.begin < (before.end or after.begin) - 1e-6:
             yield f"in the line of {name}, {second['id']} was tried while {first['id']} still was"
         blocks = destination.ordering.on_exhausted == "Block"  # type: ignore[union-attr]
-        came = asked[first["event_id"]] if first["replay_of"] is None else _made_at(run, first)
-        if first["replay_of"] is not None and blocks and by_id[first["replay_of"]]["state"] == "exhausted":
-            came = 0.0  # it may be of the one that blocked the line, and then it goes first
+        came = _came(run, first, by_id, asked, blocks=blocks)
         if second["replay_of"] is None and accepted.get(second["event_id"], after.begin) < came:
             yield f"in the line of {name}, {first['id']} came before {second['id']}, which was accepted before it"
         again = any(row["replay_of"] == first["id"] and _made_at(run, row) < after.begin for row in line)
         if first["state"] == "exhausted" and blocks and not again:
             yield f"in the line of {name}, {second['id']} was tried, and {first['id']} blocks it"
+
+
+def _came(run: Run, row: asyncpg.Record, line: Rows, asked: Mapping[UUID, float], *, blocks: bool) -> float:
+    """Since when a delivery has its place in the line: it is the last one, or that of what blocked the line."""
+    if row["replay_of"] is None:
+        return asked[row["event_id"]]
+    again = (each for each in line.values() if each["replay_of"] == row["replay_of"])
+    is_first = row is min(again, key=lambda each: (_made_at(run, each), each["id"]))
+    if blocks and is_first and line[row["replay_of"]]["state"] == "exhausted":
+        return _came(run, line[row["replay_of"]], line, asked, blocks=blocks)
+    return _made_at(run, row)
 
 
 def _made_at(run: Run, row: asyncpg.Record) -> float:
@@ -184,6 +195,29 @@ def _accepted(run: Run) -> dict[UUID, float]:
         if sent.event_id is not None:
             found[sent.event_id] = min(sent.ended, found.get(sent.event_id, sent.ended))
     return found
+
+
+# Suspension.
+
+
+def _suspended(run: Run, destination: DestinationRow) -> Iterator[str]:
+    """Who has learnt that a destination is suspended begins no try of it, and everybody learns it soon."""
+    for send in run.sends:
+        if send.destination != destination.id:
+            continue
+        known = [load for load in run.loads if load.life is send.life and load.at <= send.begin]
+        since = send.begin - known[-1].at
+        if destination.id in known[-1].suspended and since > 1e-6:
+            yield f"{send.life} tried {destination.name} {since:.3f} s after it was suspended"
+    for rest in (rest for rest in run.rests if rest.destination == destination.id):
+        soon = rest.begin + LEARNT
+        for life in run.lives:
+            there = life.born < rest.begin and all(end is None or end > soon for end in (life.asked, life.died))
+            if life.component != "deliverer" or not there or run.scenario.troubled(rest.begin - 1, soon):
+                continue
+            told = (load for load in run.loads if load.life is life and rest.begin - 1 <= load.at <= soon)
+            if not any(destination.id in load.suspended for load in told):
+                yield f"{life} has not learnt in {LEARNT:.0f} s that {destination.name} was suspended"
 
 
 # Limits.

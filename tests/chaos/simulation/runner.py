@@ -241,9 +241,10 @@ def _bugs(servers: list[Server], options: argparse.Namespace) -> int:
     A change of the code may have moved that run, so what was not found is planted in others too.
     """
     wanted = options.bug or sorted(bugs.BUGS)
+    among = {bug: bugs.seeds(bug, OTHER_SEEDS) for bug in wanted}
     begun, found = real_monotonic(), set[str]()
     known = ((bugs.BUGS[bug].seed, bug) for bug in wanted)
-    others = ((seed, bug) for seed in range(OTHER_SEEDS) for bug in wanted if bug not in found)
+    others = ((seeds[n], bug) for n in range(OTHER_SEEDS) for bug, seeds in among.items() if bug not in found)
     for work in (known, others):
         for verdict in run_all(servers, work):
             bug = str(verdict.bug)
@@ -260,11 +261,11 @@ def _hunt(servers: list[Server], options: argparse.Namespace) -> int:
     """Plant bugs in many seeds: what finds which, for whoever writes the seeds down."""
     wanted = options.bug or sorted(bugs.BUGS)
     found = Counter[str]()
-    seeds = [*options.seed, *range(options.first, options.first + options.hunt)]
+    among = {bug: [*options.seed, *bugs.seeds(bug, options.hunt, options.first)] for bug in wanted}
 
     def work() -> Iterator[tuple[int, str]]:
-        for seed in seeds:
-            yield from ((seed, bug) for bug in wanted if not found[bug])
+        for place in range(len(options.seed) + options.hunt):
+            yield from ((seeds[place], bug) for bug, seeds in among.items() if not found[bug])
 
     for verdict in run_all(servers, work()):
         bug = str(verdict.bug)

@@ -25,7 +25,7 @@ from kapsel_store.rows import (
     Transform,
     Verification,
 )
-from simulation.asking import Ask, asks
+from simulation.asking import Ask, asks, insist
 
 # The server's ways to say that it cannot serve just now; 53100 is a full disk, 40P01 a deadlock, 58030 a broken one.
 SQLSTATES = ("53100", "53300", "40001", "40P01", "57P01", "57P03", "58030", "25006")
@@ -35,6 +35,10 @@ FILTER = "event.body.wanted"  # a filter that fails where that is no boolean
 # What a template makes; `Arrival.made` says the same without CEL. The header fails where there is no customer.
 TEMPLATE = '{"n": event.body.number + 1, "who": has(event.body.customer) ? event.body.customer : "nobody"}'
 MADE_TYPE = "application/vnd.chaos+json"
+# A circuit that never opens and whose window is never over: at the end it has counted every failure there was.
+COUNTING = CircuitBreaker(
+    failure_ratio=1.0, min_attempts=10**6, window=timedelta(days=30), open_for=timedelta(seconds=10), probes=1
+)
 HEADERS = (("X-Number", '"no. " + string(event.body.number)'), ("X-Customer", "event.body.customer"))
 
 
@@ -105,6 +109,16 @@ class Window:
     sqlstate: str = ""
     seconds: float = 0.0
     component: str | None = None
+    only: str = ""  # statements that say this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rest:
+    """A time in which a destination is suspended."""
+
+    destination: UUID
+    begin: float
+    end: float
 
 
 @dataclass(kw_only=True)
@@ -129,10 +143,12 @@ class Scenario:
     secret: bytes
     calm: bool  # no blow, no fault, no jump of the database's clock
     asks: list[Ask] = field(default_factory=list)
+    rests: list[Rest] = field(default_factory=list)
     trouble_ends: float = field(init=False)
 
     def __post_init__(self) -> None:
         ends = [blow.at + blow.back + 1 for blow in self.blows] + [window.end + 1 for window in self.windows]
+        ends += [rest.end for rest in self.rests]
         self.trouble_ends = max([*ends, *(at for at, _ in self.database_jumps), *(one.at for one in self.arrivals)])
 
     def troubled(self, begin: float, end: float) -> bool:
@@ -178,6 +194,10 @@ def scenario(seed: int) -> Scenario:
     relay = RelayRow(namespace="shop", allowed_cidrs=("127.0.0.0/8",), allow_http=True)
     shaped = [_shaped(row, Random(f"shaping {row.id}")) for row in destinations]
     shaped = [_transforming(row, Random(f"transforming {row.id}")) for row in shaped]
+    shaped = [_counting(row, Random(f"counting {row.id}")) for row in shaped]
+    if insist(seed):
+        shaped = [_blocking(row) for row in shaped]
+        conducts = {row.id: Conduct(weights=(("ok", 2.0), ("404", 1.0)), latency=0.5) for row in shaped}
     made = Configuration(relay=relay, endpoints=tuple(endpoints), destinations=tuple(shaped), keys=tuple(keys), log=log)
     span = chance.uniform(2, 6)
     counts = {"receiver": chance.choice((1, 1, 2)), "deliverer": chance.choice((1, 2, 2))}
@@ -191,7 +211,7 @@ def scenario(seed: int) -> Scenario:
         conducts=conducts,
         arrivals=_arrivals(chance, endpoints, span),
         blows=[] if calm else _blows(chance, counts, span),
-        windows=[] if calm else _windows(chance, span),
+        windows=[] if calm else [*_windows(chance, span), *_unanswered(Random(f"unanswered {seed}"), span)],
         database_jumps=[]
         if calm or chance.random() < 0.7
         else [(chance.uniform(1, span), chance.choice((-20.0, -1.0, 3.0, 40.0)))],
@@ -205,6 +225,7 @@ def scenario(seed: int) -> Scenario:
         secret=secret,
         calm=calm,
         asks=asks(seed, shaped, FILTER),
+        rests=[rest for row in shaped for rest in _rests(row, Random(f"resting {row.id}"), span)],
     )
 
 
@@ -292,6 +313,26 @@ def _transforming(row: DestinationRow, chance: Random) -> DestinationRow:
         body=body, headers=headers, content_type=MADE_TYPE if body and chance.random() < 0.5 else None
     )
     return dataclasses.replace(row, transform=transform)
+
+
+def _counting(row: DestinationRow, chance: Random) -> DestinationRow:
+    """Have half of those that have no circuit count, so that what is told of their tries can be reckoned exactly."""
+    if row.policy.circuit_breaker is not None or chance.random() < 0.5:
+        return row
+    return dataclasses.replace(row, policy=dataclasses.replace(row.policy, circuit_breaker=COUNTING))
+
+
+def _blocking(row: DestinationRow) -> DestinationRow:
+    """Have a destination's lines stand behind what was given up, for people who ask for that again."""
+    return dataclasses.replace(row, ordering=Ordering(key=ORDER, on_exhausted="Block"))
+
+
+def _rests(row: DestinationRow, chance: Random, span: float) -> list[Rest]:
+    """Have one destination in eight suspended for a while, from before or in the middle of what comes for it."""
+    if chance.random() >= 0.125:
+        return []
+    begin = chance.uniform(0.5, span)
+    return [Rest(destination=row.id, begin=begin, end=begin + chance.uniform(6, 12))]
 
 
 def _conduct(row: DestinationRow, chance: Random) -> Conduct:
@@ -390,6 +431,23 @@ def _windows(chance: Random, span: float) -> list[Window]:
                 )
             )
     return made
+
+
+def _unanswered(chance: Random, span: float) -> list[Window]:
+    """In one world of four, have commits of deliverers fail to be answered, made or not."""
+    if chance.random() >= 0.25:
+        return []
+    begin = chance.uniform(0.5, span)
+    return [
+        Window(
+            begin=begin,
+            end=begin + chance.uniform(3, 8),
+            kinds=("before", "after"),
+            chance=0.5,
+            component="deliverer",
+            only="COMMIT",
+        )
+    ]
 
 
 def _key(identity: UUID, namespace: str, name: str, chance: Random) -> KeyRow:

@@ -7,6 +7,7 @@ find nothing, and a day of retries would otherwise be a million polls.
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -44,7 +45,7 @@ from simulation.loop import Life, Loop, Thread, refuse_threads
 from simulation.network import Network
 from simulation.people import Destination, Sender
 from simulation.proxy import Fault, Proxy, Session, Unit, learn_names
-from simulation.scenario import Blow, Scenario, Window
+from simulation.scenario import Blow, Rest, Scenario, Window
 from simulation.wire import Control
 
 AHEAD = 0.5  # seconds before the next thing is due that skipping stops
@@ -83,6 +84,15 @@ class Send:
     end: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A configuration as the worker of a life took it over."""
+
+    at: float
+    life: Life
+    suspended: frozenset[UUID]
+
+
 @dataclass(kw_only=True)
 class CircuitSeen:
     """A circuit as it stood at a moment."""
@@ -108,6 +118,8 @@ class Run:
     lives: list[Life] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
+    loads: list[Loaded] = field(default_factory=list)
+    rests: list[Rest] = field(default_factory=list)  # as they were committed
     replayed: dict[UUID, tuple[UUID, UUID]] = field(default_factory=dict)  # made -> by which replay, and of what
     circuits: list[CircuitSeen] = field(default_factory=list)
     logs: list[tuple[float, Life | None, logging.LogRecord]] = field(default_factory=list)
@@ -161,6 +173,7 @@ class World:
         self._sealing_file = fence.parent / "sealing.key"
         self._sealing_file.write_text(hashlib.sha256(b"sealing").hexdigest() + "\n")
         self._errors = list(scenario.clock_errors)
+        self._resting = set[UUID]()
 
     def go(self) -> Run:
         """Run it to its end."""
@@ -194,6 +207,7 @@ class World:
             replayer.POLL = OFTEN  # type: ignore[misc]
         self._watch_leases()
         self._watch_sends()
+        self._watch_loads()
 
     def _registry(self) -> prometheus_client.CollectorRegistry:
         life = LIFE.get()
@@ -238,6 +252,17 @@ class World:
             return tried
 
         Worker._send = sent  # type: ignore[method-assign]
+
+    def _watch_loads(self) -> None:
+        """Note what each worker knows to be suspended, from when on."""
+        configure = Worker.configure
+
+        def configured(worker: Worker, configuration: Any) -> None:
+            suspended = frozenset(row.id for row in configuration.destinations if row.suspend)
+            self.run.loads.append(Loaded(at=self.clock.elapsed, life=LIFE.get(), suspended=suspended))
+            configure(worker, configuration)
+
+        Worker.configure = configured  # type: ignore[method-assign]
 
     def _move(self, delivery: UUID, lease: UUID, what: str) -> None:
         life = LIFE.get()
@@ -304,6 +329,7 @@ class World:
         tasks += [asyncio.ensure_future(self._jump(*jump)) for jump in scenario.database_jumps]
         tasks += [asyncio.ensure_future(self._jump_machines(*jump)) for jump in scenario.machine_jumps]
         tasks += [asyncio.ensure_future(self._open(window)) for window in scenario.windows]
+        tasks += [asyncio.ensure_future(self._rest(rest)) for rest in scenario.rests]
         tasks += [asyncio.ensure_future(self.run.people.ask(ask)) for ask in scenario.asks if ask.at is not None]
         await asyncio.gather(*tasks)
         await asyncio.sleep(max(0.0, scenario.trouble_ends - self.clock.elapsed))
@@ -315,12 +341,26 @@ class World:
             await self._until_ended()
         await self.run.people.go()
         await self._stop()
+        self._look_at_circuits()  # to which everybody has told now what there was to tell
 
     async def _configure(self) -> None:
+        """Apply the configuration, with those destinations suspended that rest just now."""
         connection = await self.connection()
         sealing = SealingKeys.from_file(self._sealing_file)
-        await configuration.apply(connection, sealing, self.scenario.configuration, actor="chaos")
+        declared = self.scenario.configuration
+        rows = tuple(dataclasses.replace(row, suspend=row.id in self._resting) for row in declared.destinations)
+        await configuration.apply(connection, sealing, dataclasses.replace(declared, destinations=rows), actor="chaos")
         await connection.close()
+
+    async def _rest(self, rest: Rest) -> None:
+        await asyncio.sleep(rest.begin)
+        self._resting.add(rest.destination)
+        await self._configure()
+        begun = self.clock.elapsed
+        await asyncio.sleep(rest.end - rest.begin)
+        self.run.rests.append(Rest(destination=rest.destination, begin=begun, end=self.clock.elapsed))
+        self._resting.remove(rest.destination)
+        await self._configure()
 
     async def _strike(self, blow: Blow) -> None:
         await asyncio.sleep(blow.at)
@@ -332,7 +372,7 @@ class World:
             while life.alive:
                 await asyncio.sleep(0.05)
         else:
-            life.stopping.set()
+            life.stop()
             await self._gone(life)
         await asyncio.sleep(blow.back)
         self.start(blow.component, blow.number)
@@ -374,7 +414,7 @@ class World:
         if unit.ends not in (b"S", b"Q") or session.life is None:
             return None
         for window in self._windows():
-            if window.component not in (None, session.life.component):
+            if window.component not in (None, session.life.component) or window.only not in unit.sql:
                 continue
             kinds = [kind for kind in window.kinds if kind != "refused"]
             if not kinds or self.chance.random() >= window.chance:
@@ -471,7 +511,7 @@ class World:
         for component in ("receiver", "deliverer", "attestor"):  # as the parts of a deployment end
             for life in alive:
                 if life.component == component:
-                    life.stopping.set()
+                    life.stop()
             for life in alive:
                 if life.component == component:
                     await self._gone(life)
