@@ -214,6 +214,20 @@ async def test_a_retry_of_what_blocks_goes_first_and_the_others_follow(queue: Qu
     assert [await queue.sent(billing) for _ in range(3)] == [[first.id], [second.id], []]
 
 
+async def test_a_retry_of_what_is_about_to_block_goes_first_and_nothing_blocks(queue: Queue) -> None:
+    billing = destination()
+    await queue.configure(billing)
+    first, second = event("a", billing), event("a", billing)
+    await queue.accept(first, second)
+    lease, claimed = await queue.claim(billing)
+    await deliveries.record(queue.connection, [result(claimed[0], lease, State.EXHAUSTED)])
+    # Who recorded it has crashed, or is a moment late: the turn is passed only now.
+    assert isinstance(await deliveries.retry(queue.connection, first.deliveries[0].id), UUID)
+    await turns.sweep(queue.connection)
+    assert await turns.count_blocked(queue.connection) == 0
+    assert [await queue.sent(billing) for _ in range(3)] == [[first.id], [second.id], []]
+
+
 async def test_a_retry_that_is_given_up_once_more_blocks_once_more(queue: Queue) -> None:
     billing = destination()
     await queue.configure(billing)

@@ -32,6 +32,10 @@ from kapsel_store.states import FINAL, State
 
 HOUR = timedelta(hours=1)
 STEPS = 120
+# What was given up as the first of its line, and whose turn nobody has passed.
+ABOUT_TO_BLOCK = """
+SELECT delivery_id FROM ended_turns e JOIN turns t USING (destination_id, key) WHERE e.blocks AND e.number = t.head
+"""
 ORDERS = EndpointRow(id=uuid4(), namespace="shop", name="orders", verification=Verification(scheme="none"))
 BLOCKS, SKIPS = (
     DestinationRow(
@@ -164,8 +168,8 @@ class Schedule:
         ended = [one for one, state in self.oracle.states.items() if state in FINAL]
         if not ended:
             return
-        await turns.sweep(self.connection)
         blocking = {one.blocked_by for one in await turns.blocked(self.connection, limit=100)}
+        blocking |= {row["delivery_id"] for row in await self.connection.fetch(ABOUT_TO_BLOCK)}
         old = self.rng.choice([*ended, *blocking])
         made = await deliveries.retry(self.connection, old)
         assert isinstance(made, UUID)
