@@ -405,3 +405,32 @@ def _always_first() -> None:
             FROM chosen""",
         ),
     )
+
+
+@_bug(
+    "what blocked a line goes behind all that waits when it is asked for",
+    says="which has the place of what blocked",
+    seed=70,
+    among=_asking("insist"),
+)
+def _never_first() -> None:
+    _rewrite(
+        "deliveries.retry",
+        (
+            "), marked AS (",
+            """), opened AS (
+                UPDATE turns t SET blocked_by = NULL, blocked_at = NULL, last = t.last + 1 FROM chosen c
+                WHERE t.destination_id = c.destination_id AND t.key = c.order_key AND t.blocked_by = c.id
+                RETURNING t.destination_id, t.key, t.head, t.last
+            ), noted AS (
+                INSERT INTO ended_turns SELECT destination_id, key, head, $1, false FROM opened
+            ), marked AS (""",
+        ),
+        ("replay_of, order_key)", "replay_of, order_key, order_number, held, due_at)"),
+        (
+            "id, order_key\nFROM chosen",
+            """id, order_key, (SELECT last FROM opened), EXISTS (SELECT FROM opened),
+                CASE WHEN EXISTS (SELECT FROM opened) THEN '3000-01-01' ELSE now() END
+            FROM chosen""",
+        ),
+    )

@@ -145,6 +145,9 @@ def _line(
     )
     ended, by_id = set[UUID](), {row["id"]: row for row in line}
     accepted, asked = _accepted(run), _asked(run, events)
+    blocks = destination.ordering.on_exhausted == "Block"  # type: ignore[union-attr]
+    if blocks:
+        yield from _firsts(run, by_id, tries, name)
     for (before, first), (after, second) in pairwise(made):
         if first["id"] == second["id"]:
             continue
@@ -155,7 +158,6 @@ def _line(
             yield f"in the line of {name}, {second['id']} was tried after {first['id']} had its turn"
         if not before.life.killed and after.begin < (before.end or after.begin) - 1e-6:
             yield f"in the line of {name}, {second['id']} was tried while {first['id']} still was"
-        blocks = destination.ordering.on_exhausted == "Block"  # type: ignore[union-attr]
         came = _came(run, first, by_id, asked, blocks=blocks)
         if second["replay_of"] is None and accepted.get(second["event_id"], after.begin) < came:
             yield f"in the line of {name}, {first['id']} came before {second['id']}, which was accepted before it"
@@ -164,13 +166,32 @@ def _line(
             yield f"in the line of {name}, {second['id']} was tried, and {first['id']} blocks it"
 
 
+def _firsts(run: Run, line: Rows, tries: Tries, name: str) -> Iterator[str]:
+    """What stands for what blocked the line is tried before all that waits in it."""
+    for row in line.values():
+        if row["replay_of"] is None or not tries.get(row["id"]) or run.scenario.database_jumps:
+            continue
+        blocked = line[row["replay_of"]]["state"] == "exhausted" and tries.get(row["replay_of"])  # it was the first one
+        if not blocked or not _is_first(run, row, line):
+            continue
+        begun = min(seen.begin for seen in tries[row["id"]])
+        for other in line.values():
+            if any(_made_at(run, row) < seen.begin < begun for seen in tries.get(other["id"], ())):
+                them = f"{other['id']} was tried before {row['id']}"
+                yield f"in the line of {name}, {them}, which has the place of what blocked it"
+
+
+def _is_first(run: Run, row: asyncpg.Record, line: Rows) -> bool:
+    """Whether it is the first one that stands for what it stands for."""
+    again = (each for each in line.values() if each["replay_of"] == row["replay_of"])
+    return row is min(again, key=lambda each: (_made_at(run, each), each["id"]))
+
+
 def _came(run: Run, row: asyncpg.Record, line: Rows, asked: Mapping[UUID, float], *, blocks: bool) -> float:
     """Since when a delivery has its place in the line: it is the last one, or that of what blocked the line."""
     if row["replay_of"] is None:
         return asked[row["event_id"]]
-    again = (each for each in line.values() if each["replay_of"] == row["replay_of"])
-    is_first = row is min(again, key=lambda each: (_made_at(run, each), each["id"]))
-    if blocks and is_first and line[row["replay_of"]]["state"] == "exhausted":
+    if blocks and line[row["replay_of"]]["state"] == "exhausted" and _is_first(run, row, line):
         return _came(run, line[row["replay_of"]], line, asked, blocks=blocks)
     return _made_at(run, row)
 
