@@ -36,10 +36,13 @@ async def list_endpoints(request: web.Request) -> web.Response:
 async def list_events(request: web.Request) -> web.Response:
     """Answer with the newest events first."""
     asked = Parameters(request.query, "endpoint", "since", "limit", "cursor")
-    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
+    now = request.app[CONTEXT].now()
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(now)
     async with request.app[CONTEXT].storage.connection() as connection:
         endpoint_id = await _endpoint_id(connection, asked)
-        rows = await events.page(connection, limit=limit + 1, before=before, since=since, endpoint_id=endpoint_id)
+        rows = await events.page(
+            connection, now=now, limit=limit + 1, before=before, since=since, endpoint_id=endpoint_id
+        )
     return _newest_first([documents.event(row) for row in rows], limit)
 
 

@@ -9,7 +9,7 @@ from asyncpg.pgproto import pgproto
 
 from kapsel_runtime.entropy import take
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOW = (1 << 62) - 1  # the bits below the variant
 _START = _LOW >> 1  # the top bit of them is left free for counting up
 
@@ -62,9 +62,9 @@ def first_at(moment: datetime) -> UUID:
 
 def timestamp(identifier: UUID) -> datetime:
     """Return when a version 7 id was made, to the millisecond, in UTC."""
-    return _EPOCH + timedelta(milliseconds=identifier.int >> 80)
+    return EPOCH + timedelta(milliseconds=identifier.int >> 80)
 
 
 def milliseconds(moment: datetime) -> int:
     """Return whole milliseconds since the epoch of an aware time."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - EPOCH) // timedelta(milliseconds=1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -122,7 +123,7 @@ async def test_receivers_that_store_the_same_keys_at_once_agree_on_the_first_eve
 
     first, second = await asyncio.gather(receive(keys), receive(keys[::-1]))
     assert [answer.event_id for answer in first] == [answer.event_id for answer in second[::-1]]
-    assert len(await events.page(queue.connection, limit=200)) == 50
+    assert len(await events.page(queue.connection, now=datetime.now(UTC), limit=200)) == 50
 
 
 async def test_claims_at_once_share_the_deliveries_without_overlap(database, queue: Queue) -> None:
@@ -497,6 +498,64 @@ async def test_finding_an_event_by_its_id_touches_one_partition(queue: Queue) ->
     await partitions.maintain(queue.connection, now)
     plan = await queue.connection.fetch(f"EXPLAIN SELECT body FROM events WHERE id = '{ids.first_at(now)}'")
     assert sum("Scan" in line[0] for line in plan) == 1
+
+
+NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
+AGES = [timedelta(hours=hours) for hours in (-1, 0, 1, 23, 24, 25, 167, 168, 169, 400, 401, 500)]
+
+
+@pytest.fixture
+async def month(queue: Queue) -> list[NewEvent]:
+    """Events of a month, newest first, each second one of another endpoint, in partitions of their days."""
+    for day in range(25):
+        await partitions.maintain(queue.connection, NOW - timedelta(days=day))
+    elsewhere = endpoint("elsewhere")
+    desired = Configuration(endpoints=(queue.endpoint, elsewhere), destinations=(queue.destination,))
+    await configuration.apply(queue.connection, queue.sealing, desired, actor="test")
+    made = [
+        event(of)._replace(id=ids.first_at(NOW - age))
+        for age, of in zip(AGES, (queue.endpoint, elsewhere) * 6, strict=True)
+    ]
+    await events.insert(queue.connection, made)
+    return made
+
+
+async def test_a_page_of_events_is_the_newest_of_those_asked_for_however_far_back_they_lie(
+    queue: Queue, month: list[NewEvent]
+) -> None:
+    befores = [None, *(one.id for one in month), ids.first_at(datetime(1970, 1, 2, tzinfo=UTC)), events.LAST_ID]
+    sinces = [None, *(NOW - age for age in AGES[::3])]
+    for before, since, of in itertools.product(befores, sinces, (None, queue.endpoint.id)):
+        wanted = [
+            one.id
+            for one in month
+            if (before is None or one.id < before)
+            and (since is None or one.id >= ids.first_at(since))
+            and of in (None, one.endpoint_id)
+        ]
+        for limit in (1, 3, 100):
+            found = await events.page(
+                queue.connection, now=NOW, limit=limit, before=before, since=since, endpoint_id=of
+            )
+            assert [row.id for row in found] == wanted[:limit], (before, since, of, limit)
+
+
+@pytest.mark.parametrize("before", [None, timedelta(hours=167)])
+async def test_a_page_that_ends_within_a_day_has_nothing_to_do_with_the_days_before(
+    queue: Queue, month: list[NewEvent], before: timedelta | None
+) -> None:
+    newest = NOW if before is None else NOW - before
+    async with queue.connection.transaction():
+        await events.page(
+            queue.connection, now=NOW, limit=2 if before is None else 1, before=before and ids.first_at(newest)
+        )
+        read = await queue.connection.fetch(
+            "SELECT DISTINCT relation::regclass::text AS name FROM pg_locks "
+            "WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '^events_[0-9]+$' ORDER BY 1"
+        )
+    days = {f"events_{newest - timedelta(days=age):%Y%m%d}" for age in (0, 1)}
+    ahead = {f"events_{NOW + timedelta(days=age):%Y%m%d}" for age in (1, 2, 3)} if before is None else set()
+    assert {row["name"] for row in read} == days | ahead
 
 
 async def test_a_delivery_whose_event_is_gone_or_erased_ends_at_the_claim_without_an_attempt(queue: Queue) -> None:
