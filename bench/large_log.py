@@ -5,7 +5,6 @@ attempt, its leaf; so the tiles are made of ten million leaf hashes, by the code
 leaves gets its ten million rows, as those of erased leaves are, and on top come real attempts with real leaves.
 """
 
-import asyncio
 import os
 import random
 import time
@@ -24,6 +23,7 @@ from kapsel_attestor.sequencer import Sequencer
 from kapsel_attestor.signers.gate import Gate
 from kapsel_attestor.signers.seeds import SeedBackend
 from kapsel_attestor.signers.signer import Signer
+from kapsel_runtime import process
 from kapsel_store import database, tlog
 from kapsel_tlog import prover, tiles, tree
 from kapsel_verifier.note import VerifierKey
@@ -47,7 +47,7 @@ SELECT pg_total_relation_size('leaves') AS leaves, pg_total_relation_size('tiles
 async def measure(url: str, directory: Path, size: int, *, quick: bool) -> dict[str, Any]:
     """Return the figures of a log of `size` leaves and of one that has just begun."""
     await prepare(url, SCHEMA)
-    async with database.connect(url, role=None, schema=SCHEMA, size=3, component="bench") as pool:
+    async with database.connect(url, role=None, schema=SCHEMA, size=3, component="attestor") as pool:
         found = {}
         for leaves in (0, size):
             origin = f"{ORIGIN}/{leaves}"
@@ -155,4 +155,5 @@ def _quantiles(times: list[float]) -> dict[str, float]:
 
 def run(url: str, directory: Path, size: int, *, quick: bool) -> dict[str, Any]:
     """Make and measure both logs."""
-    return asyncio.run(measure(url, directory, size, quick=quick))
+    with process.runner() as runner:
+        return runner.run(measure(url, directory, size, quick=quick))

@@ -1,9 +1,10 @@
-"""Measures sequencing alone: attempts that wait, on a database of their own."""
+"""Measures sequencing alone: attempts that wait, on a database of their own, and a process as the attestor's is."""
 
 import time
 from uuid import UUID
 
 from kapsel_attestor.sequencer import Sequencer
+from kapsel_runtime import process
 from kapsel_store import configuration, database, migrate, tlog
 from kapsel_store.rows import Configuration, DestinationRow, EndpointRow, Verification
 from kapsel_store.sealing import SealingKeys
@@ -26,10 +27,15 @@ INSERT INTO unsequenced (attempt_id) SELECT id FROM recorded
 """
 
 
-async def sequencing(url: str, attempts: int) -> float:
+def sequencing(url: str, attempts: int) -> float:
     """Return leaves a second over `attempts` that wait, batch by durable batch, as the attestor catches up."""
+    with process.runner() as runner:
+        return runner.run(_sequencing(url, attempts))
+
+
+async def _sequencing(url: str, attempts: int) -> float:
     await prepare(url, SCHEMA)
-    async with database.connect(url, role=None, schema=SCHEMA, size=3, component="bench") as pool:
+    async with database.connect(url, role=None, schema=SCHEMA, size=3, component="attestor") as pool:
         await fill(pool, attempts)
         async with pool.acquire() as connection:
             log = await tlog.open_log(connection, "bench.kapsel.local/log")

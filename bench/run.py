@@ -158,7 +158,7 @@ def sequencing(bench: Bench) -> Figures:
         server = EmbeddedPostgres(bench.work / f"log-{repetition}", spare_wal=True)
         server.start()
         try:
-            done.append(asyncio.run(log.sequencing(server.url, attempts)))
+            done.append(log.sequencing(server.url, attempts))
         finally:
             server.stop()
     return {"leaves_per_s": spread(done), "leaves": attempts}

@@ -14,10 +14,9 @@ from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from urllib.parse import quote
-from uuid import UUID
 
 from kapsel_store.ids import milliseconds
-from kapsel_store.tlog import Chain, LeafRow, PendingAttempt
+from kapsel_store.tlog import Chain, NewLeaf, PendingAttempt
 from kapsel_verifier.errors import MalformedLeafError
 from kapsel_verifier.leaf import FORM, MAX_TEXT, MAX_URL, Leaf
 from kapsel_verifier.merkle import leaf_hash
@@ -27,30 +26,29 @@ SALT_BYTES = 32
 _GRAPHIC = "".join(map(chr, range(0x21, 0x7F)))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_HASH_LENGTHS = frozenset({4, 66})  # null, or 64 digits in quotes
+_DIGITS = 64  # of a hash in hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Leaves in the order of their indexes, and the last of each endpoint."""
+    """Leaves in the order of their indexes, and the last of each endpoint that has one among them."""
 
-    leaves: list[LeafRow]
+    leaves: list[NewLeaf]
     hashes: list[bytes]
-    chains: list[Chain]
+    chains: dict[str, Chain]
 
 
-def batch(waiting: Sequence[PendingAttempt], chains: Mapping[UUID, Chain], first_index: int, entropy: bytes) -> Batch:
+def batch(waiting: Sequence[PendingAttempt], chains: Mapping[str, Chain], first_index: int, entropy: bytes) -> Batch:
     """Encode attempts one after the other: each leaf names its endpoint's previous one by sequence and hash.
 
     Raises MalformedLeafError for one that no leaf can hold.
     """
-    ends = {chain.endpoint_id: (chain.sequence, chain.leaf_hash) for chain in chains.values()}
-    moved = dict[UUID, tuple[int, bytes]]()
-    rows, hashes = list[LeafRow](), list[bytes]()
+    moved = dict[str, tuple[int, bytes]]()
+    rows, hashes = list[NewLeaf](), list[bytes]()
     salts, place = entropy.hex(), 0
     for index, attempt in enumerate(waiting, first_index):
         endpoint_id = attempt.endpoint_id
-        sequence, previous = ends.get(endpoint_id, (-1, None))
+        sequence, previous = moved.get(endpoint_id) or _end(chains, endpoint_id)
         salt = salts[place : place + 2 * SALT_BYTES]
         place += 2 * SALT_BYTES
         try:
@@ -58,11 +56,16 @@ def batch(waiting: Sequence[PendingAttempt], chains: Mapping[UUID, Chain], first
         except MalformedLeafError:
             data = encode(attempt, sequence + 1, previous, bytes.fromhex(salt))
         digest = leaf_hash(data)
-        rows.append(LeafRow(index, attempt.id, data))
+        rows.append(NewLeaf(index, attempt.id, data))
         hashes.append(digest)
-        ends[endpoint_id] = moved[endpoint_id] = sequence + 1, digest
-    changed = [Chain(endpoint_id=of, sequence=sequence, leaf_hash=digest) for of, (sequence, digest) in moved.items()]
+        moved[endpoint_id] = sequence + 1, digest
+    changed = {of: Chain(endpoint_id=of, sequence=sequence, leaf_hash=last) for of, (sequence, last) in moved.items()}
     return Batch(leaves=rows, hashes=hashes, chains=changed)
+
+
+def _end(chains: Mapping[str, Chain], endpoint_id: str) -> tuple[int, bytes | None]:
+    chain = chains.get(endpoint_id)
+    return (-1, None) if chain is None else (chain.sequence, chain.leaf_hash)
 
 
 def encode(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: bytes) -> bytes:
@@ -76,84 +79,86 @@ def encode(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt:
 def _short(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: str) -> bytes:
     """Return the same bytes, of an attempt that is as the store promises; raise MalformedLeafError if it is not.
 
-    The previous leaf's hash is None for sequence 0 alone, and the salt is 64 digits: both are the caller's own.
+    Hashes have the right length, for the store refuses others; what was erased has none. The previous leaf's is None
+    for sequence 0 alone, and the salt is 64 digits: both are the caller's own.
     """
     (
         identifier, delivery_id, event_id, endpoint_id, namespace, name, destination, number, started_at, outcome,
         reason, url, payload_hash, commitment, signature, status, response, base, key, acknowledgement, sent,
     ) = attempt  # fmt: skip
-    if base is not None or key is not None or acknowledgement is not None or len(payload_hash) != 32:
-        raise MalformedLeafError("not the usual attempt")
-    commitment_hex = "null" if commitment is None else f'"{commitment.hex()}"'
-    signature_hex = "null" if signature is None else f'"{signature.hex()}"'
-    response_hex = "null" if response is None else f'"{response.hex()}"'
-    if not _HASH_LENGTHS.issuperset((len(commitment_hex), len(signature_hex), len(response_hex))):
-        raise MalformedLeafError("not the usual attempt")
-    if sent is not None and len(sent) != 32:
+    if base is not None or key is not None or acknowledgement is not None or len(payload_hash) != _DIGITS:
         raise MalformedLeafError("not the usual attempt")
     timestamp = (started_at - _EPOCH) // _MILLISECOND
     if timestamp < 0:
         raise MalformedLeafError("not the usual attempt")
     return (
-        FORM
+        _form(namespace, name, endpoint_id, destination, number, url, outcome, reason, status)
         % (
-            "null", "null", "null", number, identifier, delivery_id, _quoted(destination), _endpoint(namespace, name),
-            endpoint_id, sequence, _url(url), event_id, _quoted(outcome), commitment_hex, payload_hash.hex(),
-            "null" if previous is None else f'"{previous.hex()}"', _quoted(reason) if reason else '""', response_hex,
-            "null" if status is None else status, salt, "" if sent is None else f',"sent_hash":"{sent.hex()}"',
-            signature_hex, timestamp,
+            identifier, delivery_id, sequence, event_id,
+            "null" if commitment is None else f'"{commitment}"', payload_hash,
+            "null" if previous is None else f'"{previous.hex()}"', "null" if response is None else f'"{response}"',
+            salt, "" if sent is None else f',"sent_hash":"{sent}"',
+            "null" if signature is None else f'"{signature}"', timestamp,
         )
     ).encode("ascii")  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
+def _form(
+    namespace: str, name: str, endpoint_id: str, destination: str, number: int, url: str, outcome: str, reason: str,
+    status: int | None,
+) -> str:  # fmt: skip
+    """Return the form of leaves with what many attempts have in common filled in."""
+    return FORM % (
+        "null", "null", "null", number, "%s", "%s", _quoted(destination), _endpoint(namespace, name), endpoint_id, "%s",
+        _quoted(url, MAX_URL), "%s", _quoted(outcome), "%s", "%s", "%s", _quoted(reason) if reason else '""', "%s",
+        "null" if status is None else status, "%s", "%s", "%s", "%s",
+    )  # fmt: skip
+
+
 def _endpoint(namespace: str, name: str) -> str:
     for part in (namespace, name):
-        if not 0 < len(part) <= MAX_TEXT or not (part.isascii() and part.isprintable()) or "/" in part or " " in part:
+        if "/" in part or " " in part:
             raise MalformedLeafError("not the usual endpoint")
-    return encode_basestring_ascii(f"{namespace}/{name}")
+    return f"{_quoted(namespace)[:-1]}/{_quoted(name)[1:]}"
 
 
-@lru_cache(maxsize=4096)
-def _quoted(text: str) -> str:
-    if not 0 < len(text) <= MAX_TEXT or not (text.isascii() and text.isprintable()):
+def _quoted(text: str, limit: int = MAX_TEXT) -> str:
+    if not 0 < len(text) <= limit or not (text.isascii() and text.isprintable()):
         raise MalformedLeafError("not the usual text")
-    return encode_basestring_ascii(text)
-
-
-@lru_cache(maxsize=4096)
-def _url(text: str) -> str:
-    if not 0 < len(text) <= MAX_URL or not (text.isascii() and text.isprintable()):
-        raise MalformedLeafError("not the usual URL")
-    return encode_basestring_ascii(text)
+    return encode_basestring_ascii(text).replace("%", "%%")
 
 
 def _leaf(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: bytes) -> Leaf:
     return Leaf(
         attempt=attempt.number,
-        delivery_attempt_id=str(attempt.id),
-        delivery_id=str(attempt.delivery_id),
+        delivery_attempt_id=attempt.id,
+        delivery_id=attempt.delivery_id,
         destination=attempt.destination,
         endpoint=f"{attempt.namespace}/{attempt.name}",
-        endpoint_id=str(attempt.endpoint_id),
+        endpoint_id=attempt.endpoint_id,
         endpoint_sequence=sequence,
         endpoint_url=attempt.url,
-        event_id=str(attempt.event_id),
+        event_id=attempt.event_id,
         outcome=attempt.outcome,
-        payload_commitment=attempt.payload_commitment,
-        payload_hash=attempt.payload_hash,
+        payload_commitment=_bytes(attempt.payload_commitment),
+        payload_hash=bytes.fromhex(attempt.payload_hash),
         previous_leaf_hash=previous,
         reason=attempt.reason,
-        response_digest=attempt.response_digest,
+        response_digest=_bytes(attempt.response_digest),
         response_status=attempt.response_status,
         salt=salt,
-        signature_digest=attempt.signature_digest,
+        signature_digest=_bytes(attempt.signature_digest),
         timestamp=max(milliseconds(attempt.started_at), 0),
         acknowledgement_base=attempt.acknowledgement_base,
         acknowledgement_key=attempt.acknowledgement_key,
         acknowledgement_signature=attempt.acknowledgement_signature,
-        sent_hash=attempt.sent_hash,
+        sent_hash=_bytes(attempt.sent_hash),
     )
+
+
+def _bytes(digits: str | None) -> bytes | None:
+    return None if digits is None else bytes.fromhex(digits)
 
 
 def in_profile(attempt: PendingAttempt) -> PendingAttempt:

@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
-from uuid import UUID
 
 import asyncpg
 
@@ -24,7 +23,7 @@ from kapsel_attestor import leaves
 from kapsel_store import tlog
 from kapsel_store.database import Connection, Pool, is_away
 from kapsel_store.errors import StaleTreeError
-from kapsel_store.tlog import Chain, LeafRow, LogState, PendingAttempt, TileRow
+from kapsel_store.tlog import Chain, LogState, NewLeaf, PendingAttempt, TileRow
 from kapsel_tlog import tiles, tree
 from kapsel_tlog.errors import DamagedTreeError, TlogError
 from kapsel_tlog.tree import Tree
@@ -32,6 +31,7 @@ from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.merkle import leaf_hash
 
 CATCHING_UP: Final = 4000  # attempts in a batch that is read ahead: the larger, the fewer commits
+AT_ONCE: Final = 64  # attempts that are encoded before others have a turn: less than a socket holds of leaves
 PARKED_LOOK: Final = 30.0  # seconds between looks at what was parked and is due
 PARKED_BATCH: Final = 256
 # Where so many attempts fail one by one and none passes, it is not the attempts.
@@ -47,12 +47,18 @@ class _Encoded:
     """A batch as it would be written where the tree is `base`."""
 
     base: Tree
-    batch: leaves.Batch
+    leaves: list[NewLeaf]
+    chains: dict[str, Chain]
     grown: tree.Grown
 
-    def chains(self) -> dict[UUID, Chain]:
-        """Return where the endpoints of this batch stand after it."""
-        return {chain.endpoint_id: chain for chain in self.batch.chains}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """Attempts that wait for a leaf, and what was done for them ahead of time."""
+
+    attempts: Sequence[PendingAttempt]
+    encoded: _Encoded | None = None
+    following: Sequence[PendingAttempt] | None = None  # what waits after them, if it was read already
 
 
 class Sequencer:
@@ -66,14 +72,14 @@ class Sequencer:
         self._is_backlog = False
         self._tree = grown
         self._ahead = ahead
-        self._next: asyncio.Task[tuple[list[PendingAttempt], _Encoded | None]] | None = None
+        self._next: asyncio.Task[_Taken] | None = None
         self._look_at = 0.0  # when to look at what was parked
 
     @classmethod
     async def open(cls, connection: Connection, log: LogState, *, ahead: "Pool | None" = None) -> "Sequencer":
         """Take up a log where it stands; raise DamagedTreeError if the edge of its tree cannot be read.
 
-        With `ahead` the next batch is read over another connection, and encoded, while one is written.
+        With `ahead` the next batch is encoded, and the one after it read over another connection, while one is written.
         """
         stored = await tlog.tiles(connection, log.id, tiles.edge(log.tree_size))
         await tlog.forget_parked(connection)
@@ -85,10 +91,10 @@ class Sequencer:
         Raises StaleTreeError if another sequencer has moved the tree.
         """
         await self._try_parked(connection)
-        waiting, encoded = await self._take_up(connection, limit)
-        if waiting:
-            await self._integrate(connection, waiting, encoded)
-        return len(waiting)
+        taken = await self._take_up(connection, limit)
+        if taken.attempts:
+            await self._integrate(connection, taken)
+        return len(taken.attempts)
 
     async def state(self, connection: Connection, leaf: bytes, note: Note) -> None:
         """Put what the log says about itself into the log, and what `note` writes about that leaf with it."""
@@ -101,7 +107,7 @@ class Sequencer:
                 self.log,
                 new_size=grown.tree.size,
                 root=root,
-                leaves=[LeafRow(index, None, leaf)],
+                leaves=[NewLeaf(index, None, leaf)],
                 tiles=[TileRow(level=tile.level, index=tile.number, hashes=held) for tile, held in grown.tiles.items()],
                 chains=[],
             )
@@ -117,30 +123,44 @@ class Sequencer:
             await asyncio.gather(self._next, return_exceptions=True)
             self._next = None
 
-    async def _take_up(self, connection: Connection, limit: int) -> tuple[list[PendingAttempt], _Encoded | None]:
+    async def _take_up(self, connection: Connection, limit: int) -> _Taken:
         if self._next is not None:
-            (found, encoded), self._next = await self._next, None
-            if found:
+            taken, self._next = await self._next, None
+            if taken.attempts:
                 # What came in meanwhile under an earlier id was not looked for: it is, by the next round.
-                self._is_backlog, self.drained = len(found) == CATCHING_UP, False
-                return found, encoded
+                self._is_backlog, self.drained = len(taken.attempts) == CATCHING_UP, False
+                return taken
         found = await tlog.pending(connection, limit)
         self._is_backlog = len(found) == limit
         self.drained = not self._is_backlog
-        return found, None
+        return _Taken(attempts=found)
 
-    async def _look_ahead(
-        self, pool: "Pool", after: UUID, before: _Encoded
-    ) -> tuple[list[PendingAttempt], _Encoded | None]:
-        """Read what follows, and encode it as it will be written once the batch `before` it is."""
+    async def _look_ahead(self, pool: "Pool", written: _Taken, before: _Encoded) -> _Taken:
+        """Encode what follows as it will be written once the batch `before` it is, and read what follows that."""
         async with pool.acquire(timeout=5) as connection:
-            found = await tlog.pending(connection, CATCHING_UP, after=after)
+            found = written.following
+            if found is None:
+                found = await tlog.pending(connection, CATCHING_UP, after=written.attempts[-1].id)
+            if not found:
+                return _Taken(attempts=found)
+            known = await self._known(connection, found, before.chains)
+            reading = asyncio.create_task(tlog.pending(connection, CATCHING_UP, after=found[-1].id))
             try:
-                return found, await self._encode(connection, found, before.grown.tree, before.chains())
-            except Exception as error:
-                if not _is_of_the_batch(error):
-                    raise
-                return found, None  # it fails once more where it is dealt with
+                encoded = await self._try_to_encode(found, before.grown.tree, known)
+                return _Taken(attempts=found, encoded=encoded, following=await reading)
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    async def _try_to_encode(
+        self, waiting: Sequence[PendingAttempt], base: Tree, known: Mapping[str, Chain]
+    ) -> _Encoded | None:
+        try:
+            return await self._encode(waiting, base, known)
+        except Exception as error:
+            if not _is_of_the_batch(error):
+                raise
+            return None  # it fails once more where it is dealt with
 
     async def _try_parked(self, connection: Connection) -> None:
         """Try once more what was parked and is due: all of it at the start, for this version may know better."""
@@ -152,21 +172,15 @@ class Sequencer:
         await tlog.forget_parked(connection)
         self.parked = await tlog.parked_count(connection)
         if due:
-            await self._integrate(connection, due, judged=True)
+            await self._integrate(connection, _Taken(attempts=due), judged=True)
 
-    async def _integrate(
-        self,
-        connection: Connection,
-        waiting: Sequence[PendingAttempt],
-        encoded: _Encoded | None = None,
-        *,
-        judged: bool = False,
-    ) -> None:
+    async def _integrate(self, connection: Connection, taken: _Taken, *, judged: bool = False) -> None:
+        waiting, encoded = taken.attempts, taken.encoded
         try:
             if encoded is None or encoded.base is not self._tree:
-                encoded = await self._encode(connection, waiting, self._tree, {})
+                encoded = await self._encode(waiting, self._tree, await self._known(connection, waiting, {}))
             if self._ahead is not None and self._is_backlog and not judged:
-                self._next = asyncio.create_task(self._look_ahead(self._ahead, waiting[-1].id, encoded))
+                self._next = asyncio.create_task(self._look_ahead(self._ahead, taken, encoded))
             await self._append(connection, waiting, encoded, judged=judged)
             return
         except Exception as error:
@@ -175,7 +189,7 @@ class Sequencer:
             logger.warning("a batch of %d attempts cannot be put into the log: %s", len(waiting), _text(error))
         await self.close()
         await self._read_anew(connection)
-        offending = dict[UUID, str]()
+        offending = dict[str, str]()
         passed = await self._bisect(connection, waiting, offending, judged=judged)
         await tlog.park(connection, offending)
         # A crash up to here parks nothing: the same attempts wait, fail, and are found again.
@@ -185,7 +199,7 @@ class Sequencer:
             logger.error("attempt %s cannot be put into the log, %d others could: %s", attempt_id, passed, reason)
 
     async def _bisect(
-        self, connection: Connection, waiting: Sequence[PendingAttempt], offending: dict[UUID, str], *, judged: bool
+        self, connection: Connection, waiting: Sequence[PendingAttempt], offending: dict[str, str], *, judged: bool
     ) -> int:
         """Append all that can be appended, in ever smaller parts; note the rest, and return how many passed.
 
@@ -201,7 +215,7 @@ class Sequencer:
         while parts:
             part = parts.pop()
             try:
-                encoded = await self._encode(connection, part, self._tree, {})
+                encoded = await self._encode(part, self._tree, await self._known(connection, part, {}))
                 await self._append(connection, part, encoded, judged=judged)
                 passed += len(part)
             except Exception as error:
@@ -218,21 +232,33 @@ class Sequencer:
                     raise
         return passed
 
-    async def _encode(
-        self, connection: Connection, waiting: Sequence[PendingAttempt], base: Tree, chains: Mapping[UUID, Chain]
-    ) -> _Encoded:
-        """Return attempts as leaves that follow the tree `base`; `chains` are newer than what is stored."""
-        endpoints = {attempt.endpoint_id for attempt in waiting}.difference(chains)
-        known = {**await tlog.chains(connection, self.log.id, list(endpoints)), **chains}
-        entropy = os.urandom(leaves.SALT_BYTES * len(waiting))
-        batch = leaves.batch(waiting, known, base.size, entropy)
-        return _Encoded(base=base, batch=batch, grown=tree.append(base, batch.hashes))
+    async def _known(
+        self, connection: Connection, waiting: Sequence[PendingAttempt], newer: Mapping[str, Chain]
+    ) -> dict[str, Chain]:
+        """Return where the endpoints of the attempts stand: `newer` than what is stored, or as it is stored."""
+        endpoints = {attempt.endpoint_id for attempt in waiting}.difference(newer)
+        return {**await tlog.chains(connection, self.log.id, list(endpoints)), **newer}
+
+    async def _encode(self, waiting: Sequence[PendingAttempt], base: Tree, chains: Mapping[str, Chain]) -> _Encoded:
+        """Return attempts as leaves that follow the tree `base`, where their endpoints stand as `chains` says."""
+        known = dict(chains)
+        rows, changed, grown = list[NewLeaf](), dict[str, Chain](), tree.Grown(tree=base, tiles={})
+        for first in range(0, len(waiting), AT_ONCE):
+            some = waiting[first : first + AT_ONCE]
+            part = leaves.batch(some, known, base.size + first, os.urandom(leaves.SALT_BYTES * len(some)))
+            rows.extend(part.leaves)
+            changed.update(part.chains)
+            known.update(part.chains)
+            further = tree.append(grown.tree, part.hashes)
+            grown = tree.Grown(tree=further.tree, tiles={**grown.tiles, **further.tiles})
+            await asyncio.sleep(0)  # the batch before it is being sent to the database, as fast as that reads it
+        return _Encoded(base=base, leaves=rows, chains=changed, grown=grown)
 
     async def _append(
         self, connection: Connection, waiting: Sequence[PendingAttempt], encoded: _Encoded, *, judged: bool
     ) -> None:
         # A crash up to here has written nothing: the attempts still wait.
-        batch, grown = encoded.batch, encoded.grown
+        grown = encoded.grown
         root = grown.tree.root()
         try:
             await tlog.append(
@@ -240,9 +266,9 @@ class Sequencer:
                 self.log,
                 new_size=grown.tree.size,
                 root=root,
-                leaves=batch.leaves,
+                leaves=encoded.leaves,
                 tiles=[TileRow(level=tile.level, index=tile.number, hashes=held) for tile, held in grown.tiles.items()],
-                chains=batch.chains,
+                chains=list(encoded.chains.values()),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "leaves_pkey":

@@ -47,15 +47,13 @@ def run(component: str, settings: ProcessSettings, main: Main) -> NoReturn:
     A second signal, or `drain_timeout` seconds after the first, ends the process at once with exit code 1.
     """
     logs.configure(component, settings.instance, settings.log_level)
-    gc.freeze()  # what the imports made stays anyway: no collection need look at it again
-    gc.set_threshold(YOUNG_OBJECTS)
     stopping = asyncio.Event()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            shutdown = _Shutdown(runner.get_loop(), stopping, settings.drain_timeout)
+        with runner() as running:
+            shutdown = _Shutdown(running.get_loop(), stopping, settings.drain_timeout)
             logger.info("started", extra={"pid": os.getpid()})
             try:
-                runner.run(_awaited(main, stopping))
+                running.run(_awaited(main, stopping))
             finally:
                 shutdown.begin()  # what main left behind must end in time too
     except SettingsError as error:
@@ -67,6 +65,13 @@ def run(component: str, settings: ProcessSettings, main: Main) -> NoReturn:
         sys.exit(EXIT_FAILED)
     logger.info("stopped")
     sys.exit(0)
+
+
+def runner() -> asyncio.Runner:
+    """Return what a process of ours runs on, once it has imported all it needs: uvloop, and a collector that waits."""
+    gc.freeze()  # what the imports made stays anyway: no collection need look at it again
+    gc.set_threshold(YOUNG_OBJECTS)
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 class _Shutdown:

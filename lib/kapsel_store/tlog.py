@@ -7,6 +7,7 @@ callers bring finished tiles and roots, and the database makes sure that there i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from kapsel_store.errors import StaleTreeError
 from kapsel_store.ids import timestamp
 from kapsel_store.queries import one, statement
 
-_FIRST: Final = UUID(int=0)
+FIRST: Final = str(UUID(int=0))  # comes before all ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,16 @@ class LogState:
 
 
 class PendingAttempt(NamedTuple):
-    """What the leaf of an attempt will record; a plain tuple, for the sequencer takes tens of thousands a second."""
+    """What the leaf of an attempt will record; a plain tuple, for the sequencer takes tens of thousands a second.
 
-    id: UUID
-    delivery_id: UUID
-    event_id: UUID
-    endpoint_id: UUID
+    Ids and hashes are the text that a leaf has of them: nobody asks for anything else, and making objects or bytes of
+    them to make text of these costs more than all the rest of reading them.
+    """
+
+    id: str  # ids are in lower case, with hyphens
+    delivery_id: str
+    event_id: str
+    endpoint_id: str
     namespace: str
     name: str
     destination: str
@@ -44,15 +49,19 @@ class PendingAttempt(NamedTuple):
     outcome: str
     reason: str
     url: str
-    payload_hash: bytes
-    payload_commitment: bytes | None
-    signature_digest: bytes | None
+    payload_hash: str  # hashes are in hex
+    payload_commitment: str | None
+    signature_digest: str | None
     response_status: int | None
-    response_digest: bytes | None
+    response_digest: str | None
     acknowledgement_base: bytes | None
     acknowledgement_key: bytes | None
     acknowledgement_signature: bytes | None
-    sent_hash: bytes | None = None
+    sent_hash: str | None = None
+
+
+# PendingAttempt._make at half its cost: the statement has as many columns as there are fields.
+_pending = partial(tuple.__new__, PendingAttempt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +79,17 @@ class Parked:
 class Chain:
     """The last leaf of one endpoint."""
 
-    endpoint_id: UUID
+    endpoint_id: str  # as leaves have it
     sequence: int
     leaf_hash: bytes
+
+
+class NewLeaf(NamedTuple):
+    """One leaf that is to be stored."""
+
+    leaf_index: int
+    attempt_id: str | None  # None: the log says something about itself
+    leaf: bytes
 
 
 class LeafRow(NamedTuple):
@@ -143,10 +160,10 @@ async def freeze(connection: Connection, log_id: int, reason: str) -> None:
     await connection.execute(statement("tlog.freeze"), log_id, reason)
 
 
-async def pending(connection: Connection, limit: int, *, after: UUID = _FIRST) -> list[PendingAttempt]:
+async def pending(connection: Connection, limit: int, *, after: str = FIRST) -> list[PendingAttempt]:
     """Return attempts that wait for a leaf and are not parked, oldest id first, from the one after `after` on."""
     rows = await connection.fetch(statement("tlog.pending"), limit, after)
-    return list(map(PendingAttempt._make, rows))
+    return list(map(_pending, rows))
 
 
 async def pending_count(connection: Connection, now: datetime) -> tuple[int, timedelta]:
@@ -156,12 +173,12 @@ async def pending_count(connection: Connection, now: datetime) -> tuple[int, tim
     return max(row["count"], 0), timedelta() if oldest is None else now - timestamp(oldest)
 
 
-async def park(connection: Connection, reasons: Mapping[UUID, str]) -> None:
+async def park(connection: Connection, reasons: Mapping[str, str]) -> None:
     """Put attempts aside that cannot be put into the log, for a while."""
     await connection.execute(statement("tlog.park"), list(reasons), list(reasons.values()))
 
 
-async def unpark(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
+async def unpark(connection: Connection, attempt_ids: Sequence[str]) -> int:
     """Forget that attempts were put aside, and return how many of them were."""
     count: int = await connection.fetchval(statement("tlog.unpark"), list(attempt_ids))
     return count
@@ -186,10 +203,10 @@ async def parked_count(connection: Connection) -> int:
 async def parked_due(connection: Connection, limit: int, *, early: bool) -> list[PendingAttempt]:
     """Return what was put aside and is to be tried again; with `early` also what is not due yet."""
     rows = await connection.fetch(statement("tlog.parked_due"), limit, early)
-    return list(map(PendingAttempt._make, rows))
+    return list(map(_pending, rows))
 
 
-async def chains(connection: Connection, log_id: int, endpoint_ids: Sequence[UUID]) -> dict[UUID, Chain]:
+async def chains(connection: Connection, log_id: int, endpoint_ids: Sequence[str]) -> dict[str, Chain]:
     """Return the last leaf of each endpoint that has one."""
     rows = await connection.fetch(statement("tlog.chains"), log_id, list(endpoint_ids))
     return {row["endpoint_id"]: Chain(**dict(row)) for row in rows}
@@ -201,7 +218,7 @@ async def append(
     *,
     new_size: int,
     root: bytes,
-    leaves: Sequence[LeafRow],
+    leaves: Sequence[NewLeaf],
     tiles: Sequence[TileRow],
     chains: Sequence[Chain],
 ) -> None:
@@ -213,7 +230,7 @@ async def append(
             raise StaleTreeError(log.origin, log.tree_size, -1 if found is None else found.tree_size)
         await connection.copy_records_to_table(
             "leaves",
-            columns=("log_id", *LeafRow._fields),
+            columns=("log_id", *NewLeaf._fields),
             records=[(log.id, index, attempt_id, leaf) for index, attempt_id, leaf in leaves],
         )
         await connection.execute(statement("tlog.take"), [attempt_id for _, attempt_id, _ in leaves])
@@ -261,7 +278,7 @@ async def requeue(connection: Connection, log_id: int, first: int) -> None:
     await connection.execute(statement("tlog.requeue"), log_id, first)
 
 
-async def chain_ends(connection: Connection, log_id: int, after: UUID, limit: int) -> list[Chain]:
+async def chain_ends(connection: Connection, log_id: int, after: str, limit: int) -> list[Chain]:
     """Return the last leaf of each endpoint, in the order of their ids."""
     return [Chain(**dict(row)) for row in await connection.fetch(statement("tlog.chain_ends"), log_id, after, limit)]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kapsel_store import log_keys, tlog
 from kapsel_store.database import Connection
-from kapsel_store.tlog import HeadRow, LeafRow, LogState, TileRow
+from kapsel_store.tlog import HeadRow, LogState, NewLeaf, TileRow
 from kapsel_tlog.errors import BusyLogError, NoContinuationError
 from kapsel_tlog.tree import Tree, append
 from kapsel_verifier.errors import VerificationError
@@ -98,7 +98,7 @@ async def _append(connection: Connection, log: LogState, leaf: bytes) -> None:
         log,
         new_size=1,
         root=grown.tree.root(),
-        leaves=[LeafRow(0, None, leaf)],
+        leaves=[NewLeaf(0, None, leaf)],
         tiles=[TileRow(level=tile.level, index=tile.number, hashes=held) for tile, held in grown.tiles.items()],
         chains=[],
     )

@@ -7,7 +7,6 @@ first thing that does not fit, this goes on, so that a person sees how far the d
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from uuid import UUID
 
 from kapsel_store import tlog
 from kapsel_store.database import Connection
@@ -189,11 +188,11 @@ class _Chains:
 
     async def compare(self, connection: Connection) -> None:
         """Hold the ends against those that the sequencer goes on from."""
-        after = UUID(int=0)
+        after = tlog.FIRST
         while rows := await tlog.chain_ends(connection, self._seen.log.id, after, PAGE):
             for row in rows:
                 self._seen.endpoints += 1
-                end = self._ends.get(str(row.endpoint_id))
+                end = self._ends.get(row.endpoint_id)
                 if end != (row.sequence, row.leaf_hash) and row.leaf_hash not in self.erased:
                     self._seen.note(f"the chain of endpoint {row.endpoint_id} does not end with its last leaf")
             after = rows[-1].endpoint_id

@@ -105,7 +105,7 @@ async def test_crash_at_any_statement_of_a_continuation_begins_the_new_log_whole
         if new is None:
             assert (old.frozen_reason, waiting) == (None, set())
         else:
-            assert (new.tree_size, waiting) == (1, set(uncovered))
+            assert (new.tree_size, waiting) == (1, set(map(str, uncovered)))
             assert old.frozen_reason == continuation.closed_by(new.origin)
         if not wire.cut:
             break

@@ -154,7 +154,7 @@ async def test_what_waits_is_read_without_what_is_parked_whatever_the_tables_wer
     recorded = await world.record(12)
     waiting = await tlog.pending(world.connection, 10)
     waiting += await tlog.pending(world.connection, 10, after=waiting[-1].id)
-    assert [attempt.id for attempt in waiting] == recorded
+    assert [attempt.id for attempt in waiting] == list(map(str, recorded))
 
 
 async def test_what_its_retention_took_away_is_not_parked_any_more(world) -> None:

@@ -90,7 +90,7 @@ async def leaf_of(shop, attempt: AttemptRow) -> Leaf:
     """The leaf that the attestor makes of an attempt."""
     async with shop.pool.acquire() as connection:
         waiting = await tlog.pending(connection, 100)
-    (pending,) = [one for one in waiting if one.id == attempt.id]
+    (pending,) = [one for one in waiting if one.id == str(attempt.id)]
     return Leaf.parse(leaves.encode(pending, 0, None, bytes(32)))
 
 

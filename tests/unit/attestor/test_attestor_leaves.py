@@ -13,14 +13,14 @@ from kapsel_verifier.errors import MalformedLeafError
 from kapsel_verifier.leaf import Leaf
 from kapsel_verifier.merkle import leaf_hash
 
-ORDERS = UUID(int=1)
-REFUNDS = UUID(int=2)
+ORDERS = str(UUID(int=1))
+REFUNDS = str(UUID(int=2))
 SALT = bytes(range(32))
 
 ATTEMPT = PendingAttempt(
-    id=UUID(int=10),
-    delivery_id=UUID(int=11),
-    event_id=UUID(int=12),
+    id=str(UUID(int=10)),
+    delivery_id=str(UUID(int=11)),
+    event_id=str(UUID(int=12)),
     endpoint_id=ORDERS,
     namespace="shop",
     name="orders",
@@ -30,32 +30,32 @@ ATTEMPT = PendingAttempt(
     outcome="delivered",
     reason="status_200",
     url="https://billing.example.com/hooks",
-    payload_hash=b"\x01" * 32,
-    payload_commitment=b"\x02" * 32,
-    signature_digest=b"\x03" * 32,
+    payload_hash="01" * 32,
+    payload_commitment="02" * 32,
+    signature_digest="03" * 32,
     response_status=200,
-    response_digest=b"\x04" * 32,
+    response_digest="04" * 32,
     acknowledgement_base=b'"@status": 200',
     acknowledgement_key=b"\x06" * 32,
     acknowledgement_signature=b"\x07" * 64,
 )
 
 
-def pending(number: int, endpoint_id: UUID = ORDERS) -> PendingAttempt:
-    return ATTEMPT._replace(id=UUID(int=1000 + number), endpoint_id=endpoint_id)
+def pending(number: int, endpoint_id: str = ORDERS) -> PendingAttempt:
+    return ATTEMPT._replace(id=str(UUID(int=1000 + number)), endpoint_id=endpoint_id)
 
 
 def test_leaf_says_what_the_attempt_says() -> None:
     assert Leaf.parse(leaves.encode(ATTEMPT, 8, b"\x05" * 32, SALT)) == Leaf(
         attempt=2,
-        delivery_attempt_id=str(ATTEMPT.id),
-        delivery_id=str(ATTEMPT.delivery_id),
+        delivery_attempt_id=ATTEMPT.id,
+        delivery_id=ATTEMPT.delivery_id,
         destination="billing",
         endpoint="shop/orders",
-        endpoint_id=str(ORDERS),
+        endpoint_id=ORDERS,
         endpoint_sequence=8,
         endpoint_url="https://billing.example.com/hooks",
-        event_id=str(ATTEMPT.event_id),
+        event_id=ATTEMPT.event_id,
         outcome="delivered",
         payload_commitment=b"\x02" * 32,
         payload_hash=b"\x01" * 32,
@@ -87,7 +87,7 @@ def test_each_endpoint_has_its_own_unbroken_chain() -> None:
         batch.hashes[2],
     ]
     assert batch.hashes == [leaf_hash(row.leaf or b"") for row in batch.leaves]
-    assert {chain.endpoint_id: (chain.sequence, chain.leaf_hash) for chain in batch.chains} == {
+    assert {chain.endpoint_id: (chain.sequence, chain.leaf_hash) for chain in batch.chains.values()} == {
         ORDERS: (7, batch.hashes[4]),
         REFUNDS: (1, batch.hashes[3]),
     }
@@ -99,13 +99,13 @@ def test_each_leaf_has_a_salt_of_its_own() -> None:
 
 
 def test_batch_with_an_attempt_that_no_leaf_can_hold_is_refused_as_a_whole() -> None:
-    broken = ATTEMPT._replace(payload_hash=b"short")
+    broken = ATTEMPT._replace(payload_hash="5407")
     with pytest.raises(MalformedLeafError, match="32 bytes"):
         leaves.batch([pending(0), broken, pending(2)], {}, 0, bytes(96))
 
 
 TEXTS = st.text(max_size=12) | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
-HASHES = st.none() | st.binary(min_size=32, max_size=32)
+HASHES = st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
 @settings(deadline=None)
@@ -138,7 +138,7 @@ def test_short_way_makes_the_bytes_of_the_long_one(
 
 def test_chain_that_did_not_move_is_not_written() -> None:
     stored = {REFUNDS: Chain(endpoint_id=REFUNDS, sequence=4, leaf_hash=b"\x06" * 32)}
-    assert [chain.endpoint_id for chain in leaves.batch([pending(0)], stored, 0, bytes(32)).chains] == [ORDERS]
+    assert list(leaves.batch([pending(0)], stored, 0, bytes(32)).chains) == [ORDERS]
 
 
 def test_url_in_other_scripts_is_percent_encoded() -> None:
@@ -155,12 +155,18 @@ def test_text_that_is_too_long_is_cut_but_committed_to_as_a_whole() -> None:
 
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=400)
-digests = st.none() | st.binary(min_size=32, max_size=32)
+ids = st.uuids().map(str)
+digest = st.binary(min_size=32, max_size=32).map(bytes.hex)
+digests = st.none() | digest
 
 
 @given(
     st.builds(
         PendingAttempt,
+        id=ids,
+        delivery_id=ids,
+        event_id=ids,
+        endpoint_id=ids,
         namespace=texts,
         name=texts,
         destination=texts,
@@ -169,7 +175,7 @@ digests = st.none() | st.binary(min_size=32, max_size=32)
         outcome=texts,
         reason=texts,
         url=texts | texts.map(lambda text: text * 100),
-        payload_hash=st.binary(min_size=32, max_size=32),
+        payload_hash=digest,
         payload_commitment=digests,
         signature_digest=digests,
         response_digest=digests,
@@ -187,5 +193,5 @@ def test_whatever_the_store_can_hold_has_a_leaf(attempt: PendingAttempt, base: b
             acknowledgement_base=base, acknowledgement_key=bytes(32), acknowledgement_signature=bytes(64)
         )
     leaf = Leaf.parse(leaves.encode(attempt, 0, None, SALT))
-    assert leaf.delivery_attempt_id == str(attempt.id)
+    assert leaf.delivery_attempt_id == attempt.id
     assert leaf.acknowledgement_base == base

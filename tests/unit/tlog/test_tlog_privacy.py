@@ -45,10 +45,10 @@ def leaf(payload: bytes, salt: bytes) -> Leaf:
 
 def attempt(number: int) -> PendingAttempt:
     return PendingAttempt(
-        id=UUID(int=number),
-        delivery_id=UUID(int=1),
-        event_id=UUID(int=2),
-        endpoint_id=UUID(int=3),
+        id=str(UUID(int=number)),
+        delivery_id=str(UUID(int=1)),
+        event_id=str(UUID(int=2)),
+        endpoint_id=str(UUID(int=3)),
         namespace="shop",
         name="votes",
         destination="billing",
@@ -57,7 +57,7 @@ def attempt(number: int) -> PendingAttempt:
         outcome="delivered",
         reason="status_200",
         url="https://billing.example.com/hooks",
-        payload_hash=bytes(32),
+        payload_hash="00" * 32,
         payload_commitment=None,
         signature_digest=None,
         response_status=200,

@@ -18,11 +18,12 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 
 -- name: pending
 -- What a leaf records and no more: the stored responses are large and stay where they are.
--- The columns stand in the order of PendingAttempt. Each attempt is looked up by its id (LATERAL with LIMIT), whatever
+-- The columns stand in the order and in the forms of PendingAttempt. Each attempt is looked up by its id (LATERAL with LIMIT), whatever
 -- the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
-SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
-       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature, a.sent_hash
+SELECT a.id::text, a.delivery_id::text, a.event_id::text, a.endpoint_id::text, p.namespace, p.name, t.name, a.number,
+       a.started_at, a.outcome, a.reason, a.url, encode(a.payload_hash, 'hex'), encode(a.payload_commitment, 'hex'),
+       encode(a.signature_digest, 'hex'), a.response_status, encode(a.response_digest, 'hex'),
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature, encode(a.sent_hash, 'hex')
 FROM (
     -- NOT IN hashes what is parked, once. As a join it is nested loops where both were empty when they were last analyzed.
     SELECT attempt_id FROM unsequenced
@@ -63,9 +64,10 @@ SELECT count(*) FROM parked
 
 -- name: parked_due
 -- In the same columns as pending.
-SELECT a.id, a.delivery_id, a.event_id, a.endpoint_id, p.namespace, p.name, t.name, a.number, a.started_at, a.outcome,
-       a.reason, a.url, a.payload_hash, a.payload_commitment, a.signature_digest, a.response_status, a.response_digest,
-       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature, a.sent_hash
+SELECT a.id::text, a.delivery_id::text, a.event_id::text, a.endpoint_id::text, p.namespace, p.name, t.name, a.number,
+       a.started_at, a.outcome, a.reason, a.url, encode(a.payload_hash, 'hex'), encode(a.payload_commitment, 'hex'),
+       encode(a.signature_digest, 'hex'), a.response_status, encode(a.response_digest, 'hex'),
+       a.acknowledgement_base, a.acknowledgement_key, a.acknowledgement_signature, encode(a.sent_hash, 'hex')
 FROM parked k JOIN unsequenced u USING (attempt_id)
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = k.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
@@ -73,7 +75,7 @@ WHERE k.due_at <= now() OR $2
 ORDER BY a.id LIMIT $1
 
 -- name: chains
-SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id = ANY ($2::uuid[])
+SELECT endpoint_id::text, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id = ANY ($2::uuid[])
 
 -- name: advance
 -- The fence: whoever expected another size loses, and the whole transaction with it.
@@ -121,7 +123,8 @@ SELECT log_id, timestamp_ms, tree_size, root, checkpoint, sth_signature, public_
 FROM heads WHERE log_id = $1 AND timestamp_ms > $2 ORDER BY timestamp_ms LIMIT $3
 
 -- name: chain_ends
-SELECT endpoint_id, sequence, leaf_hash FROM chains WHERE log_id = $1 AND endpoint_id > $2 ORDER BY endpoint_id LIMIT $3
+SELECT endpoint_id::text, sequence, leaf_hash FROM chains
+WHERE log_id = $1 AND endpoint_id > $2 ORDER BY chains.endpoint_id LIMIT $3
 
 -- name: remove_tiles
 DELETE FROM tiles t USING unnest($2::smallint[], $3::bigint[]) AS gone (level, index)
