@@ -59,7 +59,11 @@ async def logs(request: web.Request) -> web.Response:
     """Answer with every log, its newest head, and how many attempts wait for a leaf."""
     Parameters(request.query)
     context = request.app[CONTEXT]
-    async with context.storage.connection() as connection:
+    async with (
+        context.storage.connection() as connection,
+        # An attempt that gets its leaf meanwhile would neither wait nor be in the tree.
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         states = await tlog.states(connection)
         declared = context.source.current.log
         items = [

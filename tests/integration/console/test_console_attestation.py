@@ -1,5 +1,6 @@
 """The public side of the log over HTTP: heads, proofs, tiles and keys, as auditors and caches may rely on."""
 
+import asyncio
 import json
 from dataclasses import replace
 from uuid import uuid4
@@ -220,6 +221,26 @@ async def test_the_log_says_how_far_it_is_and_why_it_stands_still(console, world
     await tlog.freeze(world.connection, states[0].id, "two writers")
     (log,) = (await console.get(f"{PATH}/log"))["items"]
     assert (log["state"], log["frozen_reason"]) == ("Frozen", "two writers")
+
+
+async def test_an_attempt_that_gets_its_leaf_while_the_log_is_told_is_either_in_it_or_waits(
+    console, world, database
+) -> None:
+    await world.delivered(2)
+    await world.put(1)
+    await world.attempt()
+    holder = await database.connection()
+    async with asyncio.TaskGroup() as group, holder.transaction():
+        await holder.execute("LOCK TABLE heads IN ACCESS EXCLUSIVE MODE")
+        asked = group.create_task(console.get(f"{PATH}/log"))
+        while not await holder.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'heads'::regclass AND NOT granted"
+        ):
+            await asyncio.sleep(0.01)
+        await world.sequence()
+    await holder.close()
+    found = asked.result()
+    assert (found["items"][0]["tree_size"], found["waiting_attempts"]) in ((2, 1), (3, 0))
 
 
 async def test_a_log_that_another_one_continues_is_closed_and_so_is_its_key(console, world) -> None:
