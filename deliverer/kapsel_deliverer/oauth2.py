@@ -28,6 +28,7 @@ FETCH_TIMEOUT: Final = 10.0  # seconds
 PAUSE: Final = 5.0  # seconds after a failure until the server is asked again
 LIFETIME: Final = 300.0  # seconds of a token whose server does not say
 LONGEST: Final = 86_400.0  # seconds that a token is used, whatever its server says
+DOUBTED: Final = 60.0  # seconds that a token is used whose first answer was 401, like that of the one before it
 MARGIN: Final = 60.0  # seconds before its end that a token is replaced, or a tenth of its life if that is less
 
 _TOKEN: Final = re.compile(r"[!-~]{1,8192}")
@@ -113,13 +114,16 @@ class Tokens:
     def answered(self, client: Client, token: Token, status: int) -> bool:
         """Take note of an answer to a token; return whether it was refused and another one may do better.
 
-        Once: where the token that replaces a refused one is refused too, the destination wants something else.
+        Once: where the token that replaces a refused one is refused too, the destination wants something else. Or that
+        one was taken back before it was ever used, so it is doubted, and replaced after a while all the same.
         """
         if status != 401:
             token.accepted = True
             return False
         kept = self._kept.get(client)
         if token.replaces and not token.accepted:
+            if kept is not None and kept.token is token:
+                token.fresh_until, kept.refused = min(token.fresh_until, kept.asked_at + DOUBTED), True
             return False
         if kept is not None and kept.token is token:
             kept.token, kept.refused = None, True
