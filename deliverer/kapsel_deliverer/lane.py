@@ -146,7 +146,8 @@ class Lane:
         """Return how much of the limit is worth claiming for: all of it, unless others are known to have some."""
         if not self.short:
             return self.limit
-        return self.slots if self.slots or now < self.slots_asked + ASK_AGAIN else min(1, self.limit)
+        # Of a destination that was suspended meanwhile slots may be left, and nothing of it is to be claimed.
+        return min(self.limit, self.slots if self.slots or now < self.slots_asked + ASK_AGAIN else 1)
 
     def ahead(self, limit: int) -> int:
         """Return how many to lease beyond what may be under way, so that the next tries need not wait for a claim."""

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -387,6 +388,15 @@ def test_what_others_have_the_slots_for_is_given_back_and_not_claimed_again_at_o
     made.look_everywhere()
     assert made.wanted(0.5) == {}
     assert made.demands(0.5) == {}
+
+
+def test_nothing_is_claimed_for_a_suspended_destination_of_which_others_had_slots_too() -> None:
+    row = destination(max_in_flight=4)
+    made = lanes(row)
+    made.arrived({row.id: 1}, [claimed(row.id)], LEASE, math.inf)
+    made.allotted(row.id, Allotted(slots=1, short=True), 0.0, 8.0)
+    made.configure([replace(row, suspend=True)], 1.0)
+    assert made.wanted(1.0) == {}  # else it would be claimed and given back without end
 
 
 def test_a_lane_without_any_slot_looks_for_one_again_later() -> None:
