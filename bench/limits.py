@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import time
+from uuid import uuid4
 
 import asyncpg
 import uvloop
@@ -14,6 +15,7 @@ from aiohttp import web
 
 ROWS = 64
 SECONDS = 5.0
+RATE = 500  # commits a second
 
 TABLE = "CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, received_at timestamptz, headers json, body bytea)"
 INSERT = """
@@ -32,6 +34,23 @@ async def durable_rows_per_second(url: str) -> float:
     finally:
         await connection.execute("DROP TABLE IF EXISTS bare")
         await connection.close()
+
+
+async def durable_commit_ms(url: str) -> list[float]:
+    """Insert 1 KiB rows at 500/s, each in a durable commit; return how long each took from when it was due."""
+    async with asyncpg.create_pool(url, min_size=8, max_size=8) as pool:
+        await pool.execute(TABLE)
+        body, headers = os.urandom(1024), '[["content-type", "application/json"]]'
+
+        async def one(due: float) -> float:
+            await asyncio.sleep(due - time.perf_counter())
+            await pool.execute(INSERT, [uuid4()], [headers], [body])
+            return (time.perf_counter() - due) * 1000
+
+        start = time.perf_counter() + 0.1
+        took = await asyncio.gather(*(one(start + n / RATE) for n in range(int(RATE * SECONDS))))
+        await pool.execute("DROP TABLE bare")
+    return took
 
 
 async def _insert(url: str) -> int:

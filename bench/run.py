@@ -29,6 +29,7 @@ import growth
 import large_log as large
 import limits
 import log
+import uvloop
 from rich.console import Console
 from rich.table import Table
 from stack import SINK, Load, Stack, free_ports
@@ -72,6 +73,7 @@ def limits_of_the_machine(bench: Bench) -> Figures:
     server.start()
     try:
         rows = [asyncio.run(limits.durable_rows_per_second(server.url)) for _ in range(bench.repetitions)]
+        commits = [percentiles(uvloop.run(limits.durable_commit_ms(server.url))) for _ in range(bench.repetitions)]
     finally:
         server.stop()
     (port,) = free_ports(1)
@@ -83,7 +85,11 @@ def limits_of_the_machine(bench: Bench) -> Figures:
             bare = bench.drive(f"http://127.0.0.1:{port}/", "-mode", "closed", "-duration", bench.seconds(10))
         finally:
             handler.terminate()
-    return {"durable_rows_per_s": spread(rows), "trivial_handler_per_s": bare["summary"]["accepted_per_s"]}
+    return {
+        "durable_rows_per_s": spread(rows),
+        "commit_at_500_per_s_ms": {q: spread([commit[q] for commit in commits]) for q in ("p50", "p99")},
+        "trivial_handler_per_s": bare["summary"]["accepted_per_s"],
+    }
 
 
 def ingest(bench: Bench) -> Figures:
@@ -226,8 +232,13 @@ def timed(act: Callable[[Any], object], arguments: Any) -> Figures:
         start = time.perf_counter()
         act(argument)
         spent.append((time.perf_counter() - start) * 1000)
-    spent.sort()
-    return {"p50": spent[len(spent) // 2], "p99": spent[int((len(spent) - 1) * 0.99)]}
+    return percentiles(spent)
+
+
+def percentiles(values: list[float]) -> Figures:
+    """Return p50 and p99."""
+    ordered = sorted(values)
+    return {"p50": ordered[len(ordered) // 2], "p99": ordered[int((len(ordered) - 1) * 0.99)]}
 
 
 def read(url: str) -> bytes:
