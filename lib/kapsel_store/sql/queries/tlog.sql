@@ -18,8 +18,8 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 
 -- name: pending
 -- What a leaf records and no more: the stored responses are large and stay where they are.
--- The columns stand in the order and in the forms of PendingAttempt. Each attempt is looked up by its id (LATERAL with LIMIT), whatever
--- the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
+-- The columns stand in the order and in the forms of PendingAttempt. Each attempt is looked up by its id (LATERAL with
+-- LIMIT), whatever the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
 SELECT a.id::text, a.delivery_id::text, a.event_id::text, a.endpoint_id::text, p.namespace, p.name, t.name, a.number,
        a.started_at, a.outcome, a.reason, a.url, encode(a.payload_hash, 'hex'), encode(a.payload_commitment, 'hex'),
        encode(a.signature_digest, 'hex'), a.response_status, encode(a.response_digest, 'hex'),
