@@ -91,7 +91,7 @@ class _Way:
     """How far one connection is on its way through the proxy."""
 
     to: Literal["names", "proxy", "answer", "destination"] = "names"
-    asked_at: float = 0.0
+    since: float = 0.0
 
 
 _way: ContextVar[_Way] = ContextVar("kapsel_way_through_the_proxy")
@@ -145,44 +145,47 @@ class TunnelConnector(aiohttp.TCPConnector):
         """Connect in time, or say whose fault it is that there is no connection.
 
         A tunnel that is not answered is not told from one whose address does not answer the proxy, but by what the
-        proxy says to others, or to us when it is asked for nothing.
+        proxy says to others, or to us when it is asked for nothing. Nor is a proxy that cannot be reached from one that
+        had little time left. Where there is no time to tell, it stays a TimeoutError.
         """
+        until = None if timeout.total is None else self._loop.time() + timeout.total
         way = _Way()
         _way.set(way)
         try:
             return await super().connect(req, traces, timeout)
         except TimeoutError as error:
+            if way.to == "proxy" and self._loop.time() - way.since >= ALIVE:
+                self._looked_at = max(self._looked_at, way.since)  # no other look has longer
+            if way.to in ("names", "destination") or await self._lives(way.since, until):
+                raise
             if way.to == "proxy":
                 late = ProxyError("proxy_unreachable", "there was no connection to the proxy in time")
-            elif way.to == "answer" and not await self._lives(way.asked_at):
-                late = ProxyError("proxy_failed", "the proxy answers nobody")
             else:
-                raise
+                late = ProxyError("proxy_failed", "the proxy answers nobody")
             raise aiohttp.ClientConnectorError(req.connection_key, late) from error
 
-    async def _lives(self, since: float) -> bool:
-        """Whether the proxy has answered anybody since then, or does so now."""
-        async with self._looking:  # one at a time, for all that wait
+    async def _lives(self, since: float, until: float | None) -> bool:
+        """Whether the proxy has answered anybody since then, or does so now; raise TimeoutError if it takes longer."""
+        async with asyncio.timeout_at(until), self._looking:  # one at a time, for all that wait
             if max(self._answered_at, self._looked_at) < since:
-                self._looked_at = self._loop.time()
+                now = self._loop.time()
                 with suppress(OSError):  # no connection, or no answer in time
                     await asyncio.wait_for(self._look(), ALIVE)
+                self._looked_at = now  # not if it was cut short: another one may have longer
         return self._answered_at >= since
 
     async def _look(self) -> None:
-        """Ask the proxy what it must answer by itself, and at once."""
+        """Ask the proxy what it must answer by itself, and at once.
+
+        Some do so by closing, as they know CONNECT alone: they do not hang.
+        """
         transport, answer = await self._greet(await self._connect())
         try:
             transport.write(b"OPTIONS * HTTP/1.1\r\nHost: proxy\r\nMax-Forwards: 0\r\n\r\n")
-            await self._answered(answer)
+            await answer.came
+            self._answered_at = self._loop.time()
         finally:
             transport.abort()
-
-    async def _answered(self, answer: "_Answer") -> bytes:
-        head = await answer.came
-        if head:
-            self._answered_at = self._loop.time()
-        return head
 
     async def _wrap_create_connection(
         self,
@@ -207,12 +210,15 @@ class TunnelConnector(aiohttp.TCPConnector):
         server_hostname: str | None,
     ) -> tuple[asyncio.Transport, ResponseHandler]:
         way = _way.get()
-        way.to = "proxy"
+        way.to, way.since = "proxy", self._loop.time()
         transport, answer = await self._greet(await self._connect())
         try:
-            way.to, way.asked_at = "answer", self._loop.time()
+            way.to, way.since = "answer", self._loop.time()
             transport.write(self._request(str(address[0]), int(address[1])))
-            _judge(await self._answered(answer))
+            head = await answer.came
+            if head:
+                self._answered_at = self._loop.time()
+            _judge(head)
             way.to = "destination"
             if transport.is_closing():
                 raise ConnectionResetError

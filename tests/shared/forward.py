@@ -21,7 +21,9 @@ class Forward(Serving):
         self._elsewhere = elsewhere
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.answer = "200 Connection established"
-        self.waits: Callable[[str], bool] = lambda _: False  # for ever, at a request whose first line is like that
+        # At a request whose first line is like that, waits for ever, or closes without an answer.
+        self.waits: Callable[[str], bool] = lambda _: False
+        self.closes: Callable[[str], bool] = lambda _: False
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and pass on what goes through the tunnel that it has asked for."""
@@ -31,6 +33,8 @@ class Forward(Serving):
             self.asked.append((head[0], headers))
             if self.waits(head[0]):
                 await asyncio.get_running_loop().create_future()
+            if self.closes(head[0]):
+                return
             writer.write(f"HTTP/1.1 {self.answer}\r\n\r\n".encode())
             await writer.drain()
             if self.answer.startswith("200") and head[0].startswith("CONNECT "):

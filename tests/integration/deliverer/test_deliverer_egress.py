@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -690,24 +690,90 @@ async def test_without_its_proxy_nothing_goes_out_directly(destination) -> None:
     assert destination.received == []
 
 
-@pytest.mark.parametrize(("scheme", "reason"), [("http", "proxy_failed"), ("https", "proxy_unreachable")])
+def connections(server: socket.socket) -> int:
+    """How many there were to a server that accepts none by itself."""
+    server.setblocking(False)
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reason", "looks"), [("http", "proxy_failed", 1), ("https", "proxy_unreachable", 0)]
+)
 async def test_a_proxy_that_hangs_is_not_taken_for_a_destination_that_does(
-    destination, scheme: str, reason: UnsentReason
+    destination, scheme: str, reason: UnsentReason, looks: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hung:  # connected by the system, and nobody reads
         relay = replace(LOCAL, proxy=Proxy(url=f"{scheme}://proxy.example:{hung.getsockname()[1]}"))
         async with way(destination.url, relay=relay) as called:
-            tries = await asyncio.gather(*(called.send(connect=0.2) for _ in range(20)))
-    assert {one.outcome for one in tries} == {Unsent(reason=reason)}
-    assert max(one.duration for one in tries) < timedelta(seconds=2 * proxy.ALIVE)  # one look for all of them
+            tries = await asyncio.gather(*(called.send(connect=2) for _ in range(20)))
+        assert {one.outcome for one in tries} == {Unsent(reason=reason)}
+        assert connections(hung) == 20 + looks  # one for all of them, and none where each has waited long enough
 
 
+async def test_no_try_takes_longer_because_it_is_asked_whether_the_proxy_hangs(
+    destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "ALIVE", 4.0)  # a busy machine is no part of this
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        relay = replace(LOCAL, proxy=Proxy(url=f"http://proxy.example:{hung.getsockname()[1]}"))
+        async with way(destination.url, relay=relay) as called:
+            *hasty, patient = await asyncio.gather(
+                called.send(total=0.2, connect=0.2),
+                called.send(total=0.8, connect=0.2),
+                called.send(total=0.8, connect=0.2),
+                called.send(connect=0.2),
+            )
+    assert {one.outcome for one in hasty} == {TimedOut(phase="connect")}
+    assert max(one.duration for one in hasty) < timedelta(seconds=proxy.ALIVE)
+    assert patient.outcome == Unsent(reason="proxy_failed")
+
+
+async def test_a_proxy_that_cannot_be_reached_is_named_though_there_is_no_time_to_ask_it_again(destination) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        relay = replace(LOCAL, proxy=Proxy(url=f"https://proxy.example:{hung.getsockname()[1]}"))
+        async with way(destination.url, relay=relay) as called:
+            long = 1.5 * proxy.ALIVE
+            assert (await called.send(total=long, connect=long)).outcome == Unsent(reason="proxy_unreachable")
+
+
+class Late(Names):
+    """Finds a name so late that it is given up on, and at once from then on."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name: str | None = name
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        if host == self._name:
+            self._name = None
+            await asyncio.get_running_loop().create_future()
+        return await super().resolve(host, port, family)
+
+
+async def test_a_proxy_that_had_little_time_to_be_reached_in_is_not_taken_for_one_that_is_not_there(
+    destination, forward: Forward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "ALIVE", 30.0)  # a busy machine is no part of this
+    async with way(destination.url, relay=through(forward), resolver=Late("proxy.example")) as called:
+        assert (await called.send(connect=0.2)).outcome == TimedOut(phase="connect")
+    assert [line for line, _ in forward.asked] == ["OPTIONS * HTTP/1.1"]
+
+
+@pytest.mark.parametrize("knows", ["OPTIONS", "CONNECT alone"])
 async def test_a_destination_that_hangs_behind_a_proxy_is_not_taken_for_a_proxy_that_does(
-    destination, forward: Forward
+    destination, forward: Forward, knows: str
 ) -> None:
     forward.waits = lambda line: line.startswith("CONNECT ")
+    forward.closes = lambda _: knows != "OPTIONS"
     async with way(destination.url, relay=through(forward)) as called:
-        tries = await asyncio.gather(*(called.send(connect=0.2) for _ in range(20)))
+        tries = await asyncio.gather(*(called.send(connect=2) for _ in range(20)))
     assert {one.outcome for one in tries} == {TimedOut(phase="connect")}
     assert [line for line, _ in forward.asked if not line.startswith("CONNECT ")] == ["OPTIONS * HTTP/1.1"]
 
@@ -715,7 +781,7 @@ async def test_a_destination_that_hangs_behind_a_proxy_is_not_taken_for_a_proxy_
 async def test_a_proxy_that_answers_others_meanwhile_is_asked_for_nothing_else(destination, forward: Forward) -> None:
     forward.waits = lambda line: not line.startswith("CONNECT ") or len(forward.asked) == 1
     async with way(destination.url, relay=through(forward)) as called, asyncio.TaskGroup() as group:
-        hung = group.create_task(called.send(connect=1))
+        hung = group.create_task(called.send(connect=2))
         while not forward.asked:
             await asyncio.sleep(0)
         assert (await called.send()).outcome == Delivered(status=200)
