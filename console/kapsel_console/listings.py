@@ -60,12 +60,14 @@ async def get_event(request: web.Request) -> web.Response:
 async def list_deliveries(request: web.Request) -> web.Response:
     """Answer with the newest deliveries first."""
     asked = Parameters(request.query, "state", "endpoint", "event", "since", "limit", "cursor")
-    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
+    now = request.app[CONTEXT].now()
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(now)
     states, event_id = asked.states(), asked.id("event")
     async with request.app[CONTEXT].storage.connection() as connection:
         endpoint_id = await _endpoint_id(connection, asked)
         rows = await deliveries.page(
             connection,
+            now=now,
             limit=limit + 1,
             before=before,
             since=since,
@@ -173,13 +175,15 @@ async def _destination_ids(connection: Connection, asked: Parameters) -> list[UU
 async def list_attempts(request: web.Request) -> web.Response:
     """Answer with the newest attempts first."""
     asked = Parameters(request.query, "endpoint", "event", "delivery", "since", "limit", "cursor")
-    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(request.app[CONTEXT].now())
+    now = request.app[CONTEXT].now()
+    limit, before, since = asked.limit(), asked.id_cursor(), asked.since(now)
     event_id, delivery_id = asked.id("event"), asked.id("delivery")
     if len([one for one in (asked.text("endpoint"), event_id, delivery_id) if one is not None]) > 1:
         raise ProblemError("parameter_invalid", "endpoint, event and delivery exclude each other: give the narrowest")
     async with request.app[CONTEXT].storage.connection() as connection:
         rows = await attempts.page(
             connection,
+            now=now,
             limit=limit + 1,
             before=before,
             since=since,

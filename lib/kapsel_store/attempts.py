@@ -9,7 +9,7 @@ import asyncpg
 from kapsel_store.database import Connection
 from kapsel_store.events import FIRST_ID, LAST_ID
 from kapsel_store.ids import first_at
-from kapsel_store.queries import statement
+from kapsel_store.queries import newest, statement
 from kapsel_store.rows import AttemptRow
 
 
@@ -33,6 +33,7 @@ async def get(connection: Connection, attempt_id: UUID) -> ListedAttempt | None:
 async def page(
     connection: Connection,
     *,
+    now: datetime,
     limit: int,
     before: UUID | None = None,
     since: datetime | None = None,
@@ -40,14 +41,17 @@ async def page(
     delivery_id: UUID | None = None,
     event_id: UUID | None = None,
 ) -> list[ListedAttempt]:
-    """Return the newest attempts first, of one delivery, of one event, or of one endpoint or all."""
+    """Return the newest attempts first, of one delivery, of one event, or of one endpoint or all.
+
+    Those of a delivery or of an event are few and fill no page, so that all days would be looked at anyway.
+    """
     bounds = (before or LAST_ID, FIRST_ID if since is None else first_at(since), limit)
     if delivery_id is not None:
         rows = await connection.fetch(statement("attempts.page_of_delivery"), *bounds, delivery_id)
     elif event_id is not None:
         rows = await connection.fetch(statement("attempts.page_of_event"), *bounds, event_id)
     else:
-        rows = await connection.fetch(statement("attempts.page"), *bounds, endpoint_id)
+        rows = await newest(connection, "attempts.page", *bounds, endpoint_id, now=now)
     return [_listed(row) for row in rows]
 
 

@@ -15,7 +15,7 @@ import asyncpg
 from kapsel_store import ids, specs
 from kapsel_store.database import Connection, again
 from kapsel_store.events import FIRST_ID, LAST_ID
-from kapsel_store.queries import one, statement
+from kapsel_store.queries import newest, one, statement
 from kapsel_store.rows import Claimed, Result
 from kapsel_store.states import FINAL, State
 
@@ -172,6 +172,7 @@ async def get(connection: Connection, delivery_id: UUID) -> DeliveryRow | None:
 async def page(
     connection: Connection,
     *,
+    now: datetime,
     limit: int,
     before: UUID | None = None,
     since: datetime | None = None,
@@ -179,7 +180,10 @@ async def page(
     endpoint_id: UUID | None = None,
     event_id: UUID | None = None,
 ) -> list[DeliveryRow]:
-    """Return the newest deliveries first: those with an id below `before`, made since `since`, in one of `states`."""
+    """Return the newest deliveries first: those with an id below `before`, made since `since`, in one of `states`.
+
+    What is still live is in one table, and what is of one event is few: both are looked for in one go.
+    """
     arguments = (
         before or LAST_ID,
         FIRST_ID if since is None else ids.first_at(since),
@@ -189,16 +193,13 @@ async def page(
     )
     if event_id is not None:
         rows = await connection.fetch(statement("deliveries.page_of_event"), *arguments, event_id)
+    elif states is None or State.DELIVERED in states:
+        rows = await newest(connection, "deliveries.page", *arguments, now=now)
+    elif FINAL.intersection(states):
+        rows = await newest(connection, "deliveries.page_not_delivered", *arguments, now=now)
     else:
-        rows = await connection.fetch(statement(_page_of(states)), *arguments)
+        rows = await connection.fetch(statement("deliveries.page_live"), *arguments)
     return [_row(row) for row in rows]
-
-
-def _page_of(states: Sequence[State] | None) -> str:
-    """Return the statement that need not wade through deliveries in other states."""
-    if states is None or State.DELIVERED in states:
-        return "deliveries.page"
-    return "deliveries.page_not_delivered" if FINAL.intersection(states) else "deliveries.page_live"
 
 
 def _row(row: asyncpg.Record) -> DeliveryRow:

@@ -1,20 +1,18 @@
 """Events: what was accepted. The receiver inserts them, the console lists them; nobody changes them but by erasure."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 from uuid import UUID
 
 from kapsel_store import hints
 from kapsel_store.database import Connection
-from kapsel_store.ids import EPOCH, first_at, timestamp
-from kapsel_store.queries import statement
+from kapsel_store.ids import first_at
+from kapsel_store.queries import newest, statement
 from kapsel_store.rows import Accepted, Duplicate, NewEvent
 
 LAST_ID = UUID(int=2**128 - 1)
 FIRST_ID = UUID(int=0)
-STEPS: Final = (timedelta(days=1), timedelta(days=7))  # that a page looks back before it looks at all days
 
 _Key = tuple[UUID, bytes]
 
@@ -140,30 +138,10 @@ async def page(
     since: datetime | None = None,
     endpoint_id: UUID | None = None,
 ) -> list[EventRow]:
-    """Return the newest events first: those with an id below `before`, received since `since`.
-
-    To plan a page over the partitions of all days takes longer than to read it, and most pages end within the newest.
-    """
-    found: list[EventRow] = []
-    below = before or LAST_ID
-    for lowest in _lowest(before, since, now):
-        bounds = (below, lowest, limit - len(found))
-        if endpoint_id is None:
-            rows = await connection.fetch(statement("events.page"), *bounds)
-        else:
-            rows = await connection.fetch(statement("events.page_of_endpoint"), *bounds, endpoint_id)
-        found += [EventRow(**dict(row)) for row in rows]
-        if len(found) == limit:
-            break
-        below = lowest
-    return found
-
-
-def _lowest(before: UUID | None, since: datetime | None, now: datetime) -> Iterator[UUID]:
-    """Yield the ids down to which is looked, one after the other while there is room on the page."""
-    last = FIRST_ID if since is None else first_at(since)
-    newest = now if before is None or before > first_at(now) else timestamp(before)
-    for step in STEPS:
-        if last < (lowest := first_at(max(newest, EPOCH + step) - step)):
-            yield lowest
-    yield last
+    """Return the newest events first: those with an id below `before`, received since `since`."""
+    bounds = (before or LAST_ID, FIRST_ID if since is None else first_at(since), limit)
+    if endpoint_id is None:
+        rows = await newest(connection, "events.page", *bounds, now=now)
+    else:
+        rows = await newest(connection, "events.page_of_endpoint", *bounds, endpoint_id, now=now)
+    return [EventRow(**dict(row)) for row in rows]

@@ -87,7 +87,7 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         MOST_AHEAD,
         delivery.id,
     )
-    tries = await attempts.page(connection, limit=TRIES, delivery_id=delivery.id)
+    tries = await attempts.page(connection, now=around["now"], limit=TRIES, delivery_id=delivery.id)
     family = await connection.fetch(statement("explain.family"), delivery.event_id, delivery.destination_id, FAMILY)
     return Facts(
         now=around["now"],

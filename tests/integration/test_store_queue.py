@@ -4,8 +4,12 @@ import asyncio
 import hashlib
 import itertools
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -14,6 +18,7 @@ import queued
 from queued import result
 
 from kapsel_store import attempts, circuits, configuration, deliveries, events, ids, partitions
+from kapsel_store.queries import statement
 from kapsel_store.rows import (
     Accepted,
     Claimed,
@@ -82,7 +87,7 @@ async def test_an_event_and_its_deliveries_are_stored_together(queue: Queue) -> 
     stored = await events.get(queue.connection, new.id)
     assert stored is not None
     assert stored.body == b'{"a": 1}'
-    rows = await deliveries.page(queue.connection, limit=10, event_id=new.id)
+    rows = await deliveries.page(queue.connection, now=datetime.now(UTC), limit=10, event_id=new.id)
     assert {(row.destination, row.state) for row in rows} == {("billing", State.PENDING), ("audit", State.PENDING)}
 
 
@@ -92,7 +97,7 @@ async def test_a_key_seen_before_answers_with_the_first_event_within_a_batch_and
     assert answers == [Accepted(event_id=first.id), Duplicate(event_id=first.id), Accepted(event_id=other.id)]
     late = event(queue.endpoint, queue.destination, key=b"b")
     assert await events.insert(queue.connection, [late]) == [Duplicate(event_id=other.id)]
-    assert len(await deliveries.page(queue.connection, limit=10)) == 2
+    assert len(await deliveries.page(queue.connection, now=datetime.now(UTC), limit=10)) == 2
 
 
 async def test_the_same_key_at_two_endpoints_is_two_events(queue: Queue) -> None:
@@ -165,7 +170,7 @@ async def test_a_recorded_try_moves_its_delivery_and_waits_for_the_sequencer(que
     assert row is not None
     assert (row.state, row.attempts, row.last_reason) == (State.DELIVERED, 1, "status_200")
     assert row.finished_at is not None
-    [attempt] = await attempts.page(queue.connection, limit=10, delivery_id=claimed.id)
+    [attempt] = await attempts.page(queue.connection, now=datetime.now(UTC), limit=10, delivery_id=claimed.id)
     assert await queue.connection.fetchval("SELECT attempt_id FROM unsequenced") == attempt.attempt.id
 
 
@@ -192,7 +197,7 @@ async def test_who_lost_the_lease_records_the_try_and_moves_nothing(queue: Queue
     assert row is not None
     assert row.state is State.SENDING
     await deliveries.record(queue.connection, [result(quick, quick_lease, State.DELIVERED)])
-    recorded = await attempts.page(queue.connection, limit=10, delivery_id=slow.id)
+    recorded = await attempts.page(queue.connection, now=datetime.now(UTC), limit=10, delivery_id=slow.id)
     assert [attempt.attempt.number for attempt in recorded] == [2, 1]
 
 
@@ -235,14 +240,14 @@ async def test_what_waits_past_its_age_is_exhausted(queue: Queue) -> None:
     [waiting] = await queue.put()
     await queue.connection.execute("UPDATE deliveries SET expires_at = now() - interval '1 second'")
     assert await deliveries.expire(queue.connection) == 1
-    [row] = await deliveries.page(queue.connection, limit=1, event_id=waiting.id)
+    [row] = await deliveries.page(queue.connection, now=datetime.now(UTC), limit=1, event_id=waiting.id)
     assert (row.state, row.last_reason) == (State.EXHAUSTED, "never_tried")
 
 
 async def test_only_a_pending_delivery_can_be_cancelled(queue: Queue) -> None:
     await queue.put(2)
     _, [sending] = await queue.claim(room=1)
-    [pending] = await deliveries.page(queue.connection, limit=5, states=[State.PENDING])
+    [pending] = await deliveries.page(queue.connection, now=datetime.now(UTC), limit=5, states=[State.PENDING])
     assert not await deliveries.cancel(queue.connection, sending.id)
     assert await deliveries.cancel(queue.connection, pending.id)
     assert not await deliveries.cancel(queue.connection, pending.id)
@@ -268,7 +273,7 @@ async def test_a_removed_destination_cancels_what_waited_for_it(queue: Queue) ->
     await queue.put()
     gone = Configuration(endpoints=(queue.endpoint,))
     await configuration.apply(queue.connection, queue.sealing, gone, actor="test")
-    [row] = await deliveries.page(queue.connection, limit=1)
+    [row] = await deliveries.page(queue.connection, now=datetime.now(UTC), limit=1)
     assert (row.state, row.last_reason) == (State.CANCELLED, "destination_removed")
     assert await deliveries.retry(queue.connection, row.id) == deliveries.NotRetried(reason="destination_removed")
 
@@ -281,7 +286,7 @@ async def test_a_delivery_that_comes_back_to_a_removed_destination_is_cancelled(
     back = [result(row, lease, State.PENDING, timedelta(seconds=5)) for row in claimed]
     await deliveries.record(queue.connection, back)
     assert await deliveries.cancel_orphans(queue.connection) == 2
-    rows = await deliveries.page(queue.connection, limit=5)
+    rows = await deliveries.page(queue.connection, now=datetime.now(UTC), limit=5)
     assert {(row.state, row.last_reason) for row in rows} == {(State.CANCELLED, "destination_removed")}
 
 
@@ -392,7 +397,7 @@ async def test_what_the_destination_signed_is_recorded_with_its_delivery(queue: 
     lease, [claimed] = await queue.claim()
     made = result(claimed, lease, State.DELIVERED)
     await deliveries.record(queue.connection, [made._replace(attempt=made.attempt._replace(**SIGNED))])
-    [listed] = await attempts.page(queue.connection, limit=10, delivery_id=claimed.id)
+    [listed] = await attempts.page(queue.connection, now=datetime.now(UTC), limit=10, delivery_id=claimed.id)
     assert {name: getattr(listed.attempt, name) for name in SIGNED} == SIGNED
     found = await deliveries.get(queue.connection, claimed.id)
     assert found is not None
@@ -504,57 +509,132 @@ NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 AGES = [timedelta(hours=hours) for hours in (-1, 0, 1, 23, 24, 25, 167, 168, 169, 400, 401, 500)]
 
 
+# A delivery and an attempt of each event, with its id; the deliveries have these states in turns.
+GONE_THROUGH = (
+    """
+    INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, state, attempts, expires_at, finished_at)
+    SELECT id, id, endpoint_id, $1, state, 1, received_at, CASE WHEN state <> 'pending' THEN received_at END
+    FROM (SELECT *, ($2::text[])[1 + row_number() OVER () % cardinality($2)] AS state FROM events) AS stored
+    """,
+    """
+    INSERT INTO attempts (id, delivery_id, event_id, endpoint_id, destination_id, number, started_at, duration, outcome,
+                          reason, url, payload_hash, response_status)
+    SELECT id, id, id, endpoint_id, $1, 1, received_at, interval '3 ms', 'delivered', 'status_200', 'http://x/',
+           body_hash, 200
+    FROM events
+    """,
+)
+PAGES = (  # and where their rows lie
+    ("events", events.page),
+    ("deliveries_final", deliveries.page),
+    ("deliveries_final", partial(deliveries.page, states=[State.EXHAUSTED])),
+    ("attempts", attempts.page),
+)
+
+
 @pytest.fixture
-async def month(queue: Queue) -> list[NewEvent]:
-    """Events of a month, newest first, each second one of another endpoint, in partitions of their days."""
+async def elsewhere(queue: Queue) -> EndpointRow:
+    """A second endpoint, and partitions of a month."""
     for day in range(25):
         await partitions.maintain(queue.connection, NOW - timedelta(days=day))
-    elsewhere = endpoint("elsewhere")
-    desired = Configuration(endpoints=(queue.endpoint, elsewhere), destinations=(queue.destination,))
+    made = endpoint("elsewhere")
+    desired = Configuration(endpoints=(queue.endpoint, made), destinations=(queue.destination,))
     await configuration.apply(queue.connection, queue.sealing, desired, actor="test")
-    made = [
-        event(of)._replace(id=ids.first_at(NOW - age))
-        for age, of in zip(AGES, (queue.endpoint, elsewhere) * 6, strict=True)
-    ]
-    await events.insert(queue.connection, made)
     return made
 
 
-async def test_a_page_of_events_is_the_newest_of_those_asked_for_however_far_back_they_lie(
-    queue: Queue, month: list[NewEvent]
+async def go_through(queue: Queue, made: Mapping[UUID, EndpointRow], states: Sequence[State]) -> None:
+    """Store events with these ids, a delivery and an attempt of each."""
+    await events.insert(queue.connection, [event(of)._replace(id=one) for one, of in made.items()])
+    deliver, attempt = GONE_THROUGH
+    await queue.connection.execute(deliver, queue.destination.id, states)
+    await queue.connection.execute(attempt, queue.destination.id)
+
+
+@pytest.fixture
+async def month(queue: Queue, elsewhere: EndpointRow) -> dict[UUID, EndpointRow]:
+    """What was given up in a month, newest first, each second one from another endpoint."""
+    made = {
+        ids.first_at(NOW - age): of for age, of in zip(AGES, itertools.cycle((queue.endpoint, elsewhere)), strict=False)
+    }
+    await go_through(queue, made, [State.EXHAUSTED])
+    return made
+
+
+def listed(row: events.EventRow | deliveries.DeliveryRow | attempts.ListedAttempt) -> UUID:
+    return row.attempt.id if isinstance(row, attempts.ListedAttempt) else row.id
+
+
+@pytest.mark.parametrize("page", [page for _, page in PAGES])
+async def test_a_page_is_the_newest_of_what_was_asked_for_however_far_back_it_lies(
+    queue: Queue, month: dict[UUID, EndpointRow], page: Callable[..., Any]
 ) -> None:
-    befores = [None, *(one.id for one in month), ids.first_at(datetime(1970, 1, 2, tzinfo=UTC)), events.LAST_ID]
+    befores = [None, *month, ids.first_at(datetime(1970, 1, 2, tzinfo=UTC)), events.LAST_ID]
     sinces = [None, *(NOW - age for age in AGES[::3])]
     for before, since, of in itertools.product(befores, sinces, (None, queue.endpoint.id)):
         wanted = [
-            one.id
-            for one in month
-            if (before is None or one.id < before)
-            and (since is None or one.id >= ids.first_at(since))
-            and of in (None, one.endpoint_id)
+            one
+            for one, endpoint in month.items()
+            if (before is None or one < before)
+            and (since is None or one >= ids.first_at(since))
+            and of in (None, endpoint.id)
         ]
         for limit in (1, 3, 100):
-            found = await events.page(
-                queue.connection, now=NOW, limit=limit, before=before, since=since, endpoint_id=of
-            )
-            assert [row.id for row in found] == wanted[:limit], (before, since, of, limit)
+            found = await page(queue.connection, now=NOW, limit=limit, before=before, since=since, endpoint_id=of)
+            assert [listed(row) for row in found] == wanted[:limit], (before, since, of, limit)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_page_at_odd_times_is_what_one_statement_over_all_days_gives(
+    queue: Queue, elsewhere: EndpointRow, seed: int
+) -> None:
+    random = Random(seed)
+
+    def moment() -> datetime:
+        around = random.choice((0, 24, 48, 7 * 24, 8 * 24, random.uniform(-96, 30 * 24)))
+        return NOW - timedelta(hours=around, milliseconds=random.choice((-1, 0, 0, 1)))
+
+    def odd() -> UUID:
+        return UUID(int=ids.first_at(moment()).int + random.choice((-1, 0, 1, random.getrandbits(60))))
+
+    stored = {odd(): random.choice((queue.endpoint, elsewhere)) for _ in range(80)}
+    await go_through(queue, stored, random.choices((*FINAL, State.PENDING), k=20))
+    for _ in range(150):
+        before = random.choice((None, random.choice(list(stored)), odd(), UUID(int=5), events.LAST_ID))
+        since = random.choice((None, None, moment()))
+        of = random.choice((None, queue.endpoint.id, elsewhere.id))
+        states = random.choice((None, *((state,) for state in State), (State.DELIVERED, State.PENDING), tuple(FINAL)))
+        limit = random.choice((1, 5, 30, 200))
+        asked = {"now": NOW, "limit": limit, "before": before, "since": since, "endpoint_id": of}
+        bounds = before or events.LAST_ID, events.FIRST_ID if since is None else ids.first_at(since), limit
+        for found, name, arguments in (
+            (
+                await events.page(queue.connection, **asked),
+                "events.page" if of is None else "events.page_of_endpoint",
+                () if of is None else (of,),
+            ),
+            (await deliveries.page(queue.connection, states=states, **asked), "deliveries.page", (states, of)),
+            (await attempts.page(queue.connection, **asked), "attempts.page", (of,)),
+        ):
+            wanted = await queue.connection.fetch(statement(name), *bounds, *arguments)
+            assert [listed(row) for row in found] == [row["id"] for row in wanted], (name, asked, states)
 
 
 @pytest.mark.parametrize("before", [None, timedelta(hours=167)])
+@pytest.mark.parametrize(("table", "page"), PAGES)
 async def test_a_page_that_ends_within_a_day_has_nothing_to_do_with_the_days_before(
-    queue: Queue, month: list[NewEvent], before: timedelta | None
+    queue: Queue, month: dict[UUID, EndpointRow], table: str, page: Callable[..., Any], before: timedelta | None
 ) -> None:
     newest = NOW if before is None else NOW - before
     async with queue.connection.transaction():
-        await events.page(
-            queue.connection, now=NOW, limit=2 if before is None else 1, before=before and ids.first_at(newest)
-        )
+        await page(queue.connection, now=NOW, limit=2 if before is None else 1, before=before and ids.first_at(newest))
         read = await queue.connection.fetch(
             "SELECT DISTINCT relation::regclass::text AS name FROM pg_locks "
-            "WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '^events_[0-9]+$' ORDER BY 1"
+            "WHERE pid = pg_backend_pid() AND relation::regclass::text ~ $1 ORDER BY 1",
+            f"^{table}_[0-9]+$",
         )
-    days = {f"events_{newest - timedelta(days=age):%Y%m%d}" for age in (0, 1)}
-    ahead = {f"events_{NOW + timedelta(days=age):%Y%m%d}" for age in (1, 2, 3)} if before is None else set()
+    days = {f"{table}_{newest - timedelta(days=age):%Y%m%d}" for age in (0, 1)}
+    ahead = {f"{table}_{NOW + timedelta(days=age):%Y%m%d}" for age in (1, 2, 3)} if before is None else set()
     assert {row["name"] for row in read} == days | ahead
 
 

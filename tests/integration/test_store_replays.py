@@ -120,7 +120,10 @@ async def test_steps_of_any_size_find_each_delivery_of_the_selection_once(owner,
     await put(owner, OTHER, 5, State.EXHAUSTED)
     await put(owner, ORDERS, 3, State.DELIVERED)
     ended[State.DELIVERED] = [
-        row.id for row in await deliveries.page(owner, limit=200, states=[State.DELIVERED], endpoint_id=ORDERS.id)
+        row.id
+        for row in await deliveries.page(
+            owner, now=datetime.now(UTC), limit=200, states=[State.DELIVERED], endpoint_id=ORDERS.id
+        )
     ]
     run = await begun(owner, replace(AGAIN, states=states))
 

@@ -1,6 +1,7 @@
 """What people may do over the console: retry, cancel and resume, each audited in the same transaction."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from kapsel_store import audit, circuits, deliveries
@@ -53,7 +54,7 @@ async def test_a_retry_that_cannot_be_leaves_no_trace(console, world) -> None:
         "destination_removed",
     )
     assert await actions(world) == []
-    assert len(await deliveries.page(world.connection, limit=10)) == 1
+    assert len(await deliveries.page(world.connection, now=datetime.now(UTC), limit=10)) == 1
 
 
 async def test_a_pending_delivery_can_be_cancelled_once(console, world) -> None:

@@ -249,7 +249,7 @@ class Shop:
     async def attempts(self, delivery_id: UUID) -> list[ListedAttempt]:
         """Return a delivery's attempts, first one first."""
         async with self.pool.acquire() as connection:
-            found = await attempts.page(connection, limit=100, delivery_id=delivery_id)
+            found = await attempts.page(connection, now=datetime.now(UTC), limit=100, delivery_id=delivery_id)
         return found[::-1]
 
     async def circuit(self, destination_id: UUID) -> CircuitRow | None:
