@@ -9,13 +9,13 @@ remembers texts that recur; whatever gives it pause goes the long one, over the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from urllib.parse import quote
 
-from kapsel_store.ids import milliseconds
+from kapsel_store.ids import EPOCH, milliseconds
 from kapsel_store.tlog import Chain, NewLeaf, PendingAttempt
 from kapsel_verifier.errors import MalformedLeafError
 from kapsel_verifier.leaf import FORM, MAX_TEXT, MAX_URL, Leaf
@@ -24,7 +24,6 @@ from kapsel_verifier.merkle import leaf_hash
 SALT_BYTES = 32
 
 _GRAPHIC = "".join(map(chr, range(0x21, 0x7F)))
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DIGITS = 64  # of a hash in hex
 
@@ -88,31 +87,30 @@ def _short(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt:
     ) = attempt  # fmt: skip
     if base is not None or key is not None or acknowledgement is not None or len(payload_hash) != _DIGITS:
         raise MalformedLeafError("not the usual attempt")
-    timestamp = (started_at - _EPOCH) // _MILLISECOND
+    timestamp = (started_at - EPOCH) // _MILLISECOND
     if timestamp < 0:
         raise MalformedLeafError("not the usual attempt")
     return (
-        _form(namespace, name, endpoint_id, destination, number, url, outcome, reason, status)
+        _form(namespace, name, endpoint_id, destination, url, outcome)
         % (
-            identifier, delivery_id, sequence, event_id,
+            number, identifier, delivery_id, sequence, event_id,
             "null" if commitment is None else f'"{commitment}"', payload_hash,
-            "null" if previous is None else f'"{previous.hex()}"', "null" if response is None else f'"{response}"',
+            "null" if previous is None else f'"{previous.hex()}"', _quoted(reason) if reason else '""',
+            "null" if response is None else f'"{response}"', "null" if status is None else status,
             salt, "" if sent is None else f',"sent_hash":"{sent}"',
             "null" if signature is None else f'"{signature}"', timestamp,
         )
     ).encode("ascii")  # fmt: skip
 
 
-@lru_cache(maxsize=4096)
-def _form(
-    namespace: str, name: str, endpoint_id: str, destination: str, number: int, url: str, outcome: str, reason: str,
-    status: int | None,
-) -> str:  # fmt: skip
-    """Return the form of leaves with what many attempts have in common filled in."""
+@lru_cache(maxsize=8192)
+def _form(namespace: str, name: str, endpoint_id: str, destination: str, url: str, outcome: str) -> str:
+    """Return the form of leaves with what the attempts of a destination have in common filled in."""
+    fixed = (_quoted(destination), _endpoint(namespace, name), _quoted(url, MAX_URL), _quoted(outcome))
+    destination, endpoint, url, outcome = (text.replace("%", "%%") for text in fixed)
     return FORM % (
-        "null", "null", "null", number, "%s", "%s", _quoted(destination), _endpoint(namespace, name), endpoint_id, "%s",
-        _quoted(url, MAX_URL), "%s", _quoted(outcome), "%s", "%s", "%s", _quoted(reason) if reason else '""', "%s",
-        "null" if status is None else status, "%s", "%s", "%s", "%s",
+        "null", "null", "null", "%s", "%s", "%s", destination, endpoint, endpoint_id, "%s", url, "%s", outcome,
+        "%s", "%s", "%s", "%s", "%s", "%s", "%s", "%s", "%s", "%s",
     )  # fmt: skip
 
 
@@ -123,10 +121,11 @@ def _endpoint(namespace: str, name: str) -> str:
     return f"{_quoted(namespace)[:-1]}/{_quoted(name)[1:]}"
 
 
+@lru_cache(maxsize=4096)
 def _quoted(text: str, limit: int = MAX_TEXT) -> str:
     if not 0 < len(text) <= limit or not (text.isascii() and text.isprintable()):
         raise MalformedLeafError("not the usual text")
-    return encode_basestring_ascii(text).replace("%", "%%")
+    return encode_basestring_ascii(text)
 
 
 def _leaf(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt: bytes) -> Leaf:

@@ -22,7 +22,7 @@ import asyncpg
 from kapsel_attestor import leaves
 from kapsel_store import tlog
 from kapsel_store.database import Connection, Pool, is_away
-from kapsel_store.errors import StaleTreeError
+from kapsel_store.errors import ErasedMeanwhileError, StaleTreeError
 from kapsel_store.tlog import Chain, LogState, NewLeaf, PendingAttempt, TileRow
 from kapsel_tlog import tiles, tree
 from kapsel_tlog.errors import DamagedTreeError, TlogError
@@ -31,7 +31,7 @@ from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.merkle import leaf_hash
 
 CATCHING_UP: Final = 4000  # attempts in a batch that is read ahead: the larger, the fewer commits
-AT_ONCE: Final = 64  # attempts that are encoded before others have a turn: less than a socket holds of leaves
+AT_ONCE: Final = 64  # attempts that are encoded before others have a turn: a socket holds more of usual leaves
 PARKED_LOOK: Final = 30.0  # seconds between looks at what was parked and is due
 PARKED_BATCH: Final = 256
 # Where so many attempts fail one by one and none passes, it is not the attempts.
@@ -183,6 +183,11 @@ class Sequencer:
                 self._next = asyncio.create_task(self._look_ahead(self._ahead, taken, encoded))
             await self._append(connection, waiting, encoded, judged=judged)
             return
+        except ErasedMeanwhileError:
+            await self.close()
+            await self._read_anew(connection)
+            self.drained = False  # all others still wait, and are read again
+            return
         except Exception as error:
             if not _is_of_the_batch(error):
                 raise
@@ -221,6 +226,8 @@ class Sequencer:
             except Exception as error:
                 if not _is_of_the_batch(error):
                     raise
+                if isinstance(error, ErasedMeanwhileError) and len(part) == 1:
+                    continue
                 if len(part) > 1:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]

@@ -10,6 +10,7 @@ StoreError
 ├── SealingError                a sealed secret cannot be opened with the keys at hand
 ├── StaleConfigurationError     another writer has applied a configuration meanwhile
 ├── StaleTreeError              another sequencer moved the tree
+├── ErasedMeanwhileError        attempts wait for no leaf any more
 └── DatabaseURLError            the database URL cannot be used
 """
 
@@ -68,6 +69,14 @@ class StaleTreeError(StoreError):
         self.origin = origin
         self.expected = expected
         self.found = found
+
+
+class ErasedMeanwhileError(StoreError):
+    """Some of the attempts wait for a leaf no more: they were erased after they were read."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} attempts wait for a leaf no more")
+        self.count = count
 
 
 class DatabaseURLError(StoreError):

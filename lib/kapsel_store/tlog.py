@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from kapsel_store.database import Connection
-from kapsel_store.errors import StaleTreeError
+from kapsel_store.database import Connection, drop
+from kapsel_store.errors import ErasedMeanwhileError, StaleTreeError
 from kapsel_store.ids import timestamp
 from kapsel_store.queries import one, statement
 
@@ -124,8 +124,15 @@ class HeadRow:
 
 
 async def try_lock(connection: Connection, origin: str) -> bool:
-    """Become the only sequencer of a log, until `unlock` or the end of this connection; False if another one is."""
-    return bool(await connection.fetchval(statement("tlog.try_lock"), origin))
+    """Become the only sequencer of a log, until `unlock` or the end of this connection; False if another one is.
+
+    Whoever gives up waiting loses the connection: it may have the lock, and nobody who is given it next would know.
+    """
+    try:
+        return bool(await connection.fetchval(statement("tlog.try_lock"), origin))
+    except BaseException:
+        drop(connection)
+        raise
 
 
 async def unlock(connection: Connection, origin: str) -> None:
@@ -222,7 +229,11 @@ async def append(
     tiles: Sequence[TileRow],
     chains: Sequence[Chain],
 ) -> None:
-    """Add leaves to a log in ONE transaction; raise StaleTreeError, and change nothing, if `log` is not its state."""
+    """Add leaves to a log in ONE transaction.
+
+    Raises StaleTreeError if `log` is not its state, and ErasedMeanwhileError if an attempt waits for its leaf no more;
+    nothing is changed then.
+    """
     async with connection.transaction():
         moved = await connection.fetchval(statement("tlog.advance"), log.id, log.tree_size, new_size, root)
         if moved is None:
@@ -233,7 +244,10 @@ async def append(
             columns=("log_id", *NewLeaf._fields),
             records=[(log.id, index, attempt_id, leaf) for index, attempt_id, leaf in leaves],
         )
-        await connection.execute(statement("tlog.take"), [attempt_id for _, attempt_id, _ in leaves])
+        waiting = [attempt_id for _, attempt_id, _ in leaves if attempt_id is not None]
+        gone = len(waiting) - await connection.fetchval(statement("tlog.take"), waiting)
+        if gone:
+            raise ErasedMeanwhileError(gone)
         await put_tiles(connection, log.id, tiles)
         await connection.execute(
             statement("tlog.put_chains"),

@@ -352,6 +352,7 @@ async def test_the_audit_is_a_chain_that_shows_a_changed_entry(database, owner: 
 async def test_two_sequencers_cannot_both_extend_the_same_tree(database, owner: asyncpg.Connection) -> None:
     log = await tlog.open_log(owner, "kapsel.test")
     leaf = tlog.NewLeaf(leaf_index=0, attempt_id=str(uuid4()), leaf=b"leaf")
+    await owner.execute("INSERT INTO unsequenced VALUES ($1)", leaf.attempt_id)
     tile = tlog.TileRow(level=0, index=0, hashes=b"h" * 32)
     await tlog.append(owner, log, new_size=1, root=b"r" * 32, leaves=[leaf], tiles=[tile], chains=[])
     with pytest.raises(StaleTreeError, match="expected tree size 0, found 1"):

@@ -16,13 +16,27 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
+class Withheld(asyncio.StreamReader):
+    """What another reader brings, while `passing` is set."""
+
+    def __init__(self, of: asyncio.StreamReader, passing: asyncio.Event) -> None:
+        super().__init__()
+        self._of = of
+        self._passing = passing
+
+    async def read(self, n: int = -1) -> bytes:
+        data = await self._of.read(n)
+        await self._passing.wait()
+        return data
+
+
 class Wire:
     """One port; `open_there` connects to where it leads."""
 
     def __init__(self, open_there: Callable[[], Awaitable[Opened]], url: Callable[[int], str]) -> None:
         """`url` says how the port is called as a URL."""
-        self._open_there = open_there
-        self._named = url
+        self.open_there = open_there
+        self.named = url
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_cut = False
         self.connections = 0  # so far, those that were refused too
@@ -30,7 +44,7 @@ class Wire:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self.url = self._named(self._server.sockets[0].getsockname()[1])
+        self.url = self.named(self._server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -55,7 +69,7 @@ class Wire:
         self._tasks.add(task)
         try:
             if not self._is_cut:
-                there, back = await self._open_there()
+                there, back = await self.open_there()
                 try:
                     await asyncio.gather(pump(reader, back), pump(there, writer))
                 finally:

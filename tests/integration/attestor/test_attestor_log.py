@@ -1,13 +1,15 @@
 """From recorded attempts to verified proofs."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import uuid4
 
 import pytest
+from wires import Opened, Wire, Withheld, to_postgres
 
 from kapsel_attestor.sequencer import Sequencer
-from kapsel_store import partitions, tlog
+from kapsel_store import database, partitions, tlog
 from kapsel_store.errors import StaleTreeError
 from kapsel_tlog.prover import Erased, NotYetIntegrated, NotYetPublished, Unknown, proof_for_attempt
 from kapsel_verifier.leaf import Leaf
@@ -138,6 +140,7 @@ async def test_what_is_encoded_ahead_is_encoded_anew_when_the_log_speaks_of_itse
     world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kapsel_attestor.sequencer.CATCHING_UP", 20)
+    monkeypatch.setattr("kapsel_attestor.sequencer.AT_ONCE", 7)
     recorded = await world.record(90)
     log, pool = await tlog.open_log(world.connection, world.row.origin), await world.database.pool("attestor")
     sequencer = await Sequencer.open(world.connection, log, ahead=pool)
@@ -153,6 +156,58 @@ async def test_what_is_encoded_ahead_is_encoded_anew_when_the_log_speaks_of_itse
     await world.start()
     await world.head_over(95)
     await world.audit(recorded)
+
+
+async def test_what_is_erased_after_it_was_read_ahead_gets_no_leaf(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kapsel_attestor.sequencer.CATCHING_UP", 20)
+    recorded = await world.record(90)
+    log, pool = await tlog.open_log(world.connection, world.row.origin), await world.database.pool("attestor")
+    sequencer = await Sequencer.open(world.connection, log, ahead=pool)
+    await sequencer.integrate(world.connection, 20)
+    await sequencer.integrate(world.connection, 20)
+    erased = recorded.pop(45)  # of the third batch, which was read before the second one was written
+    await world.connection.execute("DELETE FROM unsequenced WHERE attempt_id = $1", erased)
+    while await sequencer.integrate(world.connection, 20):
+        pass
+    await sequencer.close()
+    await world.start()
+    await world.head_over(89)
+    await world.audit(recorded)
+
+
+async def test_lock_that_nobody_waits_for_any_more_is_not_kept_by_its_connection(world, eventually) -> None:
+    answered = asyncio.Event()
+    answered.set()
+    straight = to_postgres(world.database.url)
+
+    async def open_there() -> Opened:
+        there, back = await straight.open_there()
+        return Withheld(there, answered), back
+
+    async def is_locked() -> bool:
+        return await world.connection.fetchval(
+            "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid::bigint = "
+            "hashtext(current_schema() || '/log/' || $1)::bigint & 4294967295",
+            world.row.origin,
+        )
+
+    async def is_free() -> bool:
+        return not await is_locked()
+
+    options = {"role": "kapsel_attestor", "schema": world.database.schema, "size": 2, "component": "attestor"}
+    async with Wire(open_there, straight.named) as wire, database.connect(wire.url, **options) as pool:
+        async with pool.acquire() as connection:
+            assert await tlog.try_lock(connection, world.row.origin)  # so that the statement is prepared
+            await tlog.unlock(connection, world.row.origin)
+            assert await is_free()
+            answered.clear()
+            trying = asyncio.create_task(tlog.try_lock(connection, world.row.origin))
+            await eventually(is_locked)
+            trying.cancel()
+            answered.set()
+            await asyncio.gather(trying, return_exceptions=True)
+        await eventually(is_free)
+    assert await tlog.try_lock(world.connection, world.row.origin)
 
 
 async def test_lost_connection_is_taken_up_again(world) -> None:

@@ -182,6 +182,7 @@ async def test_an_attempt_that_no_leaf_can_hold_is_parked_from_a_batch_that_was_
     world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kapsel_attestor.sequencer.CATCHING_UP", 20)
+    monkeypatch.setattr("kapsel_attestor.sequencer.AT_ONCE", 7)
     recorded = await world.record(50)
     strange = [*await world.record(1, payload_hash=None), *await odd(world, 1)]
     recorded += await world.record(50)

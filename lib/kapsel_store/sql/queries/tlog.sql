@@ -82,7 +82,7 @@ SELECT endpoint_id::text, sequence, leaf_hash FROM chains WHERE log_id = $1 AND 
 UPDATE logs SET tree_size = $3, root = $4 WHERE id = $1 AND tree_size = $2 RETURNING id
 
 -- name: take
-DELETE FROM unsequenced WHERE attempt_id = ANY ($1::uuid[])
+WITH taken AS (DELETE FROM unsequenced WHERE attempt_id = ANY ($1::uuid[]) RETURNING 1) SELECT count(*) FROM taken
 
 -- name: put_tiles
 INSERT INTO tiles (log_id, level, index, hashes)
