@@ -117,10 +117,12 @@ class Tokens:
         Once: where the token that replaces a refused one is refused too, the destination wants something else. Or that
         one was taken back before it was ever used, so it is doubted, and replaced after a while all the same.
         """
+        kept = self._kept.get(client)
         if status != 401:
             token.accepted = True
+            if kept is not None and kept.token is token:
+                kept.refused = False
             return False
-        kept = self._kept.get(client)
         if token.replaces and not token.accepted:
             if kept is not None and kept.token is token:
                 token.fresh_until, kept.refused = min(token.fresh_until, kept.asked_at + DOUBTED), True

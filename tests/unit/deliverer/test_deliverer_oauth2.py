@@ -56,3 +56,13 @@ async def test_a_token_that_replaces_a_refused_one_and_is_refused_too_is_replace
     world.now += DOUBTED
     assert await world.token() is fourth
     assert world.answered(fourth, 401)
+
+
+async def test_a_token_that_is_taken_after_all_is_no_refused_one_to_those_that_replace_it() -> None:
+    world = World()
+    assert world.answered(await world.token(), 401)
+    doubted = await world.token()
+    assert not world.answered(doubted, 401)
+    assert not world.answered(doubted, 200)  # by another destination, or the 401 was passing
+    world.now += DOUBTED
+    assert world.answered(await world.token(), 401)  # the first of its line that is refused
