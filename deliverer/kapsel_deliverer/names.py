@@ -61,15 +61,18 @@ def _host(address: tuple[Any, ...]) -> str:
 class Threads:
     """How many there are, and who has them: those that are given up on too, until they return.
 
-    Names that are slow never have more than half of them, and the last quarter is for names that are quick alone. So a
-    name that nobody knows yet finds one beside any number of names that hung before, and a quick one always does. Names
-    that were quick and begin to hang are quick until their look-up returns, but what only renews addresses, which are
-    used meanwhile, has half of them at most too: so a name that has none finds one beside any number of those.
+    What only renews addresses, which are used meanwhile, has half of them at most, and so has all else that is slow.
+    None that is slow gets one of the last three eighths, and the last quarter is for names that are quick alone. So a
+    name that has no addresses finds one beside any number of those that are renewed, and one that nobody knows yet
+    beside any number of names that hung before, renewed or not.
+
+    Names that were quick and begin to hang are quick until their look-up returns: up to half, as they are renewed, may
+    take what slow names without addresses leave, and then there is none for anybody.
     """
 
     total: int
     taken: int
-    slow: int  # of those that are taken: by names that are slow, or hang now
+    slow: int  # of those that are taken: by names without addresses that are slow, or hang now
     renewing: int  # of those that are taken: by names that have addresses
 
     def may_have(self, standing: Standing, *, renews: bool) -> bool:
@@ -78,16 +81,16 @@ class Threads:
             return False
         if standing == "quick":
             return self.taken < self.total
-        if standing == "slow" and self.slow >= self.total // 2:
-            return False
-        return self.taken < self.total - self.total // 4
+        if standing == "unknown":
+            return self.taken < self.total - self.total // 4
+        return self.taken < self.total * 5 // 8 and (renews or self.slow < self.total // 2)
 
     def less(self, standing: Standing, *, renews: bool) -> "Threads":
         """Return what is left when a name gets one."""
         return Threads(
             total=self.total,
             taken=self.taken + 1,
-            slow=self.slow + (standing == "slow"),
+            slow=self.slow + (standing == "slow" and not renews),
             renewing=self.renewing + renews,
         )
 
@@ -206,10 +209,14 @@ class SystemResolver(AbstractResolver):
 
     def _start(self) -> None:
         """Begin all look-ups that may have a thread, those first without which there is no address."""
+        if len(self._running) >= self._threads:
+            self._show()
+            return
         now = self._clock()
-        slow = sum(now - one.started_at > QUICK or self._standing(one.key) == "slow" for one in self._running.values())
-        renewing = sum(map(self._renews, self._running.values()))
-        threads = Threads(total=self._threads, taken=len(self._running), slow=slow, renewing=renewing)
+        urgent = [one for one in self._running.values() if not self._renews(one)]
+        slow = sum(now - one.started_at > QUICK or self._standing(one.key) == "slow" for one in urgent)
+        taken = len(self._running)
+        threads = Threads(total=self._threads, taken=taken, slow=slow, renewing=taken - len(urgent))
         for asked in sorted(self._waiting.values(), key=self._renews):
             standing, renews = self._standing(asked.key), self._renews(asked)
             if threads.may_have(standing, renews=renews):

@@ -121,6 +121,31 @@ async def test_names_that_were_quick_and_begin_to_hang_keep_none_waiting_that_ha
     assert await asyncio.gather(*hanging) == [["192.0.2.1"]] * 20
 
 
+async def test_slow_names_find_threads_beside_those_that_are_renewed_and_leave_some_to_one_that_nobody_knows(
+    system: System,
+) -> None:
+    resolving = Resolving(system, threads=8)
+    slow, renewed = [f"hangs-slow{number}.example" for number in range(6)], names(20)
+    system.failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    failing = await resolving.begin(*slow)
+    await until(lambda: system.asked.total() == 6)
+    resolving.clock.now += QUICK + 0.5
+    system.released.set()
+    await asyncio.gather(*failing, return_exceptions=True)
+    system.failure = None
+    for host in renewed:
+        await resolving.resolve(host)
+    resolving.clock.now += FRESH
+    system.released.clear()
+    hanging = await resolving.begin(*renewed)
+    await until(lambda: system.asked.total() == 6 + 20 + 4)
+    resolving.clock.now += QUICK + 0.5  # they hang by now
+    hanging += await resolving.begin(*slow)
+    await until(lambda: sum(system.asked[host] for host in slow) == 7)
+    assert await resolving.resolve("new.example") == ["192.0.2.1"]
+    await give_up(hanging)
+
+
 async def test_a_thread_that_comes_free_is_for_a_name_without_addresses_first(system: System) -> None:
     resolving = Resolving(system, threads=8)
     system.released.set()
