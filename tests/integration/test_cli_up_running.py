@@ -118,11 +118,17 @@ class Up:
                     return int(child.pid)
         raise AssertionError(f"no child {name}")
 
-    def has(self, name: str) -> bool:
-        """Whether there is such a child yet."""
-        with contextlib.suppress(AssertionError):
-            return bool(self.pid_of(name))
-        return False
+    def await_child(self, name: str) -> int:
+        """Return the process id of a child as soon as there is one."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            with contextlib.suppress(AssertionError):
+                found.append(self.pid_of(name))
+            return bool(found)
+
+        wait_until(is_there, f"there is a child {name}")
+        return found[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 240) -> int:
         if self.process.poll() is None:
@@ -294,11 +300,10 @@ def test_ctrl_c_during_a_first_start_waits_for_no_database_and_the_next_start_ma
     with place() as directory, contextlib.ExitStack() as stack:
         first = Up(directory / "manifests", directory / "data")
         stack.callback(first.kill)
-        wait_until(lambda: first.has("initdb"), "the database is being made")
-        initdb = psutil.Process(first.pid_of("initdb"))
+        initdb = psutil.Process(first.await_child("initdb"))
         initdb.suspend()  # it would take until somebody lets it go on
         if during == "initdb":
-            wait_until(lambda: first.has("kapsel_receiver"), "the receivers are being started")
+            first.await_child("kapsel_receiver")
         assert first.stop(signal.SIGINT, 60) in ((0,) if during == "initdb" else (0, 130))  # as the imports are through
         assert not initdb.is_running()
         assert not (directory / "data" / "postgres").exists()

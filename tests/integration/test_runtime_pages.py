@@ -69,7 +69,10 @@ async def test_a_page_may_be_asked_for_by_its_whole_url(pages: Pages, before: by
 
 
 @pytest.mark.parametrize("size", [0, 1 << 24])
-async def test_a_body_is_neither_a_request_nor_in_the_way_of_the_answer(pages: Pages, asked: Asked, size: int) -> None:
+async def test_a_body_is_neither_a_request_nor_in_the_way_of_the_answer(
+    pages: Pages, asked: Asked, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kapsel_runtime.pages.LINGER_SECONDS", 60)  # a busy machine is no part of this
     port = await pages.start("127.0.0.1", 0)
     body = b"GET /page HTTP/1.1\r\n\r\n" + bytes(size)
     answer = await ask(port, b"POST /page HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

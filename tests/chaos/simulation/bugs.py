@@ -313,7 +313,7 @@ def _empty_body() -> None:
     "a report whose COMMIT was not answered is taken for made",
     says="has lost count",
     seed=17,
-    among=lambda world: any(window.only for window in world.windows),
+    among=_unanswered,
 )
 def _commit_believed() -> None:
     async def believed(*_: Any) -> bool:
@@ -326,7 +326,7 @@ def _commit_believed() -> None:
     "a report whose COMMIT was not answered is made again",
     says="failures; there were",
     seed=32,
-    among=lambda world: any(window.only for window in world.windows),
+    among=_unanswered,
 )
 def _commit_doubted() -> None:
     async def doubted(*_: Any) -> bool:
