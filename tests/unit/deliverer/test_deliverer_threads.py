@@ -49,3 +49,14 @@ def test_names_that_have_addresses_leave_half_of_the_threads_to_those_that_have_
 
 def test_names_that_nobody_knows_leave_the_last_quarter_to_quick_ones_that_have_addresses() -> None:
     assert fill(fill(EMPTY, "unknown"), "quick", renews=True).taken == 128
+
+
+def test_slow_names_have_threads_beside_those_that_have_addresses_and_leave_some_to_who_is_not_known() -> None:
+    for standing in ("slow", "quick"):
+        full = fill(fill(EMPTY, standing, renews=True), "slow")
+        assert full.taken == 80
+        assert fill(full, "unknown").taken == 96
+
+
+def test_slow_names_and_quick_ones_that_have_addresses_may_take_all_together() -> None:
+    assert fill(fill(EMPTY, "slow"), "quick", renews=True).taken == 128
