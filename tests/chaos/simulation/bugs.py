@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from kapsel_deliverer import retry, targets, worker
+from kapsel_deliverer import oauth2, retry, targets, worker
 from kapsel_deliverer.lanes import Lanes
 from kapsel_deliverer.replayer import Replayer
 from kapsel_deliverer.shapes import Misshapen
@@ -60,6 +60,10 @@ def _unanswered(world: Scenario) -> bool:
 
 def _resting(world: Scenario) -> bool:
     return bool(world.rests)
+
+
+def _logging_in(world: Scenario) -> bool:
+    return bool(world.logins)
 
 
 def _dry(world: Scenario) -> bool:
@@ -325,7 +329,7 @@ def _commit_believed() -> None:
 @_bug(
     "a report whose COMMIT was not answered is made again",
     says="failures; there were",
-    seed=32,
+    seed=17,
     among=_unanswered,
 )
 def _commit_doubted() -> None:
@@ -434,3 +438,35 @@ def _never_first() -> None:
             FROM chosen""",
         ),
     )
+
+
+@_bug("a token is used beyond its end", says="after its end", seed=7, among=_logging_in)
+def _token_for_ever() -> None:
+    read = oauth2._read
+
+    def kept(*more: Any) -> Any:
+        found = read(*more)
+        return dataclasses.replace(found, fresh_until=10.0**9) if isinstance(found, oauth2.Token) else found
+
+    oauth2._read = kept
+
+
+@_bug("a token that is refused is used again", says="that had been refused", seed=0, among=_logging_in)
+def _token_kept() -> None:
+    oauth2.Tokens.answered = lambda *_: False  # type: ignore[method-assign]
+
+
+@_bug("what has got no token goes out without one", says="without a token", seed=7, among=_logging_in)
+def _no_token() -> None:
+    ask = oauth2.Tokens._ask
+
+    async def asked(self: Any, *more: Any) -> Any:
+        found = await ask(self, *more)
+        return oauth2.Token(value="none", fresh_until=0.0) if isinstance(found, str) else found
+
+    oauth2.Tokens._ask = asked  # type: ignore[method-assign]
+
+
+@_bug("a server that gave no token is asked by the next try", says="after it had got none", seed=7, among=_logging_in)
+def _token_hurry() -> None:
+    oauth2.PAUSE = 0.0  # type: ignore[misc]

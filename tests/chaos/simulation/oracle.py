@@ -351,7 +351,7 @@ class _Judge:
                 continue
             if life.component == "deliverer":
                 told = _sum(counted, "webhook_delivery_attempts_total")
-                unsent = "filter_error", "transform_error"
+                unsent = "filter_error", "transform_error", "token_refused", "token_unavailable"
                 told -= _sum(counted, "webhook_delivery_failures_total", *unsent)  # nothing was sent
                 made = sum(seen.life is life for each in self.run.destinations.values() for seen in each.seen)
                 if told != made:

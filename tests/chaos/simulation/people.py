@@ -14,7 +14,7 @@ from kapsel_store.rows import DestinationRow, EndpointRow
 from simulation.clock import Clock
 from simulation.loop import Life
 from simulation.network import Network, pair
-from simulation.scenario import Arrival, Conduct
+from simulation.scenario import Arrival, Conduct, Login
 
 PATIENCE = 5.0  # seconds that a sender waits for an answer
 TRIES = 60
@@ -53,8 +53,90 @@ class Seen:
     end: float | None = None
 
     @property
+    def token(self) -> str:
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+    @property
     def failed(self) -> bool:
         return self.status is None or not 200 <= self.status < 300 or self.action in ("lie", "garbage")
+
+
+@dataclass(kw_only=True)
+class Fetch:
+    """One question for an access token."""
+
+    life: Life
+    begin: float
+    end: float | None = None
+    token: str | None = None
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, port = re.fullmatch(r"http://([0-9.]+):(\d+)/.*", url).groups()  # type: ignore[union-attr]
+    return host, int(port)
+
+
+class TokenServer:
+    """One host that gives access tokens, or does not, and knows which are good."""
+
+    def __init__(self, network: Network, clock: Clock, row: DestinationRow, login: Login, seed: str) -> None:
+        assert row.oauth2 is not None
+        self.login = login
+        self.fetches: list[Fetch] = []
+        self.given: dict[str, float] = {}  # when
+        self._of = row.id
+        self._chance = Random(f"{seed} login {row.id}")
+        self._clock = clock
+        self._network = network
+        network.hosts[_address(row.oauth2.token_url)] = self._dial
+
+    def takes(self, token: str) -> bool:
+        """Whether a token is good now."""
+        given, now, period = self.given.get(token), self._clock.elapsed, self.login.rotates
+        if given is None or now > given + self.login.lifetime:
+            return False
+        return period is None or given // period == now // period
+
+    async def _dial(self, life: Life | None) -> Any:
+        assert life is not None
+        fetch = Fetch(life=life, begin=self._clock.elapsed)
+        self.fetches.append(fetch)
+        actions, weights = zip(*self.login.weights, strict=True)
+        action = str(self._chance.choices(actions, weights)[0])
+        action = "ok" if self._clock.elapsed >= self.login.recovers else action
+        if action == "refuse":
+            fetch.end = self._clock.elapsed
+            raise ConnectionRefusedError(111, "nobody listens")
+        near, far = pair()
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._answer(fetch, action, reader, writer)
+            fetch.end = self._clock.elapsed
+            writer.close()
+
+        self._network.serve(far, handle)
+        return near
+
+    async def _answer(
+        self, fetch: Fetch, action: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        await reader.readexactly(int(re.search(r"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+        if action == "hang":
+            await reader.read()
+            return
+        if action == "slow":
+            await asyncio.sleep(self._chance.uniform(1, 8))
+        status = {"ok": 200, "slow": 200, "garbage": 200}.get(action) or int(action)
+        body = '{"access_token": '
+        if status == 200 and action != "garbage":
+            fetch.token = f"token-{len(self.given)}-of-{self._of}"
+            self.given[fetch.token] = self._clock.elapsed
+            body += f'"{fetch.token}", "token_type": "Bearer", "expires_in": {self.login.lifetime}}}'
+        answer = f"HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+        writer.write(answer.encode())
+        await writer.drain()
 
 
 class Destination:
@@ -65,11 +147,11 @@ class Destination:
         self.conduct = conduct
         self.seen: list[Seen] = []
         self.under_way = 0
+        self.tokens: TokenServer | None = None  # whose tokens it wants
         self._chance = Random(f"{seed} {row.id}")
         self._clock = clock
         self._network = network
-        host, port = re.fullmatch(r"http://([0-9.]+):(\d+)/.*", row.url).groups()  # type: ignore[union-attr]
-        network.hosts[host, int(port)] = self._dial
+        network.hosts[_address(row.url)] = self._dial
 
     def _action(self) -> str:
         recovered = self.conduct.recovers is not None and self._clock.elapsed >= self.conduct.recovers
@@ -146,6 +228,8 @@ class Destination:
             writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
             return False
         status = {"ok": 200, "slow": 200, "lie": 200, "short": 200}.get(action) or int(action)
+        if self.tokens is not None and not self.tokens.takes(seen.token):
+            status = 401
         seen.status = status
         extra = f"retry-after: {self.conduct.retry_after}\r\n" if status == 429 else ""
         if action == "lie":  # says nothing, and has taken it all the same

@@ -13,12 +13,14 @@ from uuid import UUID
 import asyncpg
 
 from kapsel_deliverer.lanes import TOKEN_SPAN
+from kapsel_deliverer.oauth2 import DOUBTED, PAUSE
 from kapsel_store.rows import DestinationRow, RateLimit, Transform
 from simulation.clock import EPOCH
-from simulation.people import Seen
+from simulation.people import Seen, TokenServer
 from simulation.scenario import Arrival
 from simulation.world import Run
 
+READ = 1e-3  # seconds in which an answer is read
 LEARNT = 5.0  # seconds in which a configuration is known to everybody: here it is looked for every four
 Rows = Mapping[UUID, asyncpg.Record]
 Tries = Mapping[UUID, Sequence[Seen]]  # by delivery
@@ -52,6 +54,8 @@ def kept(
             yield from _order(run, destination, rows, of, events, tries)
         yield from _concurrency(run, destination)
         yield from _suspended(run, destination)
+        if (tokens := run.destinations[destination.id].tokens) is not None:
+            yield from _tokens(destination.name, run.destinations[destination.id].seen, tokens)
         if destination.rate_limit is not None:
             begun = sorted(seen.begin for seen in run.destinations[destination.id].seen)
             yield from _rate(run, destination.name, begun, destination.rate_limit, TOKEN_SPAN)
@@ -239,6 +243,38 @@ def _suspended(run: Run, destination: DestinationRow) -> Iterator[str]:
             told = (load for load in run.loads if load.life is life and rest.begin - 1 <= load.at <= soon)
             if not any(destination.id in load.suspended for load in told):
                 yield f"{life} has not learnt in {LEARNT:.0f} s that {destination.name} was suspended"
+
+
+# Access tokens.
+
+
+def _tokens(name: str, seen: Sequence[Seen], server: TokenServer) -> Iterator[str]:
+    """Every try has a token that is good as far as who makes it can know, and a server that fails is left alone."""
+    by_life = defaultdict[str, list[Seen]](list)
+    for one in (one for one in seen if one.webhook_id is not None):
+        by_life[one.life.name].append(one)
+        given = server.given.get(one.token)
+        if given is None:
+            yield f"{one.life} went to {name} without a token: {one.headers.get('authorization')}"
+        elif one.begin > given + server.login.lifetime:
+            late = one.begin - given - server.login.lifetime
+            yield f"{one.life} went to {name} with a token {late:.3f} s after its end"
+    for tries in by_life.values():
+        taken, refused = set[str](), dict[str, float]()
+        for one in sorted(tries, key=lambda each: each.end or each.begin):
+            if one.status == 401:  # one that never was good is not at once worth another one
+                until = one.begin if one.token in taken else server.given.get(one.token, 0.0) + DOUBTED
+                refused.setdefault(one.token, max(one.end or one.begin, until))
+            elif one.status is not None:
+                taken.add(one.token)
+        for one in tries:
+            if one.begin > refused.get(one.token, one.begin) + READ:
+                yield f"{one.life} went to {name} with a token that had been refused"
+    for before, after in pairwise(sorted(server.fetches, key=lambda each: (each.life.name, each.begin))):
+        if before.life is not after.life or before.end is None:
+            continue
+        if after.begin < before.end + (0.0 if before.token else PAUSE) - READ:
+            yield f"{after.life} asked for a token of {name} {after.begin - before.end:.3f} s after it had got none"
 
 
 # Limits.

@@ -18,6 +18,7 @@ from kapsel_store.rows import (
     Idempotency,
     KeyRow,
     LogRow,
+    OAuth2,
     Ordering,
     Policy,
     RateLimit,
@@ -40,6 +41,7 @@ COUNTING = CircuitBreaker(
     failure_ratio=1.0, min_attempts=10**6, window=timedelta(days=30), open_for=timedelta(seconds=10), probes=1
 )
 HEADERS = (("X-Number", '"no. " + string(event.body.number)'), ("X-Customer", "event.body.customer"))
+CLIENT = (("secret/client/id", b"kapsel"), ("secret/client/secret", b"a secret"))  # who asks for access tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,16 @@ class Conduct:
     recovers: float | None = None  # seconds from the beginning; None: never changes
     latency: float = 0.02
     retry_after: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A server of access tokens, and what it does with a question, by chance, until it recovers."""
+
+    weights: tuple[tuple[str, float], ...]
+    recovers: float
+    lifetime: int  # seconds of a token
+    rotates: float | None  # seconds after which all tokens that it gave are good no more, over and over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +156,7 @@ class Scenario:
     calm: bool  # no blow, no fault, no jump of the database's clock
     asks: list[Ask] = field(default_factory=list)
     rests: list[Rest] = field(default_factory=list)
+    logins: dict[UUID, Login] = field(default_factory=dict)  # of destinations that want access tokens
     trouble_ends: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -180,7 +193,8 @@ def scenario(seed: int) -> Scenario:
             destinations.append(row)
             conducts[row.id] = _conduct(row, chance)
     keys = [_key(identity(), "shop", f"endpoint/e{n}", identities) for n in range(len(endpoints))]
-    keys = [*keys, _in_key(identity(), secret), _log_key(identity(), identities)]
+    keys = [*keys, _given_key(identity(), "in", secret), _log_key(identity(), identities)]
+    keys += [_given_key(identity(), name, value) for name, value in CLIENT]
     log = LogRow(
         namespace="shop",
         name="log",
@@ -195,6 +209,8 @@ def scenario(seed: int) -> Scenario:
     shaped = [_shaped(row, Random(f"shaping {row.id}")) for row in destinations]
     shaped = [_transforming(row, Random(f"transforming {row.id}")) for row in shaped]
     shaped = [_counting(row, Random(f"counting {row.id}")) for row in shaped]
+    logins = {row.id: login for row in shaped if (login := _login(Random(f"login {row.id}"))) is not None}
+    shaped = [dataclasses.replace(row, oauth2=_oauth2(row)) if row.id in logins else row for row in shaped]
     if insist(seed):
         shaped = [_blocking(row) for row in shaped]
         conducts = {row.id: Conduct(weights=(("ok", 2.0), ("404", 1.0)), latency=0.5) for row in shaped}
@@ -226,6 +242,7 @@ def scenario(seed: int) -> Scenario:
         calm=calm,
         asks=asks(seed, shaped, FILTER),
         rests=[rest for row in shaped for rest in _rests(row, Random(f"resting {row.id}"), span)],
+        logins=logins,
     )
 
 
@@ -320,6 +337,26 @@ def _counting(row: DestinationRow, chance: Random) -> DestinationRow:
     if row.policy.circuit_breaker is not None or chance.random() < 0.5:
         return row
     return dataclasses.replace(row, policy=dataclasses.replace(row.policy, circuit_breaker=COUNTING))
+
+
+def _login(chance: Random) -> Login | None:
+    """Have one destination in eight want access tokens."""
+    if chance.random() >= 0.125:
+        return None
+    weights = (("ok", 3.0), ("500", 1.0), ("403", 0.5), ("refuse", 0.5), ("garbage", 0.5), ("slow", 1.0), ("hang", 0.5))
+    return Login(
+        weights=chance.choice(((("ok", 1.0),), weights, weights)),
+        recovers=chance.choice((10.0, 40.0, HOUR)),
+        lifetime=chance.choice((4, 30, 3600)),
+        rotates=chance.choice((None, 7.0, 1000.0)),
+    )
+
+
+def _oauth2(row: DestinationRow) -> OAuth2:
+    """Ask a server of its own."""
+    url = row.url.replace("127.0.0.", "127.0.1.").replace("/hooks", "/token")
+    (identity, _), (secret, _) = CLIENT
+    return OAuth2(token_url=url, client_id_name=identity, client_secret_name=secret)
 
 
 def _blocking(row: DestinationRow) -> DestinationRow:
@@ -462,11 +499,11 @@ def _key(identity: UUID, namespace: str, name: str, chance: Random) -> KeyRow:
     )
 
 
-def _in_key(identity: UUID, secret: bytes) -> KeyRow:
+def _given_key(identity: UUID, name: str, secret: bytes) -> KeyRow:
     return KeyRow(
         id=identity,
         namespace="shop",
-        name="in",
+        name=name,
         version=1,
         algorithm="HMAC-SHA256",
         secret=secret,

@@ -43,7 +43,7 @@ from simulation.backends import Backends
 from simulation.clock import LIFE, Clock
 from simulation.loop import Life, Loop, Thread, refuse_threads
 from simulation.network import Network
-from simulation.people import Destination, Sender
+from simulation.people import Destination, Sender, TokenServer
 from simulation.proxy import Fault, Proxy, Session, Unit, learn_names
 from simulation.scenario import Blow, Rest, Scenario, Window
 from simulation.wire import Control
@@ -153,6 +153,9 @@ class World:
             row.id: Destination(self.network, self.clock, row, scenario.conducts[row.id], f"conduct {scenario.seed}")
             for row in rows
         }
+        for row in rows:
+            if (login := scenario.logins.get(row.id)) is not None:
+                people[row.id].tokens = TokenServer(self.network, self.clock, row, login, f"conduct {scenario.seed}")
         sender = Sender(
             self.network,
             self.clock,
