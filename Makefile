@@ -17,9 +17,10 @@ setup: $(INSTALLED) ## install everything into .venv
 demo: $(INSTALLED) ## run the main job on real input; KEEP=1 leaves it running
 	@$(BIN)/python -m kapsel_cli.demo $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
 
-# In the order of the folders: the files of a few long tests come first, and those of many short ones even out the end.
+# Four at a time, however few cores there are: most tests wait for something, and two of them leave two thirds of two cores
+# idle. In the order of the folders: the files of a few long tests come first, and those of many short ones even out the end.
 test: $(INSTALLED) ## run the tests; ARGS="-k name" and the like go to pytest
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, and which package may import which
 	@$(BIN)/ruff check .
