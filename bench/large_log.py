@@ -136,7 +136,7 @@ async def _publish(
         began = time.perf_counter()
         await publisher.publish(connection, sequencer.log, fence, [signer], lambda: time.time_ns() // 1_000_000)
         times.append(time.perf_counter() - began)
-    return _quantiles(times)
+    return quantiles(times)
 
 
 async def _timed(items: Iterable[Any], work: Callable[[Any], Awaitable[object]]) -> dict[str, float]:
@@ -145,10 +145,11 @@ async def _timed(items: Iterable[Any], work: Callable[[Any], Awaitable[object]])
         began = time.perf_counter()
         await work(item)
         times.append(time.perf_counter() - began)
-    return _quantiles(times)
+    return quantiles(times)
 
 
-def _quantiles(times: list[float]) -> dict[str, float]:
+def quantiles(times: list[float]) -> dict[str, float]:
+    """Return p50 and p99 of seconds, in milliseconds."""
     ordered = sorted(times)
     return {name: 1000 * ordered[int(share * (len(ordered) - 1))] for name, share in (("p50", 0.5), ("p99", 0.99))}
 

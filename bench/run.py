@@ -73,7 +73,7 @@ def limits_of_the_machine(bench: Bench) -> Figures:
     server.start()
     try:
         rows = [asyncio.run(limits.durable_rows_per_second(server.url)) for _ in range(bench.repetitions)]
-        commits = [percentiles(uvloop.run(limits.durable_commit_ms(server.url))) for _ in range(bench.repetitions)]
+        commits = [large.quantiles(uvloop.run(limits.durable_commits(server.url))) for _ in range(bench.repetitions)]
     finally:
         server.stop()
     (port,) = free_ports(1)
@@ -231,14 +231,8 @@ def timed(act: Callable[[Any], object], arguments: Any) -> Figures:
     for argument in arguments:
         start = time.perf_counter()
         act(argument)
-        spent.append((time.perf_counter() - start) * 1000)
-    return percentiles(spent)
-
-
-def percentiles(values: list[float]) -> Figures:
-    """Return p50 and p99."""
-    ordered = sorted(values)
-    return {"p50": ordered[len(ordered) // 2], "p99": ordered[int((len(ordered) - 1) * 0.99)]}
+        spent.append(time.perf_counter() - start)
+    return large.quantiles(spent)
 
 
 def read(url: str) -> bytes:
