@@ -98,13 +98,15 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             # Not a task of the group: an error there would cancel the children instead of draining them.
             work = asyncio.ensure_future(self._work(tasks))
+            work.add_done_callback(_look_at)
             try:
                 await _first_of(work, self._stopping.wait())
             finally:
+                ended_by_itself = work.done()  # or else what comes of it comes of stopping, such as the database's end
                 work.cancel()
                 await asyncio.wait([work], timeout=CLEANUP_SECONDS)
                 await self._drain()
-        if not work.cancelled():
+        if ended_by_itself:
             work.result()
         return self._exit_code
 
@@ -307,6 +309,12 @@ async def _first_of(task: "asyncio.Future[Any]", other: Coroutine[Any, Any, obje
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
+
+
+def _look_at(ended: "asyncio.Future[Any]") -> None:
+    """Take note of an error that nobody else may ask for, or asyncio shows it with all its lines."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 async def _migrate(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -125,6 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
         relay=arguments.relay,
         show_logs=arguments.logs,
     )
+    # Until the supervisor listens to them, they end this as Ctrl-C does: with all that it has started.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         data = DataDir(options.data_dir)
         data.take()

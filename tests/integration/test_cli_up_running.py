@@ -111,8 +111,9 @@ class Up:
             return 0
 
     def pid_of(self, name: str) -> int:
-        """Return the process id of a child of this instance."""
-        for child in psutil.Process(self.process.pid).children():
+        """Return the process id of a child of this instance, or else of one of theirs."""
+        this = psutil.Process(self.process.pid)
+        for child in (*this.children(), *this.children(recursive=True)):
             with contextlib.suppress(psutil.Error):  # one that has just ended
                 if any(name in argument for argument in child.cmdline()):
                     return int(child.pid)
@@ -164,6 +165,16 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that still run; one that has ended may wait for a while to be buried."""
+    left = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process)
+    return left
 
 
 @contextlib.contextmanager
@@ -295,8 +306,16 @@ def test_ctrl_c_drains_and_the_data_is_there_the_next_time() -> None:
             assert second.stop() == 0
 
 
-@pytest.mark.parametrize("during", ["imports", "initdb"])
-def test_ctrl_c_during_a_first_start_waits_for_no_database_and_the_next_start_makes_one(during: str) -> None:
+@pytest.mark.parametrize(
+    ("during", "number"),
+    [
+        *(("imports", number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
+        *(("initdb", number) for number in (signal.SIGINT, signal.SIGTERM)),
+    ],
+)
+def test_who_ends_a_first_start_waits_for_no_database_and_the_next_start_makes_one(
+    during: str, number: signal.Signals
+) -> None:
     with place() as directory, contextlib.ExitStack() as stack:
         first = Up(directory / "manifests", directory / "data")
         stack.callback(first.kill)
@@ -304,9 +323,28 @@ def test_ctrl_c_during_a_first_start_waits_for_no_database_and_the_next_start_ma
         initdb.suspend()  # it would take until somebody lets it go on
         if during == "initdb":
             first.await_child("kapsel_receiver")
-        assert first.stop(signal.SIGINT, 60) in ((0,) if during == "initdb" else (0, 130))  # as the imports are through
-        assert not initdb.is_running()
+        started = psutil.Process(first.process.pid).children(recursive=True)
+        assert first.stop(number, 60) in ((0,) if during == "initdb" else (0, 130))  # as the imports are through
+        assert left_of(started) == []
         assert not (directory / "data" / "postgres").exists()
+        assert "Traceback" not in first.text
+        second = Up(directory / "manifests", directory / "data")
+        stack.callback(second.stop)
+        assert second.ready().post("first") == 202
+
+
+def test_who_ends_a_first_start_while_it_migrates_leaves_no_process_and_the_next_start_goes_on() -> None:
+    with place() as directory, contextlib.ExitStack() as stack:
+        first = Up(directory / "manifests", directory / "data")
+        stack.callback(first.kill)
+        session = psutil.Process(first.await_child("[local]"))  # of Postgres: who comes to it first migrates
+        session.suspend()
+        started = psutil.Process(first.process.pid).children(recursive=True)
+        first.process.send_signal(signal.SIGTERM)
+        first.wait_for("finishing what is under way")
+        session.resume()
+        assert first.process.wait(60) == 0, first.text
+        assert left_of(started) == []
         assert "Traceback" not in first.text
         second = Up(directory / "manifests", directory / "data")
         stack.callback(second.stop)
