@@ -31,7 +31,7 @@ from kapsel_egress import tls
 from kapsel_store.rows import Configuration, RelayRow
 
 HEAD_LIMIT: Final = 8192  # bytes of a proxy's answer
-ALIVE: Final = 1.0  # seconds in which a proxy that is asked for nothing must answer anything
+ALIVE: Final = 1.0  # seconds in which a proxy that is asked for nothing must answer anything; half of what is shorter
 
 _NOT_THERE: Final = (502, 503, 504)  # what proxies answer that could not reach an address, or not in time
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r\n")
@@ -91,7 +91,8 @@ class _Way:
     """How far one connection is on its way through the proxy."""
 
     to: Literal["names", "proxy", "answer", "destination"] = "names"
-    since: float = 0.0
+    since: float = 0.0  # when it turned to the proxy, by the loop's clock
+    watched: bool = False  # whether it was looked after the proxy meanwhile
 
 
 _way: ContextVar[_Way] = ContextVar("kapsel_way_through_the_proxy")
@@ -137,55 +138,68 @@ class TunnelConnector(aiohttp.TCPConnector):
         self._proxy = proxy
         self._names = names
         self._context = ssl if proxy.ca is None else _trusting(proxy.ca)
-        # By the loop's clock: the last answer to anybody, and the last time that was looked for one.
+        # By the loop's clock: the last answer to anybody, and when the last look for one began.
         self._answered_at = self._looked_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Look no more, and close what is open."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        await super().close(abort_ssl=abort_ssl)
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
         """Connect in time, or say whose fault it is that there is no connection.
 
         A tunnel that is not answered is not told from one whose address does not answer the proxy, but by what the
-        proxy says to others, or to us when it is asked for nothing. Nor is a proxy that cannot be reached from one that
-        had little time left. Where there is no time to tell, it stays a TimeoutError.
+        proxy says to others, or to us when it is asked for nothing: that is done while there is time to connect, so
+        that no try takes longer for it. If names took so long that there was none left, it stays a TimeoutError.
         """
-        until = None if timeout.total is None else self._loop.time() + timeout.total
+        if timeout.connect is None:
+            return await super().connect(req, traces, timeout)
         way = _Way()
         _way.set(way)
+        watch = self._loop.call_later(timeout.connect - min(ALIVE, timeout.connect / 2), self._watch, way)
         try:
             return await super().connect(req, traces, timeout)
         except TimeoutError as error:
-            if way.to == "proxy" and self._loop.time() - way.since >= ALIVE:
-                self._looked_at = max(self._looked_at, way.since)  # no other look has longer
-            if way.to in ("names", "destination") or await self._lives(way.since, until):
+            if not way.watched:
                 raise
             if way.to == "proxy":
                 late = ProxyError("proxy_unreachable", "there was no connection to the proxy in time")
-            else:
+            elif self._answered_at < way.since:
                 late = ProxyError("proxy_failed", "the proxy answers nobody")
+            else:
+                raise
             raise aiohttp.ClientConnectorError(req.connection_key, late) from error
+        finally:
+            watch.cancel()
 
-    async def _lives(self, since: float, until: float | None) -> bool:
-        """Whether the proxy has answered anybody since then, or does so now; raise TimeoutError if it takes longer."""
-        async with asyncio.timeout_at(until), self._looking:  # one at a time, for all that wait
-            if max(self._answered_at, self._looked_at) < since:
-                now = self._loop.time()
-                with suppress(OSError):  # no connection, or no answer in time
-                    await asyncio.wait_for(self._look(), ALIVE)
-                self._looked_at = now  # not if it was cut short: another one may have longer
-        return self._answered_at >= since
+    def _watch(self, way: _Way) -> None:
+        """Look whether the proxy lives if a connection waits for it: once for all that wait."""
+        if way.to not in ("proxy", "answer"):
+            return
+        way.watched = True
+        looks = self._looking is not None and not self._looking.done()
+        if not looks and max(self._answered_at, self._looked_at) < way.since:
+            self._looked_at = self._loop.time()
+            self._looking = self._loop.create_task(self._look())
 
     async def _look(self) -> None:
         """Ask the proxy what it must answer by itself, and at once.
 
         Some do so by closing, as they know CONNECT alone: they do not hang.
         """
-        transport, answer = await self._greet(await self._connect())
-        try:
-            transport.write(b"OPTIONS * HTTP/1.1\r\nHost: proxy\r\nMax-Forwards: 0\r\n\r\n")
-            await answer.came
-            self._answered_at = self._loop.time()
-        finally:
-            transport.abort()
+        with suppress(OSError):  # no connection, or no answer in time
+            async with asyncio.timeout(ALIVE):
+                transport, answer = await self._greet(await self._connect())
+                try:
+                    transport.write(b"OPTIONS * HTTP/1.1\r\nHost: proxy\r\nMax-Forwards: 0\r\n\r\n")
+                    await answer.came
+                    self._answered_at = self._loop.time()
+                finally:
+                    transport.abort()
 
     async def _wrap_create_connection(
         self,
@@ -209,11 +223,11 @@ class TunnelConnector(aiohttp.TCPConnector):
         ssl: ssl.SSLContext | None,
         server_hostname: str | None,
     ) -> tuple[asyncio.Transport, ResponseHandler]:
-        way = _way.get()
-        way.to, way.since = "proxy", self._loop.time()
+        way = _way.get(_Way())
+        way.to, way.since, way.watched = "proxy", self._loop.time(), False
         transport, answer = await self._greet(await self._connect())
         try:
-            way.to, way.since = "answer", self._loop.time()
+            way.to = "answer"
             transport.write(self._request(str(address[0]), int(address[1])))
             head = await answer.came
             if head:
