@@ -14,9 +14,9 @@ def delays(initial: float, maximum: float, rng: random.Random) -> Iterator[float
 
 def reconnecting() -> Iterator[float]:
     """Yield the waits of a loop whose database is away: from 50 ms to 2 s."""
-    return delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
+    yield from delays(0.05, 2.0, random.Random())  # noqa: S311 - jitter, not a secret
 
 
 def patient() -> Iterator[float]:
     """Yield the waits of a loop that asks somebody else's server, or waits for a person: from half a second to 5 s."""
-    return delays(0.5, 5.0, random.Random())  # noqa: S311 - jitter, not a secret
+    yield from delays(0.5, 5.0, random.Random())  # noqa: S311 - jitter, not a secret
