@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from kapsel_deliverer.metrics import DelivererMetrics
 
-THREADS: Final = 128  # look-ups at a time; a thread that waits has about 30 KiB
+THREADS: Final = 256  # look-ups of names without addresses at a time, and half as many others; each has about 30 KiB
 QUICK: Final = 1.0  # seconds of a look-up from which on its name is not quick, and what was found before is used
 PATIENCE: Final = 4.0  # seconds that a connection waits for a name that was never found: most of what it has in all
 FRESH: Final = 30.0  # seconds that addresses are used before they are looked up again
@@ -42,7 +42,7 @@ class Address(NamedTuple):
 
 Key = tuple[str, socket.AddressFamily]
 LookUp = Callable[[str, socket.AddressFamily], Sequence[Address]]  # blocks; raises OSError, or UnicodeError
-Standing = Literal["quick", "unknown", "slow"]  # by how long a name's last look-up took
+Standing = Literal["quick", "unknown", "slow"]  # by how long a name's last look-up took; in this order they get threads
 
 
 def system(host: str, family: socket.AddressFamily) -> list[Address]:
@@ -59,40 +59,30 @@ def _host(address: tuple[Any, ...]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threads:
-    """How many there are, and who has them: those that are given up on too, until they return.
+    """How many there are of one kind, and who has them: those that are given up on too, until they return.
 
-    What only renews addresses, which are used meanwhile, has half of them at most, and so has all else that is slow.
-    None that is slow gets one of the last three eighths, and the last quarter is for names that are quick alone. So a
-    name that has no addresses finds one beside any number of those that are renewed, and one that nobody knows yet
-    beside any number of names that hung before, renewed or not.
+    There are two kinds, for names that have no addresses and for those that have some, which are used meanwhile: so
+    however many of those hang, none that has no address waits for them. A quarter of each is the most that names have
+    that are known to be slow, and the last quarter is for those that are known to be quick.
 
-    Names that were quick and begin to hang are quick until their look-up returns: up to half, as they are renewed, may
-    take what slow names without addresses leave, and then there is none for anybody.
+    Nobody knows beforehand who begins to hang. But each name that does has a thread once that was not for slow ones:
+    when its look-up returns, it is known for it. So those that are not slow wait for no longer than that takes.
     """
 
     total: int
     taken: int
-    slow: int  # of those that are taken: by names without addresses that are slow, or hang now
-    renewing: int  # of those that are taken: by names that have addresses
+    slow: int  # of those that are taken: by names that are slow, or hang now
 
-    def may_have(self, standing: Standing, *, renews: bool) -> bool:
+    def may_have(self, standing: Standing) -> bool:
         """Whether a name may have one more."""
-        if renews and self.renewing >= self.total // 2:
-            return False
         if standing == "quick":
             return self.taken < self.total
-        if standing == "unknown":
-            return self.taken < self.total - self.total // 4
-        return self.taken < self.total * 5 // 8 and (renews or self.slow < self.total // 2)
+        few = self.taken < self.total - self.total // 4
+        return few and (standing == "unknown" or self.slow < self.total // 4)
 
-    def less(self, standing: Standing, *, renews: bool) -> "Threads":
+    def less(self, standing: Standing) -> "Threads":
         """Return what is left when a name gets one."""
-        return Threads(
-            total=self.total,
-            taken=self.taken + 1,
-            slow=self.slow + (standing == "slow" and not renews),
-            renewing=self.renewing + renews,
-        )
+        return Threads(total=self.total, taken=self.taken + 1, slow=self.slow + (standing == "slow"))
 
 
 @dataclass(slots=True)
@@ -131,6 +121,8 @@ class _Asked:
     """One look-up, from when it is asked for until its thread returns."""
 
     key: Key
+    renews: bool  # whether there are addresses that do until it returns
+    standing: Standing
     asked_at: float
     failure: asyncio.Future[OSError | None]  # None if addresses were found
     started_at: float = float("inf")
@@ -154,7 +146,10 @@ class SystemResolver(AbstractResolver):
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._known: dict[Key, _Known] = {}  # whose last look-up ended longest ago comes first
-        self._waiting: dict[Key, _Asked] = {}  # for a thread, who asked first comes first
+        # For a thread, in one line for each sort: nobody looks through those of a sort that gets none now.
+        self._waiting: dict[tuple[bool, Standing], dict[Key, _Asked]] = {
+            (renews, standing): {} for renews in (False, True) for standing in get_args(Standing)
+        }
         self._running: dict[Key, _Asked] = {}
 
     async def resolve(
@@ -179,7 +174,8 @@ class SystemResolver(AbstractResolver):
 
     async def _renewed(self, key: Key) -> _Known:
         """Look a name up; what was found before must do if that takes long, or fails and the name is not gone."""
-        asked = self._running.get(key) or self._waiting.get(key) or self._ask(key)
+        waiting = (line[key] for line in self._waiting.values() if key in line)
+        asked = self._running.get(key) or next(waiting, None) or self._ask(key)
         known = self._usable(key, STALE)
         patience = PATIENCE if known is None else max(0.0, asked.asked_at + QUICK - self._clock())
         asked.wanted += 1
@@ -197,38 +193,34 @@ class SystemResolver(AbstractResolver):
         return known
 
     def _ask(self, key: Key) -> _Asked:
-        asked = self._waiting[key] = _Asked(key, self._clock(), self._loop.create_future())
+        renews, standing = self._usable(key, STALE) is not None, self._standing(key)
+        asked = _Asked(key, renews, standing, self._clock(), self._loop.create_future())
+        self._waiting[renews, standing][key] = asked
         self._start()
         return asked
 
     def _forget(self, asked: _Asked) -> None:
         """Look nothing up that nobody waits for any more, unless it renews what is in use."""
-        if not asked.wanted and asked.key in self._waiting and not self._renews(asked):
-            del self._waiting[asked.key]
+        if not asked.wanted and not asked.renews:
+            self._waiting[asked.renews, asked.standing].pop(asked.key, None)
             self._show()
 
     def _start(self) -> None:
-        """Begin all look-ups that may have a thread, those first without which there is no address."""
-        if len(self._running) >= self._threads:
-            self._show()
-            return
-        now = self._clock()
-        urgent = [one for one in self._running.values() if not self._renews(one)]
-        slow = sum(now - one.started_at > QUICK or self._standing(one.key) == "slow" for one in urgent)
-        taken = len(self._running)
-        threads = Threads(total=self._threads, taken=taken, slow=slow, renewing=taken - len(urgent))
-        for asked in sorted(self._waiting.values(), key=self._renews):
-            standing, renews = self._standing(asked.key), self._renews(asked)
-            if threads.may_have(standing, renews=renews):
-                threads = threads.less(standing, renews=renews)
-                self._running[asked.key] = self._waiting.pop(asked.key)
-                asked.started_at = now
-                self._begin(asked)
+        """Begin all look-ups that may have a thread, of each sort those first that were asked for first."""
+        for (renews, standing), line in self._waiting.items():
+            if not line:
+                continue
+            threads = self._shared(renews)
+            while line and threads.may_have(standing):
+                threads = threads.less(standing)
+                self._begin(line.pop(next(iter(line))))
         self._show()
 
-    def _renews(self, asked: _Asked) -> bool:
-        """Whether there are addresses that do until it returns."""
-        return self._usable(asked.key, STALE) is not None
+    def _shared(self, renews: bool) -> Threads:
+        taken = [one for one in self._running.values() if one.renews == renews]
+        hang = self._clock() - QUICK
+        slow = sum(one.standing == "slow" or one.started_at < hang for one in taken)
+        return Threads(total=self._threads // 2 if renews else self._threads, taken=len(taken), slow=slow)
 
     def _standing(self, key: Key) -> Standing:
         known = self._known.get(key)
@@ -237,6 +229,7 @@ class SystemResolver(AbstractResolver):
         return "quick" if known.took <= QUICK else "slow"
 
     def _begin(self, asked: _Asked) -> None:
+        self._running[asked.key], asked.started_at = asked, self._clock()
         try:
             threading.Thread(target=self._run, args=(asked,), name="dns", daemon=True).start()
         except RuntimeError as error:  # the system lets us have no more
@@ -274,4 +267,4 @@ class SystemResolver(AbstractResolver):
 
     def _show(self) -> None:
         self._metrics.lookups.labels("running").set(len(self._running))
-        self._metrics.lookups.labels("waiting").set(len(self._waiting))
+        self._metrics.lookups.labels("waiting").set(sum(map(len, self._waiting.values())))

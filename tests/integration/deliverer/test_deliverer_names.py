@@ -4,14 +4,13 @@ import asyncio
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
 from system_names import System
 
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_deliverer.names import FRESH, QUICK, STALE, SystemResolver
+from kapsel_deliverer.names import FRESH, QUICK, STALE, THREADS, SystemResolver
 
 
 class Clock:
@@ -27,7 +26,7 @@ class Clock:
 class Resolving:
     """A resolver with what it counts."""
 
-    def __init__(self, system: System, threads: int = 128) -> None:
+    def __init__(self, system: System, threads: int = THREADS) -> None:
         self.clock = Clock()
         self._registry = CollectorRegistry()
         self._made = SystemResolver(DelivererMetrics(self._registry), system, clock=self.clock, threads=threads)
@@ -43,6 +42,18 @@ class Resolving:
 
     def metric(self, name: str, **labels: str) -> float:
         return self._registry.get_sample_value(name, labels) or 0.0
+
+    async def hang(self, hosts: list[str], system: System) -> None:
+        """Look names up that hang, and find nothing in the end."""
+        system.failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        asked = system.asked.total()
+        hanging = await self.begin(*hosts)
+        await until(lambda: system.asked.total() == asked + len(hosts))
+        self.clock.now += QUICK + 0.5
+        system.released.set()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        system.failure = None
+        system.released.clear()
 
 
 async def give_up(tasks: list[asyncio.Task[list[str]]]) -> None:
@@ -93,17 +104,35 @@ async def test_whatever_hangs_a_name_that_has_answered_quickly_is_looked_up(syst
 
 async def test_names_that_hung_before_leave_threads_to_one_that_nobody_knows(system: System) -> None:
     resolving = Resolving(system, threads=8)
-    first = await resolving.begin(*names(6))
-    await until(lambda: system.asked.total() == 6)
-    resolving.clock.now += QUICK + 0.1
-    system.released.set()
-    await asyncio.wait(first)
-    system.released.clear()
-    resolving.clock.now += STALE - 1  # what they had is old, and how they were is not forgotten
+    await resolving.hang(names(6), system)
+    resolving.clock.now += STALE - 1  # how they were is not forgotten
     again = await resolving.begin(*names(6))
-    assert resolving.metric("dns_lookups", state="waiting") == 2
+    assert resolving.metric("dns_lookups", state="waiting") == 4
     assert await resolving.resolve("new.example") == ["192.0.2.1"]
     await give_up(again)
+
+
+async def test_a_quick_name_finds_a_thread_beside_all_names_that_hang_known_for_it_or_not_and_renewed_or_not(
+    system: System,
+) -> None:
+    resolving = Resolving(system)
+    slow, renewed = [f"hangs-slow{number}.example" for number in range(THREADS // 2)], names(2 * THREADS)
+    await resolving.hang(slow, system)
+    system.released.set()
+    for host in renewed:
+        await resolving.resolve(host)
+    system.failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    with pytest.raises(socket.gaierror):
+        await resolving.resolve("failed.example")
+    system.failure = None
+    resolving.clock.now += FRESH
+    system.released.clear()
+    hanging = await resolving.begin(*slow, *renewed)
+    new = [f"new{number}.example" for number in range(THREADS)]
+    assert await asyncio.gather(*map(resolving.resolve, new)) == [["192.0.2.1"]] * THREADS
+    hanging += await resolving.begin(*(f"hangs-new{number}.example" for number in range(THREADS)))
+    assert await resolving.resolve("failed.example") == ["192.0.2.1"]
+    await give_up(hanging)
 
 
 async def test_names_that_were_quick_and_begin_to_hang_keep_none_waiting_that_has_no_address(system: System) -> None:
@@ -126,13 +155,8 @@ async def test_slow_names_find_threads_beside_those_that_are_renewed_and_leave_s
 ) -> None:
     resolving = Resolving(system, threads=8)
     slow, renewed = [f"hangs-slow{number}.example" for number in range(6)], names(20)
-    system.failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-    failing = await resolving.begin(*slow)
-    await until(lambda: system.asked.total() == 6)
-    resolving.clock.now += QUICK + 0.5
+    await resolving.hang(slow, system)
     system.released.set()
-    await asyncio.gather(*failing, return_exceptions=True)
-    system.failure = None
     for host in renewed:
         await resolving.resolve(host)
     resolving.clock.now += FRESH
@@ -141,28 +165,8 @@ async def test_slow_names_find_threads_beside_those_that_are_renewed_and_leave_s
     await until(lambda: system.asked.total() == 6 + 20 + 4)
     resolving.clock.now += QUICK + 0.5  # they hang by now
     hanging += await resolving.begin(*slow)
-    await until(lambda: sum(system.asked[host] for host in slow) == 7)
+    await until(lambda: sum(system.asked[host] for host in slow) == 8)
     assert await resolving.resolve("new.example") == ["192.0.2.1"]
-    await give_up(hanging)
-
-
-async def test_a_thread_that_comes_free_is_for_a_name_without_addresses_first(system: System) -> None:
-    resolving = Resolving(system, threads=8)
-    system.released.set()
-    first, *others = names(6)
-    for host in (first, *others):
-        await resolving.resolve(host)
-    resolving.clock.now += FRESH
-    one, rest = threading.Event(), threading.Event()
-    system.released = one
-    hanging = await resolving.begin(first)
-    await until(lambda: system.asked[first] == 2)
-    system.released = rest
-    hanging += await resolving.begin("hangs.example", "hangs-too.example", *others)
-    late = await resolving.begin("new.example")
-    assert resolving.metric("dns_lookups", state="waiting") == 3
-    one.set()
-    assert await asyncio.gather(*late) == [["192.0.2.1"]]
     await give_up(hanging)
 
 
