@@ -1,9 +1,11 @@
 """The documentation points at things that are there: files, anchors, metrics, codes, reasons, commands and settings."""
 
 import re
+import runpy
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -63,8 +65,18 @@ def test_a_relative_link_leads_to_a_file_and_an_anchor(page: Path, target: str) 
 
 
 @pytest.mark.parametrize(("page", "target"), [pytest.param(p, t, id=f"{p.name}-{t}") for p, t in _links()])
-def test_a_page_of_the_site_links_only_to_pages_of_the_site(page: Path, target: str) -> None:
-    assert DOCS not in page.parents or (page.parent / target).resolve().is_relative_to(DOCS)
+def test_the_site_links_its_own_pages_and_the_repository_for_what_lies_beside_them(page: Path, target: str) -> None:
+    if DOCS not in page.parents:
+        return
+    hook = runpy.run_path(str(DOCS / "repository.py"))["on_page_markdown"]
+    file = SimpleNamespace(src_uri=page.relative_to(DOCS).as_posix())
+    config = SimpleNamespace(extra={"repository": "https://a.test/"})
+
+    made = hook(f"[x]({target})", page=SimpleNamespace(file=file), config=config, files=None)
+
+    linked = (page.parent / target).resolve()
+    own = linked.is_relative_to(DOCS)
+    assert made == (f"[x]({target})" if own else f"[x](https://a.test/{linked.relative_to(ROOT)})")
 
 
 COMPONENTS = (ReceiverMetrics, DelivererMetrics, AttestorMetrics, ConsoleMetrics, OperatorMetrics)
