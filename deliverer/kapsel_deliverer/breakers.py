@@ -52,7 +52,7 @@ class _Tally:
     probe_successes: int = 0
     probe_failures: int = 0
     gone: bool = False
-    reporting: "_Report | None" = None  # what was sent, and is not known to be committed
+    reporting: bool = False  # some of it was sent, and is not known to be committed
 
     @property
     def is_urgent(self) -> bool:
@@ -60,7 +60,7 @@ class _Tally:
 
     def is_forgotten(self, before: float) -> bool:
         """Whether it began before the window, and nothing in it is of use to the shared row."""
-        return self.since < before and not self.is_urgent and self.reporting is None
+        return self.since < before and not self.is_urgent and not self.reporting
 
     @property
     def observed(self) -> Observed:
@@ -79,27 +79,30 @@ class _Tally:
             self.failures += failed
             self.successes += not failed
 
-    def begin(self, observed: Observed, gone: bool, transaction_id: str, before: CircuitRow, after: CircuitRow) -> None:
-        """Remember what is being reported, lest it is reported again if the answer is lost."""
-        self.reporting = _Report(transaction_id, observed, gone, before, after)
-
     def take_back(self, reported: Observed, *, gone: bool) -> None:
         """Take out what the shared row knows now; what came in since stays."""
         self.successes -= reported.successes
         self.failures -= reported.failures
         self.probe_successes -= reported.probe_successes
         self.probe_failures -= reported.probe_failures
-        self.gone, self.reporting = self.gone and not gone, None
+        self.gone = self.gone and not gone
 
 
 class _Report(NamedTuple):
-    """One report to the shared row, the transaction that makes it, and the row before and after that."""
+    """What of a tally is reported to the shared row."""
 
-    transaction_id: str
+    tally: _Tally
     observed: Observed
     gone: bool
+
+
+class _Change(NamedTuple):
+    """One change of the shared row that is not known to be committed, and the transaction that makes it."""
+
+    transaction_id: str
     before: CircuitRow
     after: CircuitRow
+    report: _Report | None  # None if it takes probes, or a step of a recovery
 
 
 class Breakers:
@@ -122,6 +125,7 @@ class Breakers:
         self._labels: dict[UUID, str] = {}
         self._rows: dict[UUID, CircuitRow] = {}
         self._tallies: dict[UUID, _Tally] = {}
+        self._unanswered: list[_Change] = []
         self._due = asyncio.Event()
         self._load_at = 0.0
         self._closing = False
@@ -197,7 +201,7 @@ class Breakers:
             row = self._rows.get(destination_id)
             failed = row is not None and (row.failures > 0 or row.failing_since is not None)
             troubled = row is not None and row.state == "closed" and failed
-            if tally.reporting is not None:  # it is still being committed
+            if tally.reporting:  # it is still being committed
                 continue
             if not (tally.is_urgent or (troubled and time.monotonic() >= self._load_at)):
                 continue
@@ -205,25 +209,21 @@ class Breakers:
 
             # Taken out only after the commit. If that is not answered, `_settle` finds out what became of it.
             report = partial(self._report, destination_id, observed, gone)
-            await self._change(connection, destination_id, report, partial(tally.begin, observed, gone))
-            tally.take_back(observed, gone=gone)
+            await self._change(connection, destination_id, report, _Report(tally, observed, gone))
             # Another one may have taken its place meanwhile.
             if tally.observed == Observed() and self._tallies.get(destination_id) is tally:
                 del self._tallies[destination_id]
 
     async def _settle(self, connection: database.Connection) -> None:
-        """Find out what became of reports that were not answered: made, they are not made again."""
-        for tally in list(self._tallies.values()):
-            if tally.reporting is None:
+        """Find out what became of changes that were not answered: made, they are told, and not made again."""
+        for change in list(self._unanswered):
+            made = await circuits.is_committed(connection, change.transaction_id)
+            if made is None:
                 continue
-            report = tally.reporting
-            match await circuits.is_committed(connection, report.transaction_id):
-                case True:
-                    tally.take_back(report.observed, gone=report.gone)
-                    self._tell(report.before, report.after)
-                    self._load_at = 0.0  # others may have changed the circuit since
-                case False:
-                    tally.reporting = None
+            self._unanswered.remove(change)
+            self._settled(change, made=made)
+            if made:
+                self._load_at = 0.0  # others may have changed the circuit since
 
     def _report(
         self, destination_id: UUID, observed: Observed, gone: bool, row: CircuitRow, now: datetime
@@ -285,11 +285,26 @@ class Breakers:
         connection: database.Connection,
         destination_id: UUID,
         decide: Callable[[CircuitRow, datetime], CircuitRow],
-        begun: Callable[[str, CircuitRow, CircuitRow], None] | None = None,
+        report: _Report | None = None,
     ) -> None:
-        before, after = await circuits.change(connection, destination_id, decide, begun)
+        def begun(transaction_id: str, before: CircuitRow, after: CircuitRow) -> None:
+            self._unanswered.append(_Change(transaction_id, before, after, report))
+            if report is not None:
+                report.tally.reporting = True
+
+        _, after = await circuits.change(connection, destination_id, decide, begun)
         self._follow(after)
-        self._tell(before, after)
+        self._settled(self._unanswered.pop(), made=True)
+
+    def _settled(self, change: _Change, *, made: bool) -> None:
+        """Go on from a change that was committed, or never will be."""
+        if change.report is not None:
+            tally, observed, gone = change.report
+            tally.reporting = False
+            if made:
+                tally.take_back(observed, gone=gone)
+        if made:
+            self._tell(change.before, change.after)
 
     def _tell(self, before: CircuitRow, after: CircuitRow) -> None:
         """Log what a change means, once it is committed."""

@@ -1,7 +1,8 @@
-"""What is reported to a circuit is counted once, whatever becomes of the answer to its COMMIT."""
+"""What is reported to a circuit is counted once, and each change told once, whatever becomes of a COMMIT's answer."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -27,9 +28,11 @@ class Losing(asyncpg.Connection):
     """A connection that is cut around a COMMIT: before it reaches the server, or before its answer comes back."""
 
     reaches = False
+    spared = 0  # COMMITs before that
 
     async def execute(self, query: str, *arguments: object, timeout: float | None = None) -> str:
-        if query != "COMMIT;":
+        if query != "COMMIT;" or self.spared:
+            self.spared -= query == "COMMIT;"
             return await super().execute(query, *arguments, timeout=timeout)
         if self.reaches:
             await super().execute(query)
@@ -41,16 +44,17 @@ async def reported(
     database,
     *,
     reaches: bool,
+    spared: int = 0,
     meanwhile: Callable[[Breakers], None] = lambda _: None,
     breaker: CircuitBreaker = BREAKER,
 ) -> circuits.CircuitRow:
-    """Return the circuit after three failures, the answer to whose COMMIT was lost, and what came `meanwhile`."""
+    """Return the circuit after three failures and what came `meanwhile`; the answer to a COMMIT was lost."""
     owner = await database.connection()
     declared = Configuration(endpoints=(ENDPOINT,), destinations=(BILLING,))
     await configuration.apply(owner, database.sealing, declared, actor="test")
     settings = store_database.settings(schema=database.schema, role="kapsel_deliverer", component="test")
     losing = await asyncpg.connect(database.url, server_settings=settings, connection_class=Losing)
-    losing.reaches = reaches
+    losing.reaches, losing.spared = reaches, spared
     well = await database.connection("deliverer")
     acquired = 0
 
@@ -64,7 +68,9 @@ async def reported(
                 breakers.close()
             yield losing if acquired == 1 else well
 
-    breakers = Breakers(Pool(), Lanes(10), DatabaseClock(), DelivererMetrics(CollectorRegistry()), lambda _: None)
+    lanes = Lanes(10)
+    lanes.configure([BILLING], 0.0)
+    breakers = Breakers(Pool(), lanes, DatabaseClock(), DelivererMetrics(CollectorRegistry()), lambda _: None)
     breakers.configure({BILLING.id: breaker}, {BILLING.id: "shop/orders/billing"})
     for _ in range(3):
         breakers.observe(BILLING.id, FAILED, probe=False, gone=False)
@@ -88,6 +94,17 @@ async def test_a_circuit_that_has_opened_is_told_once_whatever_becomes_of_the_an
     row = await reported(database, reaches=reaches, breaker=CircuitBreaker(min_attempts=3))
     assert row.state == "open"
     assert [record.getMessage() for record in caplog.records] == ["circuit of shop/orders/billing: open"]
+
+
+@pytest.mark.parametrize("reaches", [False, True])
+async def test_a_circuit_that_is_probed_is_told_once_whatever_becomes_of_the_answer(
+    database, reaches: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    breaker = CircuitBreaker(min_attempts=3, open_for=timedelta(0))
+    row = await reported(database, reaches=reaches, spared=1, breaker=breaker)
+    assert row.state == "half_open"
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["circuit of shop/orders/billing: open", "circuit of shop/orders/billing: half_open"]
 
 
 @pytest.mark.parametrize("reaches", [False, True])
