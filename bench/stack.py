@@ -153,13 +153,23 @@ class Load:
         report.unlink(missing_ok=True)
         watched = ",".join(f"{name}={pid}" for name, pids in (watch or {}).items() for pid in pids)
         command = [str(self._program), "-target", str(file), "-out", str(report), "-watch", watched, *flags]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise SystemExit(_failed(done))
         found: dict[str, Any] = json.loads(report.read_text())
         refused = found["summary"]["not_accepted"][2]
         if refused:
             first = next(result["first_error"] for result in found["results"] if result.get("first_error"))
             print(f"  note: {refused:.0f} requests were not accepted: {first}", file=sys.stderr)
         return found
+
+
+def _failed(done: subprocess.CompletedProcess[str]) -> str:
+    """Return in one sentence why the load generator ended, and what to do."""
+    lines = done.stderr.strip().splitlines()
+    why = lines[-1] if lines else f"it ended with {done.returncode} and said nothing"
+    what = "end the program that listens there (ss -ltnp names it)" if "address already in use" in why else "mend that"
+    return f"the load generator failed: {why}; {what} and run the bench again"
 
 
 def kapsel_at(url: str) -> Target:
