@@ -69,7 +69,8 @@ class Idempotency(Model):
 
     source: Literal["Header", "Content", "Provider"] = Field(
         description=(
-            "Header: the value of one header. Content: the hash of the body. Provider: the id that the provider "
+            "Header: the value of one header. Content: the hash of the body, where each carries an id or a time. "
+            "Provider: the id that the provider "
             f"gives each event, for {', '.join(NAMES_EVENTS[:-1])} and {NAMES_EVENTS[-1]}."
         )
     )
@@ -440,6 +441,9 @@ def _sends_each_header_once(destination: Destination, index: int) -> None:
         broken(_MADE_TWICE, "each header once", "destinations", index, "transform", "headers")
 
 
+_ALIKE: Final = "of dropbox, bodies that tell of different changes are equal"
+
+
 class WebhookEndpointSpec(Model):
     """Who may send, what counts as the same, how much is too much, and where it goes."""
 
@@ -448,6 +452,11 @@ class WebhookEndpointSpec(Model):
             "!has(self.idempotency) || self.idempotency.source != 'Provider' || "
             + " || ".join(f"has(self.verification.{scheme})" for scheme in NAMES_EVENTS),
             "webhooks verified in this way carry no provider's id",
+            "idempotency.source",
+        ),
+        Rule(
+            "!has(self.verification.dropbox) || !has(self.idempotency) || self.idempotency.source != 'Content'",
+            _ALIKE,
             "idempotency.source",
         ),
         Rule(
@@ -516,10 +525,12 @@ class WebhookEndpointSpec(Model):
         if self.idempotency and self.idempotency.source == "Provider" and not self.verification.names_events:
             broken(
                 f"webhooks verified by {self.verification.scheme} carry no provider's id",
-                "source: Header or source: Content",
+                "source: Header, source: Content where each body carries an id or a time, or no idempotency",
                 "idempotency",
                 "source",
             )
+        if self.idempotency and self.idempotency.source == "Content" and self.verification.dropbox is not None:
+            broken(_ALIKE, "no idempotency", "idempotency", "source")
         github = self.verification.github
         by_provider = self.idempotency is not None and self.idempotency.source == "Provider"
         if github is not None and github.gap_healing is not None and not by_provider:

@@ -3,15 +3,25 @@
 import asyncio
 import gzip
 import hashlib
+import hmac
 import json
+import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from kapsel_store.rows import Idempotency, RateLimit, Verification
+import pytest
+import yaml
+
+from kapsel_resources.manifests import parse
+from kapsel_resources.plan import plan
+from kapsel_store.rows import Configuration, Idempotency, RateLimit, Verification
 
 Make = Callable[..., Any]
+PROVIDERS = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
 GITHUB = Verification(scheme="github", key_name="in")
 
 
@@ -97,6 +107,42 @@ async def test_duplicates_that_arrive_at_once_are_stored_once(receive: Any, post
         assert {(answer.status, answer.body) for answer in answers} == {(202, answers[0].body)}
         assert len(await receiver.events()) == 1
         assert (receiver.count("accepted"), receiver.count("duplicate")) == (1, 39)
+
+
+def documented(section: str, secret: str) -> Configuration:
+    """Return what the manifest of a section of docs/providers.md comes to."""
+    text = PROVIDERS.partition(f"\n## {section}\n")[2].partition("```yaml\n")[2].partition("```")[0]
+    metadata = {"name": re.findall(r"secretRef: \{name: ([a-z]+)", text)[0], "namespace": "shop"}
+    held = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"secret": secret}}
+    resources = [parse(document) for document in (*yaml.safe_load_all(text), held)]
+    planned = plan(resources, existing=Configuration(), now=datetime.now(UTC), entropy=os.urandom)
+    assert planned.problems == ()
+    return planned.configuration
+
+
+DROPBOX = b'{"list_folder": {"accounts": ["dbid:AAH4f99T0taONIb"]}, "delta": {"users": [12345678]}}'
+ONEDRIVE = (
+    b'{"value": [{"subscriptionId": "0fc0d6db", "clientState": "s", "expirationDateTime": "2026-04-01T00:00:00Z",'
+    b' "resource": "me/drive/root", "changeType": "updated"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("section", "path", "body", "headers"),
+    [
+        ("Dropbox", "dropbox", DROPBOX, {"X-Dropbox-Signature": hmac.digest(b"s", DROPBOX, "sha256").hex()}),
+        ("Microsoft Graph", "graph", ONEDRIVE, {}),
+    ],
+    ids=["dropbox", "microsoftGraph"],
+)
+async def test_two_changes_that_a_provider_tells_of_in_equal_bodies_are_two_events_with_a_delivery_each(
+    receive: Any, post: Make, section: str, path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    said = documented(section, "s")
+    async with receive(*said.endpoints, keys=said.keys, destinations=said.destinations) as receiver:
+        answers = [await receiver.exchange(post(body, headers, path=f"/ingest/shop/{path}")) for _ in range(2)]
+        assert ["idempotent-replayed" in answer.headers for answer in answers] == [False, False]
+        assert len({row["event_id"] for row in await receiver.rows("SELECT event_id FROM deliveries")}) == 2
 
 
 async def test_a_duplicate_after_the_window_is_a_new_event(receive: Any, post: Make, endpoint: Make) -> None:
