@@ -217,7 +217,7 @@ class Breakers:
     async def _settle(self, connection: database.Connection) -> None:
         """Find out what became of changes that were not answered: made, they are told, and not made again."""
         for change in list(self._unanswered):
-            made = await circuits.is_committed(connection, change.transaction_id)
+            made = await circuits.is_committed(connection, change.transaction_id, change.before, change.after)
             if made is None:
                 continue
             self._unanswered.remove(change)

@@ -49,7 +49,7 @@ async def change(
     """Replace a circuit by `decide(circuit, now)` under its lock, `now` by the database; return (before, after).
 
     `begun` is told the id of the transaction, and both, before anything is written: if the COMMIT is not answered,
-    `is_committed` knows by the id what became of that.
+    `is_committed` knows by these what became of that.
     """
     async with connection.transaction():
         row = await connection.fetchrow(statement("circuits.lock"), destination_id)
@@ -80,17 +80,25 @@ async def change(
     return before, after
 
 
-async def is_committed(connection: Connection, transaction_id: str) -> bool | None:
-    """Return whether a transaction was committed; None while it is under way.
+async def is_committed(
+    connection: Connection, transaction_id: str, before: CircuitRow, after: CircuitRow
+) -> bool | None:
+    """Return whether the transaction of a change was committed; None while it is under way.
 
-    A server that has never heard of it, for it was promoted without it, has not committed it. One that was promoted
-    without it and has given its id to another since cannot be told apart, where replication is not synchronous.
+    A server that has never heard of it, for it was promoted without it, has not committed it. Nor has one that was
+    promoted without it and has given its id to another since, if the circuit is as it was before. If it is not, since
+    others have changed it or it has lost more, that cannot be told: it is taken for made, lest it is counted twice.
     """
     try:
         status = await connection.fetchval(statement("circuits.outcome"), transaction_id)
     except asyncpg.InvalidParameterValueError:
         return False
-    return None if status == "in progress" else status == "committed"
+    if status != "committed":
+        return None if status == "in progress" else False
+    if after == before:
+        return True
+    found = await load(connection, [before.destination_id])
+    return found.get(before.destination_id) not in (None, before)
 
 
 def _circuit(row: asyncpg.Record) -> tuple[CircuitRow, datetime]:

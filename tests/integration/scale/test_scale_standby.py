@@ -5,10 +5,13 @@ import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -17,6 +20,8 @@ from traffic.producer import Producer
 
 from kapsel_cli import postgres
 from kapsel_cli.postgres import EmbeddedPostgres
+from kapsel_store import circuits
+from kapsel_store.circuits import CircuitRow
 from kapsel_store.migrate import migrate
 
 SCHEMA = "kapsel"
@@ -100,15 +105,21 @@ async def sending(plane: Any) -> Producer:
     return await plane.producer(receiver)
 
 
-async def run(server: EmbeddedPostgres, *statements: str) -> Any:
+@asynccontextmanager
+async def connected(server: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(server.url, server_settings={"search_path": SCHEMA})
     try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def run(server: EmbeddedPostgres, *statements: str) -> Any:
+    async with connected(server) as connection:
         found = None
         for statement in statements:
             found = await connection.fetchval(statement)
         return found
-    finally:
-        await connection.close()
 
 
 async def eventually(server: EmbeddedPostgres, statement: str) -> None:
@@ -137,14 +148,11 @@ async def test_with_synchronous_replication_a_failover_loses_nothing_and_the_log
 
     await before
     await producer.run(range(100, 120))
-    connection = await asyncpg.connect(standby.url, server_settings={"search_path": SCHEMA})
-    try:
+    async with connected(standby) as connection:
         await settled(connection)
         assert len(producer.accepted) == 120
         await account(connection, producer.accepted, destination)
         assert await connection.fetchval("SELECT count(*) FROM logs WHERE frozen_reason IS NOT NULL") == 0
-    finally:
-        await connection.close()
 
 
 async def test_what_asynchronous_replication_loses_is_gone_and_the_log_says_so(servers, plane, until) -> None:
@@ -176,3 +184,33 @@ async def test_what_asynchronous_replication_loses_is_gone_and_the_log_says_so(s
     await producer.run(range(40, 45))
     await eventually(standby, "SELECT NOT EXISTS (SELECT FROM deliveries_live)")
     assert await run(standby, "SELECT count(*) FROM unsequenced") >= 10
+
+
+def failed(row: CircuitRow, now: datetime) -> CircuitRow:
+    return replace(row, attempts=row.attempts + 1, failures=row.failures + 1)
+
+
+async def test_a_circuits_change_that_a_failover_has_lost_is_not_taken_for_that_of_who_has_its_transaction_id_now(
+    servers,
+) -> None:
+    primary, standby = servers
+    known, new = uuid4(), uuid4()
+    async with connected(primary) as connection:
+        await circuits.change(connection, known, failed)
+        place = await connection.fetchval("SELECT pg_current_wal_lsn()::text")
+        await eventually(standby, f"SELECT pg_last_wal_replay_lsn() >= '{place}'")
+        await asyncio.to_thread(standby.stop)
+        lost: list[tuple[str, CircuitRow, CircuitRow]] = []
+        for destination_id in (known, new):
+            await circuits.change(connection, destination_id, failed, lambda *change: lost.append(change))
+        for change in lost:
+            assert await circuits.is_committed(connection, *change)
+    await asyncio.to_thread(primary.kill)
+    await asyncio.to_thread(standby.start)
+    await promote(standby)
+    async with connected(standby) as connection:
+        for transaction_id, before, after in lost:
+            while int(await connection.fetchval("SELECT pg_current_xact_id()::text")) < int(transaction_id):
+                pass
+            assert await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction_id) == "committed"
+            assert await circuits.is_committed(connection, transaction_id, before, after) is False
