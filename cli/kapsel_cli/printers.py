@@ -184,7 +184,7 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     "undelivered": (
         *_WHERE,
         _plain("FAULT", "fault"),
-        _plain("REASON", "last_reason"),
+        _plain("REASON", "reason"),
         _plain("STATE", "state"),
         _plain("ATTEMPTS", "attempts"),
         _ago("DUE", "due_at"),

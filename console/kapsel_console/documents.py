@@ -28,7 +28,7 @@ from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit, Transform, Wit
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 from kapsel_store.turns import NO_TURN, Blocked
-from kapsel_store.undelivered import Group, Summary
+from kapsel_store.undelivered import Group, Summary, Undelivered
 from kapsel_verifier import cosignature
 from kapsel_verifier.cosignature import WitnessKey
 from kapsel_verifier.errors import VerificationError
@@ -233,9 +233,9 @@ def explanation(row: DeliveryRow, said: Explanation) -> shapes.Explanation:
     }
 
 
-def undelivered(row: DeliveryRow) -> shapes.Undelivered:
-    """Return a delivery that did not arrive, and whose fault that is; one that was not tried yet has no reason."""
-    return {**delivery(row), "fault": "ours" if row.last_reason is None else fault_of(row.last_reason)}
+def undelivered(one: Undelivered) -> shapes.Undelivered:
+    """Return a delivery that did not arrive, why, and whose fault that is."""
+    return {**delivery(one.row), "reason": one.reason, "fault": fault_of(one.reason)}
 
 
 def undelivered_for(one: Summary, group: Group) -> shapes.UndeliveredSum:

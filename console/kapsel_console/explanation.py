@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from kapsel_console.holds import Hold, holds, when
 from kapsel_resources import durations
 from kapsel_store import ids
 from kapsel_store.facts import Facts, Leaf, Relative
+from kapsel_store.holds import Hold, holds, when, why
 from kapsel_store.reasons import REASONS, Fault, fault_of, reason
 from kapsel_store.rows import LogRow
 from kapsel_store.schedule import disabled_from, is_retried, spread
@@ -77,8 +77,8 @@ class Explanation:
 
 def explain(facts: Facts, log: LogRow | None) -> Explanation:
     """Return what the facts mean; `log` is the log that is declared now, if any."""
-    held = tuple(holds(facts))
-    code = _reason(facts, held)
+    held = tuple(holds(facts, facts.waits))
+    code = None if facts.delivery.state is State.DELIVERED else why(facts.delivery.last_reason, held)
     return Explanation(
         summary=_summary(facts, held, code),
         reason=code,
@@ -99,15 +99,6 @@ def deadline(facts: Facts) -> datetime:
     """Return when the delivery ends at the latest: a policy that has become shorter meanwhile counts."""
     delivery = facts.delivery
     return min(delivery.expires_at, delivery.created_at + facts.destination.policy.max_age)
-
-
-def _reason(facts: Facts, held: tuple[Hold, ...]) -> str | None:
-    """Return why it is not delivered: what came of it last, or else what keeps it."""
-    if facts.delivery.state is State.DELIVERED:
-        return None
-    if facts.delivery.last_reason is not None:
-        return facts.delivery.last_reason
-    return held[0].reason if held else "internal"
 
 
 def _summary(facts: Facts, held: tuple[Hold, ...], code: str | None) -> str:

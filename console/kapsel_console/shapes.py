@@ -173,8 +173,9 @@ class Delivery(TypedDict):
 
 
 class Undelivered(Delivery):
-    """A delivery that did not arrive, and whose fault that is."""
+    """A delivery that did not arrive, why, and whose fault that is."""
 
+    reason: Annotated[str, Field(description="What came of the last try, and before the first what keeps it.")]
     fault: Fault
 
 

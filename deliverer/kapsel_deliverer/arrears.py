@@ -1,7 +1,8 @@
 """Measures how old the oldest undelivered event of each destination is, and whose fault that is.
 
 Every deliverer runs one, as each measures the queue, so an alert takes the maximum. Only the destinations that are
-worst off have a series, and one that owes nothing has none: thousands of destinations are not thousands of series.
+worst off have a series, of each fault so many, and one that owes nothing has none: thousands of destinations are not
+thousands of series, and what others owe does not hide what is ours.
 """
 
 import asyncio
@@ -11,10 +12,11 @@ from typing import Final
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_runtime.waiting import until
 from kapsel_store import database, undelivered
+from kapsel_store.reasons import FAULTS
 from kapsel_store.undelivered import Oldest
 
 INTERVAL: Final = 30.0  # seconds
-MOST: Final = 100  # destinations with a series
+MOST: Final = 100  # destinations with a series, of each fault
 
 
 class Arrears:
@@ -41,5 +43,6 @@ class Arrears:
 def show(metrics: DelivererMetrics, found: list[Oldest], now: datetime) -> None:
     """Set the series of those that are worst off, and forget all others."""
     metrics.undelivered.clear()
-    for one in found[:MOST]:
-        metrics.undelivered.labels(one.destination, one.fault).set((now - one.created_at).total_seconds())
+    for fault in FAULTS:
+        for one in [one for one in found if one.fault == fault][:MOST]:
+            metrics.undelivered.labels(one.destination, fault).set((now - one.created_at).total_seconds())

@@ -132,8 +132,8 @@ class DelivererMetrics:
         )
         self.undelivered = Gauge(
             "delivery_undelivered_oldest_age_seconds",
-            "Age of the oldest delivery to a destination that was not delivered, and whose fault that is; of the 100 "
-            "destinations that are worst off",
+            "Age of the oldest delivery to a destination that was not delivered, by whose fault that is; of each fault "
+            "the 100 destinations that are worst off",
             ("destination", "fault"),
             registry=registry,
         )

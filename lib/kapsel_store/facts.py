@@ -1,10 +1,10 @@
-"""What is known about one delivery, gathered whole and at one moment, for whoever explains it.
+"""What is known about one delivery, or about what keeps those of many destinations, for whoever explains it.
 
 Only facts: what they mean is for pure functions to say. Every statement finds its rows by an index, and counts up to a
 bound, so that asking costs the same whatever waits and whatever history there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -50,27 +50,55 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """One delivery and what is around it."""
+class Waiting:
+    """What of a delivery itself decides what it waits for."""
+
+    state: State
+    due_at: datetime
+    ahead: int = 0  # due deliveries of the destination that were due before; MOST_AHEAD means that or more
+    place: Place | None = None  # in the line of its order key; None: it has none, or has ended
+    lease_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What keeps the deliveries of one destination, whichever they are."""
 
     now: datetime  # by the database
-    delivery: DeliveryRow
     destination: DestinationRow
     removed: bool  # the destination is
     circuit: CircuitRow | None  # None: as fresh as on the first day
-    ahead: int  # due deliveries of the destination that were due before; MOST_AHEAD means that or more
     sending: int  # tries under way at the destination
-    lease_expires_at: datetime | None
     deliverers: frozenset[str]  # that are alive, by instance
+    slots: Mapping[str, Grant] = field(default_factory=dict)  # of the destination, by instance
+    bucket: Bucket | None = None  # of the destination; None: nobody has drawn from it
+    lacking: int = 0  # deliverers that are alive and have no place for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts(Circumstances):
+    """One delivery and what is around it."""
+
+    delivery: DeliveryRow
+    ahead: int  # as Waiting has it, like the next two
+    lease_expires_at: datetime | None
+    place: Place | None = None
     tries: tuple[ListedAttempt, ...]  # the newest first, at most TRIES
     family: tuple[Relative, ...]  # the oldest first, this one included
     event_there: bool
     event_erased: bool
     leaf: Leaf | None  # None: it was not tried
-    slots: Mapping[str, Grant] = field(default_factory=dict)  # of the destination, by instance
-    bucket: Bucket | None = None  # of the destination; None: nobody has drawn from it
-    lacking: int = 0  # deliverers that are alive and have no place for it
-    place: Place | None = None  # in the line of its order key; None: it has none, or has ended
+
+    @property
+    def waits(self) -> Waiting:
+        """Return what of it decides what it waits for."""
+        return Waiting(
+            state=self.delivery.state,
+            due_at=self.delivery.due_at,
+            ahead=self.ahead,
+            place=self.place,
+            lease_expires_at=self.lease_expires_at,
+        )
 
 
 async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
@@ -78,39 +106,52 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
     delivery = await deliveries.get(connection, delivery_id)
     if delivery is None:
         return None
-    around = await one(
+    around = (await circumstances(connection, [delivery.destination_id]))[delivery.destination_id]
+    own = await one(
         connection,
-        "explain.circumstances",
+        "explain.own",
         delivery.destination_id,
         delivery.event_id,
         delivery.due_at,
         MOST_AHEAD,
         delivery.id,
     )
-    tries = await attempts.page(connection, now=around["now"], limit=TRIES, delivery_id=delivery.id)
+    tries = await attempts.page(connection, now=around.now, limit=TRIES, delivery_id=delivery.id)
     family = await connection.fetch(statement("explain.family"), delivery.event_id, delivery.destination_id, FAMILY)
     return Facts(
-        now=around["now"],
+        **{name: getattr(around, name) for name in Circumstances.__dataclass_fields__},
+        **dict(own),
         delivery=delivery,
-        destination=specs.destination(around["spec"], around["policy"]),
-        removed=around["removed"],
-        circuit=(await circuits.load(connection, [delivery.destination_id])).get(delivery.destination_id),
-        ahead=around["ahead"],
-        sending=around["sending"],
-        lacking=around["lacking"],
-        lease_expires_at=around["lease_expires_at"],
-        deliverers=frozenset(
-            process.instance for process in await processes.list_live(connection) if process.component == "deliverer"
-        ),
         tries=tuple(tries),
         family=tuple(Relative(**{**dict(row), "state": State(row["state"])}) for row in reversed(family)),
-        event_there=around["event_there"],
-        event_erased=around["event_erased"],
         leaf=await leaf(connection, tries[0].attempt.id) if tries else None,
-        slots=await limits.slots_of(connection, delivery.destination_id),
-        bucket=await limits.bucket_of(connection, delivery.destination_id),
         place=await turns.place(connection, delivery.id, MOST_AHEAD),
     )
+
+
+async def circumstances(connection: Connection, destination_ids: Sequence[UUID]) -> dict[UUID, Circumstances]:
+    """Return what keeps the deliveries of these destinations, by destination."""
+    wanted = list(destination_ids)
+    rows = await connection.fetch(statement("explain.circumstances"), wanted)
+    stopped = await circuits.load(connection, wanted)
+    slots, buckets = await limits.slots_of(connection, wanted), await limits.buckets_of(connection, wanted)
+    deliverers = frozenset(
+        process.instance for process in await processes.list_live(connection) if process.component == "deliverer"
+    )
+    return {
+        row["id"]: Circumstances(
+            now=row["now"],
+            destination=specs.destination(row["spec"], row["policy"]),
+            removed=row["removed"],
+            circuit=stopped.get(row["id"]),
+            sending=row["sending"],
+            deliverers=deliverers,
+            slots=slots[row["id"]],
+            bucket=buckets[row["id"]],
+            lacking=row["lacking"],
+        )
+        for row in rows
+    }
 
 
 async def leaf(connection: Connection, attempt_id: UUID) -> Leaf:

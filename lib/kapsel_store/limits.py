@@ -6,7 +6,7 @@ compare and swap, and who loses the race decides again on what it lost to.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from kapsel_store.database import Connection
-from kapsel_store.queries import one, statement
+from kapsel_store.queries import statement
 from kapsel_store.rows import RateLimit
 
 RACES: Final = 5  # lost races after which a row is left for the next time
@@ -202,15 +202,16 @@ async def take(connection: Connection, holder: str, asks: Mapping[UUID, Draw], l
     return answers
 
 
-async def slots_of(connection: Connection, destination_id: UUID) -> dict[str, Grant]:
-    """Return who has slots of a destination, those whose lease is over included."""
-    row = await one(connection, "limits.read_slots", [destination_id])
-    return _grants(row["grants"])
+async def slots_of(connection: Connection, destination_ids: Sequence[UUID]) -> dict[UUID, dict[str, Grant]]:
+    """Return who has slots of these destinations, those whose lease is over included."""
+    rows = await connection.fetch(statement("limits.read_slots"), list(destination_ids))
+    return {row["destination_id"]: _grants(row["grants"]) for row in rows}
 
 
-async def bucket_of(connection: Connection, destination_id: UUID) -> Bucket | None:
-    """Return the bucket of a destination, None while nobody has drawn from it."""
-    return _bucket(await one(connection, "limits.read_buckets", [destination_id]))
+async def buckets_of(connection: Connection, destination_ids: Sequence[UUID]) -> dict[UUID, Bucket | None]:
+    """Return the buckets of these destinations, None while nobody has drawn from one."""
+    rows = await connection.fetch(statement("limits.read_buckets"), list(destination_ids))
+    return {row["id"]: _bucket(row) for row in rows}
 
 
 def _bucket(row: asyncpg.Record) -> Bucket | None:

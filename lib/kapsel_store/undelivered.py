@@ -2,22 +2,29 @@
 
 The console lists and sums them up, deliverers measure how old the oldest is. A delivery that was made anew stands for
 the one that it replays, so what a replay has delivered is delivered. What ended as cancelled is as somebody wanted it,
-and is not undelivered. Every statement walks an index, so many rows at a time: nothing costs by what was delivered.
+and is not undelivered. Why it was not delivered is what came of its last try, and before the first what
+kapsel_store.holds says, as an explanation has it. Every statement walks an index, so many rows at a time: nothing costs
+by what was delivered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from kapsel_store import ids, processes
+import asyncpg
+
+from kapsel_store import facts, ids
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.events import FIRST_ID, LAST_ID
+from kapsel_store.facts import MOST_AHEAD, Circumstances, Waiting
+from kapsel_store.holds import holds, tokens, why
 from kapsel_store.queries import statement
 from kapsel_store.reasons import FAULTS, Fault, fault_of
 from kapsel_store.states import State
+from kapsel_store.turns import Place
 
 LATE: Final = timedelta(minutes=1)  # what is as old as this and not delivered is worth a question
 WIDTH: Final = 500  # deliveries that one step looks at
@@ -29,10 +36,18 @@ MOST_NAMED: Final = 1000  # destinations of one endpoint, those that it had befo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """One that was not delivered, and why."""
+
+    row: DeliveryRow
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Undelivered ones, the newest first, and where the next page begins."""
 
-    found: tuple[DeliveryRow, ...]
+    found: tuple[Undelivered, ...]
     below: UUID | None  # None: nothing follows
 
 
@@ -60,7 +75,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oldest:
-    """The oldest undelivered one of a destination, and whose fault it is."""
+    """The oldest undelivered one of a destination that is somebody's fault, and whose."""
 
     destination: str
     fault: Fault
@@ -74,9 +89,6 @@ class _Place:
     endpoint: str
     name: str
     removed: bool
-    suspend: bool
-    circuit: str | None
-    disabled: bool
 
     @property
     def label(self) -> str:
@@ -97,18 +109,20 @@ async def page(
     reasons: Sequence[str] | None = None,
 ) -> Page:
     """Return undelivered ones with an id below `before`; a page may be short although more follows."""
-    found: list[DeliveryRow] = []
+    found: list[Undelivered] = []
     below, first = before or LAST_ID, FIRST_ID if since is None else ids.first_at(since)
     name = "undelivered.step" if destination_ids is None else "undelivered.step_of_destinations"
     extra = () if destination_ids is None else (list(destination_ids),)
+    untried = _Untried(connection)
     for _ in range(STEPS):
         rows = await connection.fetch(statement(name), below, first, WIDTH, ids.first_at(now - late), *extra)
+        await untried.look(row["destination_id"] for row in rows if row["last_reason"] is None)
         for row in rows:
-            fields = dict(row)
-            below = fields["id"]
-            if fields.pop("superseded") or not _is_wanted(fields["last_reason"], faults, reasons):
+            below, code = row["id"], untried.reason(row)
+            if row["superseded"] or not _is_wanted(code, faults, reasons):
                 continue
-            found.append(DeliveryRow(**{**fields, "state": State(fields["state"])}))
+            fields = {name: row[name] for name in DeliveryRow.__dataclass_fields__}
+            found.append(Undelivered(row=DeliveryRow(**{**fields, "state": State(fields["state"])}), reason=code))
             if len(found) == limit:
                 return Page(found=tuple(found), below=below)
         if len(rows) < WIDTH:
@@ -116,10 +130,8 @@ async def page(
     return Page(found=tuple(found), below=below)
 
 
-def _is_wanted(reason: str | None, faults: Sequence[Fault] | None, reasons: Sequence[str] | None) -> bool:
-    """Whether a reason is asked for; what was not tried yet has none, and is for kapsel to explain."""
-    fault: Fault = "ours" if reason is None else fault_of(reason)
-    return (faults is None or fault in faults) and (reasons is None or reason in reasons)
+def _is_wanted(reason: str, faults: Sequence[Fault] | None, reasons: Sequence[str] | None) -> bool:
+    return (faults is None or fault_of(reason) in faults) and (reasons is None or reason in reasons)
 
 
 async def summaries(
@@ -138,19 +150,27 @@ async def summaries(
         rows = await connection.fetch(statement("undelivered.destinations_of"), endpoint_id, None, after, limit)
     wanted = [row["id"] for row in rows]
     places = await _places(connection, wanted)
-    deliverers = await processes.live(connection, "deliverer")
-    groups: dict[UUID, list[Group]] = {}
+    untried = _Untried(connection)
+    await untried.look(wanted)
+    groups: dict[UUID, dict[tuple[State, str], Group]] = {}
     more: set[UUID] = set()
-    for row in await connection.fetch(statement("undelivered.groups"), wanted, ids.first_at(now - late), COUNTED):
-        code = row["last_reason"] or _waits_for(places[row["destination_id"]], State(row["state"]), deliverers)
-        groups.setdefault(row["destination_id"], []).append(
-            Group(
-                state=State(row["state"]), reason=code, fault=fault_of(code), count=row["count"], oldest=row["oldest"]
-            )
+    covered = [untried.covered.get(one) for one in wanted]
+    for row in await connection.fetch(
+        statement("undelivered.groups"), wanted, ids.first_at(now - late), COUNTED, covered
+    ):
+        state, code = State(row["state"]), untried.reason(row)
+        of = groups.setdefault(row["destination_id"], {})
+        known = of.get((state, code))
+        of[state, code] = Group(
+            state=state,
+            reason=code,
+            fault=fault_of(code),
+            count=row["count"] + (0 if known is None else known.count),
+            oldest=row["oldest"] if known is None else min(row["oldest"], known.oldest),
         )
         if row["walked"] >= COUNTED:
             more.add(row["destination_id"])
-    found = [_summary(places[one], groups[one], more=one in more) for one in wanted if one in groups]
+    found = [_summary(places[one], tuple(groups[one].values()), more=one in more) for one in wanted if one in groups]
     return found, wanted[-1] if len(wanted) == limit else None
 
 
@@ -161,22 +181,69 @@ async def destinations_of(connection: Connection, endpoint_id: UUID, name: str |
 
 
 async def oldest(connection: Connection, *, now: datetime) -> list[Oldest]:
-    """Return the oldest undelivered one of each destination, the worst off first, of so many destinations."""
+    """Return the oldest undelivered one of each destination and fault, the worst off first, of so many destinations."""
     found: list[Oldest] = []
-    deliverers = await processes.live(connection, "deliverer")
     after: UUID | None = FIRST_ID
     for _ in range(ROUNDS):
-        rows = await connection.fetch(statement("undelivered.destinations"), after, ROUND)
-        wanted = [row["id"] for row in rows]
-        places = await _places(connection, wanted)
-        for row in await connection.fetch(statement("undelivered.oldest"), wanted, ids.first_at(now - LATE), COUNTED):
-            place = places[row["destination_id"]]
-            code = row["last_reason"] or _waits_for(place, State(row["state"]), deliverers)
-            found.append(Oldest(destination=place.label, fault=fault_of(code), created_at=row["created_at"]))
+        wanted = [row["id"] for row in await connection.fetch(statement("undelivered.destinations"), after, ROUND)]
+        places, untried = await _places(connection, wanted), _Untried(connection)
+        rows = await connection.fetch(statement("undelivered.oldest"), wanted, ids.first_at(now - LATE), COUNTED)
+        await untried.look(row["destination_id"] for row in rows if row["last_reason"] is None)
+        first: dict[tuple[str, Fault], datetime] = {}
+        for row in rows:
+            owes = places[row["destination_id"]].label, fault_of(untried.reason(row))
+            first[owes] = min(row["created_at"], first.get(owes, row["created_at"]))
+        found += [Oldest(destination=label, fault=fault, created_at=at) for (label, fault), at in first.items()]
         if len(wanted) < ROUND:
             break
         after = wanted[-1]
     return sorted(found, key=lambda one: one.created_at)
+
+
+class _Untried:
+    """Tells what keeps those that were not tried yet: what is around them is read once for each destination."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._around: dict[UUID, Circumstances] = {}
+        self._tokens: dict[UUID, int] = {}
+        self.covered: dict[UUID, datetime] = {}  # when the last one is due that there is a token for
+
+    async def look(self, destination_ids: Iterable[UUID]) -> None:
+        """Read what is around the deliveries of these destinations, as far as that is not known yet."""
+        fresh = list(set(destination_ids) - self._around.keys())
+        if not fresh:
+            return
+        around = await facts.circumstances(self._connection, fresh)
+        self._around |= around
+        left = {one: tokens(each) for one, each in around.items()}
+        # With none the first one waits already; with more than are ever counted ahead of one, none does.
+        paced = {one: count for one, count in left.items() if count is not None and 0 < count <= MOST_AHEAD}
+        rows = await self._connection.fetch(statement("explain.covered"), list(paced), list(paced.values()))
+        self._tokens |= paced
+        self.covered |= {row["id"]: row["due_at"] for row in rows if row["due_at"] is not None}
+
+    def reason(self, row: asyncpg.Record) -> str:
+        """Return why one, or a group of them, was not delivered: what came of it last, or else what keeps it."""
+        if row["last_reason"] is not None:
+            return why(row["last_reason"], ())
+        around, covered = self._around[row["destination_id"]], self.covered.get(row["destination_id"])
+        beyond = covered is not None and covered < min(row["due_at"], around.now)
+        waits = Waiting(
+            state=State(row["state"]),
+            due_at=row["due_at"],
+            ahead=self._tokens[row["destination_id"]] if beyond else 0,
+            place=Place(
+                held=row["held"],
+                shown=None,
+                ahead=0,
+                head=None,
+                head_state=None,
+                blocked_by=row["blocked_by"],
+                blocked_at=row["blocked_at"],
+            ),
+        )
+        return why(None, tuple(holds(around, waits)))
 
 
 async def _places(connection: Connection, wanted: Sequence[UUID]) -> dict[UUID, _Place]:
@@ -192,18 +259,3 @@ def _summary(place: _Place, groups: Sequence[Group], *, more: bool) -> Summary:
         groups=tuple(sorted(groups, key=lambda group: (-FAULTS.index(group.fault), group.oldest))),
         more=more,
     )
-
-
-def _waits_for(place: _Place, state: State, deliverers: int) -> str:
-    """Return what keeps a delivery that was not tried yet."""
-    if state is State.SENDING:
-        return "being_sent"
-    if place.removed:
-        return "destination_removed"
-    if place.suspend:
-        return "destination_suspended"
-    if place.disabled:
-        return "destination_disabled"
-    if place.circuit in ("open", "half_open"):
-        return f"circuit_{place.circuit}"
-    return "due" if deliverers else "no_deliverer"

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from kapsel_console.explanation import explain
 from kapsel_store import configuration, deliveries, events, facts, ids, undelivered
 from kapsel_store.queries import statement
 from kapsel_store.reasons import REASONS
@@ -98,7 +99,7 @@ async def put(
 async def listed(connection: asyncpg.Connection, **asked) -> set[UUID]:
     found = await undelivered.page(connection, limit=200, now=NOW, **asked)
     assert found.below is None
-    return {row.id for row in found.found}
+    return {one.row.id for one in found.found}
 
 
 async def test_what_waits_for_long_and_what_was_given_up_is_undelivered(owner) -> None:
@@ -136,7 +137,7 @@ async def test_pages_of_any_size_have_each_one_once_the_newest_first(owner, of) 
         before = None
         while True:
             page = await undelivered.page(owner, limit=limit, now=NOW, before=before, destination_ids=of)
-            found += [row.id for row in page.found]
+            found += [one.row.id for one in page.found]
             before = page.below
             if before is None:
                 break
@@ -162,7 +163,7 @@ async def test_a_page_walks_past_what_was_delivered_again_in_bounded_steps(owner
     first = await undelivered.page(owner, limit=10, now=NOW)
     assert (first.found, first.below is not None) == ((), True)
     rest = await undelivered.page(owner, limit=10, now=NOW, before=first.below)
-    assert ([row.id for row in rest.found], rest.below) == (kept, None)
+    assert ([one.row.id for one in rest.found], rest.below) == (kept, None)
 
 
 async def test_a_summary_says_how_many_how_old_why_and_whose_fault(owner) -> None:
@@ -181,37 +182,97 @@ async def test_a_summary_says_how_many_how_old_why_and_whose_fault(owner) -> Non
     assert [(group.reason, group.fault) for group in crm.groups] == [("no_deliverer", "ours")]
 
 
-DISABLED = "SELECT id, now(), 'status_410' FROM destinations"
-ALIVE = "VALUES ('deliverer', 'one', '', 1, now() + interval '1 hour')"
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ("UPDATE destinations SET spec = spec || '{\"suspend\": true}'", "destination_suspended"),
-        ("UPDATE destinations SET deleted_at = now()", "destination_removed"),
-        (f"INSERT INTO circuits (destination_id, disabled_at, disabled_reason) {DISABLED}", "destination_disabled"),
-        (
-            "INSERT INTO circuits (destination_id, state, open_until) SELECT id, 'open', now() FROM destinations",
-            "circuit_open",
-        ),
-        (
-            "INSERT INTO circuits (destination_id, state, open_until) SELECT id, 'half_open', now() FROM destinations",
-            "circuit_half_open",
-        ),
-        (f"INSERT INTO processes (component, instance, address, generation, seen_at) {ALIVE}", "due"),
-    ],
+ALIVE = "INSERT INTO processes (component, instance, address, generation, seen_at, waiting) VALUES "
+ALIVE += "('deliverer', 'd-1', '', 1, now() + interval '1 hour', {})"
+D1 = ALIVE.format("'{}'")
+CIRCUIT = "INSERT INTO circuits (destination_id, {}) SELECT id, {} FROM destinations"
+EMPTY = (
+    "INSERT INTO buckets (id, version, tokens, filled_at, outstanding) SELECT id, 1, 0, now(), '{}' FROM destinations"
 )
-async def test_what_was_never_tried_says_what_keeps_it(owner, change: str, reason: str) -> None:
-    await put(owner, BILLING)
-    await owner.execute(change)
+SLOW = """UPDATE destinations SET spec = spec || '{"rate_limit": {"requests_per_second": 0.001, "burst": 1}}'"""
+KEYED = "UPDATE deliveries SET order_key = '\\x00112233445566778899aabbccddeeff', order_number = 2, held = true, "
+KEYED += "due_at = '3000-01-01' WHERE state = 'pending'"
+TURN = "INSERT INTO turns (destination_id, key, head, last, blocked_by, blocked_at) SELECT id, "
+TURN += "'\\x00112233445566778899aabbccddeeff', 1, 2, {}, {} FROM destinations"
+GRANTED = "INSERT INTO slots (destination_id, version, grants) SELECT id, 1, "
+GRANTED += "jsonb_build_object('gone', jsonb_build_array(32, 32, now() + interval '1 hour')) FROM destinations"
+KEPT = {
+    "destination_removed": ["UPDATE destinations SET deleted_at = now()"],
+    "destination_suspended": ["UPDATE destinations SET spec = spec || '{\"suspend\": true}'"],
+    "destination_disabled": [CIRCUIT.format("disabled_at, disabled_reason", "now(), 'status_410'")],
+    "circuit_open": [CIRCUIT.format("state, open_until", "'open', now()")],
+    "circuit_half_open": [CIRCUIT.format("state, open_until", "'half_open', now()")],
+    "no_deliverer": [],
+    "rate_limited": [D1, SLOW, EMPTY],
+    "circuit_recovering": [D1, EMPTY, CIRCUIT.format("recovering_since", "now() + interval '1 hour'")],
+    "slots_held": [
+        D1,
+        GRANTED,
+    ],
+    "places_taken": [ALIVE.format("(SELECT array_agg(id) FROM destinations)")],
+    "concurrency_full": [D1, "UPDATE destinations SET spec = spec || '{\"max_in_flight\": 0}'"],
+    "order_key_blocked": [D1, TURN.format("gen_random_uuid()", "now()"), KEYED],
+    "order_key_waits": [D1, TURN.format("NULL", "NULL"), KEYED],
+    "retry_scheduled": [D1, "UPDATE deliveries SET due_at = now() + interval '1 hour' WHERE state = 'pending'"],
+    "being_sent": [],
+    "due": [D1],
+}
+
+
+@pytest.mark.parametrize("code", [reason.code for reason in REASONS.values() if reason.kind == "wait"])
+async def test_what_was_never_tried_says_everywhere_what_keeps_it(owner, code: str) -> None:
+    (waits,) = await put(owner, BILLING, state=State.SENDING if code == "being_sent" else State.PENDING)
+    for change in KEPT[code]:
+        await owner.execute(change)
+    known = await facts.gather(owner, waits)
+    assert known is not None
+    assert explain(known, None).reason == code
+    assert [one.reason for one in (await undelivered.page(owner, limit=9, now=NOW)).found] == [code]
+    assert await listed(owner, faults=[REASONS[code].fault]) == await listed(owner, reasons=[code]) == {waits}
     (one,), _ = await undelivered.summaries(owner, limit=9, now=NOW)
-    assert [group.reason for group in one.groups] == [reason]
-    assert reason in REASONS
+    assert [(group.reason, group.fault) for group in one.groups] == [(code, REASONS[code].fault)]
     (oldest,) = await undelivered.oldest(owner, now=NOW)
     assert (oldest.destination, oldest.fault, oldest.created_at) == (
-        *(f"shop/orders/{BILLING.name}", REASONS[reason].fault, LONG_AGO),
+        *(f"shop/orders/{BILLING.name}", REASONS[code].fault, LONG_AGO),
     )
+
+
+async def test_those_that_there_are_tokens_for_are_told_from_those_that_wait_for_one(owner) -> None:
+    made = [(await put(owner, BILLING))[0] for _ in range(5)]
+    for number, one in enumerate(made):
+        await owner.execute(
+            "UPDATE deliveries SET due_at = $2 WHERE id = $1", one, LONG_AGO + timedelta(minutes=number)
+        )
+    for change in (D1, SLOW.replace('"burst": 1', '"burst": 9'), EMPTY.replace("1, 0,", "1, 2,")):
+        await owner.execute(change)
+    explained = {one: explain(known, None).reason for one in made if (known := await facts.gather(owner, one))}
+    assert explained == {one: "due" if number < 2 else "rate_limited" for number, one in enumerate(made)}
+    assert {one.row.id: one.reason for one in (await undelivered.page(owner, limit=9, now=NOW)).found} == explained
+    (summary,), _ = await undelivered.summaries(owner, limit=9, now=NOW)
+    assert [(group.reason, group.count) for group in summary.groups] == [("due", 2), ("rate_limited", 3)]
+
+
+async def test_those_in_line_and_those_before_them_are_told_apart(owner) -> None:
+    first, held = (await put(owner, BILLING))[0], (await put(owner, BILLING))[0]
+    for change in (D1, TURN.format("NULL", "NULL"), KEYED.replace("state = 'pending'", f"id = '{held}'")):
+        await owner.execute(change)
+    found = {one.row.id: one.reason for one in (await undelivered.page(owner, limit=9, now=NOW)).found}
+    assert found == {first: "due", held: "order_key_waits"}
+    (summary,), _ = await undelivered.summaries(owner, limit=9, now=NOW)
+    assert {(group.reason, group.count) for group in summary.groups} == {("due", 1), ("order_key_waits", 1)}
+    assert {one.fault for one in await undelivered.oldest(owner, now=NOW)} == {"ours", "none"}
+
+
+async def test_what_others_owe_for_longer_does_not_hide_what_is_ours(database, owner) -> None:
+    await put(owner, BILLING, 1, State.EXHAUSTED, "status_422", at=LONG_AGO - timedelta(days=1))
+    await put(owner, BILLING)
+    measures = await database.connection("deliverer")
+    found = await undelivered.oldest(measures, now=NOW)
+    await measures.close()
+    assert [(one.fault, one.created_at) for one in found] == [
+        ("destination", LONG_AGO - timedelta(days=1)),
+        ("ours", LONG_AGO),
+    ]
 
 
 async def test_a_summary_counts_up_to_a_bound_and_says_so(owner) -> None:
@@ -252,7 +313,7 @@ PLANS = {
     "undelivered.step": (f"{LAST}, {FIRST}, 500, {LAST}", ["deliveries_final_default_id_idx1"]),
     "undelivered.step_of_destinations": (f"{LAST}, {FIRST}, 500, {LAST}, {SOME}", [BY_DESTINATION]),
     "undelivered.destinations": (f"{FIRST}, 50", [BY_DESTINATION]),
-    "undelivered.groups": (f"{SOME}, {LAST}, 1000", [BY_DESTINATION]),
+    "undelivered.groups": (f"{SOME}, {LAST}, 1000, '{{NULL,NULL}}'", [BY_DESTINATION]),
     "undelivered.oldest": (f"{SOME}, {LAST}, 1000", [BY_DESTINATION]),
     "explain.family": (f"'{uuid4()}', '{uuid4()}', 20", ["deliveries_final_default_event_id_idx"]),
 }

@@ -1,6 +1,7 @@
 """What was not delivered, as the console and the command show it."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,10 +28,10 @@ async def owing(world):
 
 async def test_undelivered_ones_are_listed_with_whose_fault_it_is(console, owing) -> None:
     items = (await console.get("/api/v1/undelivered?late=0s"))["items"]
-    assert sorted((one["destination"], one["state"], one["last_reason"], one["fault"]) for one in items) == [
+    assert sorted((one["destination"], one["state"], one["reason"], one["fault"]) for one in items) == [
         ("billing", "exhausted", "status_500", "destination"),
         ("billing", "exhausted", "status_500", "destination"),
-        ("crm", "pending", None, "ours"),
+        ("crm", "pending", "no_deliverer", "ours"),
     ]
     for query in ("destination=shop/orders/billing", "endpoint=shop/orders", "fault=destination", "reason=status_500"):
         assert len((await console.get(f"/api/v1/undelivered?late=0s&{query}"))["items"]) == 2, query
@@ -93,6 +94,16 @@ async def test_the_command_sums_up_and_lists_each_when_asked(console, owing, kap
     assert len(ran.out.splitlines()) == 4
 
 
+async def test_a_suspension_is_no_fault_of_ours_however_it_is_asked_for(console, owing, kapsel) -> None:
+    await owing.apply(destinations=(owing.billing, replace(owing.crm, suspend=True)))
+    for asked in ("--each", "--fault configuration", "--reason destination_suspended"):
+        ran = await kapsel("get", "undelivered", *asked.split(), "--late", "0s", "--server", console.url)
+        (row,) = (row.split() for row in ran.out.splitlines() if "crm" in row)
+        assert " configuration destination_suspended pending " in " ".join(row), asked
+    ran = await kapsel("get", "undelivered", "--fault", "ours", "--late", "0s", "--server", console.url)
+    assert ran.out == ""
+
+
 async def test_nothing_undelivered_is_said_so(console, kapsel) -> None:
     ran = await kapsel("get", "undelivered", "--server", console.url)
     assert (ran.code, ran.out) == (0, "")
@@ -108,6 +119,8 @@ def test_only_those_that_are_worst_off_have_a_series_and_only_as_long_as_they_ar
     show(metrics, found, NOW)
     series = list(metrics.undelivered.collect()[0].samples)
     assert len(series) == MOST
+    show(metrics, [*found, Oldest(destination="shop/orders/late", fault="ours", created_at=NOW)], NOW)
+    assert len(list(metrics.undelivered.collect()[0].samples)) == MOST + 1
     labels = {"destination": "shop/orders/0", "fault": "destination"}
     assert registry.get_sample_value("delivery_undelivered_oldest_age_seconds", labels) == 86_400
     show(metrics, [], NOW)

@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 
 from kapsel_console.explanation import Explanation, explain, proof_status
-from kapsel_console.holds import Hold
 from kapsel_store import ids
 from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.deliveries import DeliveryRow
 from kapsel_store.facts import Facts, Leaf, Relative
+from kapsel_store.holds import Hold
 from kapsel_store.limits import Bucket, Grant
 from kapsel_store.reasons import REASONS, reason
 from kapsel_store.rows import (

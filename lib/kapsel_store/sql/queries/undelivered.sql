@@ -9,9 +9,10 @@ WITH walked AS MATERIALIZED (
 )
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
        d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement, d.replay_of,
-       EXISTS (SELECT FROM superseded s WHERE s.delivery_id = d.id) AS superseded
+       EXISTS (SELECT FROM superseded s WHERE s.delivery_id = d.id) AS superseded, d.held, k.blocked_by, k.blocked_at
 FROM walked w JOIN LATERAL (SELECT * FROM deliveries WHERE id = w.id LIMIT 1) d ON true
 JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+LEFT JOIN turns k ON d.held AND k.destination_id = d.destination_id AND k.key = d.order_key
 ORDER BY d.id DESC
 
 -- name: step_of_destinations
@@ -34,9 +35,10 @@ WITH walked AS MATERIALIZED (
 )
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
        d.created_at, d.due_at, d.expires_at, d.finished_at, d.last_reason, d.acknowledgement, d.replay_of,
-       EXISTS (SELECT FROM superseded s WHERE s.delivery_id = d.id) AS superseded
+       EXISTS (SELECT FROM superseded s WHERE s.delivery_id = d.id) AS superseded, d.held, k.blocked_by, k.blocked_at
 FROM walked w JOIN LATERAL (SELECT * FROM deliveries WHERE id = w.id LIMIT 1) d ON true
 JOIN endpoints p ON p.id = d.endpoint_id JOIN destinations t ON t.id = d.destination_id
+LEFT JOIN turns k ON d.held AND k.destination_id = d.destination_id AND k.key = d.order_key
 ORDER BY d.id DESC
 
 -- name: destinations
@@ -65,30 +67,39 @@ UNION SELECT destination_id FROM sending
 ORDER BY id LIMIT $2
 
 -- name: places
--- What they are called, and what keeps back what waits for them.
-SELECT t.id, p.namespace, p.name AS endpoint, t.name, t.deleted_at IS NOT NULL AS removed,
-       coalesce(t.spec ->> 'suspend' = 'true', false) AS suspend, c.state AS circuit,
-       c.disabled_at IS NOT NULL AS disabled
-FROM destinations t JOIN endpoints p ON p.id = t.endpoint_id LEFT JOIN circuits c ON c.destination_id = t.id
+-- What they are called.
+SELECT t.id, p.namespace, p.name AS endpoint, t.name, t.deleted_at IS NOT NULL AS removed
+FROM destinations t JOIN endpoints p ON p.id = t.endpoint_id
 WHERE t.id = ANY ($1::uuid[])
 ORDER BY t.id
 
 -- name: groups
 -- How many there are of each state and reason, of the newest $3 of each sort of each destination: whatever there is
--- beyond them, a summary costs no more.
-SELECT want.destination_id, g.state, g.last_reason, g.count, g.oldest, g.walked
-FROM unnest($1::uuid[]) AS want (destination_id), LATERAL (
-    (SELECT state, last_reason, count(*), min(created_at) AS oldest, max(n) AS walked FROM (
-        SELECT state, last_reason, created_at, id, count(*) OVER () AS n FROM (
-            SELECT state, last_reason, created_at, id FROM deliveries_live
-            WHERE state = 'pending' AND destination_id = want.destination_id ORDER BY due_at LIMIT $3
-        ) AS first
-    ) AS waiting WHERE id < $2 GROUP BY state, last_reason)
+-- beyond them, a summary costs no more. Those that were not tried yet are told apart by what may keep one and not the
+-- other: the line of its key, its time, and whether there is a token for it, which there is up to $4.
+SELECT want.destination_id, g.state, g.last_reason, g.count, g.oldest, g.walked, g.due_at, coalesce(g.held, false) AS held,
+       g.blocked_by, g.blocked_at
+FROM unnest($1::uuid[], $4::timestamptz[]) AS want (destination_id, covered), LATERAL (
+    (SELECT state, last_reason, count(*), min(created_at) AS oldest, max(n) AS walked, min(due_at) AS due_at, held,
+            (array_agg(blocked_by))[1] AS blocked_by, min(blocked_at) AS blocked_at
+     FROM (
+        SELECT few.*, k.blocked_by, k.blocked_at,
+               CASE WHEN few.held IS NOT NULL THEN (few.due_at > now(), few.due_at > want.covered) END AS kept
+        FROM (
+            SELECT state, last_reason, created_at, id, due_at, destination_id, order_key,
+                   CASE WHEN last_reason IS NULL THEN held END AS held, count(*) OVER () AS n
+            FROM (
+                SELECT * FROM deliveries_live
+                WHERE state = 'pending' AND destination_id = want.destination_id ORDER BY due_at LIMIT $3
+            ) AS first
+        ) AS few
+        LEFT JOIN turns k ON few.held AND k.destination_id = few.destination_id AND k.key = few.order_key
+    ) AS waiting WHERE id < $2 GROUP BY state, last_reason, held, blocked_by IS NULL, kept)
     UNION ALL
-    (SELECT state, last_reason, count(*), min(created_at), 0 FROM deliveries_live
+    (SELECT state, last_reason, count(*), min(created_at), 0, min(due_at), false, NULL, NULL FROM deliveries_live
      WHERE lease_expires_at IS NOT NULL AND destination_id = want.destination_id AND id < $2 GROUP BY state, last_reason)
     UNION ALL
-    (SELECT state, last_reason, count(*), min(created_at), max(n) FROM (
+    (SELECT state, last_reason, count(*), min(created_at), max(n), NULL, false, NULL, NULL FROM (
         SELECT state, last_reason, created_at, id, count(*) OVER () AS n FROM (
             SELECT state, last_reason, created_at, id FROM deliveries
             WHERE state = 'exhausted' AND destination_id = want.destination_id ORDER BY id DESC LIMIT $3
@@ -101,19 +112,29 @@ FROM unnest($1::uuid[]) AS want (destination_id), LATERAL (
 SELECT id FROM destinations WHERE endpoint_id = $1 AND ($2::text IS NULL OR name = $2) AND id > $3 ORDER BY id LIMIT $4
 
 -- name: oldest
--- The oldest of each destination; of those that wait, the oldest of the first that are due.
-SELECT want.destination_id, o.state, o.last_reason, o.created_at
+-- The oldest of each destination and reason; of those that wait, of the first that are due, and of those that were given
+-- up the first alone. Those that were not tried yet are told apart by what may keep one and not the other, and the oldest
+-- stands for its like.
+SELECT want.destination_id, o.*
 FROM unnest($1::uuid[]) AS want (destination_id), LATERAL (
-    SELECT * FROM (
-        (SELECT state, last_reason, created_at FROM deliveries_live
-         WHERE state = 'pending' AND destination_id = want.destination_id AND id < $2 ORDER BY due_at LIMIT 100)
-        UNION ALL
-        (SELECT state, last_reason, created_at FROM deliveries_live
-         WHERE lease_expires_at IS NOT NULL AND destination_id = want.destination_id AND id < $2)
-        UNION ALL
-        (SELECT state, last_reason, created_at FROM (
-            SELECT id, state, last_reason, created_at FROM deliveries
-            WHERE state = 'exhausted' AND destination_id = want.destination_id ORDER BY id LIMIT $3
-        ) AS failed WHERE NOT EXISTS (SELECT FROM superseded s WHERE s.delivery_id = failed.id) LIMIT 1)
-    ) AS each ORDER BY created_at LIMIT 1
+    (SELECT state, last_reason, min(created_at) AS created_at, (array_agg(due_at ORDER BY created_at))[1] AS due_at,
+            coalesce(held, false) AS held, (array_agg(blocked_by))[1] AS blocked_by, min(blocked_at) AS blocked_at
+     FROM (
+        SELECT few.*, k.blocked_by, k.blocked_at, CASE WHEN few.held IS NOT NULL THEN few.due_at > now() END AS later
+        FROM (
+            SELECT state, last_reason, created_at, due_at, destination_id, order_key,
+                   CASE WHEN last_reason IS NULL THEN held END AS held
+            FROM deliveries_live
+            WHERE state = 'pending' AND destination_id = want.destination_id AND id < $2 ORDER BY due_at LIMIT 100
+        ) AS few
+        LEFT JOIN turns k ON few.held AND k.destination_id = few.destination_id AND k.key = few.order_key
+     ) AS waiting GROUP BY state, last_reason, held, blocked_by IS NULL, later)
+    UNION ALL
+    (SELECT state, last_reason, min(created_at), min(due_at), false, NULL, NULL FROM deliveries_live
+     WHERE lease_expires_at IS NOT NULL AND destination_id = want.destination_id AND id < $2 GROUP BY state, last_reason)
+    UNION ALL
+    (SELECT state, last_reason, created_at, due_at, false, NULL, NULL FROM (
+        SELECT id, state, last_reason, created_at, due_at FROM deliveries
+        WHERE state = 'exhausted' AND destination_id = want.destination_id ORDER BY id LIMIT $3
+    ) AS failed WHERE NOT EXISTS (SELECT FROM superseded s WHERE s.delivery_id = failed.id) LIMIT 1)
 ) AS o
