@@ -32,6 +32,11 @@ async def test_errors_of_the_api_server_are_waited_out(
     process = operator.start(kubeconfig=proxy.kubeconfig, operator_audit_interval=2)
     await resources.ready("Relay", "main")
     await resources.ready("WebhookEndpoint", "orders")
+    await resources.until(lambda: _counts_as_ready(process, "WebhookEndpoint"))
+    measured = await process.metrics()
+    assert measured['operator_watch_events_total{kind="Relay"}'] >= 1
+    assert measured['operator_writes_total{kind="Deployment",verb="apply"}'] >= 1
+    assert measured['operator_reconcile_duration_seconds_count{kind="Relay"}'] >= 1
     assert not [line for line in process.lines("error") if "which is a bug" in line["message"]]
 
 
@@ -146,3 +151,8 @@ async def _rests(process: Any, proxy: FaultyProxy) -> bool:
         if loop.time() - since > CONVERGED and await _has_come_to_rest(process):
             return True
     return False
+
+
+async def _counts_as_ready(process: Any, kind: str) -> bool:
+    metrics = await process.metrics()
+    return metrics.get(f'operator_resources{{kind="{kind}",ready="True"}}') == 1

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -18,6 +19,7 @@ import pytest
 from nacl.signing import SigningKey
 from prometheus_client import CollectorRegistry
 
+from kapsel_attestor import metrics
 from kapsel_attestor.attestor import Attestor, now_ms
 from kapsel_attestor.beside import SideTask
 from kapsel_attestor.fence import FileFence
@@ -158,23 +160,45 @@ class World:
         following = asyncio.create_task(source.follow(stopping))
         await eventually(lambda: source.loaded)
         registry = CollectorRegistry()
-        metrics = Metrics(registry)
+        measuring = Metrics(registry)
         attestor = Attestor(
             pool,
             source,
             lambda row: self.fences(self.fence_file, row.origin),
-            metrics,
+            measuring,
             clock=clock,
-            beside=beside(metrics),
+            beside=beside(measuring),
         )
 
         async def run() -> None:
             await attestor.run(stopping)
             following.cancel()
 
-        started = Running(attestor, source, metrics, registry, stopping, asyncio.create_task(run()))
+        started = Running(attestor, source, measuring, registry, stopping, asyncio.create_task(run()))
         self.running.append(started)
         return started
+
+    @asynccontextmanager
+    async def led_elsewhere(self) -> AsyncIterator[None]:
+        """Hold the log as another attestor does, so that those of this world stand by."""
+        connection = await self.database.connection()
+        try:
+            assert await tlog.try_lock(connection, self.row.origin)
+            yield
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def measured(self, running: Running) -> AsyncIterator[None]:
+        """Keep the gauges of the log true, as the process of an attestor does."""
+        stopping = asyncio.Event()
+        pool = await self.database.pool("attestor")
+        following = asyncio.create_task(metrics.follow(running.metrics, pool, running.source, stopping))
+        try:
+            yield
+        finally:
+            stopping.set()
+            await following
 
     async def start_process(self, **changed: str | None) -> asyncio.subprocess.Process:
         """Start an attestor as a process of its own, with these variables changed."""

@@ -17,7 +17,6 @@ from nacl.signing import SigningKey
 from otscalendar import CalendarServer, Chain, Node
 from prometheus_client import CollectorRegistry
 
-from kapsel_attestor import metrics
 from kapsel_attestor.anchors import Anchors
 from kapsel_attestor.beside import Led
 from kapsel_attestor.metrics import Metrics
@@ -169,6 +168,9 @@ async def test_a_head_is_promised_by_calendars_and_dated_by_a_block(around: Surr
     assert said.status == "True"
     assert around.check(dated).day == datetime.fromtimestamp(mined, UTC).date().isoformat()
     assert around.registry.get_sample_value("attestation_anchors_confirmed_total") == 1
+    running = await around.world.start()
+    async with around.world.measured(running):
+        await around.eventually(lambda: running.value("attestation_anchor_age_seconds") > 0)
     # Each was asked to date it once, and learnt nothing but a salted hash.
     assert [len(one.digests) for one in around.calendars] == [1, 1, 1]
     assert {len(digest) for one in around.calendars for digest in one.digests} == {32}
@@ -267,15 +269,12 @@ async def test_a_head_that_nobody_follows_to_a_block_any_more_waits_for_none(aro
     async with around.at_work():
         await around.promised()
     running = await around.world.start()
-    pool, stopping = await around.world.database.pool("attestor"), asyncio.Event()
-    following = asyncio.create_task(metrics.follow(running.metrics, pool, running.source, stopping))
-    await around.eventually(lambda: running.value("attestation_anchors_pending") == 1)
-    assert running.value("attestation_anchor_oldest_pending_seconds") > 0
-    await around.world.configure(anchoring=None)
-    await around.eventually(lambda: running.value("attestation_anchors_pending") == 0)
-    assert running.value("attestation_anchor_oldest_pending_seconds") == 0
-    stopping.set()
-    await following
+    async with around.world.measured(running):
+        await around.eventually(lambda: running.value("attestation_anchors_pending") == 1)
+        assert running.value("attestation_anchor_oldest_pending_seconds") > 0
+        await around.world.configure(anchoring=None)
+        await around.eventually(lambda: running.value("attestation_anchors_pending") == 0)
+        assert running.value("attestation_anchor_oldest_pending_seconds") == 0
 
 
 async def test_hanging_calendars_slow_neither_leaves_nor_heads(around: Surroundings) -> None:

@@ -1,9 +1,7 @@
 """What a head waits for keeps no leaf waiting, is counted, and is over when it is over."""
 
-import asyncio
 import threading
 
-from kapsel_attestor import metrics
 from kapsel_attestor.errors import FenceAwayError
 from kapsel_attestor.fence import FileFence
 from kapsel_store import tlog
@@ -59,22 +57,22 @@ async def test_log_without_a_key_takes_leaves_and_counts_what_heads_wait_for(wor
 async def test_merge_delay_is_the_age_of_the_oldest_attempt_that_no_head_covers(world, eventually) -> None:
     keys, world.keys = world.keys, []
     await world.configure()
-    running = await world.start()
-    following = asyncio.create_task(
-        metrics.follow(running.metrics, await world.database.pool("attestor"), running.source, running.stopping)
-    )
-    await world.record(3)
-    await eventually(
-        lambda: (
-            running.value("attestation_merge_delay_seconds") > 1 and running.value("attestation_leaf_lag_seconds") == 0
+    async with world.led_elsewhere():
+        running = await world.start()
+        await world.record(3)
+        async with world.measured(running):
+            await eventually(lambda: running.value("attestation_leaf_lag_seconds") > 0)
+    async with world.measured(running):
+        await eventually(
+            lambda: (
+                running.value("attestation_merge_delay_seconds") > 1
+                and running.value("attestation_leaf_lag_seconds") == 0
+            )
         )
-    )
-    world.keys = keys
-    await world.configure()
-    await world.head_over(3)
-    await eventually(lambda: running.value("attestation_merge_delay_seconds") == 0)
-    await running.stop()
-    await following
+        world.keys = keys
+        await world.configure()
+        await world.head_over(3)
+        await eventually(lambda: running.value("attestation_merge_delay_seconds") == 0)
 
 
 class Faulty:

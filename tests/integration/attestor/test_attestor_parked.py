@@ -67,6 +67,8 @@ async def test_parked_attempts_are_counted_apart_from_those_that_wait(world, eve
     assert (count, age.total_seconds()) == (0, 0)
     assert await tlog.pending(world.connection, 10) == []
     assert await tlog.parked_count(world.connection) == 2
+    async with world.measured(running):
+        await eventually(lambda: running.value("attestation_parked") == 2)
 
 
 async def test_parked_attempts_are_taken_up_by_the_next_attestor_once_nothing_is_wrong(world, eventually) -> None:

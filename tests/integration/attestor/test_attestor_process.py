@@ -68,27 +68,29 @@ async def test_sigterm_publishes_what_has_arrived_and_ends_well(world) -> None:
 
 
 async def test_process_says_where_its_health_is_and_measures_the_log(world, eventually) -> None:
-    await world.start_process()
-    await world.record(30)
-    await world.head_over(30)
-
-    async def measured() -> str | None:
+    async def measured(metric: str, value: float) -> dict[str, float] | None:
         rows = await processes.list_live(world.connection)
         if not rows:
             return None
         async with aiohttp.ClientSession() as session, session.get(f"{rows[0].address}/metrics") as answer:
-            text = await answer.text()
-        return text if "attestation_tree_size 30.0" in text else None
+            lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+        values = {name: float(said) for name, _, said in (line.rpartition(" ") for line in lines)}
+        return values if values[metric] == value else None
 
-    text = await eventually(measured)
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert float(values["attestation_leaf_lag"]) == 0
-    assert float(values["attestation_leaf_lag_seconds"]) == 0
-    assert 0 <= float(values["attestation_head_age_seconds"]) < 600
-    assert float(values["attestation_frozen"]) == 0
-    assert float(values['attestation_batches_total{result="integrated"}']) >= 1
-    assert float(values["configuration_generation"]) == 1
-    assert float(values["database_up"]) == 1
+    async with world.led_elsewhere():
+        await world.start_process()
+        await world.record(30)
+        values = await eventually(measured, "attestation_leaf_lag", 30)
+        assert 0 < values["attestation_leaf_lag_seconds"] < 600
+    await world.head_over(30)
+    values = await eventually(measured, "attestation_leaf_lag", 0)
+    assert values["attestation_leaf_lag_seconds"] == 0
+    values = await eventually(measured, "attestation_tree_size", 30)
+    assert 0 < values["attestation_head_age_seconds"] < 600
+    assert values["attestation_frozen"] == 0
+    assert values['attestation_batches_total{result="integrated"}'] >= 1
+    assert values["configuration_generation"] == 1
+    assert values["database_up"] == 1
     [row] = await processes.list_live(world.connection)
     assert (row.component, row.generation) == ("attestor", 1)
     async with aiohttp.ClientSession() as session, session.get(f"{row.address}/health/ready") as answer:

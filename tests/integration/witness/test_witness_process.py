@@ -3,8 +3,10 @@
 import json
 import os
 import random
+import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from http.client import HTTPException
@@ -63,6 +65,7 @@ def test_two_heads_of_one_size_are_kept_as_proof_and_counted(witness: Make, smal
     one.ask(small_log.request(0, 5))
     for _ in range(3):
         one.ask(small_log.request(5, 5, "other"))
+    assert 'witness_forks_total{origin="log.example/shop"} 3.0' in one.metrics()
     kept = sorted((one.directory / "evidence").iterdir())
     assert [path.name.rpartition("-")[2] for path in kept] == ["cosigned.txt", "refused.txt"]
     heads = [Note.parse(path.read_bytes()) for path in kept]
@@ -152,16 +155,19 @@ def test_it_cosigns_nothing_it_cannot_remember(witness: Make, small_log: SmallLo
 
 def test_its_metrics_say_what_it_saw(witness: Make, small_log: SmallLog) -> None:
     one = witness(NAME)
-    port = 0
-    one.start([small_log.key], health="127.0.0.1:0")
+    one.start([small_log.key])
+    before = int(time.time())
     one.ask(small_log.request(0, 3))
     one.ask(small_log.request(0, 5))
-    port = int(str(one.log_lines[-1]["health_port"]))
-    metrics = http("GET", f"http://127.0.0.1:{port}/metrics").body
+    metrics = one.metrics()
     assert 'witness_requests_total{result="cosigned"} 1.0' in metrics
     assert 'witness_requests_total{result="stale"} 1.0' in metrics
     assert 'witness_tree_size{origin="log.example/shop"} 3.0' in metrics
-    assert json.loads(http("GET", f"http://127.0.0.1:{port}/health/ready").body)["status"] == "ready"
+    [said] = re.findall(
+        r'^witness_cosigned_timestamp_seconds\{origin="log.example/shop"\} (.+)$', metrics, re.MULTILINE
+    )
+    assert before <= float(said) <= time.time()
+    assert json.loads(http("GET", f"{one.health_url}/health/ready").body)["status"] == "ready"
 
 
 @pytest.mark.parametrize(

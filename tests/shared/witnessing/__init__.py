@@ -60,6 +60,7 @@ class WitnessProcess:
     log_lines: list[dict[str, object]] = field(default_factory=list)
     popen: "subprocess.Popen[str] | None" = None
     url: str = ""
+    health_url: str = ""
     key: WitnessKey = field(init=False)
 
     def make(self, name: str) -> None:
@@ -84,6 +85,7 @@ class WitnessProcess:
             self.log_lines.append(told)
             if told["message"] == "witnessing":
                 self.url = f"http://127.0.0.1:{told['port']}"
+                self.health_url = f"http://127.0.0.1:{told['health_port']}"
                 return
         raise AssertionError(self.log_lines)
 
@@ -93,6 +95,9 @@ class WitnessProcess:
 
     def view(self, origin_hash: str) -> Answer:
         return http("GET", f"{self.url}/{origin_hash}/checkpoint")
+
+    def metrics(self) -> str:
+        return http("GET", f"{self.health_url}/metrics").body
 
     def kill(self) -> None:
         assert self.popen is not None

@@ -3,7 +3,7 @@
 import re
 import runpy
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -20,6 +20,7 @@ from kapsel_operator.metrics import Metrics as OperatorMetrics
 from kapsel_receiver import problems
 from kapsel_receiver.metrics import Metrics as ReceiverMetrics
 from kapsel_store.rows import Scheme
+from kapsel_witness.metrics import Metrics as WitnessMetrics
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -82,10 +83,10 @@ def test_the_site_links_its_own_pages_and_the_repository_for_what_lies_beside_th
 COMPONENTS = (ReceiverMetrics, DelivererMetrics, AttestorMetrics, ConsoleMetrics, OperatorMetrics)
 
 
-def _metrics() -> set[str]:
+def _metrics(components: Iterable[Callable[[CollectorRegistry], object]] = COMPONENTS) -> set[str]:
     """Return every metric of ours as it is exposed."""
     found = set()
-    for make in COMPONENTS:
+    for make in components:
         made = make(registry := CollectorRegistry())
         if isinstance(made, OperatorMetrics):
             made.show(lambda: {("Relay", "True"): 1})  # what it asks for when it is shown
@@ -100,6 +101,17 @@ def _documented_metrics() -> set[str]:
 
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     assert _documented_metrics() == _metrics()
+
+
+def test_every_metric_is_read_by_a_test() -> None:
+    """By its name alone: what the test demands of it is that test's own affair."""
+    beside = {ROOT / "tests/chart", ROOT / "tests/unit/docs"}  # they name metrics and measure nothing
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if not beside & {*path.parents}]
+    words = {word for path in tests for word in re.findall(r"[a-z_]+", _text(path))}
+    metrics = _metrics((*COMPONENTS, WitnessMetrics))
+    unread = {name for name in metrics if not {name, f"{name}_count", f"{name}_sum", f"{name}_bucket"} & words}
+    # Counts what only a fault inside kopf brings about.
+    assert unread == {"operator_watch_failures_total"}
 
 
 def test_the_labels_of_every_metric_are_documented() -> None:

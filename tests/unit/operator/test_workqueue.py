@@ -1,11 +1,14 @@
-"""The schedule of the queue: pure, on a clock that the tests turn."""
+"""The schedule of the queue: pure, on a clock that the tests turn; and what the queue says of it."""
 
+import asyncio
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from kapsel_operator.workqueue import Again, Key, Schedule
+from kapsel_operator.metrics import Metrics
+from kapsel_operator.workqueue import Again, Key, Schedule, WorkQueue
 
 A, B = Key("Relay", "shop", "a"), Key("Relay", "shop", "b")
 
@@ -106,3 +109,21 @@ def test_whatever_happens_a_key_that_was_added_is_taken_and_never_twice_at_once(
     while (taken := queue.take(now)) is not None:
         left.add(taken)
     assert left == wanted
+
+
+async def test_what_waits_for_a_worker_is_counted_with_how_long_it_does() -> None:
+    registry, stopping = CollectorRegistry(), asyncio.Event()
+    queue = WorkQueue(Metrics(registry))
+    queue.add(A, after=0)
+    queue.add(B, after=0)
+    waiting: list[float | None] = []
+    ages: list[float | None] = []
+
+    async def work(key: Key) -> None:
+        waiting.append(registry.get_sample_value("operator_queue_depth"))
+        ages.append(registry.get_sample_value("operator_queue_age_seconds"))
+        stopping.set()
+
+    await queue.run(1, work, stopping)
+    assert waiting == [2]
+    assert 0 < (ages[0] or 0) < 600
