@@ -4,7 +4,9 @@ Called by `up` at start and whenever a file changes. What a manifest means is de
 only what has to do with files.
 """
 
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,7 +42,7 @@ class Manifests:
     notes: tuple[str, ...]  # what was passed over, and why
     places: dict[Identity, Place]
     broken: tuple[Identity, ...]  # declared, but not readable: what runs for them stays as it is
-    complete: bool  # False when a part of a file could not be read at all, so that anything may be declared there
+    complete: bool  # False when something could not be read at all, so that anything may be declared there
 
     def locate(self, problem: Problem) -> str:
         """Return a problem of the plan as one line, with the file and line of its field."""
@@ -51,10 +53,10 @@ class Manifests:
 
 def read(directory: Path) -> Manifests:
     """Read every manifest below a directory; names that begin with a dot are passed over."""
-    places, problems = _places(directory)
+    files, problems, notes = _files(directory)
+    places = _places(files, problems)
     complete = not problems
     resources: dict[Identity, Resource] = {}
-    notes: list[str] = []
     found: dict[Identity, Place] = {}
     broken: list[Identity] = []
     for place in places:
@@ -81,12 +83,13 @@ def read(directory: Path) -> Manifests:
     )
 
 
-def _places(directory: Path) -> tuple[list[Place], list[str]]:
-    """Return the documents of all files, and what cannot be read as documents."""
+def _places(files: Sequence[Path], problems: list[str]) -> list[Place]:
+    """Return the documents of all files, and add what cannot be read as documents to the problems."""
     places: list[Place] = []
-    problems: list[str] = []
-    for file in _files(directory):
+    for file in files:
         try:
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe, for which one would wait for ever
+                continue
             text = file.read_bytes()
         except OSError as error:
             problems.append(f"{file}:1: the file cannot be read: {error.strerror}")
@@ -98,18 +101,33 @@ def _places(directory: Path) -> tuple[list[Place], list[str]]:
         documents, flaws = read_documents(text.replace(b"\t", b" ") if file.suffix == ".json" else text)
         problems += [f"{file}:{flaw.line}: {flaw.wrong}" for flaw in flaws]
         places += [Place(file, document) for document in documents]
-    return places, problems
+    return places
 
 
-def _files(directory: Path) -> Iterable[Path]:
-    """Return the files in an order that does not depend on the file system."""
-    return sorted(
-        path
-        for path in directory.rglob("*")
-        if path.suffix in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-    )
+def _files(directory: Path) -> tuple[list[Path], list[str], list[str]]:
+    """Return the files in an order that does not depend on the file system, the folders that cannot be read, and notes.
+
+    A link is a file even if it leads nowhere just now: what was read through it must not be taken for deleted. Links to
+    folders are not followed, as kubectl does not, and so none leads in a circle.
+    """
+    files: list[Path] = []
+    problems: list[str] = []
+    notes: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename}: the folder cannot be read: {error.strerror}")
+
+    for where, folders, names in os.walk(directory, onerror=unreadable):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        # Path.is_symlink raises where a folder can be listed and nothing in it looked at; that is said when it is read.
+        links = [path for name in folders if os.path.islink(path := Path(where, name))]  # noqa: PTH114
+        notes += [f"{path} is a link to a folder and was passed over" for path in links]
+        files += [path for name in names if (path := Path(where, name)).suffix in SUFFIXES and not _is_hidden(name)]
+    return sorted(files), sorted(problems), sorted(notes)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "lost+found"  # which a volume has, and root alone may read
 
 
 def _described(problem: Problem) -> str:

@@ -269,6 +269,29 @@ def test_a_directory_that_empties_all_at_once_removes_nothing(shared: tuple[Up, 
         (directory / "away").rename(directory / "manifests")
 
 
+def test_a_manifest_whose_link_leads_nowhere_removes_nothing_and_its_endpoint_comes_back_as_it_was(
+    shared: tuple[Up, Path],
+) -> None:
+    up, directory = shared
+    manifest, target = directory / "manifests" / "linked.yaml", directory / "target.yaml"
+    target.write_text(ENDPOINT.format(name="linked"))
+    manifest.symlink_to(target)
+    up.wait_for("endpoint shop/linked added")
+    since = len(up.said)
+    target.rename(directory / "away.yaml")
+    other = directory / "manifests" / "other.yaml"
+    write(other, ENDPOINT.format(name="other"))
+    up.wait_for("endpoint shop/other added", since)
+    up.wait_for(r"linked\.yaml:1: the file cannot be read: No such file or directory", since)
+    assert up.post("linked") == 202
+    (directory / "away.yaml").rename(target)
+    other.unlink()
+    up.wait_for("no manifest has a problem any more", since)
+    manifest.unlink()
+    up.wait_for("endpoint shop/linked removed", since)
+    assert not [line for line in up.said[since:] if "linked added" in line or "linked changed" in line]
+
+
 @pytest.mark.parametrize("name", ["kapsel_receiver", "kapsel_deliverer", "kapsel_attestor", "kapsel_console"])
 def test_a_killed_component_is_started_again_aloud(shared: tuple[Up, Path], name: str) -> None:
     up, _ = shared

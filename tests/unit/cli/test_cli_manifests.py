@@ -1,7 +1,10 @@
 """A directory of manifests: what is declared, and each problem with its file and line."""
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from kapsel_cli.manifests import read
 
@@ -91,10 +94,69 @@ def test_hidden_files_and_other_suffixes_are_passed_over(tmp_path: Path) -> None
     write(tmp_path, ".git/x.yaml", "on: [")
     write(tmp_path, ".draft.yaml", "on: [")
     write(tmp_path, "README.md", "on: [")
-    assert read(tmp_path) == read(tmp_path / "nothing-there")
+    write(tmp_path, "lost+found/x.yaml", "on: [")
+    found = read(tmp_path)
+    assert (found.resources, found.problems, found.notes, found.complete) == ((), (), (), True)
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     write(tmp_path, "large.yaml", "#" * 5_000_000)
     (problem,) = read(tmp_path).problems
     assert "large.yaml:1: the file has 5000000 bytes" in problem
+
+
+@pytest.mark.parametrize("target", ["gone.yaml", "orders.yaml"])
+def test_a_link_that_leads_nowhere_or_to_itself_is_a_problem_and_may_have_declared_anything(
+    tmp_path: Path, target: str
+) -> None:
+    write(tmp_path, "policy.yaml", ENDPOINT.replace("orders", "payments"))
+    (tmp_path / "orders.yaml").symlink_to(target)
+    found = read(tmp_path)
+    (problem,) = found.problems
+    assert problem.startswith(f"{tmp_path / 'orders.yaml'}:1: the file cannot be read: ")
+    assert not found.complete
+    assert [resource.identity.name for resource in found.resources] == ["payments"]
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem_and_may_have_declared_anything(tmp_path: Path) -> None:
+    write(tmp_path, "orders.yaml", ENDPOINT)
+    nest(tmp_path, "d" * 250, 17)  # longer than a path may be, for root as well
+    found = read(tmp_path)
+    (problem,) = found.problems
+    assert "d: the folder cannot be read: File name too long" in problem
+    assert not found.complete
+    assert [resource.identity.name for resource in found.resources] == ["orders"]
+
+
+def test_a_directory_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    found = read(tmp_path / "away")
+    assert found.problems == (f"{tmp_path / 'away'}: the folder cannot be read: No such file or directory",)
+    assert not found.complete
+
+
+def test_a_link_to_a_file_elsewhere_is_read_and_one_to_a_folder_is_passed_over_with_a_note(tmp_path: Path) -> None:
+    write(tmp_path, "elsewhere/here.txt", ENDPOINT)
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    (directory / "orders.yaml").symlink_to(tmp_path / "elsewhere" / "here.txt")
+    (directory / "around").symlink_to(directory)
+    found = read(directory)
+    assert [resource.identity.name for resource in found.resources] == ["orders"]
+    assert found.problems == ()
+    assert found.notes == (f"{directory / 'around'} is a link to a folder and was passed over",)
+
+
+def test_a_pipe_is_passed_over_because_nobody_may_ever_write_to_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert read(tmp_path).problems == ()
+
+
+def nest(directory: Path, name: str, depth: int) -> None:
+    """Make folders in folders, each by a path that is short enough."""
+    at = os.open(directory, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
