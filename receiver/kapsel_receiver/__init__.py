@@ -1,1 +1,1 @@
-"""The receiver: proves who calls, recognises duplicates, stores durably, and only then says 202."""
+"""The receiver: proves who calls, recognises duplicates, stores durably, and only then says so."""

@@ -30,15 +30,13 @@ from kapsel_receiver.refusals import RefusalLog
 from kapsel_receiver.request import Request
 from kapsel_runtime import entropy
 from kapsel_store import database, ids
-from kapsel_store.rows import SECRET_HEADERS, Duplicate, KeyRow, NewDelivery, NewEvent, Scheme
+from kapsel_store.rows import SECRET_HEADERS, Duplicate, KeyRow, NewDelivery, NewEvent
 
 METHODS: Final = "GET, HEAD, POST"
 SUSPENDED_RETRY: Final = 300  # seconds: suspension is a person's decision, and people are slow to change theirs
 KEY_RETRY: Final = 30
 READY_RETRY: Final = 2
 CERTIFICATE_RETRY: Final = 10
-# Discord asks for a 204; Twilio would take a body for instructions, and complain of one in JSON.
-_EMPTY: Final[frozenset[Scheme]] = frozenset({"discord", "twilio"})
 
 _CORRELATION_HEADERS: Final = ("X-Correlation-Id", "X-Request-Id")
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
@@ -205,7 +203,7 @@ class App:
                 outcome.event_id,
                 duplicate=duplicate,
                 correlation_id=visit.correlation_id,
-                empty=endpoint.row.verification.scheme in _EMPTY,
+                scheme=endpoint.row.verification.scheme,
             )
         )
 

@@ -1,6 +1,7 @@
 """What a good webhook meets: a durable event with its deliveries, one answer for it and its duplicates."""
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import hmac
@@ -10,18 +11,22 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import Any, get_args
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
+from nacl.signing import SigningKey
 
+from kapsel_cli import providers
+from kapsel_cli.providers import Outgoing
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
-from kapsel_store.rows import Configuration, Idempotency, RateLimit, Verification
+from kapsel_store.rows import Configuration, Idempotency, RateLimit, Scheme, Verification
 
 Make = Callable[..., Any]
 PROVIDERS = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GITHUB = Verification(scheme="github", key_name="in")
 
 
@@ -98,6 +103,70 @@ async def test_a_duplicate_hears_what_the_first_one_heard_and_is_not_stored(
         assert other.body != first.body
         assert [event["body"] for event in await receiver.events()] == [b"1", b"1"]
         assert (receiver.count("accepted"), receiver.count("duplicate")) == (2, 1)
+
+
+SECRETS = {
+    "standardWebhooks": b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "discord": b"whsk_" + base64.b64encode(bytes(32)),
+}
+BODIES = {
+    "linear": b'{"webhookTimestamp": %d}' % (NOW.timestamp() * 1000),
+    "microsoftGraph": b'{"value": [{"clientState": "user:password"}]}',
+    "twilio": b"Digits=1",
+}
+
+
+async def test_a_provider_hears_the_success_that_it_asks_for_and_of_a_duplicate_the_same(
+    receive: Any, post: Make, endpoint: Make, key: Make
+) -> None:
+    schemes = [scheme for scheme in get_args(Scheme) if scheme != "sns"]  # Amazon alone can sign for that one
+    rows = {
+        scheme: endpoint(
+            id=uuid4(),
+            name=scheme.lower(),
+            verification=Verification(
+                scheme=scheme,
+                key_name=scheme,
+                header="X-Signature",
+                public_keys=(SigningKey(bytes(32)).verify_key.encode().hex(),),
+            ),
+            idempotency=Idempotency(source="Content"),
+        )
+        for scheme in schemes
+    }
+    keys = tuple(
+        key(
+            base64.b64decode(SECRETS[scheme][6:]) if scheme == "standardWebhooks" else b"user:password",
+            id=uuid4(),
+            name=scheme,
+        )
+        for scheme in schemes
+    )
+    heard: dict[str, tuple[int, bool]] = {}
+    async with receive(*rows.values(), keys=keys, destinations=(), now=lambda: NOW) as receiver:
+        for scheme, row in rows.items():
+            path = f"/ingest/shop/{row.name}"
+            webhook = Outgoing(
+                body=BODIES.get(scheme, b'{"a": 1}'),
+                secret=SECRETS.get(scheme, b"user:password"),
+                id="7",
+                type="test",
+                now=NOW,
+                url=f"https://kapsel{path}",
+            )
+            request = post(webhook.body, providers.headers(row.verification, webhook), path=path)
+            first, again = await receiver.exchange(request), await receiver.exchange(request)
+            assert (first.status, first.body) == (again.status, again.body)
+            assert "idempotent-replayed" in again.headers
+            assert first.headers.get("x-event-id") or first.json["id"]
+            heard[scheme] = (first.status, bool(first.body))
+    plain = ("github", "stripe", "shopify", "microsoftGraph", "square", "hubspot", "pagerduty", "standardWebhooks")
+    assert heard == {
+        **dict.fromkeys((*plain, "hmac", "basic", "bearer", "none"), (202, True)),
+        **dict.fromkeys(("docusign", "dropbox", "gitlab", "linear", "meta", "paddle", "x", "zoom"), (200, True)),
+        "slack": (200, False),
+        **dict.fromkeys(("discord", "okta", "twilio"), (204, False)),
+    }
 
 
 async def test_duplicates_that_arrive_at_once_are_stored_once(receive: Any, post: Make, endpoint: Make) -> None:

@@ -4,18 +4,21 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
+from uuid import UUID
 
 import pytest
 import yaml
 
 from kapsel_deliverer import github
 from kapsel_receiver import handshakes
+from kapsel_receiver.answers import BODILESS, accepted
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store.event_names import IDS
 from kapsel_store.rows import Configuration, Scheme
 
-PAGE = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "providers.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
 GENERIC = {"hmac", "basic", "bearer", "none"}
 ASKING = handshakes.ASKING | set(handshakes.PROVED) | {"meta", "okta", "x", "dropbox", "sns"}
@@ -59,6 +62,20 @@ def test_a_section_has_a_manifest_that_can_be_planned_and_all_that_it_promises(s
     for part in ("- **Secret:**", "- **Waits and tries:**", "- **Handshake:**", "```bash\n"):
         assert part in section
     assert ("**Handshake:** none." in section) == (scheme not in ASKING)
+
+
+def test_the_answer_to_an_accepted_webhook_is_told_for_every_scheme() -> None:
+    cells = [line.split("|") for line in (DOCS / "receiving.md").read_text(encoding="utf-8").splitlines()]
+    told = {cell[1].strip(" `"): cell[6].strip() for cell in cells if len(cell) == 8 and cell[1].startswith(" `")}
+    told.pop("verification")
+    answers = {
+        scheme: accepted(UUID(int=0), duplicate=False, correlation_id="c", scheme=scheme) for scheme in get_args(Scheme)
+    }
+    assert told == {
+        scheme: f"{answer.status}{', no body' if scheme in BODILESS and answer.status != 204 else ''}"
+        for scheme, answer in answers.items()
+    }
+    assert {scheme for scheme, answer in answers.items() if not answer.body} == BODILESS
 
 
 def test_every_end_of_a_look_at_github_is_on_the_page() -> None:
