@@ -6,13 +6,16 @@ was recorded, but for the tries that a crash cut off; every attempt is in the lo
 
 import asyncio
 import random
+import time
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import asyncpg
 import psutil
 import pytest
+from traffic import within
 from traffic.accounts import account, settled
 from traffic.destination import Destination
 from traffic.producer import Producer
@@ -22,6 +25,7 @@ from kapsel_verifier import keys, proof, verify
 pytestmark = pytest.mark.acceptance
 
 EVENTS = 600
+BACK = 5.0  # seconds after which what was killed is at work again, where a first start takes three
 VICTIMS = ("receiver", "deliverer", "attestor", "postgres", "console")
 
 
@@ -79,6 +83,36 @@ async def prove_all(up: Any) -> int:
     return len(attempts)
 
 
+async def at_work(up: Any, number: int, destination: Destination) -> None:
+    """Wait until a webhook that is sent now was accepted and delivered, and the console has its proof."""
+    producer = Producer(up.ingest)
+    await producer.run([number])
+    (event,) = producer.accepted.values()
+    async with asyncio.timeout(120), aiohttp.ClientSession() as session:
+        while not destination.seen["/steady"][event]:
+            await asyncio.sleep(0.02)
+        proven, attempt = 0, None
+        while proven != 200:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aiohttp.ClientError):
+                if attempt is None:
+                    connection = await reconnecting(up)
+                    attempt = await connection.fetchval(
+                        "SELECT id FROM attempts WHERE event_id = $1 AND url LIKE '%/steady'", UUID(event)
+                    )
+                    await connection.close()
+                async with session.get(f"{up.state['console']}/api/v1/attestation/proof/{attempt}") as answer:
+                    proven = answer.status
+            await asyncio.sleep(0.02)
+
+
+async def first_start(up: Any, destination: Destination) -> float:
+    """Start it on nothing; return how many seconds that took, which is what this machine can do just now."""
+    began = time.monotonic()
+    await up.start()
+    await at_work(up, 999, destination)
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_nothing_is_lost_whatever_is_killed(up: Any, destination: Destination, seed: int) -> None:
     await up.start("--workers", "1")
@@ -95,14 +129,25 @@ async def test_nothing_is_lost_whatever_is_killed(up: Any, destination: Destinat
     assert await up.stop() == 0
 
 
+async def test_whatever_is_killed_its_successor_is_at_work_in_seconds(up: Any, destination: Destination) -> None:
+    started = await first_start(up, destination)
+    for number, name in enumerate(VICTIMS):
+        up.child(name).kill()
+        with within(max(BACK, started)):
+            await at_work(up, number, destination)
+    assert await up.stop() == 0
+
+
 async def test_a_killed_supervisor_leaves_nothing_behind_and_the_next_one_goes_on(
     up: Any, destination: Destination
 ) -> None:
-    await up.start()
+    started = await first_start(up, destination)
     producer = Producer(up.ingest)
     await producer.run(range(100))
     await up.kill()
-    await up.start()
+    with within(max(BACK, started)):
+        await up.start()
+        await at_work(up, 1000, destination)
     late = Producer(up.ingest)
     await late.run(range(150))
     assert {key: late.accepted[key] for key in producer.accepted} == producer.accepted

@@ -6,6 +6,7 @@ import signal
 
 import aiohttp
 import pytest
+from traffic import within
 
 from kapsel_store import processes
 
@@ -43,15 +44,25 @@ async def test_killed_at_random_moments_it_loses_and_doubles_nothing(world, even
     await world.audit(recorded)
 
 
-async def test_two_processes_at_once_keep_one_log(world) -> None:
+async def test_two_processes_at_once_keep_one_log_and_one_takes_over_from_the_other(world, eventually) -> None:
     recorded, stop = [], asyncio.Event()
     flowing = asyncio.create_task(flow(await world.beside(), recorded, stop))
     await asyncio.gather(world.start_process(), world.start_process())
     await world.head_over(1)
-    for child in world.children[:1]:
+
+    seen: set[str] = set()
+
+    async def have_begun() -> bool:
+        seen.update(row.instance for row in await processes.list_live(world.connection))
+        return len(seen) == len(world.children)
+
+    for child in world.children[:2]:  # one of which leads
+        await eventually(have_begun)
         child.send_signal(signal.SIGKILL)
         await child.wait()
-        await world.head_over((await world.log()).tree_size + 1)
+        with within(0.5):  # the wait of who stands by; the interval of publication is next to nothing here
+            await world.head_over((await world.log()).tree_size + 1)
+        await world.start_process()
     stop.set()
     await flowing
     await world.head_over(len(recorded))

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from traffic import within
 from traffic.accounts import account, settled
 from traffic.producer import Producer
 
@@ -146,6 +147,9 @@ async def test_with_synchronous_replication_a_failover_loses_nothing_and_the_log
     await asyncio.to_thread(primary.kill)
     await promote(standby)
 
+    taken, delivered = len(producer.accepted), len(destination.seen["/steady"])
+    with within(2):  # the longest wait between two tries to connect
+        await until(lambda: len(producer.accepted) > taken and len(destination.seen["/steady"]) > delivered)
     await before
     await producer.run(range(100, 120))
     async with connected(standby) as connection:

@@ -3,11 +3,23 @@
 Used by tests/acceptance, where all of kapsel runs under `kapsel up`, and by tests/cluster/node, where it runs in pods.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 SECRET: Final = "It's a Secret to Everybody"
 INGEST: Final = "/ingest/{namespace}/in"
+BUSY: Final = 10.0  # seconds more than is promised, for a machine that has other tests to run
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Hold what happens in the block against a time of docs/guarantees.md."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took < seconds + BUSY, f"took {took:.1f} s, and {seconds:g} s are promised"
 
 
 def manifests(namespace: str, destination: str, relay: Mapping[str, Any]) -> list[dict[str, Any]]:
