@@ -222,7 +222,7 @@ _FILTERS: Final[Mapping[str, tuple[str, str]]] = {
     "delivery": ("ID", "of this delivery"),
     "destination": ("NAME", "to this destination: namespace/endpoint/destination"),
     "fault": ("FAULT", "destination, configuration or ours; several with commas"),
-    "reason": ("REASON", "for this reason, such as status_503 or dns; several with commas"),
+    "reason": ("REASON", "for this reason, such as dns, status_503 or status_5xx; several with commas"),
     "late": ("TIME", "not younger than that, if it still waits (default: 1m)"),
     "since": ("TIME", "not older than 15m, 1h30m, ... or since 2026-01-31T12:00:00Z"),
 }

@@ -5,14 +5,13 @@ the same, and decided here without IO.
 """
 
 import argparse
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from kapsel_cli.arguments import seconds
+from kapsel_store.reasons import instead
 
 STATES: Final = ("delivered", "exhausted", "cancelled", "missing")
-_REASON: Final = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 FAULTS: Final = ("destination", "configuration", "ours")
 UNFINISHED: Final = 3  # exit code: some of it has failed, or it has not ended in time
 DAY: Final = 86_400.0  # seconds
@@ -143,6 +142,7 @@ def _among(text: str, known: tuple[str, ...]) -> list[str]:
 
 def _reasons(text: str) -> list[str]:
     given = text.split(",")
-    if wrong := [one for one in given if not _REASON.fullmatch(one)]:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no reason code such as status_503, status_5xx or dns")
+    for one in given:
+        if (allowed := instead(one)) is not None:
+            raise argparse.ArgumentTypeError(f"{one!r} is no reason; allowed: {allowed}")
     return given

@@ -59,7 +59,10 @@ QUERY: Final[Mapping[str, tuple[Document, str]]] = {
     "since": (_TEXT, "From then on: a duration such as 15m, or a time such as 2026-01-31T12:00:00Z."),
     "state": (_some(State), "In these states."),
     "fault": (_some(FAULTS[1:]), "For reasons that are the fault of these."),
-    "reason": ({"type": "array", "minItems": 1, "items": _TEXT}, "For these reasons."),
+    "reason": (
+        {"type": "array", "minItems": 1, "items": _TEXT},
+        "For these reasons: codes, or a class such as status_5xx.",
+    ),
     "late": (_TEXT, "What waits for longer than this is undelivered: a duration such as 1m."),
     "event": (_ID, "Of this event."),
     "delivery": (_ID, "Of this delivery."),

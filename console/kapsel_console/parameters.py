@@ -18,7 +18,7 @@ from multidict import MultiMapping
 from kapsel_console.errors import ProblemError
 from kapsel_resources import durations
 from kapsel_store import turns
-from kapsel_store.reasons import FAULTS, Fault
+from kapsel_store.reasons import FAULTS, Fault, instead
 from kapsel_store.states import State
 
 DEFAULT_LIMIT: Final = 50
@@ -28,7 +28,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR: Final = timedelta(hours=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _WHOLE: Final = re.compile(r"0|[1-9]\d{0,15}", re.ASCII)
 
 T = TypeVar("T")
@@ -83,10 +82,12 @@ class Parameters:
         )
 
     def reasons(self) -> list[str] | None:
-        """Return the reason codes asked for, separated by commas."""
-        return self._read(
-            "reason", lambda text: [_reason(part) for part in text.split(",")], "reason codes, separated by commas"
-        )
+        """Return the reason codes asked for, separated by commas, classes of statuses among them."""
+        text = self._query.get("reason")
+        for code in [] if text is None else text.split(","):
+            if (allowed := instead(code)) is not None:
+                raise ProblemError("parameter_invalid", f"reason is {code[:100]!r}; allowed: {allowed}")
+        return None if text is None else text.split(",")
 
     def late(self) -> timedelta | None:
         """Return from which age on what waits is undelivered."""
@@ -228,12 +229,6 @@ def _fault(text: str) -> Fault:
         if fault == text:
             return fault
     raise ValueError(text)
-
-
-def _reason(text: str) -> str:
-    if not _CODE.fullmatch(text):
-        raise ValueError(text)
-    return text
 
 
 def _key(text: str) -> tuple[str, str, int]:

@@ -5,7 +5,9 @@ events and explains deliveries by it; commands and docs/undelivered.md show its 
 the same everywhere, and a customer's outage is never counted among faults of ours.
 """
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -15,7 +17,8 @@ Kind = Literal["attempt", "end", "wait"]
 FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _STATUS: Final = re.compile(r"status_([1-9]\d\d)", re.ASCII)
 
-_CLASS: Final = re.compile(r"status_\dxx", re.ASCII)
+_CLASS: Final = re.compile(r"status_[1-9]xx", re.ASCII)
+STATUSES: Final = "^status_[1-9]([0-9][0-9]|xx)$"  # the reasons of answers, one by one and by class, for CEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +286,21 @@ def reason(code: str) -> Reason:
 def fault_of(code: str) -> Fault:
     """Return whose fault a reason is."""
     return reason(code).fault
+
+
+def instead(code: str) -> str | None:
+    """Return what is allowed instead of a text that is no reason code and no class of statuses; None: it is one."""
+    if code in REASONS or _STATUS.fullmatch(code) or _CLASS.fullmatch(code):
+        return None
+    near = difflib.get_close_matches(code, [*REASONS, "status_4xx", "status_5xx"], n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"{meant}one such as dns, status_503 or status_5xx; docs/undelivered.md has all of them"
+
+
+def is_among(code: str, asked: Iterable[str]) -> bool:
+    """Whether a reason code is one of those asked for, or of a class of them."""
+    status = f"{code[:8]}xx" if _STATUS.fullmatch(code) else code
+    return any(one in (code, status) for one in asked)
 
 
 def pattern(code: str) -> str:

@@ -22,7 +22,7 @@ from kapsel_store.events import FIRST_ID, LAST_ID
 from kapsel_store.facts import MOST_AHEAD, Circumstances, Waiting
 from kapsel_store.holds import holds, tokens, why
 from kapsel_store.queries import statement
-from kapsel_store.reasons import FAULTS, Fault, fault_of
+from kapsel_store.reasons import FAULTS, Fault, fault_of, is_among
 from kapsel_store.states import State
 from kapsel_store.turns import Place
 
@@ -131,7 +131,7 @@ async def page(
 
 
 def _is_wanted(reason: str, faults: Sequence[Fault] | None, reasons: Sequence[str] | None) -> bool:
-    return (faults is None or fault_of(reason) in faults) and (reasons is None or reason in reasons)
+    return (faults is None or fault_of(reason) in faults) and (reasons is None or is_among(reason, reasons))
 
 
 async def summaries(

@@ -6,13 +6,15 @@ from pydantic import Field, model_validator
 
 from kapsel_expressions.expression import LONGEST
 from kapsel_resources.kinds.model import LABEL, Model, Reference, Resource, broken, unique
-from kapsel_resources.rules import Rule
+from kapsel_resources.rules import Rule, quoted
 from kapsel_resources.times import Time
+from kapsel_store.reasons import REASONS, STATUSES, instead
 
 _RATE: Final = 50
 _CODE: Final = "^[a-z][a-z0-9_]*$"
 _MISSING: Final = "missing stands alone"
 _NO_REASON: Final = "what is missing has no reason"
+_NO_SUCH_REASON: Final = "there is no such reason"
 _DONE_ONCE: Final = "a Replay is carried out once, as it was applied: apply another one"
 
 
@@ -26,6 +28,11 @@ class Selection(Model):
             "!has(self.states) || !('missing' in self.states) || (!has(self.reasons) && !has(self.faults))",
             _NO_REASON,
             "states",
+        ),
+        Rule(
+            f"!has(self.reasons) || self.reasons.all(one, one in {list(REASONS)} || one.matches({quoted(STATUSES)}))",
+            _NO_SUCH_REASON,
+            "reasons",
         ),
     )
 
@@ -46,7 +53,10 @@ class Selection(Model):
         strict=False,
         min_length=1,
         max_length=32,
-        description="For which reasons: codes such as status_503 or dns, or status_5xx. Without it: whatever they are.",
+        description=(
+            "For which reasons: codes such as status_503 or dns, or status_5xx; only such as there are. Without it: "
+            "whatever they are."
+        ),
     )
     faults: tuple[Literal["destination", "configuration", "ours"], ...] | None = Field(
         default=None,
@@ -78,6 +88,9 @@ class Selection(Model):
             broken("from is not before to", "a from that is earlier than to", "from")
         unique(self.states, "state", "states")
         unique(self.faults or (), "fault", "faults")
+        for index, code in enumerate(self.reasons or ()):
+            if (allowed := instead(code)) is not None:
+                broken(f"{_NO_SUCH_REASON}: {code}", allowed, "reasons", index)
         if "missing" in self.states and len(self.states) > 1:
             broken(_MISSING, "missing alone, or states without it", "states")
         if "missing" in self.states and (self.reasons or self.faults):

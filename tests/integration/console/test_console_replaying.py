@@ -115,6 +115,11 @@ async def test_no_plan_of_manifests_takes_away_what_was_asked_for_or_is_in_its_w
         ),
         ({"selection": {"from": "2026-03-01T09:00:00Z"}}, "spec.selection.to", "the field is missing"),
         (
+            {"selection": {"from": "2026-03-01T09:00:00Z", "to": "2026-03-02T00:00:00Z", "reasons": ["dnss"]}},
+            "spec.selection.reasons[0]",
+            "there is no such reason: dnss; allowed: did you mean dns?",
+        ),
+        (
             {"selection": {"from": "2026-03-02T00:00:00Z", "to": "2026-03-01T00:00:00Z"}},
             "spec.selection.from",
             "from is not before to",
@@ -256,6 +261,11 @@ async def test_the_command_line_says_what_is_wrong_with_a_replay(console, world,
     ran = await kapsel("replay", "orders", "--from", "2h", "--destination", "biling", *server)
     assert ran.code == 1
     assert "spec.destinations[0]: WebhookEndpoint orders has no destination biling" in ran.err
+    ran = await kapsel("replay", "orders", "--from", "2h", "--reason", "dns,banana", "--dry-run", *server)
+    assert (ran.code, "'banana' is no reason; allowed: one such as dns, status_503 or status_5xx" in ran.err) == (
+        2,
+        True,
+    )
     ran = await kapsel("replay", "orders", *server)
     assert (ran.code, "--from is needed" in ran.err) == (2, True)
     ran = await kapsel("replay", "orders", "--follow", "x", *server)

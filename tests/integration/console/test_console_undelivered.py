@@ -33,7 +33,13 @@ async def test_undelivered_ones_are_listed_with_whose_fault_it_is(console, owing
         ("billing", "exhausted", "status_500", "destination"),
         ("crm", "pending", "no_deliverer", "ours"),
     ]
-    for query in ("destination=shop/orders/billing", "endpoint=shop/orders", "fault=destination", "reason=status_500"):
+    for query in (
+        "destination=shop/orders/billing",
+        "endpoint=shop/orders",
+        "fault=destination",
+        "reason=status_500",
+        "reason=status_5xx",
+    ):
         assert len((await console.get(f"/api/v1/undelivered?late=0s&{query}"))["items"]) == 2, query
     assert len((await console.get("/api/v1/undelivered"))["items"]) == 2
     first = await console.get("/api/v1/undelivered?late=0s&limit=2")
@@ -57,6 +63,7 @@ async def test_the_summary_is_by_destination_and_reason(console, owing) -> None:
     [
         ("fault=mine", "parameter_invalid"),
         ("reason=Status 500", "parameter_invalid"),
+        ("reason=dns,conect_refused", "parameter_invalid"),
         ("late=soon", "parameter_invalid"),
         ("late=20000000h", "parameter_invalid"),
         ("destination=billing", "parameter_invalid"),

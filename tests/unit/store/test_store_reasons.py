@@ -10,7 +10,7 @@ import pytest
 
 from kapsel_deliverer import outcome, retry
 from kapsel_egress import verdicts
-from kapsel_store.reasons import FAULTS, REASONS, fault_of, pattern, patterns_of, reason, shown
+from kapsel_store.reasons import FAULTS, REASONS, fault_of, instead, is_among, pattern, patterns_of, reason, shown
 from kapsel_store.rows import Backoff
 from kapsel_store.schedule import spread
 
@@ -92,3 +92,18 @@ def test_patterns_of_reasons_match_what_they_name_and_nothing_else() -> None:
     for fault in FAULTS[1:]:
         found = {code for code in codes if any(matches(one, code) for one in patterns_of(fault))}
         assert found == {code for code in codes if fault_of(code) == fault}
+
+
+def test_what_is_no_reason_is_told_from_what_is_one_and_the_nearest_is_named() -> None:
+    assert [code for code in (*REASONS, "status_422", "status_4xx", "status_999") if instead(code) is not None] == []
+    for code, meant in (("conect_refused", "connect_refused"), ("status_4x", "status_4xx"), ("tsl", "tls")):
+        assert (instead(code) or "").startswith(f"did you mean {meant}? "), code
+    for code in ("banana", "", "status_0xx", "status_42", "status_099", "DNS"):
+        assert instead(code) is not None, code
+
+
+def test_a_class_asked_for_means_its_statuses_and_no_others() -> None:
+    asked = ["status_4xx", "dns"]
+    assert [code for code in ("status_422", "status_503", "dns", "tls", "status_4xx") if is_among(code, asked)] == [
+        *("status_422", "dns", "status_4xx"),
+    ]
