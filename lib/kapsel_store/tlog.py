@@ -244,8 +244,8 @@ async def append(
             columns=("log_id", *NewLeaf._fields),
             records=[(log.id, index, attempt_id, leaf) for index, attempt_id, leaf in leaves],
         )
-        waiting = [attempt_id for _, attempt_id, _ in leaves if attempt_id is not None]
-        gone = len(waiting) - await connection.fetchval(statement("tlog.take"), waiting)
+        waiting = sum(1 for _, attempt_id, _ in leaves if attempt_id is not None)
+        gone = waiting - await connection.fetchval(statement("tlog.take"), log.id, log.tree_size)
         if gone:
             raise ErasedMeanwhileError(gone)
         await put_tiles(connection, log.id, tiles)

@@ -20,6 +20,7 @@ UPDATE logs SET frozen_reason = $2 WHERE id = $1 AND frozen_reason IS NULL
 -- What a leaf records and no more: the stored responses are large and stay where they are.
 -- The columns stand in the order and in the forms of PendingAttempt. Each attempt is looked up by its id (LATERAL with
 -- LIMIT), whatever the statistics of a table that fills and empties suggest: joining all attempts would grow with the log.
+-- In the order of the index that they come from: ordered by the attempts' own ids they would be sorted once more.
 SELECT a.id::text, a.delivery_id::text, a.event_id::text, a.endpoint_id::text, p.namespace, p.name, t.name, a.number,
        a.started_at, a.outcome, a.reason, a.url, encode(a.payload_hash, 'hex'), encode(a.payload_commitment, 'hex'),
        encode(a.signature_digest, 'hex'), a.response_status, encode(a.response_digest, 'hex'),
@@ -32,7 +33,7 @@ FROM (
 ) u
 CROSS JOIN LATERAL (SELECT * FROM attempts WHERE id = u.attempt_id LIMIT 1) a
 JOIN endpoints p ON p.id = a.endpoint_id JOIN destinations t ON t.id = a.destination_id
-ORDER BY a.id
+ORDER BY u.attempt_id
 
 -- name: pending_count
 -- What is parked is counted by itself.
@@ -82,7 +83,13 @@ SELECT endpoint_id::text, sequence, leaf_hash FROM chains WHERE log_id = $1 AND 
 UPDATE logs SET tree_size = $3, root = $4 WHERE id = $1 AND tree_size = $2 RETURNING id
 
 -- name: take
-WITH taken AS (DELETE FROM unsequenced WHERE attempt_id = ANY ($1::uuid[]) RETURNING 1) SELECT count(*) FROM taken
+-- What has its leaf from this one on waits no more. The leaves were written a moment ago, so the ids need not be sent again.
+WITH taken AS (
+    DELETE FROM unsequenced
+    WHERE attempt_id = ANY (ARRAY(SELECT attempt_id FROM leaves WHERE log_id = $1 AND leaf_index >= $2))
+    RETURNING 1
+)
+SELECT count(*) FROM taken
 
 -- name: put_tiles
 INSERT INTO tiles (log_id, level, index, hashes)
