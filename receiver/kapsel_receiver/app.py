@@ -290,7 +290,7 @@ class App:
             return too_large(endpoint)
         if endpoint.rate is not None and (seconds := endpoint.rate.wait()):
             return _limited(endpoint, seconds)
-        return self._intake.refusal()
+        return self._intake.refusal(endpoint.row.id)
 
 
 def _caller(endpoint: Endpoint, request: Request, body: bytes, now: datetime) -> KeyRow | Refusal | None:

@@ -4,6 +4,9 @@
 with one statement. Nothing waits for a batch to fill: an idle committer commits a single event at once, and while it is
 away at the disk the next batch gathers by itself.
 
+Nobody fills the queue alone. An endpoint may have no more waiting than there is room left, so that those that have
+nothing waiting find room however many others are noisy.
+
 Every wait ends. A commit has a deadline; while no committer holds a working connection all events are refused at once,
 those that wait already included, so a request waits at most for the commit before its own and for its own.
 """
@@ -28,7 +31,7 @@ from kapsel_store.database import Connection, Pool, drop, is_away
 from kapsel_store.rows import Accepted, Configuration, Duplicate, NewEvent
 
 Outcome = Accepted | Duplicate | Refusal
-_Waiting = tuple[NewEvent, "asyncio.Future[Outcome]"]
+_Waiting = tuple[NewEvent, "asyncio.Future[Outcome]", "_Share"]
 
 COMMITTERS: Final = 2  # the second works when one commit at a time is not enough, or its connection is lost
 SECOND: Final = 64  # events that wait while a commit is under way: fewer are cheaper in the commit that follows it
@@ -59,6 +62,16 @@ def refuses_rows(error: BaseException) -> bool:
     )
 
 
+@dataclass(slots=True)
+class _Share:
+    """What waits of one endpoint."""
+
+    events: int = 0
+    size: int = 0
+
+
+_NOTHING: Final = _Share()  # never written to
+
 UNAVAILABLE: Final = Refusal(
     code="storage_unavailable", detail="nothing was stored; send it again later", retry_after=AWAY_RETRY
 )
@@ -75,6 +88,7 @@ class Intake:
         self._rng = rng
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
+        self._shares: dict[UUID, _Share] = {}  # by endpoint
         self._idle: deque[asyncio.Future[None]] = deque()
         self._closing = asyncio.Event()
         self._committing = 0
@@ -83,24 +97,30 @@ class Intake:
         self._reason = "not connected yet"
         self._suspended: frozenset[UUID] = frozenset()
         metrics.queue_depth.set_function(lambda: len(self._queue))
+        metrics.queue_largest.set_function(lambda: max((one.events for one in self._shares.values()), default=0))
         metrics.database_up.set_function(lambda: int(self._working > 0))
 
     def configure(self, configuration: Configuration) -> None:
         """Tell no deliverer of what waits because its destination is suspended: when that ends, they learn of it."""
+        self._shares = {one: share for one, share in self._shares.items() if share.events}  # endpoints come and go
         self._suspended = frozenset(destination.id for destination in configuration.destinations if destination.suspend)
 
     def check(self) -> str | None:
         """Return why no event can be stored now, for the health check."""
         return None if self._working else self._reason
 
-    def refusal(self) -> Refusal | None:
-        """Return why the next event would be refused; `app` asks before it reads a body."""
+    def refusal(self, endpoint_id: UUID) -> Refusal | None:
+        """Return why the next event of an endpoint would be refused; `app` asks before it reads a body."""
+        return self._refusal(self._shares.get(endpoint_id, _NOTHING))
+
+    def _refusal(self, share: _Share) -> Refusal | None:
         if not self._working:
             return UNAVAILABLE
-        if len(self._queue) >= self._bounds.queue_events or self._queued_bytes >= self._bounds.queue_bytes:
+        bounds, waiting = self._bounds, len(self._queue)
+        if share.events >= bounds.queue_events - waiting or share.size >= bounds.queue_bytes - self._queued_bytes:
             return Refusal(
                 code="overloaded",
-                detail=f"{len(self._queue)} webhooks wait to be stored",
+                detail=f"{waiting} webhooks wait to be stored, {share.events} of them for this endpoint",
                 retry_after=OVERLOADED_RETRY,
             )
         return None
@@ -108,11 +128,16 @@ class Intake:
     def store(self, event: NewEvent) -> asyncio.Future[Outcome]:
         """Store one event; done after the commit that holds it, or when it is certain that nobody works on it."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        refusal = self.refusal()
+        share = self._shares.get(event.endpoint_id)
+        if share is None:
+            share = self._shares[event.endpoint_id] = _Share()
+        refusal = self._refusal(share)
         if refusal is not None:
             outcome.set_result(refusal)
             return outcome
-        self._queue.append((event, outcome))
+        share.events += 1
+        share.size += len(event.body)
+        self._queue.append((event, outcome, share))
         self._queued_bytes += len(event.body)
         if not self._committing or len(self._queue) >= SECOND:
             self._wake()
@@ -201,7 +226,10 @@ class Intake:
         size = 0
         while self._queue and len(batch) < self._bounds.batch_events and size < self._bounds.batch_bytes:
             waiting = self._queue.popleft()
-            size += len(waiting[0].body)
+            event, _, share = waiting
+            size += len(event.body)
+            share.events -= 1
+            share.size -= len(event.body)
             batch.append(waiting)
         self._queued_bytes -= size
         return batch
@@ -220,10 +248,10 @@ class Intake:
         return True
 
     async def _insert(self, connection: Connection, batch: Sequence[_Waiting]) -> None:
-        due = {delivery.destination_id for event, _ in batch for delivery in event.deliveries} - self._suspended
+        due = {delivery.destination_id for event, _, _ in batch for delivery in event.deliveries} - self._suspended
         at_once = len(batch) <= FEW
         try:
-            outcomes = await events.insert(connection, [event for event, _ in batch], hint=due if at_once else ())
+            outcomes = await events.insert(connection, [event for event, _, _ in batch], hint=due if at_once else ())
         except Exception as error:
             if not refuses_rows(error):
                 raise
@@ -233,7 +261,7 @@ class Intake:
         self._metrics.batch_size.observe(len(batch))
         if due and not at_once:
             self._hints.tell(due)
-        for (_, waiting), outcome in zip(batch, outcomes, strict=True):
+        for (_, waiting, _), outcome in zip(batch, outcomes, strict=True):
             if not waiting.done():
                 waiting.set_result(outcome)
 
@@ -244,7 +272,7 @@ class Intake:
             await self._insert(connection, batch[:middle])
             await self._insert(connection, batch[middle:])
             return
-        ((event, waiting),) = batch
+        ((event, waiting, _),) = batch
         logger.error("the database refused one webhook", extra={"event_id": str(event.id)}, exc_info=error)
         self._metrics.commit_failures.labels("refused_row").inc()
         waiting.set_result(Refusal(code="not_storable", detail="the database refuses its content"))
@@ -266,7 +294,7 @@ class Intake:
             error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError
         )
         refusal = UNAVAILABLE if certain else self._uncertain()
-        for _, waiting in batch:
+        for _, waiting, _ in batch:
             if not waiting.done():
                 waiting.set_result(refusal)
 
@@ -284,7 +312,7 @@ class Intake:
         if self._working:
             return
         while self._queue:
-            for _, waiting in self._take():
+            for _, waiting, _ in self._take():
                 if not waiting.done():
                     waiting.set_result(UNAVAILABLE)
 

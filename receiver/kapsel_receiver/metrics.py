@@ -33,6 +33,11 @@ class Metrics:
         self.queue_depth = Gauge(
             "webhook_ingestion_queue_depth", "Events that wait for their commit to begin.", registry=registry
         )
+        self.queue_largest = Gauge(
+            "webhook_ingestion_queue_largest",
+            "Events of the endpoint that has most of them waiting for their commit to begin.",
+            registry=registry,
+        )
         self.connections = Gauge("webhook_ingestion_connections", "Open connections.", registry=registry)
         self.commit_failures = Counter(
             "webhook_ingestion_commit_failures", "Commits that failed, by reason.", ("reason",), registry=registry

@@ -39,12 +39,13 @@ class ReceiverSettings(DataPlaneSettings):
     receiver_queue_events: int = Field(
         default=4096,
         ge=1,
-        description="Webhooks that may wait for their commit; beyond, 503. Default 4096: under a second of work.",
+        description="Webhooks that may wait for their commit; beyond, 503. One endpoint may have no more of them than "
+        "there is room left, half if it is alone. Default 4096: under a second of work.",
     )
     receiver_queue_bytes: int = Field(
         default=67_108_864,
         ge=1,
-        description="Bytes of bodies that may wait for their commit; beyond, 503. Default 64 MiB.",
+        description="Bytes of bodies that may wait for their commit; beyond, 503. Shared out likewise. Default 64 MiB.",
     )
     receiver_max_connections: int = Field(
         default=8192,

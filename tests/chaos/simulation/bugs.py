@@ -106,7 +106,7 @@ def _early_answer() -> None:
 
     def stored(self: Any, event: Any) -> Any:
         said = asyncio.get_running_loop().create_future()
-        said.set_result(self.refusal() or Accepted(event_id=event.id))
+        said.set_result(self.refusal(event.endpoint_id) or Accepted(event_id=event.id))
         store(self, event)
         return said
 

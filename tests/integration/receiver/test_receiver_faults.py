@@ -193,7 +193,7 @@ async def test_a_full_queue_refuses_at_once_and_keeps_what_it_holds(
     receive: Any, post: Make, endpoint: Make, database: Any, until: Make
 ) -> None:
     owner = await database.connection()
-    async with receive(bounds=Bounds(queue_events=4, commit_timeout=60.0)) as receiver:
+    async with receive(bounds=Bounds(queue_events=8, commit_timeout=60.0)) as receiver:
         lock = owner.transaction()
         await lock.start()
         await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
@@ -210,6 +210,58 @@ async def test_a_full_queue_refuses_at_once_and_keeps_what_it_holds(
         assert {answer.status for answer in answers} == {202}
         assert len(await receiver.events()) == 5
         assert receiver.count("overloaded") == 1
+
+
+async def test_an_endpoint_has_no_more_waiting_than_there_is_room_left_for_others(
+    receive: Any, post: Make, endpoint: Make, database: Any, until: Make
+) -> None:
+    others = [endpoint(id=uuid4(), name=f"quiet-{number}") for number in range(4)]
+    owner = await database.connection()
+    async with receive(endpoint(), *others, bounds=Bounds(queue_events=8, commit_timeout=60.0)) as receiver:
+
+        def metric(name: str) -> float | None:
+            return receiver.registry.get_sample_value(f"webhook_ingestion_queue_{name}")
+
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        stuck = asyncio.create_task(receiver.exchange(post(b"stuck")))
+        await receiver.commits_blocked(1)
+        noisy = [asyncio.create_task(receiver.exchange(post(b"%d" % number))) for number in range(20)]
+        await until(lambda: receiver.count("overloaded") == 16)
+        assert (metric("depth"), metric("largest")) == (4, 4)
+        quiet = [asyncio.create_task(receiver.exchange(post(path=f"/ingest/shop/{other.name}"))) for other in others]
+        await until(lambda: metric("depth") == 8)
+        async with asyncio.timeout(30):
+            assert (await receiver.exchange(post(path="/ingest/shop/quiet-2"))).code == "overloaded"
+        await lock.rollback()
+        await owner.close()
+        assert {answer.status for answer in await asyncio.gather(stuck, *quiet)} == {202}
+        answers = await asyncio.gather(*noisy)
+        refused = [answer for answer in answers if answer.status != 202]
+        assert (len(refused), {answer.code for answer in refused}) == (16, {"overloaded"})
+        assert (await receiver.exchange(post())).status == 202
+        await until(lambda: metric("largest") == 0)
+
+
+async def test_of_the_bytes_that_wait_an_endpoint_has_no_more_than_there_is_room_left(
+    receive: Any, endpoint: Make, database: Any
+) -> None:
+    owner = await database.connection()
+    async with receive(bounds=Bounds(queue_bytes=1000, commit_timeout=60.0)) as receiver:
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        store, other = receiver.intake.store, uuid4()
+        waiting = [store(event(endpoint().id))]
+        await receiver.commits_blocked(1)
+        waiting.append(store(event(endpoint().id, os.urandom(500))))
+        assert isinstance(refused := await store(event(endpoint().id)), Refusal)
+        assert refused.code == "overloaded"
+        waiting.append(store(event(other)))
+        await lock.rollback()
+        await owner.close()
+        assert all(isinstance(outcome, Accepted) for outcome in await asyncio.gather(*waiting))
 
 
 async def test_the_queue_is_bounded_in_bytes_too(receive: Any, endpoint: Make, database: Any, until: Make) -> None:
