@@ -5,13 +5,14 @@ Called by the `register` of each command's module.
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - its only name
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - its only name
 
 PROGRAM: Final = "kapsel"
+USAGE: Final = 2  # the exit code
 WAIT: Final = 60.0  # seconds: six times the interval at which heads are published by default
 # Commands that both programs have. What starts with any other word is the one program's alone.
 _COMMAND: Final = re.compile(
@@ -37,7 +38,22 @@ def worded(text: str, program: str) -> str:
     return text if program == PROGRAM else _COMMAND.sub(f"{program} ", text)
 
 
-def add_command(subparsers: Subparsers, name: str, *, summary: str, text: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one sentence, and which --help explains it."""
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what is not known here: argparse leaves that to the parser of the whole program, which knows less."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End the program without the usage, which may be longer than the screen."""
+        self.exit(USAGE, f"{PROGRAM}: {message}; see {self.prog} --help\n")
+
+
+def add_command(subparsers: Subparsers, name: str, *, summary: str, text: str) -> Parser:
     """Add a command with a one-line summary and a text that teaches: what it does, then examples."""
     parser = subparsers.add_parser(
         name,

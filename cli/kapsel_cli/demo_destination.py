@@ -4,7 +4,6 @@ Called by `demo`, and run as a process by `kapsel run destination`. It listens w
 it takes it acknowledges, if that is wanted, with a key that it makes when it starts and publishes.
 """
 
-import argparse
 import base64
 import hashlib
 import json
@@ -20,6 +19,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
+from kapsel_cli.arguments import Parser
 from kapsel_verifier import strict, structured_fields
 from kapsel_verifier.acknowledgement import COMPONENTS, TAG, Exchange, digest_field, signature_base
 from kapsel_verifier.errors import AcknowledgementError
@@ -116,7 +116,7 @@ def _handler(tries: Counter[tuple[str, str]], key: SigningKey) -> type[BaseHTTPR
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="kapsel run destination", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="kapsel run destination", description=__doc__, allow_abbrev=False)
     parser.add_argument("--host", default=HOST, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=PORT, help="port to listen on (default: %(default)s)")
     arguments = parser.parse_args(argv)

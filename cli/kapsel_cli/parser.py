@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Final
 
-from kapsel_cli.arguments import add_debug
+from kapsel_cli.arguments import Parser, add_debug
 
 # Each with the module that declares it, in the order in which a newcomer needs them.
 COMMANDS: Final = {
@@ -53,7 +53,7 @@ kapsel takes webhooks in, never loses one, delivers each, and can prove it after
 
 def build(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Return the parser of the command `kapsel`: the whole of it, or as much as a command line that is given needs."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="kapsel", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_debug(parser)

@@ -8,7 +8,7 @@ import argparse
 from typing import Final
 
 from kapsel_cli import erase, explain, get, proof, retry, tail, try_out
-from kapsel_cli.arguments import add_debug
+from kapsel_cli.arguments import Parser, add_debug
 from kapsel_cli.get import KINDS
 from kapsel_cli.kubectl import replay, secret, status, verify
 from kapsel_cli.kubectl.options import PROGRAM, THROUGH_CLUSTER
@@ -29,7 +29,7 @@ console through the API server.
 
 def build() -> argparse.ArgumentParser:
     """Return the parser of the command `kubectl kapsel`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM, description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_debug(parser)

@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
+from kapsel_cli.__main__ import main
 from kapsel_cli.completion import bash, fish, walk, zsh
+from kapsel_cli.kubectl.__main__ import main as plugin
 from kapsel_cli.parser import COMMANDS, build
 
 
@@ -34,6 +36,34 @@ def test_a_word_that_is_no_command_is_told_all_that_are(capsys: pytest.CaptureFi
         build(["gett"]).parse_args(["gett"])
     said = capsys.readouterr().err
     assert all(f"'{word}'" in said for word in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong", "command"),
+    [
+        ("get events --state x", "unrecognized arguments: --state", "kapsel get events"),
+        ("get log --since 1h", "unrecognized arguments: --since 1h", "kapsel get log"),
+        ("get --foo events", "unrecognized arguments: --foo", "kapsel get"),
+        ("--foo get events", "unrecognized arguments: --foo", "kapsel"),
+        ("tail --foo", "unrecognized arguments: --foo", "kapsel tail"),
+        ("up . --port 99999", "argument --port: 99999 is not a number from 0 to 65535", "kapsel up"),
+        ("get", "the following arguments are required: KIND", "kapsel get"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_one_sentence_that_names_the_help_of_the_command_itself(
+    words: str, wrong: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"kapsel: {wrong}; see {command} --help\n"
+
+
+def test_the_plugin_names_its_own_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        plugin(["get", "events", "--state", "x"])
+    said = capsys.readouterr().err
+    assert said == "kapsel: unrecognized arguments: --state; see kubectl kapsel get events --help\n"
 
 
 @pytest.mark.parametrize(("shell", "script"), [("bash", bash), ("zsh", zsh), ("fish", fish)])
