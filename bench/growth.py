@@ -130,16 +130,30 @@ def drive(stack: Stack, load: Load, endpoint: str, count: int, *flags: str) -> t
     return rate, spent / count * 1e6, wal / count
 
 
-def reading(stack: Stack) -> float:
-    """Return the median milliseconds of a page of events, newest first."""
-    console = json.loads((stack.data_dir / "up.json").read_text())["console"]
-    spent = []
-    for _ in range(50):
-        began = time.perf_counter()
-        with urllib.request.urlopen(f"{console}/api/v1/events?limit=50", timeout=60) as answer:
-            answer.read()
-        spent.append((time.perf_counter() - began) * 1000)
-    return round(median(spent), 2)
+def reading(stack: Stack) -> Figures:
+    """Return the median milliseconds of pages of the console: of events, and of what is of one event or delivery."""
+    api = json.loads((stack.data_dir / "up.json").read_text())["console"] + "/api/v1/"
+
+    def get(page: str) -> bytes:
+        with urllib.request.urlopen(api + page, timeout=60) as answer:
+            return bytes(answer.read())
+
+    [newest] = json.loads(get("deliveries?limit=1"))["items"]
+    pages = {
+        "events_page_ms": "events?limit=50",
+        "deliveries_of_event_ms": f"deliveries?event={newest['event_id']}",
+        "attempts_of_event_ms": f"attempts?event={newest['event_id']}",
+        "attempts_of_delivery_ms": f"attempts?delivery={newest['id']}",
+    }
+    found = {}
+    for name, page in pages.items():
+        spent = []
+        for _ in range(50):
+            began = time.perf_counter()
+            get(page)
+            spent.append((time.perf_counter() - began) * 1000)
+        found[name] = round(median(spent), 2)
+    return found
 
 
 def measure(stack: Stack, load: Load, count: int) -> Figures:
@@ -153,7 +167,7 @@ def measure(stack: Stack, load: Load, count: int) -> Figures:
         "delivered_per_s": delivered,
         "delivered_cpu_us": delivered_cpu,
         "delivered_wal_bytes": delivered_wal,
-        "events_page_ms": reading(stack),
+        **reading(stack),
         "queue_dead_tuples": asyncio.run(dead_tuples(stack.database_url)),
     }
 

@@ -8,7 +8,7 @@ import asyncpg
 
 from kapsel_store.database import Connection
 from kapsel_store.events import FIRST_ID, LAST_ID
-from kapsel_store.ids import first_at
+from kapsel_store.ids import first_at, followers_from
 from kapsel_store.queries import newest, statement
 from kapsel_store.rows import AttemptRow
 
@@ -43,15 +43,18 @@ async def page(
 ) -> list[ListedAttempt]:
     """Return the newest attempts first, of one delivery, of one event, or of one endpoint or all.
 
-    Those of a delivery or of an event are few and fill no page, so that all days would be looked at anyway.
+    Those of a delivery or of an event are few and fill no page: they are looked for from the day before it on.
     """
-    bounds = (before or LAST_ID, FIRST_ID if since is None else first_at(since), limit)
+    below, lowest = before or LAST_ID, FIRST_ID if since is None else first_at(since)
     if delivery_id is not None:
+        bounds = below, max(lowest, followers_from(delivery_id)), limit
         rows = await connection.fetch(statement("attempts.page_of_delivery"), *bounds, delivery_id)
     elif event_id is not None:
-        rows = await connection.fetch(statement("attempts.page_of_event"), *bounds, event_id)
+        first = followers_from(event_id)
+        bounds = below, max(lowest, first), limit
+        rows = await connection.fetch(statement("attempts.page_of_event"), *bounds, event_id, first)
     else:
-        rows = await newest(connection, "attempts.page", *bounds, endpoint_id, now=now)
+        rows = await newest(connection, "attempts.page", below, lowest, limit, endpoint_id, now=now)
     return [_listed(row) for row in rows]
 
 

@@ -182,23 +182,19 @@ async def page(
 ) -> list[DeliveryRow]:
     """Return the newest deliveries first: those with an id below `before`, made since `since`, in one of `states`.
 
-    What is still live is in one table, and what is of one event is few: both are looked for in one go.
+    What is still live is in one table, and what is of one event is few and not older: both are looked for in one go.
     """
-    arguments = (
-        before or LAST_ID,
-        FIRST_ID if since is None else ids.first_at(since),
-        limit,
-        None if states is None else list(states),
-        endpoint_id,
-    )
+    below, lowest = before or LAST_ID, FIRST_ID if since is None else ids.first_at(since)
+    more = None if states is None else list(states), endpoint_id
     if event_id is not None:
-        rows = await connection.fetch(statement("deliveries.page_of_event"), *arguments, event_id)
+        lowest = max(lowest, ids.followers_from(event_id))
+        rows = await connection.fetch(statement("deliveries.page_of_event"), below, lowest, limit, *more, event_id)
     elif states is None or State.DELIVERED in states:
-        rows = await newest(connection, "deliveries.page", *arguments, now=now)
+        rows = await newest(connection, "deliveries.page", below, lowest, limit, *more, now=now)
     elif FINAL.intersection(states):
-        rows = await newest(connection, "deliveries.page_not_delivered", *arguments, now=now)
+        rows = await newest(connection, "deliveries.page_not_delivered", below, lowest, limit, *more, now=now)
     else:
-        rows = await connection.fetch(statement("deliveries.page_live"), *arguments)
+        rows = await connection.fetch(statement("deliveries.page_live"), below, lowest, limit, *more)
     return [_row(row) for row in rows]
 
 

@@ -15,6 +15,7 @@ from kapsel_store.attempts import ListedAttempt
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.database import Connection
 from kapsel_store.deliveries import DeliveryRow
+from kapsel_store.ids import followers_from
 from kapsel_store.limits import Bucket, Grant
 from kapsel_store.queries import one, statement
 from kapsel_store.rows import DestinationRow
@@ -117,7 +118,10 @@ async def gather(connection: Connection, delivery_id: UUID) -> Facts | None:
         delivery.id,
     )
     tries = await attempts.page(connection, now=around.now, limit=TRIES, delivery_id=delivery.id)
-    family = await connection.fetch(statement("explain.family"), delivery.event_id, delivery.destination_id, FAMILY)
+    event_id = delivery.event_id
+    family = await connection.fetch(
+        statement("explain.family"), event_id, delivery.destination_id, FAMILY, followers_from(event_id)
+    )
     return Facts(
         **{name: getattr(around, name) for name in Circumstances.__dataclass_fields__},
         **dict(own),

@@ -9,6 +9,7 @@ from asyncpg.pgproto import pgproto
 
 from kapsel_runtime.entropy import take
 
+LATE = 86_400_000  # milliseconds that the clock of one process may be behind another's
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOW = (1 << 62) - 1  # the bits below the variant
 _START = _LOW >> 1  # the top bit of them is left free for counting up
@@ -58,6 +59,11 @@ new = Generator().new
 def first_at(moment: datetime) -> UUID:
     """Return the smallest id of that millisecond: the bound of a range by time."""
     return _identifier(_composed(milliseconds(moment), 0))
+
+
+def followers_from(identifier: UUID) -> UUID:
+    """Return the smallest id of what came of it: deliveries of an event, attempts of both."""
+    return _identifier(_composed(max(0, (identifier.int >> 80) - LATE), 0))
 
 
 def timestamp(identifier: UUID) -> datetime:

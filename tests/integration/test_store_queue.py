@@ -620,6 +620,16 @@ async def test_a_page_at_odd_times_is_what_one_statement_over_all_days_gives(
             assert [listed(row) for row in found] == [row["id"] for row in wanted], (name, asked, states)
 
 
+async def partitions_read(queue: Queue, tables: str) -> set[str]:
+    """Return the partitions of days that the transaction has had to do with so far."""
+    rows = await queue.connection.fetch(
+        "SELECT DISTINCT relation::regclass::text AS name FROM pg_locks "
+        "WHERE pid = pg_backend_pid() AND relation::regclass::text ~ $1",
+        f"^({tables})_[0-9]+$",
+    )
+    return {row["name"] for row in rows}
+
+
 @pytest.mark.parametrize("before", [None, timedelta(hours=167)])
 @pytest.mark.parametrize(("table", "page"), PAGES)
 async def test_a_page_that_ends_within_a_day_has_nothing_to_do_with_the_days_before(
@@ -628,14 +638,46 @@ async def test_a_page_that_ends_within_a_day_has_nothing_to_do_with_the_days_bef
     newest = NOW if before is None else NOW - before
     async with queue.connection.transaction():
         await page(queue.connection, now=NOW, limit=2 if before is None else 1, before=before and ids.first_at(newest))
-        read = await queue.connection.fetch(
-            "SELECT DISTINCT relation::regclass::text AS name FROM pg_locks "
-            "WHERE pid = pg_backend_pid() AND relation::regclass::text ~ $1 ORDER BY 1",
-            f"^{table}_[0-9]+$",
-        )
+        read = await partitions_read(queue, table)
     days = {f"{table}_{newest - timedelta(days=age):%Y%m%d}" for age in (0, 1)}
     ahead = {f"{table}_{NOW + timedelta(days=age):%Y%m%d}" for age in (1, 2, 3)} if before is None else set()
-    assert {row["name"] for row in read} == days | ahead
+    assert read == days | ahead
+
+
+@pytest.mark.parametrize("age", [AGES[1], AGES[-1]])
+@pytest.mark.parametrize(
+    ("tables", "page", "of"),
+    [
+        (("deliveries_final",), deliveries.page, "event_id"),
+        (("deliveries_final", "attempts"), attempts.page, "event_id"),
+        (("attempts",), attempts.page, "delivery_id"),
+    ],
+)
+async def test_a_page_of_one_event_or_delivery_has_nothing_to_do_with_the_days_before_it(
+    queue: Queue,
+    month: dict[UUID, EndpointRow],
+    tables: tuple[str, ...],
+    page: Callable[..., Any],
+    of: str,
+    age: timedelta,
+) -> None:
+    one = ids.first_at(NOW - age)
+    async with queue.connection.transaction():
+        assert [listed(row) for row in await page(queue.connection, now=NOW, limit=9, **{of: one})] == [one]
+        read = await partitions_read(queue, "|".join(tables))
+    days = [NOW - age + timedelta(days=day) for day in range(-1, age.days + 5)]  # the clock of who makes it may be late
+    wanted = {
+        f"{table}_{day:%Y%m%d}" for table in tables for day in days if day.date() <= (NOW + partitions.AHEAD).date()
+    }
+    assert read == wanted
+
+
+@pytest.mark.parametrize("unknown", [UUID(int=0), events.LAST_ID])
+async def test_a_page_of_an_event_or_delivery_that_nobody_made_is_empty(queue: Queue, unknown: UUID) -> None:
+    asked: dict[str, Any] = {"now": NOW, "limit": 9}
+    assert await deliveries.page(queue.connection, event_id=unknown, **asked) == []
+    assert await attempts.page(queue.connection, event_id=unknown, **asked) == []
+    assert await attempts.page(queue.connection, delivery_id=unknown, **asked) == []
 
 
 async def test_a_delivery_whose_event_is_gone_or_erased_ends_at_the_claim_without_an_attempt(queue: Queue) -> None:

@@ -100,10 +100,14 @@ def nodes(plan: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[d
         yield from nodes(child, (*above, plan["Node Type"]))
 
 
+async def tables_of_history(connection: asyncpg.Connection) -> set[str]:
+    """Return those that are filled: the partitions of days to come are empty, and read whole for nothing."""
+    return {row[0] for row in await connection.fetch("SELECT relname FROM pg_class WHERE reltuples >= 1000")}
+
+
 async def growing(connection: asyncpg.Connection, query: str) -> list[str]:
     """Return the nodes that read a whole table of history: by itself, or along an index that nothing bounds."""
-    # The partitions of days to come are empty, and read whole for nothing.
-    filled = {row[0] for row in await connection.fetch("SELECT relname FROM pg_class WHERE reltuples >= 1000")}
+    filled = await tables_of_history(connection)
     [row] = await connection.fetch("SELECT explained($1)", query)
     found = []
     for node, above in nodes(json.loads(row[0])[0]["Plan"]):
@@ -170,3 +174,29 @@ async def test_a_plan_of_the_queue_is_good_however_full_it_was_when_it_was_made(
     assert {node["Node Type"] for node in record}.isdisjoint({"Nested Loop", "Seq Scan", "Bitmap Heap Scan"})
     [row] = [node for node in record if node.get("Index Name") == "deliveries_live_pkey"]
     assert "ANY ($2)" in row["Index Cond"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found_by"),
+    [
+        ("deliveries.page_of_event", {"deliveries": "event_id"}),
+        ("attempts.page_of_event", {"deliveries": "event_id", "attempts": "delivery_id"}),
+        ("attempts.page_of_delivery", {"attempts": "delivery_id"}),
+        ("explain.family", {"deliveries": "event_id"}),
+    ],
+)
+async def test_what_is_of_one_event_or_delivery_is_found_by_it_and_not_among_all_of_its_age(
+    history: asyncpg.Connection, name: str, found_by: dict[str, str]
+) -> None:
+    filled = await tables_of_history(history)
+    [row] = await history.fetch("SELECT explained($1)", statement(name))
+    plan = [node for node, _ in nodes(json.loads(row[0])[0]["Plan"])]
+    read = [
+        (table, node)
+        for node in plan
+        for table in found_by
+        if node.get("Relation Name") in filled and node["Relation Name"].startswith(table)
+    ]
+    assert {table for table, _ in read} == found_by.keys()
+    for table, node in read:
+        assert f"{found_by[table]} = " in node.get("Index Cond", node.get("Recheck Cond", "")), node

@@ -32,7 +32,7 @@ FROM unnest($1::uuid[], $2::int[]) AS want (id, tokens)
 -- name: family
 -- All deliveries of one event to one destination: the first, and those that were made anew of it.
 SELECT id, state, created_at, finished_at, last_reason, replay_of FROM deliveries
-WHERE event_id = $1 AND destination_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3
+WHERE event_id = $1 AND id >= $4 AND destination_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3
 
 -- name: parked
 SELECT reason FROM parked WHERE attempt_id = $1
