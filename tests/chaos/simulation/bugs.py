@@ -66,6 +66,10 @@ def _logging_in(world: Scenario) -> bool:
     return bool(world.logins)
 
 
+def _naming_in_the_form(world: Scenario) -> bool:
+    return any(login.authentication == "Post" for login in world.logins.values())
+
+
 def _dry(world: Scenario) -> bool:
     return any(ask.replay is not None and ask.replay.dry_run for ask in world.asks)
 
@@ -470,3 +474,14 @@ def _no_token() -> None:
 @_bug("a server that gave no token is asked by the next try", says="after it had got none", seed=7, among=_logging_in)
 def _token_hurry() -> None:
     oauth2.PAUSE = 0.0  # type: ignore[misc]
+
+
+@_bug(
+    "a client that is to name itself in the form does so in a header",
+    says="nobody that its",
+    seed=7,
+    among=_naming_in_the_form,
+)
+def _token_by_header() -> None:
+    form = oauth2.form
+    oauth2.form = lambda declared, *more: form(dataclasses.replace(declared, authentication="Basic"), *more)

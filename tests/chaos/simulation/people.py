@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import re
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -69,6 +70,7 @@ class Fetch:
     begin: float
     end: float | None = None
     token: str | None = None
+    stranger: bool = False  # it was not asked as the client is to ask
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -97,6 +99,12 @@ class TokenServer:
             return False
         return period is None or given // period == now // period
 
+    def _known(self) -> tuple[list[str], bytes]:
+        """Return the Authorization headers and the form of CLIENT (RFC 6749, 2.3.1), written out."""
+        if self.login.authentication == "Post":
+            return [], b"grant_type=client_credentials&client_id=kapsel&client_secret=a+secret"
+        return [f"Basic {b64encode(b'kapsel:a+secret').decode()}"], b"grant_type=client_credentials"
+
     async def _dial(self, life: Life | None) -> Any:
         assert life is not None
         fetch = Fetch(life=life, begin=self._clock.elapsed)
@@ -122,13 +130,15 @@ class TokenServer:
         self, fetch: Fetch, action: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        await reader.readexactly(int(re.search(r"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+        form = await reader.readexactly(int(re.search(r"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+        fetch.stranger = (re.findall(r"(?i)\nauthorization: (.+)\r", head), form) != self._known()
         if action == "hang":
             await reader.read()
             return
         if action == "slow":
             await asyncio.sleep(self._chance.uniform(1, 8))
         status = {"ok": 200, "slow": 200, "garbage": 200}.get(action) or int(action)
+        status = 401 if fetch.stranger else status
         body = '{"access_token": '
         if status == 200 and action != "garbage":
             fetch.token = f"token-{len(self.given)}-of-{self._of}"

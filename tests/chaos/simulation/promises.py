@@ -270,6 +270,9 @@ def _tokens(name: str, seen: Sequence[Seen], server: TokenServer) -> Iterator[st
         for one in tries:
             if one.begin > refused.get(one.token, one.begin) + READ:
                 yield f"{one.life} went to {name} with a token that had been refused"
+    for fetch in server.fetches:
+        if fetch.stranger:
+            yield f"{fetch.life} asked for a token of {name} as nobody that its server knows"
     for before, after in pairwise(sorted(server.fetches, key=lambda each: (each.life.name, each.begin))):
         if before.life is not after.life or before.end is None:
             continue

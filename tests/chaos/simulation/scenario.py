@@ -62,6 +62,7 @@ class Login:
     recovers: float
     lifetime: int  # seconds of a token
     rotates: float | None  # seconds after which all tokens that it gave are good no more, over and over
+    authentication: str  # how it asks who comes: Basic or Post
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +211,9 @@ def scenario(seed: int) -> Scenario:
     shaped = [_transforming(row, Random(f"transforming {row.id}")) for row in shaped]
     shaped = [_counting(row, Random(f"counting {row.id}")) for row in shaped]
     logins = {row.id: login for row in shaped if (login := _login(Random(f"login {row.id}"))) is not None}
-    shaped = [dataclasses.replace(row, oauth2=_oauth2(row)) if row.id in logins else row for row in shaped]
+    shaped = [
+        dataclasses.replace(row, oauth2=_oauth2(row, logins[row.id])) if row.id in logins else row for row in shaped
+    ]
     if insist(seed):
         shaped = [_blocking(row) for row in shaped]
         conducts = {row.id: Conduct(weights=(("ok", 2.0), ("404", 1.0)), latency=0.5) for row in shaped}
@@ -349,14 +352,17 @@ def _login(chance: Random) -> Login | None:
         recovers=chance.choice((10.0, 40.0, HOUR)),
         lifetime=chance.choice((4, 30, 3600)),
         rotates=chance.choice((None, 7.0, 1000.0)),
+        authentication=chance.choice(("Basic", "Post")),
     )
 
 
-def _oauth2(row: DestinationRow) -> OAuth2:
+def _oauth2(row: DestinationRow, login: Login) -> OAuth2:
     """Ask a server of its own."""
     url = row.url.replace("127.0.0.", "127.0.1.").replace("/hooks", "/token")
     (identity, _), (secret, _) = CLIENT
-    return OAuth2(token_url=url, client_id_name=identity, client_secret_name=secret)
+    return OAuth2(
+        token_url=url, client_id_name=identity, client_secret_name=secret, authentication=login.authentication
+    )
 
 
 def _blocking(row: DestinationRow) -> DestinationRow:
