@@ -10,7 +10,7 @@ from uuid import UUID
 
 from kapsel_attestor.errors import LateError
 from kapsel_attestor.signers.backends import Backend, Identity, backend_of
-from kapsel_attestor.signers.gate import DEADLINE, Gate
+from kapsel_attestor.signers.gate import DEADLINE, FIRST_WAIT, Gate
 from kapsel_attestor.signers.signer import Signer
 from kapsel_store.rows import Configuration, KeyRow, LogRow
 from kapsel_verifier.note import VerifierKey
@@ -35,10 +35,11 @@ class _Known:
 class Keyring:
     """Opens keys, and keeps them open."""
 
-    def __init__(self, identity: Identity, *, deadline: float = DEADLINE) -> None:
-        """Open keys as `identity`, where the keys do not say how; a signer has `deadline` seconds for an answer."""
+    def __init__(self, identity: Identity, *, deadline: float = DEADLINE, first_wait: float = FIRST_WAIT) -> None:
+        """Open keys as `identity`, where the keys do not say how; `deadline` and `first_wait` are for their gates."""
         self._identity = identity
         self._deadline = deadline
+        self._first_wait = first_wait
         self._known: dict[UUID, _Known] = {}
 
     async def open(self, configuration: Configuration, log: LogRow, public_keys: Mapping[UUID, bytes]) -> Opened:
@@ -72,7 +73,7 @@ class Keyring:
         known = self._known.get(row.id)
         if known is not None and (known.row.backend, known.row.secret) == (row.backend, row.secret):
             return known
-        return _Known(row, backend_of(row, self._identity), Gate(self._deadline))
+        return _Known(row, backend_of(row, self._identity), Gate(self._deadline, self._first_wait))
 
     async def _ask(self, name: str, known: _Known) -> bytes:
         known.public_key = await known.gate.call(name, known.backend.public_key)

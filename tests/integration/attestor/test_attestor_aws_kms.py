@@ -43,8 +43,8 @@ def row(aws: Aws, credentials: dict[str, str] | None = None, **where: object) ->
     )
 
 
-async def opened(key: KeyRow, identity: Identity | None = None) -> Opened:
-    return await Keyring(identity or Identity()).open(Configuration(keys=(key,)), LOG, {})
+async def opened(key: KeyRow, identity: Identity | None = None, **waits: float) -> Opened:
+    return await Keyring(identity or Identity(), **waits).open(Configuration(keys=(key,)), LOG, {})
 
 
 async def test_a_key_signs_by_id_and_by_arn(aws: Aws) -> None:
@@ -107,7 +107,7 @@ async def test_a_key_that_was_disabled_is_a_matter_for_a_person(aws: Aws) -> Non
     ("status", "kind"), [(400, "ThrottlingException"), (400, "LimitExceededException"), (500, "KMSInternalException")]
 )
 async def test_a_kms_that_is_overloaded_is_away_and_not_asked_at_once_again(aws: Aws, status: int, kind: str) -> None:
-    (one,) = (await opened(row(aws))).signers
+    (one,) = (await opened(row(aws), first_wait=60)).signers
     aws.faults.status, aws.faults.body = status, {"__type": kind, "message": "Rate exceeded"}
     for _ in range(5):
         with pytest.raises(SignerAwayError, match=f"{kind}: Rate exceeded"):

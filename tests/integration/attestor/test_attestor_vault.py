@@ -52,8 +52,8 @@ async def opened(*rows: KeyRow, identity: Identity | None = None, ring: Keyring 
     return await ring.open(Configuration(keys=rows), LOG, {})
 
 
-async def signer(key: KeyRow) -> Signer:
-    found = await opened(key)
+async def signer(key: KeyRow, ring: Keyring | None = None) -> Signer:
+    found = await opened(key, ring=ring)
     assert found.troubles == ()
     return found.signers[0]
 
@@ -113,7 +113,7 @@ async def test_what_a_person_has_to_correct_is_said(
     ("status", "body"), [(429, {"errors": ["request path quota exceeded"]}), (503, {"errors": ["Vault is sealed"]})]
 )
 async def test_a_vault_that_is_overloaded_or_sealed_is_away(vault: Vault, status: int, body: object) -> None:
-    one = await signer(row(vault))
+    one = await signer(row(vault), Keyring(Identity(), first_wait=60))
     vault.faults.status, vault.faults.body = status, body
     with pytest.raises(SignerAwayError, match=f"cannot serve: status {status} {body['errors'][0]}"):
         await one.sign(b"message")
