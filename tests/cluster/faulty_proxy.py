@@ -53,6 +53,7 @@ class FaultyProxy:
         self.fault: Fault = lambda _: None  # an answer in the API server's place
         self.after_write: Callable[[Passed], None] = lambda _: None  # once the API server has taken it
         self.blind = False  # watches are accepted and tell nothing
+        self.swallowed: list[bytes] = []  # what they would have told
         self._watches: set[asyncio.Transport] = set()
 
     async def __aenter__(self) -> "FaultyProxy":
@@ -109,7 +110,9 @@ class FaultyProxy:
         self._watches.add(transport)
         try:
             async for chunk in response.content.iter_any():
-                if not self.blind:
+                if self.blind:
+                    self.swallowed.append(chunk)
+                else:
                     await answer.write(chunk)
         except (ConnectionError, aiohttp.ClientError):
             pass
