@@ -12,8 +12,9 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from kapsel_deliverer import oauth2, retry, targets, worker
+from kapsel_deliverer import breakers, oauth2, retry, targets, worker
 from kapsel_deliverer.lanes import Lanes
+from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.replayer import Replayer
 from kapsel_deliverer.shapes import Misshapen
 from kapsel_deliverer.shaping import Shaper
@@ -21,6 +22,7 @@ from kapsel_deliverer.worker import Worker
 from kapsel_receiver import intake, ordering
 from kapsel_receiver.intake import Intake
 from kapsel_store import circuits, deliveries, limits, queries
+from kapsel_store.reasons import fault_of
 from kapsel_store.rows import Accepted
 from kapsel_store.states import State
 from simulation.scenario import Scenario, scenario
@@ -203,6 +205,57 @@ def _vain_metrics() -> None:
     def twice(self: Any, *more: Any) -> None:
         tried(self, *more)
         tried(self, *more)
+
+    targets.Meters.tried = twice  # type: ignore[method-assign]
+
+
+def _counted_twice(name: str) -> None:
+    """Have what a metric of the deliverer counts counted again."""
+    make = DelivererMetrics.__init__
+
+    def made(self: Any, *more: Any) -> None:
+        make(self, *more)
+        metric = getattr(self, name)
+        count = metric.inc
+
+        def twice(amount: float = 1) -> None:
+            count(amount)
+            count(amount)
+
+        metric.inc = twice
+
+    DelivererMetrics.__init__ = made  # type: ignore[method-assign]
+
+
+@_bug("a lease that ran out is counted twice in the metrics", says="as delivery_rescued_total{}", seed=122)
+def _vain_rescues() -> None:
+    _counted_twice("rescued")
+
+
+@_bug(
+    "what a replay makes is counted twice in the metrics",
+    says="are counted that replays made",
+    seed=3,
+    among=_asking("replay"),
+)
+def _vain_replays() -> None:
+    _counted_twice("replayed")
+
+
+@_bug("a circuit that is not closed is shown as closed", says="for the circuit of", seed=0)
+def _vain_circuits() -> None:
+    breakers.DISABLED = 0  # type: ignore[misc]
+    breakers.CIRCUIT_STATES = dict.fromkeys(breakers.CIRCUIT_STATES, 0)  # type: ignore[misc]
+
+
+@_bug("a failed try is counted twice by its reason in the metrics", says="as webhook_delivery_failures_total", seed=1)
+def _vain_failures() -> None:
+    tried = targets.Meters.tried
+
+    def twice(self: Any, outcome: Any, duration: timedelta) -> None:
+        tried(self, outcome, duration)
+        if outcome.name != "delivered":
+            self._metrics.failures.labels(fault_of(outcome.reason), outcome.reason).inc()
 
     targets.Meters.tried = twice  # type: ignore[method-assign]
 

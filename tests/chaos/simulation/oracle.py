@@ -17,7 +17,9 @@ from uuid import UUID
 
 import asyncpg
 
+from kapsel_deliverer.metrics import CIRCUIT_STATES, DISABLED
 from kapsel_store import tlog
+from kapsel_store.reasons import fault_of
 from kapsel_store.rows import DestinationRow, KeyRow
 from kapsel_tlog import examination, prover
 from kapsel_verifier import proof as proof_file
@@ -28,7 +30,7 @@ from simulation import again, promises
 from simulation.loop import Life
 from simulation.people import Seen
 from simulation.scenario import COUNTING
-from simulation.world import Run, Send
+from simulation.world import CircuitSeen, Run, Send
 
 NEAR = 3.0  # seconds in which a circuit's change has reached every deliverer
 PROOFS = 5  # proof files that are made and verified, of each run
@@ -92,6 +94,12 @@ class _Judge:
         self.run = run
         self.held = held
         self.rows = {row.id: row for row in run.scenario.configuration.destinations}
+        endpoints = {endpoint.id: endpoint for endpoint in run.scenario.configuration.endpoints}
+        names = {row.id: endpoints[row.endpoint_id] for row in self.rows.values()}
+        self.labels = {  # of metrics: the endpoint's and the destination's
+            key: (f"{of.namespace}/{of.name}", f"{of.namespace}/{of.name}/{self.rows[key].name}")
+            for key, of in names.items()
+        }
         self.tries: dict[UUID, list[Seen]] = defaultdict(list)  # by delivery
         self.unasked: list[Seen] = []  # what nobody can have sent
         sends = _Sends(run)
@@ -108,6 +116,7 @@ class _Judge:
         yield from self._leases()
         yield from self._schedule()
         of = promises.arrivals(self.run, self.held.events)
+        self.of = of
         yield from promises.kept(self.run, self.held.deliveries, self.held.events, of, self.held.attempts, self.tries)
         yield from again.kept(self.run, self.held.deliveries, self.held.replays, of, self.tries)
         yield from self._circuits()
@@ -356,12 +365,77 @@ class _Judge:
                 made = sum(seen.life is life for each in self.run.destinations.values() for seen in each.seen)
                 if told != made:
                     yield f"{life} counts {told:.0f} attempts, and made {made}"
+                yield from self._deliverer_metrics(life, counted)
             if life.component == "receiver":
                 told = _sum(counted, "webhook_ingestion_total", "accepted", "duplicate")
                 got = sum(sent.life is life and sent.status == 202 for sent in self.run.sender.sent)
                 unheard = sum(sent.status is None for sent in self.run.sender.sent)
                 if not got <= told <= got + unheard:
                     yield f"{life} counts {told:.0f} webhooks taken, and {got} were told so ({unheard} heard nothing)"
+
+        yield from self._replays_counted()
+
+    def _deliverer_metrics(self, life: Life, counted: dict[str, float]) -> Iterator[str]:
+        """What one that ended in order has counted, against the rows of its tries and what it was told by the store."""
+        learned = self.run.learned[life.name]
+        pending, sending = self.run.depths.get(life.name, (0, 0))
+        facts = Counter[str](
+            {
+                "delivery_claim_size_count{}": learned["claims"],
+                "delivery_claim_size_sum{}": learned["claimed"],
+                "delivery_record_size_count{}": learned["records"],
+                "delivery_record_size_sum{}": learned["recorded"],
+                "delivery_lease_lost_total{}": learned["lost"],
+                "delivery_rescued_total{}": learned["rescue"],
+                "delivery_expired_total{}": learned["expire"],
+                "delivery_queue_depth{state=pending}": pending,
+                "delivery_queue_depth{state=sending}": sending,
+            }
+        )
+        for row in (row for rows in self.held.attempts.values() for row in rows):
+            if self.run.recorders.get(row["id"]) is life:
+                of, label = self.labels[row["destination_id"]]
+                tried = f"destination={label},endpoint={of},outcome={row['outcome']}"
+                facts[f"webhook_delivery_attempts_total{{{tried}}}"] += 1
+                if row["outcome"] != "delivered":
+                    why = f"fault={fault_of(row['reason'])},reason={row['reason']}"
+                    facts[f"webhook_delivery_failures_total{{{why}}}"] += 1
+        for move in self.run.moves:
+            if move.life is life and move.what == "claimed" and self._is_unwanted(move.delivery):
+                _, label = self.labels[self.held.deliveries[move.delivery]["destination_id"]]
+                facts[f"webhook_deliveries_filtered_total{{destination={label}}}"] += 1
+        families = {sample.partition("{")[0] for sample in facts} | {"webhook_delivery_failures_total"}
+        families |= {"webhook_delivery_attempts_total", "webhook_deliveries_filtered_total"}
+        for sample in sorted(facts.keys() | {each for each in counted if each.partition("{")[0] in families}):
+            if counted.get(sample, 0) != facts[sample]:
+                yield f"{life} counts {counted.get(sample, 0):.0f} as {sample}, and it was {facts[sample]}"
+        yield from self._circuits_shown(life, counted)
+
+    def _is_unwanted(self, delivery_id: UUID) -> bool:
+        row = self.held.deliveries[delivery_id]
+        return self.rows[row["destination_id"]].filter is not None and self.of[row["event_id"]].wanted is False
+
+    def _circuits_shown(self, life: Life, counted: dict[str, float]) -> Iterator[str]:
+        """Who ends when all has ended shows each circuit as it stood, or did a moment ago."""
+        died = life.died
+        if died is None or died < self.run.scenario.trouble_ends + NEAR or self._troubled(died - 15, died):
+            return
+        for destination_id, row in self.rows.items():
+            states = [seen for seen in self.run.circuits if seen.destination == destination_id]
+            known = [seen for seen in states if seen.at < died - NEAR][-1:]
+            near = [*known, *(seen for seen in states if seen.at >= died - NEAR)]
+            stood = {_shown(seen, row) for seen in near} | (set() if known else {0})
+            shown = counted.get(f"circuit_breaker_state{{destination={self.labels[destination_id][1]}}}", 0)
+            if shown not in stood:
+                yield f"{life} shows {shown:.0f} for the circuit of {row.name}, which was {sorted(stood)}"
+
+    def _replays_counted(self) -> Iterator[str]:
+        """A turn that was committed and not answered is counted by nobody, and nothing is counted twice."""
+        deliverers = [life for life in self.run.lives if life.component == "deliverer"]
+        told = sum(_sum(self.run.counted.get(life.name, {}), "replay_deliveries_enqueued_total") for life in deliverers)
+        made = sum(row["enqueued"] for row in self.held.replays.values())
+        if told > made or (told < made and not self.run.proxy.faults and not any(life.killed for life in deliverers)):
+            yield f"{told:.0f} deliveries are counted that replays made, and there are {made}"
 
     def _words(self) -> Iterator[str]:
         """Nothing is logged as a bug of ours."""
@@ -429,6 +503,13 @@ def _is_signed(seen: Seen, body: bytes, key: KeyRow) -> bool:
     signed = f"{seen.webhook_id}.{seen.timestamp}.".encode() + body
     expected = "v1," + base64.b64encode(hmac.digest(key.secret, signed, "sha256")).decode()
     return expected in seen.signature.split(" ")
+
+
+def _shown(seen: CircuitSeen, row: DestinationRow) -> int:
+    """Return what the metric says of a circuit."""
+    if seen.disabled:
+        return DISABLED
+    return 0 if row.policy.circuit_breaker is None else CIRCUIT_STATES[seen.state]
 
 
 def _sum(counted: dict[str, float], name: str, *results: str) -> float:

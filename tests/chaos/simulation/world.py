@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -125,6 +126,9 @@ class Run:
     logs: list[tuple[float, Life | None, logging.LogRecord]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     counted: dict[str, Any] = field(default_factory=dict)  # metrics of lives at their end
+    learned: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by lives, of the store
+    recorders: dict[UUID, Life] = field(default_factory=dict)  # who made and recorded an attempt
+    depths: dict[str, tuple[int, int]] = field(default_factory=dict)  # pending and sending, as a life saw them last
     skips: list[tuple[float, float]] = field(default_factory=list)
 
     def digest(self) -> str:
@@ -209,6 +213,7 @@ class World:
         if self.scenario.asks:
             replayer.POLL = OFTEN  # type: ignore[misc]
         self._watch_leases()
+        self._watch_sweeps()
         self._watch_sends()
         self._watch_loads()
 
@@ -223,18 +228,46 @@ class World:
 
         async def claimed(*arguments: Any, **options: Any) -> Any:
             lease_id, found = answer = await claim(*arguments, **options)
+            self.run.learned[LIFE.get().name].update(claims=1, claimed=len(found))
             for each in found:
                 self._move(each.id, lease_id, "claimed")
             return answer
 
         async def recorded(connection: Any, results: Any, *arguments: Any, **options: Any) -> Any:
+            self.run.recorders.update((result.attempt.id, LIFE.get()) for result in results)
             held = await record(connection, results, *arguments, **options)
+            told = self.run.learned[LIFE.get().name]
+            told.update(records=1, recorded=len(results), lost=len(results) - len(held))
             for result in results:
                 if result.attempt.delivery_id in held:
                     self._move(result.attempt.delivery_id, result.lease_id, "recorded")
             return held
 
         deliveries.claim, deliveries.record = claimed, recorded
+
+    def _watch_sweeps(self) -> None:
+        """Note what the store tells each life of leases that ran out, of age, and of the queue."""
+
+        def noted(name: str) -> None:
+            ask = getattr(deliveries, name)
+
+            async def asked(*arguments: Any) -> Any:
+                count = await ask(*arguments)
+                self.run.learned[LIFE.get().name][name] += count
+                return count
+
+            setattr(deliveries, name, asked)
+
+        noted("rescue")
+        noted("expire")
+        depth = deliveries.depth
+
+        async def measured(connection: Any) -> Any:
+            found = await depth(connection)
+            self.run.depths[LIFE.get().name] = found.pending, found.sending
+            return found
+
+        deliveries.depth = measured
 
     def _watch_sends(self) -> None:
         """Note which delivery each try is of."""
