@@ -1,6 +1,7 @@
 """What a provider asks before it sends webhooks, and what it wants to hear: one answer each, and no event.
 
-Called by `app`: `looked` for a GET, `asked` for a POST before the caller has proved itself, `proved` after. Pure. What
+Called by `app`: `looked` for a GET, `asked` for a POST before the caller has proved itself, `proved` after, and
+`possible` for the head of a POST. Pure. What
 is said back is bounded and of few characters: nobody shall use an ingest URL to put a page, or a signature over
 something that could be a webhook, into the world.
 """
@@ -83,6 +84,11 @@ def asked(scheme: Scheme, query: Mapping[str, str]) -> Answer | Rejected | None:
     return Answer(body=token.encode()) if _PRINTABLE.fullmatch(token) else _malformed("validationToken")
 
 
+def possible(scheme: Scheme, length: int | None) -> bool:
+    """Return whether a POST whose body is of this length, if it says so, may be a handshake that its provider signs."""
+    return scheme in SIGNED and (length is None or length <= LARGEST)
+
+
 def proved(scheme: Scheme, body: bytes, key: KeyRow | None) -> Answer | Rejected | None:
     """Answer a POST whose caller has proved itself, with this key; None if it is a webhook."""
     if scheme not in PROVED or len(body) > LARGEST:
@@ -124,3 +130,4 @@ PROVED: Final[Mapping[Scheme, Callable[[dict[str, Any], KeyRow | None], Answer |
     "zoom": _zoom,
     "discord": _discord,
 }
+SIGNED: Final[frozenset[Scheme]] = frozenset({*PROVED, "sns"})  # whose handshake is a POST like any other, by its head

@@ -8,8 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import pytest
+from nacl.signing import SigningKey
+
+from kapsel_cli import providers
+from kapsel_cli.providers import Outgoing
 from kapsel_receiver.endpoints import HANDSHAKES
-from kapsel_store.rows import RateLimit, Verification
+from kapsel_receiver.handshakes import LARGEST
+from kapsel_receiver.intake import Bounds
+from kapsel_store.rows import RateLimit, Scheme, Verification
 
 Make = Callable[..., Any]
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -83,14 +90,80 @@ async def test_handshakes_of_strangers_are_bounded_and_take_nothing_of_the_endpo
         assert (await receiver.exchange(post(body, headers))).status == 200
 
 
-async def test_a_suspended_endpoint_still_answers_who_it_is(
+PING = b'{"type": 1}'
+URL_VALIDATION = b'{"event": "endpoint.url_validation", "payload": {"plainToken": "abc"}}'
+URL_VERIFICATION = b'{"type": "url_verification", "challenge": "abc"}'
+# For each scheme what its provider asks (query, body), what it hears, and a webhook.
+HANDSHAKES_OF: dict[Scheme, tuple[str, bytes | None, bytes, bytes]] = {
+    "dropbox": ("?challenge=abc", None, b"abc", b"{}"),
+    "microsoftGraph": ("?validationToken=abc", b"", b"abc", b'{"value": [{"clientState": "s"}]}'),
+    "slack": ("", URL_VERIFICATION, b"abc", b'{"type": "event_callback"}'),
+    "zoom": ("", URL_VALIDATION, hmac.digest(b"s", b"abc", "sha256").hex().encode(), b'{"event": "meeting.started"}'),
+    "discord": ("", PING, b'{"type": 1}', b'{"type": 1, "event": {"type": "ENTITLEMENT_CREATE"}}'),
+}
+SEED = b"whsk_" + base64.b64encode(bytes(32))
+
+
+@pytest.mark.parametrize("scheme", sorted(HANDSHAKES_OF))
+@pytest.mark.parametrize(
+    ("changes", "bounds", "code"),
+    [
+        ({"suspend": True}, Bounds(), "endpoint_suspended"),
+        ({}, Bounds(queue_events=0), "overloaded"),
+        ({"suspend": True, "rate_limit": RateLimit(requests_per_second=1, burst=1)}, Bounds(), "endpoint_suspended"),
+    ],
+    ids=["suspended", "overloaded", "suspended with a rate"],
+)
+async def test_an_endpoint_that_takes_no_webhooks_still_answers_who_it_is(
+    receive: Any,
+    post: Make,
+    endpoint: Make,
+    key: Make,
+    scheme: Scheme,
+    changes: dict[str, Any],
+    bounds: Bounds,
+    code: str,
+) -> None:
+    public = SigningKey(bytes(32)).verify_key.encode().hex()
+    verification = Verification(scheme=scheme, key_name="in", public_keys=(public,))
+    query, asked, heard, webhook = HANDSHAKES_OF[scheme]
+
+    def signed(body: bytes, query: str = "") -> bytes:
+        secret = SEED if scheme == "discord" else b"s"
+        outgoing = Outgoing(body=body, secret=secret, id="1", type="test", now=NOW)
+        return bytes(post(body, providers.headers(verification, outgoing), path=f"/ingest/shop/orders{query}"))
+
+    row = endpoint(verification=verification, **changes)
+    async with receive(row, keys=(key(b"s"),), bounds=bounds, now=lambda: NOW) as receiver:
+        got = post(method="GET", path=f"/ingest/shop/orders{query}") if asked is None else signed(asked, query)
+        answer = await receiver.exchange(got)
+        assert (answer.status, heard in answer.body) == (200, True)
+        assert (await receiver.exchange(signed(webhook))).code == code
+        assert (receiver.count("handshake"), receiver.count(code)) == (1, 1)
+        assert await receiver.events() == []
+
+
+async def test_a_handshake_is_answered_when_the_rate_of_the_endpoint_is_used_up(
     receive: Any, post: Make, endpoint: Make, key: Make
 ) -> None:
-    row = endpoint(verification=Verification(scheme="dropbox", key_name="in"), suspend=True)
-    async with receive(row, keys=(key(b"s"),)) as receiver:
-        answer = await receiver.exchange(post(method="GET", path="/ingest/shop/orders?challenge=abc"))
+    limit = RateLimit(requests_per_second=0.01, burst=1)
+    graph = endpoint(verification=Verification(scheme="microsoftGraph", key_name="in"), rate_limit=limit)
+    async with receive(graph, keys=(key(b"s"),)) as receiver:
+        webhook = post(HANDSHAKES_OF["microsoftGraph"][3])
+        assert [(await receiver.exchange(webhook)).status for _ in range(2)] == [202, 429]
+        answer = await receiver.exchange(post(b"", path="/ingest/shop/orders?validationToken=abc"))
         assert (answer.status, answer.body) == (200, b"abc")
-        assert (await receiver.exchange(post())).code == "endpoint_suspended"
+
+
+async def test_what_is_too_long_for_a_handshake_is_refused_by_its_head(
+    receive: Any, post: Make, endpoint: Make, key: Make
+) -> None:
+    row = endpoint(verification=Verification(scheme="slack", key_name="in"), suspend=True)
+    async with receive(row, keys=(key(b"s"),)) as receiver:
+        assert (await receiver.exchange(post(b"x" * LARGEST))).code == "signature_missing"
+        wire = await receiver.connect()
+        wire.send(post(b"x" * (LARGEST + 1))[: -LARGEST - 1])
+        assert (await wire.answer()).code == "endpoint_suspended"
 
 
 async def test_twilio_gets_an_empty_answer_with_the_event_s_id_beside_it(

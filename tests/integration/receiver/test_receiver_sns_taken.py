@@ -79,3 +79,15 @@ async def test_a_subscription_of_a_declared_topic_is_confirmed_and_is_no_event(
         assert await receiver.events() == []
         forged = CONFIRMATION.replace(b"Hello", b"Hullo")
         assert (await receiver.exchange(post(forged))).code == "signature_mismatch"
+
+
+async def test_a_suspended_endpoint_confirms_its_subscription_and_takes_no_message(
+    receive: Any, post: Make, endpoint: Make, database: Any
+) -> None:
+    async with receive(endpoint(verification=SNS, suspend=True), now=lambda: NOW) as receiver:
+        first = asyncio.create_task(receiver.exchange(post(CONFIRMATION)))
+        await run_errand(database, answer=VECTORS["certificate"].encode())
+        assert (await first).status == 200
+        assert (await run_errand(database, answer=b"<ok/>")).kind == "confirmation"
+        assert (await receiver.exchange(post(NOTIFICATION))).code == "endpoint_suspended"
+        assert await receiver.events() == []
