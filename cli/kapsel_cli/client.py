@@ -24,23 +24,37 @@ PAGE: Final = 200
 START_SECONDS: Final = 30.0  # a first start takes two; on a machine that has much to do, longer
 START_LOOK: Final = 0.1
 
+_VERSIONS: Final = "Check that the command and the console are of the same version, and --server if you gave it"
 _NEXT_STEPS: Final[Mapping[str, str]] = {
+    "parameter_unknown": _VERSIONS,
+    "parameter_invalid": "`kapsel get` lists ids, and the --help of each command explains its options",
+    "unknown_host": "Name it so with --server",
+    "unknown_route": _VERSIONS,
     "unknown_endpoint": "List them with `kapsel get endpoints`",
     "unknown_event": "List them with `kapsel get events`",
     "unknown_delivery": "List them with `kapsel get deliveries`",
     "unknown_attempt": "List them with `kapsel get attempts`",
     "unknown_destination": "List them with `kapsel get endpoints -o wide`",
     "unknown_replay": "List them with `kapsel get replays -o wide`",
+    "not_anchored": "Declare it as docs/anchors.md says, or take the proof without a block",
+    "method_not_allowed": _VERSIONS,
+    "request_refused": _VERSIONS,
+    "delivery_not_final": "Watch it with `kapsel get deliveries --watch`",
+    "delivery_not_pending": "Look at it with `kapsel get deliveries ID -o yaml`",
+    "destination_removed": "Declare it again, and replay what it is missing: docs/replay.md, `states: [missing]`",
+    "event_gone": "Have its sender send it again",
+    "destination_suspended": "It is tried again as soon as that is applied",
     "replay_invalid": "`kapsel replay --help` explains each option; docs/replay.md what a Replay can select",
     "replay_name_taken": "Give another --name, or see what there is with `kapsel get replays`",
     "replay_declared": "Delete the file of the directory that `kapsel up` watches, or the object in the cluster",
     "replay_ended": "See what became of it with `kapsel get replays`",
-    "delivery_not_final": "Watch it with `kapsel get deliveries --watch`",
-    "delivery_not_pending": "Look at it with `kapsel get deliveries ID -o yaml`",
+    "too_many_replays": "List them with `kapsel get replays`, and stop one with `kapsel replay --cancel ID`",
     "leaf_erased": "Nothing can be proven about it any more",
+    "too_many_requests": "Give a token with --token-file or KAPSEL_TOKEN_FILE to be bound by that no more",
+    "log_damaged": "Look at the attestor's log, and do not trust this database",
+    "internal_error": "Look at the console's log",
     "storage_unavailable": "Try again in a moment",
     "query_timeout": "Ask for less, for example with --since 15m",
-    "log_damaged": "Look at the attestor's log, and do not trust this database",
 }
 
 
@@ -108,8 +122,8 @@ class Client:
             code, detail = str(problem["code"]), str(problem["detail"])
         except (ValueError, KeyError, TypeError):
             return self._transport.foreign(answer)
-        otherwise = f"The console at {self.server} lists what it has at /"
-        step = self._transport.next_steps.get(code) or self.worded(_NEXT_STEPS.get(code, otherwise))
+        # A code that is not here is of a newer console.
+        step = self._transport.next_steps.get(code) or self.worded(_NEXT_STEPS.get(code, _VERSIONS))
         return RefusedError(detail, step, code=code, temporary=answer.status == 503)
 
 

@@ -14,6 +14,7 @@ from kapsel_cli.errors import CliError, RefusedError, UnreachableError
 from kapsel_cli.following import follow
 from kapsel_cli.tail import MOST_AT_ONCE, Follower
 from kapsel_cli.transport import Answer, HttpTransport
+from kapsel_console.codes import PROBLEMS
 
 
 def test_a_url_that_is_none_is_refused() -> None:
@@ -32,6 +33,23 @@ def test_a_problem_becomes_a_sentence_and_a_next_step() -> None:
     assert not error.temporary
     for other in (b"<html>", b"[]", b'"x"', b"{}", b"\xff"):
         assert isinstance(client.refusal(Answer(status=404, headers={}, body=other)), UnreachableError)
+
+
+def test_every_code_that_a_command_can_meet_has_a_next_step_of_its_own() -> None:
+    client = Client(HttpTransport("http://127.0.0.1:1", ""))
+    of_a_newer_console = _next_step(client, "of_a_newer_console")
+    # If one of these is met, the two are of different versions, too.
+    versions = {"parameter_unknown", "unknown_route", "method_not_allowed", "request_refused"}
+    without = {code for code in PROBLEMS if _next_step(client, code) == of_a_newer_console}
+    assert without == versions | {
+        "cross_origin",  # asked by pages
+        "no_head", "not_published", "not_ready", "unknown_log", "unknown_tile",  # by readers of the log and its keys
+    }  # fmt: skip
+
+
+def _next_step(client: Client, code: str) -> str:
+    answer = Answer(status=400, headers={}, body=json.dumps({"code": code, "detail": "x"}).encode())
+    return client.refusal(answer).next_step
 
 
 def test_the_nearest_instance_upwards_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
