@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from kapsel_store.reasons import fault_of
+
 CIRCUIT_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 DISABLED: Final = 3
 
@@ -25,6 +27,12 @@ class DelivererMetrics:
             "webhook_delivery_failures_total",
             "Tries that did not deliver, by whose fault it is and the reason code",
             ("fault", "reason"),
+            registry=registry,
+        )
+        self.exhausted = Counter(
+            "webhook_deliveries_exhausted_total",
+            "Deliveries that were given up, for whatever reason, by destination and whose fault that is",
+            ("destination", "fault"),
             registry=registry,
         )
         self.acknowledgements = Counter(
@@ -175,3 +183,7 @@ class DelivererMetrics:
         )
         self.generation = Gauge("configuration_generation", "The configuration that is loaded", registry=registry)
         self.database_up = Gauge("database_up", "Whether the last statement could be run", registry=registry)
+
+    def gave_up(self, destination: str, reason: str) -> None:
+        """Count a delivery that was given up."""
+        self.exhausted.labels(destination, fault_of(reason)).inc()

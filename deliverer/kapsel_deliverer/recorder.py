@@ -8,8 +8,9 @@ wait. A crash before the commit loses the result, and the delivery is tried agai
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Final
+from uuid import UUID
 
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_runtime.backoff import reconnecting
@@ -26,7 +27,7 @@ class Recorder:
     """Holds the results that are not recorded yet."""
 
     def __init__(
-        self, pool: database.Pool, metrics: DelivererMetrics, recorded: Callable[[Sequence[Result]], None]
+        self, pool: database.Pool, metrics: DelivererMetrics, recorded: Callable[[Sequence[Result], Set[UUID]], None]
     ) -> None:
         self._pool = pool
         self._metrics = metrics
@@ -91,7 +92,7 @@ class Recorder:
         self._metrics.database_up.set(1)
         self._metrics.records.observe(len(batch))
         self._metrics.lost_leases.inc(len(batch) - len(held))
-        self._recorded(batch)
+        self._recorded(batch, held)
 
     async def _isolate(self, batch: Sequence[Result], error: Exception) -> None:
         """One result that the database refuses must not keep the others from being recorded."""

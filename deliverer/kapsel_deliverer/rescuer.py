@@ -46,7 +46,7 @@ class Rescuer:
                 logger.warning("%d deliveries were rescued: their leases ran out", rescued)
             while cancelled := await deliveries.cancel_orphans(connection, BATCH):
                 logger.warning("%d deliveries were cancelled: their destination was removed", cancelled)
-            while expired := await deliveries.expire(connection, BATCH):
+            while expired := await deliveries.expire(connection, BATCH, self._metrics.gave_up):
                 self._metrics.expired.inc(expired)
                 logger.warning("%d deliveries ended by their age", expired)
             if await turns.sweep(connection, BATCH):

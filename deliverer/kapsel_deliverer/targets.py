@@ -27,7 +27,7 @@ from kapsel_deliverer.outcome import Delivered, Outcome
 from kapsel_deliverer.shapes import Shape, shape
 from kapsel_deliverer.signing import Signer
 from kapsel_egress.verdicts import Allowed, Denied, check_url
-from kapsel_store.reasons import fault_of
+from kapsel_store.reasons import FAULTS, fault_of
 from kapsel_store.rows import (
     Acknowledged,
     CircuitBreaker,
@@ -58,6 +58,8 @@ class Meters:
             for name in ("delivered", "refused", "unacknowledged", "unreachable", "timed_out", "denied", "unsent")
         }
         self._duration = metrics.duration.labels(label)
+        for fault in FAULTS[1:]:
+            metrics.exhausted.labels(label, fault)  # it is there from 0 on: the first one is an increase, too
 
     def tried(self, outcome: Outcome, duration: timedelta) -> None:
         """Count one try."""
@@ -183,6 +185,11 @@ class Targets:
         self._metrics = metrics
         self._contexts = Contexts(ca_file)
         self._targets: dict[UUID, Target] = {}
+        self._labels: dict[UUID, str] = {}  # those that are gone included: their last tries are still recorded
+
+    def label(self, destination_id: UUID) -> str:
+        """Return namespace/endpoint/destination of one that is in use or was."""
+        return self._labels[destination_id]
 
     def get(self, destination_id: UUID) -> Target | None:
         """Return a target; None if the destination is gone."""
@@ -219,6 +226,7 @@ class Targets:
                     destination, endpoint, signing_keys, credentials, configuration.relay
                 )
         self._targets = targets
+        self._labels |= {destination_id: target.label for destination_id, target in targets.items()}
         self._contexts.follow()
 
     def _target(

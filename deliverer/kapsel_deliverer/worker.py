@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -139,11 +139,13 @@ class Worker:
             self._unused.update((each.delivery.id, each.lease_id) for each in leased)
             self._wake.set()
 
-    def _recorded(self, results: Sequence[Result]) -> None:
-        """Results are durable: remember when they are due again."""
+    def _recorded(self, results: Sequence[Result], held: Set[UUID]) -> None:
+        """Results are durable: remember when they are due again, and count what was given up by who still held it."""
         now = time.monotonic()
         first = self._due.first
         for result in results:
+            if result.state is State.EXHAUSTED and result.attempt.delivery_id in held:
+                self._metrics.gave_up(self._targets.label(result.attempt.destination_id), result.attempt.reason)
             if result.retry_in is not None:
                 self._due.add(now + result.retry_in.total_seconds())
             elif result.order_key is not None:
@@ -248,7 +250,7 @@ class Worker:
     async def _claim(self, wanted: Mapping[UUID, int]) -> None:
         start_by = time.monotonic() + self._settings.deliverer_lease.total_seconds() / 2
         async with self._pool.acquire(timeout=5) as connection:
-            lease_id, claimed = await deliveries.claim(connection, wanted, self._lease)
+            lease_id, claimed = await deliveries.claim(connection, wanted, self._lease, self._metrics.gave_up)
         # A crash here loses nothing: the leases end, and the deliveries are tried by others.
         self._metrics.database_up.set(1)
         self._metrics.claims.observe(len(claimed))

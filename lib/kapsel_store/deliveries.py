@@ -5,7 +5,7 @@ holds its lease. Times of the queue are the database's: processes need not agree
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -63,11 +63,17 @@ class NotRetried:
     reason: str  # unknown, not_final, destination_removed or event_gone
 
 
-async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timedelta) -> tuple[UUID, list[Claimed]]:
+async def claim(
+    connection: Connection,
+    wanted: Mapping[UUID, int],
+    lease: timedelta,
+    given_up: Callable[[str, str], None] | None = None,
+) -> tuple[UUID, list[Claimed]]:
     """Lease due deliveries, at most `wanted[destination]` of each; return the lease id and what was claimed.
 
-    Those whose event is gone with its retention, or erased, end here instead. Losing a claim in a crash only ends the
-    lease early, so the connection may have synchronous_commit off.
+    Those whose event is gone with its retention, or erased, end here instead, and `given_up` is told the destination
+    and the reason of each. Losing a claim in a crash only ends the lease early, so the connection may have
+    synchronous_commit off.
     """
     lease_id = uuid4()
     rows = await again(
@@ -79,7 +85,8 @@ async def claim(connection: Connection, wanted: Mapping[UUID, int], lease: timed
     if len(claimed) < len(rows):
         gone = [row["id"] for row in rows if row["body"] is None]
         # A crash before this commit leaves them leased; they are rescued, claimed again, and end then.
-        await connection.execute(statement("deliveries.end_gone"), gone, lease_id)
+        ended = await connection.fetch(statement("deliveries.end_gone"), gone, lease_id)
+        _tell(given_up, ended)
         logger.warning("%d deliveries ended: the retention of their events is over, or they were erased", len(gone))
     return lease_id, claimed
 
@@ -117,9 +124,11 @@ async def rescue(connection: Connection, limit: int = 1000) -> int:
     return _count(await again(lambda: connection.execute(statement("deliveries.rescue"), limit)))
 
 
-async def expire(connection: Connection, limit: int = 1000) -> int:
-    """End pending deliveries that are past their age; return how many."""
-    return _count(await again(lambda: connection.execute(statement("deliveries.expire"), limit)))
+async def expire(connection: Connection, limit: int = 1000, given_up: Callable[[str, str], None] | None = None) -> int:
+    """End pending deliveries that are past their age, tell destination and reason of each; return how many."""
+    ended = await again(lambda: connection.fetch(statement("deliveries.expire"), limit))
+    _tell(given_up, ended)
+    return len(ended)
 
 
 async def cancel_orphans(connection: Connection, limit: int = 1000) -> int:
@@ -201,6 +210,12 @@ async def page(
 def _row(row: asyncpg.Record) -> DeliveryRow:
     fields = dict(row)
     return DeliveryRow(state=State(fields.pop("state")), **fields)
+
+
+def _tell(given_up: Callable[[str, str], None] | None, ended: Sequence[asyncpg.Record]) -> None:
+    if given_up is not None:
+        for row in ended:
+            given_up(row["destination"], row["last_reason"])
 
 
 def _count(status: str) -> int:

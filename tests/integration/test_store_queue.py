@@ -685,9 +685,13 @@ async def test_a_delivery_whose_event_is_gone_or_erased_ends_at_the_claim_withou
     await queue.connection.execute("DELETE FROM events WHERE id = $1", gone.id)
     await queue.connection.execute("UPDATE events SET body = NULL, body_hash = NULL WHERE id = $1", erased.id)
 
-    _, claimed = await queue.claim()
+    told: list[tuple[str, str]] = []
+    wanted, tell = {queue.destination.id: 9}, lambda *ended: told.append(ended)
+    _, claimed = await deliveries.claim(queue.connection, wanted, LEASE, tell)
 
     assert [row.event_id for row in claimed] == [there.id]
+    where = f"{queue.endpoint.namespace}/{queue.endpoint.name}/{queue.destination.name}"
+    assert sorted(told) == [(where, "event_erased"), (where, "event_gone")]
     for event, reason in ((gone, "event_gone"), (erased, "event_erased")):
         row = await deliveries.get(queue.connection, event.deliveries[0].id)
         assert row is not None

@@ -354,6 +354,11 @@ class _Judge:
     # Counting.
 
     def _metrics(self) -> Iterator[str]:
+        given_up = sum(row["state"] == "exhausted" for row in self.held.deliveries.values())
+        told = sum(_sum(counted, "webhook_deliveries_exhausted_total") for counted in self.run.counted.values())
+        # Who was killed takes its count along, and who never heard of its commit has not counted it.
+        if told > given_up or (told < given_up and self.run.scenario.calm):
+            yield f"deliverers count {told:.0f} deliveries given up, and {given_up} were"
         for life in self.run.lives:
             counted = self.run.counted.get(life.name)
             if counted is None:

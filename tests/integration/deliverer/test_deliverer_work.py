@@ -17,6 +17,8 @@ from kapsel_store import deliveries, hints
 from kapsel_store.rows import CircuitBreaker, DestinationRow, Policy, RateLimit
 from kapsel_store.states import State
 
+GIVEN_UP = "webhook_deliveries_exhausted_total"
+
 
 async def test_a_destination_gets_no_more_at_once_than_it_allows(destination, shop, start, kit) -> None:
     async def slow(_: web.BaseRequest) -> web.StreamResponse:
@@ -155,7 +157,27 @@ async def test_a_delivery_past_its_age_ends_though_nobody_may_try_it(destination
     delivery = await shop.ends(State.EXHAUSTED, delivery_id)
     assert (delivery.attempts, delivery.last_reason) == (0, "never_tried")
     assert await deliverer.metric("delivery_expired_total") == 1
+    assert await deliverer.metric(GIVEN_UP, destination=f"shop/orders/{row.name}", fault="ours") == 1
     assert row.suspend
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(retry_status_codes=()), Policy(max_attempts=1), Policy(max_age=timedelta(seconds=3))]
+)
+async def test_what_is_given_up_is_counted_whichever_bound_ends_it(destination, shop, start, kit, policy) -> None:
+    destination.statuses = [500]
+    row = await shop.send_to(destination.url, policy=policy)
+    label = f"shop/orders/{row.name}"
+    deliverer = await start()
+    assert await deliverer.metric(GIVEN_UP, destination=label) == 0
+    [delivery_id] = await shop.put()
+    await shop.ends(State.EXHAUSTED, delivery_id)
+
+    async def counted() -> bool:
+        return await deliverer.metric(GIVEN_UP, destination=label, fault="destination") == 1
+
+    await kit.eventually(counted, "a delivery that was given up, counted")
+    assert await deliverer.metric(GIVEN_UP) == 1
 
 
 async def test_a_suspended_destination_keeps_its_deliveries(destination, shop, start) -> None:

@@ -24,11 +24,16 @@ FROM claimed c LEFT JOIN events e ON e.id = c.event_id
 -- name: end_gone
 -- Claimed, and its event or the body of it is gone with its retention, or it was erased, which leaves no hash either: there
 -- is nothing to try, and never will be.
-UPDATE deliveries
-SET state = 'exhausted', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
-    last_reason = CASE WHEN EXISTS (SELECT FROM events e WHERE e.id = deliveries.event_id AND e.body_hash IS NULL)
-                       THEN 'event_erased' ELSE 'event_gone' END
-WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = $2
+WITH ended AS (
+    UPDATE deliveries
+    SET state = 'exhausted', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
+        last_reason = CASE WHEN EXISTS (SELECT FROM events e WHERE e.id = deliveries.event_id AND e.body_hash IS NULL)
+                           THEN 'event_erased' ELSE 'event_gone' END
+    WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = $2
+    RETURNING destination_id, last_reason
+)
+SELECT p.namespace || '/' || p.name || '/' || t.name AS destination, last_reason
+FROM ended JOIN destinations t ON t.id = destination_id JOIN endpoints p ON p.id = t.endpoint_id
 
 -- name: record
 -- Every try that was made is recorded, also when its lease was lost meanwhile; only who still holds the lease moves the
@@ -98,11 +103,16 @@ WHERE state = 'sending' AND id = ANY (ARRAY(
 
 -- name: expire
 -- What waited past its age ends here, whatever kept it waiting: every delivery ends.
-UPDATE deliveries
-SET state = 'exhausted', finished_at = now(), last_reason = coalesce(last_reason, 'never_tried')
-WHERE state = 'pending' AND id = ANY (ARRAY(
-    SELECT id FROM deliveries_live WHERE state = 'pending' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
-))
+WITH ended AS (
+    UPDATE deliveries
+    SET state = 'exhausted', finished_at = now(), last_reason = coalesce(last_reason, 'never_tried')
+    WHERE state = 'pending' AND id = ANY (ARRAY(
+        SELECT id FROM deliveries_live WHERE state = 'pending' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING destination_id, last_reason
+)
+SELECT p.namespace || '/' || p.name || '/' || t.name AS destination, last_reason
+FROM ended JOIN destinations t ON t.id = destination_id JOIN endpoints p ON p.id = t.endpoint_id
 
 -- name: cancel_orphans
 -- Was being tried when its destination was removed, or came in by a receiver that did not know it yet.
