@@ -15,7 +15,7 @@ from kapsel_store import ids
 from kapsel_store.facts import Facts, Leaf, Relative
 from kapsel_store.holds import Hold, holds, when, why
 from kapsel_store.reasons import REASONS, Fault, fault_of, reason
-from kapsel_store.rows import LogRow
+from kapsel_store.rows import CircuitBreaker, LogRow
 from kapsel_store.schedule import disabled_from, is_retried, spread
 from kapsel_store.states import FINAL, State
 
@@ -103,7 +103,7 @@ def deadline(facts: Facts) -> datetime:
 
 def _summary(facts: Facts, held: tuple[Hold, ...], code: str | None) -> str:
     delivery, policy = facts.delivery, facts.destination.policy
-    age = durations.text(_whole((delivery.finished_at or facts.now) - delivery.created_at))
+    age = _age((delivery.finished_at or facts.now) - delivery.created_at)
     match delivery.state:
         case State.DELIVERED:
             how = reason(delivery.last_reason or "status_200").means
@@ -206,6 +206,7 @@ def _policy(facts: Facts) -> Iterator[Setting]:
         else f"opens for {durations.text(breaker.open_for)} when {breaker.failure_ratio:.0%} of {breaker.min_attempts} "
         f"or more tries within {durations.text(breaker.window)} fail, and lets traffic back in over "
         f"{durations.text(breaker.recovery)}",
+        **({} if breaker is None else _breaker(breaker)),
         "timeout": durations.text(destination.timeout),
         "maxInFlight": str(destination.max_in_flight),
         "rateLimit": "none"
@@ -213,7 +214,23 @@ def _policy(facts: Facts) -> Iterator[Setting]:
         else f"{destination.rate_limit.requests_per_second:g} a second, {destination.rate_limit.burst} at once",
     }
     for name, value in values.items():
-        yield Setting(name=name, value=value, source=sources.get(name, KAPSEL))
+        # A member is taken whole from who writes it, with all that is in it.
+        yield Setting(name=name, value=value, source=sources.get(name.partition(".")[0], KAPSEL))
+
+
+def _breaker(breaker: CircuitBreaker) -> dict[str, str]:
+    """Return what else a circuit breaker declares, by its place in a manifest."""
+    stops = breaker.disable_after
+    return {
+        "circuitBreaker.probes": f"{breaker.probes} at once when it is half-open",
+        "circuitBreaker.drain": "as fast as it recovers"
+        if breaker.drain is None
+        else f"{breaker.drain:g} a second until what waited is through",
+        "circuitBreaker.disableAfter": "never" if stops is None else f"{durations.text(stops)} of nothing but failures",
+        "circuitBreaker.warnAt": "never"
+        if stops is None
+        else f"{breaker.warn_at:.0%} of that, after {durations.text(stops * breaker.warn_at)}",
+    }
 
 
 def proof_status(leaf: Leaf | None, log: LogRow | None, now: datetime) -> str:
@@ -305,5 +322,7 @@ def _times(count: int) -> str:
     return f"{count} {'try' if count == 1 else 'tries'}"
 
 
-def _whole(span: timedelta) -> timedelta:
-    return timedelta(seconds=int(span.total_seconds())) if span >= timedelta(seconds=1) else span
+def _age(span: timedelta) -> str:
+    """Return how old something was as people say it: nobody counts the microseconds."""
+    whole = timedelta(seconds=int(span.total_seconds()))
+    return durations.text(whole) if whole else "less than a second"

@@ -111,6 +111,13 @@ async def test_a_suspension_is_no_fault_of_ours_however_it_is_asked_for(console,
     assert ran.out == ""
 
 
+@pytest.mark.parametrize(("asked", "allowed"), [("--late", "such as 1m"), ("--fault", "one or more of destination")])
+async def test_a_wrong_value_is_answered_with_those_that_are_allowed(console, kapsel, asked: str, allowed: str) -> None:
+    ran = await kapsel("get", "undelivered", asked, "banana", "--server", console.url)
+    assert (ran.code, allowed in ran.err, "lists what it has" in ran.err) == (1, True, False)
+    assert "the --help of each command explains its options" in ran.err
+
+
 async def test_nothing_undelivered_is_said_so(console, kapsel) -> None:
     ran = await kapsel("get", "undelivered", "--server", console.url)
     assert (ran.code, ran.out) == (0, "")

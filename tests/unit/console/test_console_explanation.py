@@ -315,6 +315,35 @@ def test_every_value_of_the_policy_says_who_declared_it() -> None:
     assert (values["backoff"], values["maxAge"]) == ("1m, spread by 50%", "72h")
 
 
+def test_all_of_a_circuit_breaker_is_told_with_who_declared_it() -> None:
+    breaker = CircuitBreaker(probes=2, drain=5.0, disable_after=timedelta(hours=120), warn_at=0.5)
+    declared = replace(
+        KNOWN.destination,
+        policy=replace(POLICY, circuit_breaker=breaker),
+        sources=(("circuitBreaker", "RetryPolicy patient"),),
+    )
+    said = {one.name: one for one in explain(replace(KNOWN, destination=declared), LOG).policy}
+    assert {name: said[f"circuitBreaker.{name}"].value for name in ("probes", "drain", "disableAfter", "warnAt")} == {
+        "probes": "2 at once when it is half-open",
+        "drain": "5 a second until what waited is through",
+        "disableAfter": "120h of nothing but failures",
+        "warnAt": "50% of that, after 60h",
+    }
+    assert {one.source for name, one in said.items() if name.startswith("circuitBreaker")} == {"RetryPolicy patient"}
+    usual = {one.name: one.value for one in seen().policy}
+    assert (usual["circuitBreaker.disableAfter"], usual["circuitBreaker.warnAt"]) == ("never", "never")
+    none = replace(KNOWN, destination=replace(declared, policy=replace(POLICY, circuit_breaker=None)))
+    assert not any(one.name.startswith("circuitBreaker.") for one in explain(none, LOG).policy)
+
+
+def test_no_age_is_told_in_microseconds() -> None:
+    soon = MADE.created_at + timedelta(microseconds=18_724)
+    said = seen(state=State.EXHAUSTED, attempts=1, last_reason="status_404", finished_at=soon)
+    assert said.summary.startswith("It was given up less than a second after it was made, for the policy")
+    later = seen(state=State.EXHAUSTED, attempts=1, last_reason="status_404", finished_at=soon + timedelta(seconds=61))
+    assert later.summary.startswith("It was given up 1m1s after it was made")
+
+
 def test_each_try_says_what_its_answer_meant() -> None:
     said = seen(replace(KNOWN, tries=(attempt(2, "status_503"), attempt(1, "dns"))), attempts=2, last_reason="dns")
     assert [(one.number, one.reason, one.fault) for one in said.tried] == [
