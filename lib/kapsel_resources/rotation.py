@@ -1,7 +1,8 @@
 """Which versions of a generated key there are, from those there were and the time.
 
 The newest version is always one that is not live yet: it is published a whole period before it signs, and an operator
-that is down for less than a period delays nothing. When its time comes, its predecessor stays live for the overlap.
+that is down for less than a period delays nothing. One that is made too late for that, since the rotation was declared
+or changed only now, is published for an hour. When its time comes, its predecessor stays live for the overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from kapsel_store.rows import KeyRow
 
 # A first version is live a little before it is made, so that a process whose clock is behind can use it at once.
 BACKDATE: Final = timedelta(minutes=5)
+ANNOUNCED: Final = timedelta(hours=1)  # no longer than the shortest period
 
 Make = Callable[[int, datetime], KeyRow]  # version, not_before
 
@@ -44,10 +46,8 @@ def _with_successor(
     live: list[KeyRow], upcoming: list[KeyRow], rotation: Rotation, now: datetime, make: Make
 ) -> tuple[KeyRow, ...]:
     current = live[-1]
-    due = max(current.not_before + rotation.period, now)
+    # Late or not, it is published first: whoever fetches public keys must know it before the overlap is over.
+    announced = min([now + ANNOUNCED, *(row.not_before for row in upcoming)])
+    due = max(current.not_before + rotation.period, announced)
     successor = replace(upcoming[0], not_before=due) if upcoming else make(current.version + 1, due)
-    successor = replace(successor, not_after=None)
-    rows = [*live[:-1], replace(current, not_after=due + rotation.overlap), successor]
-    if due > now:
-        return tuple(rows)
-    return _with_successor(rows, [], rotation, now, make)  # late: the successor is live already and needs one itself
+    return (*live[:-1], replace(current, not_after=due + rotation.overlap), replace(successor, not_after=None))

@@ -120,8 +120,8 @@ class SigningKeySpec(Model):
     rotation: Rotation | None = Field(
         default=None,
         description=(
-            "Source Generate: replace the key regularly. The next version is always published one period ahead. "
-            "Without it the key stays."
+            "Source Generate: replace the key regularly. The next version is published one period ahead, and an hour "
+            "ahead at least. Without it the key stays."
         ),
     )
 

@@ -1,5 +1,5 @@
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from uuid import UUID
 
 from hypothesis import given, settings
@@ -63,15 +63,26 @@ def test_the_old_version_lives_on_for_the_overlap_and_is_then_gone():
     assert [row.version for row in after] == [2, 3]
 
 
-def test_a_rotation_that_is_late_starts_now_and_keeps_the_old_version_for_the_overlap():
+def test_a_rotation_that_is_late_is_announced_for_an_hour_and_keeps_the_old_version_for_the_overlap():
     rows = rotation.versions([], None, START, _make)
     late = START + timedelta(days=400)
 
     rotated = rotation.versions(rows, ROTATION, late, _make)
 
-    assert _live(rotated, late) == [1, 2]
-    assert rotated[0].not_after == late + ROTATION.overlap
-    assert rotated[2].not_before == late + ROTATION.period
+    assert _live(rotated, late) == [1]
+    assert rotated[1].not_before == late + timedelta(hours=1)
+    assert rotated[0].not_after == rotated[1].not_before + ROTATION.overlap
+    assert rotation.versions(rotated, ROTATION, late + timedelta(minutes=20), _make) == rotated
+
+
+def test_a_period_that_becomes_shorter_brings_the_successor_forward_and_no_nearer_than_an_hour():
+    rows = rotation.versions([], ROTATION, START, _make)
+    later, shorter = START + timedelta(days=5), Rotation.model_validate({"period": "24h", "overlap": "1m"})
+
+    rotated = rotation.versions(rows, shorter, later, _make)
+
+    assert [row.version for row in rotated] == [1, 2]
+    assert rotated[1].not_before == later + timedelta(hours=1)
 
 
 def test_without_a_rotation_the_key_stays_and_what_was_planned_is_dropped():
@@ -122,3 +133,22 @@ def test_successive_versions_are_live_together_for_the_overlap(rotation_, steps)
         rows = rotation.versions(rows, rotation_, now, _make)
         for old, new in pairwise(rows):
             assert old.not_after == new.not_before + rotation_.overlap
+
+
+@settings(deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 400), st.none() | _rotations()), min_size=1, max_size=12),
+    offset=st.integers(0, 59),
+)
+def test_who_fetches_the_public_keys_every_hour_always_knows_one_that_signs(steps, offset):
+    """Whenever the rotation is declared, changed or dropped, and however seldom the plan runs."""
+    rows, known = (), set()
+    planned = list(accumulate(wait for wait, _ in steps))
+    for minute in range(planned[-1] + 300):
+        now = START + timedelta(minutes=minute)
+        for at, (_, rotation_) in zip(planned, steps, strict=True):
+            if at == minute:
+                rows = rotation.versions(rows, rotation_, now, _make)
+        if minute % 60 == offset or not known:
+            known = {row.version for row in rows if row.not_after is None or now < row.not_after}
+        assert not rows or known & set(_live(rows, now))
