@@ -221,7 +221,7 @@ async def test_an_endpoint_has_no_more_waiting_than_there_is_room_left_for_other
     async with receive(endpoint(), *others, bounds=Bounds(queue_events=8, commit_timeout=60.0)) as receiver:
 
         def metric(name: str) -> float | None:
-            return receiver.registry.get_sample_value(f"webhook_ingestion_queue_{name}")
+            return receiver.registry.get_sample_value(name)
 
         lock = owner.transaction()
         await lock.start()
@@ -230,9 +230,9 @@ async def test_an_endpoint_has_no_more_waiting_than_there_is_room_left_for_other
         await receiver.commits_blocked(1)
         noisy = [asyncio.create_task(receiver.exchange(post(b"%d" % number))) for number in range(20)]
         await until(lambda: receiver.count("overloaded") == 16)
-        assert (metric("depth"), metric("largest")) == (4, 4)
+        assert (metric("webhook_ingestion_queue_depth"), metric("webhook_ingestion_queue_largest")) == (4, 4)
         quiet = [asyncio.create_task(receiver.exchange(post(path=f"/ingest/shop/{other.name}"))) for other in others]
-        await until(lambda: metric("depth") == 8)
+        await until(lambda: metric("webhook_ingestion_queue_depth") == 8)
         async with asyncio.timeout(30):
             assert (await receiver.exchange(post(path="/ingest/shop/quiet-2"))).code == "overloaded"
         await lock.rollback()
@@ -242,7 +242,7 @@ async def test_an_endpoint_has_no_more_waiting_than_there_is_room_left_for_other
         refused = [answer for answer in answers if answer.status != 202]
         assert (len(refused), {answer.code for answer in refused}) == (16, {"overloaded"})
         assert (await receiver.exchange(post())).status == 202
-        await until(lambda: metric("largest") == 0)
+        await until(lambda: metric("webhook_ingestion_queue_largest") == 0)
 
 
 async def test_of_the_bytes_that_wait_an_endpoint_has_no_more_than_there_is_room_left(
