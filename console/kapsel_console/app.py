@@ -49,7 +49,7 @@ Lists take limit ({DEFAULT_LIMIT}, at most {MOST}) and cursor (what a page gave 
 since is a duration such as 15m, or a time such as 2026-01-31T12:00:00Z.
 Errors are application/problem+json (RFC 9457) with a stable code.
 With KAPSEL_CONSOLE_TOKEN_FILE every request needs a token: Authorization: Bearer TOKEN, or Kapsel-Token: TOKEN;
-but for what KAPSEL_CONSOLE_PUBLIC_LOG opens of the log.
+but for the public keys of a namespace and what KAPSEL_CONSOLE_PUBLIC_LOG opens of the log.
 Without it nobody is asked who they are: keep this on 127.0.0.1, or put something in front that asks.
 """
     return web.Response(text=text)

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from kapsel_console import documents, log_shapes
-from kapsel_console.caching import kept
+from kapsel_console.caching import JWK_SET, KEYS_CACHE, kept
 from kapsel_console.context import CONTEXT, Route, answer, encoded
 from kapsel_console.errors import ProblemError
 from kapsel_console.openness import Openness
@@ -27,7 +27,6 @@ from kapsel_verifier.sth import SignedTreeHead
 
 HEAD_RETRY: Final = 2  # seconds
 
-JWK_SET: Final = "application/jwk-set+json"
 FOREVER: Final = "public, max-age=31536000, immutable"
 FOR_NOW: Final = "public, max-age=1"
 
@@ -121,12 +120,12 @@ async def _log_of(connection: Connection, origin: str) -> int:
 
 async def keys(request: web.Request) -> web.Response:
     """Answer with the public keys of the log, in the form that kapsel-verify --keys reads."""
-    return _keys(encode_key_set(await _key_set(request)), "application/json")
+    return kept(request, encode_key_set(await _key_set(request)), type_="application/json", cache=KEYS_CACHE)
 
 
 async def jwks(request: web.Request) -> web.Response:
     """Answer with the same keys as a JSON Web Key Set."""
-    return _keys(encode_jwks(await _key_set(request)), JWK_SET)
+    return kept(request, encode_jwks(await _key_set(request)), type_=JWK_SET, cache=KEYS_CACHE)
 
 
 async def _key_set(request: web.Request) -> list[TrustedKey]:
@@ -136,10 +135,6 @@ async def _key_set(request: web.Request) -> list[TrustedKey]:
         raise ProblemError("not_ready", "the configuration has not been loaded yet; try again", retry_after=HEAD_RETRY)
     async with context.storage.connection() as connection:
         return await key_set(connection, context.source.current)
-
-
-def _keys(body: bytes, form: str) -> web.Response:
-    return web.Response(body=body, headers={"Content-Type": form, "Cache-Control": "public, max-age=60"})
 
 
 _BASE: Final = "/api/v1/attestation"

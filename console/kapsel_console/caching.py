@@ -5,6 +5,8 @@ from typing import Final
 
 from aiohttp import ETag, web
 
+JWK_SET: Final = "application/jwk-set+json"
+KEYS_CACHE: Final = "public, max-age=60"
 LEAST_PACKED: Final = 1024  # bytes; what is smaller fits in one packet either way
 
 

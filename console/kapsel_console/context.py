@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -11,10 +11,26 @@ from aiohttp import web
 from kapsel_console.codes import Code
 from kapsel_console.openness import Openness
 from kapsel_console.storage import Storage
+from kapsel_resources import keys
 from kapsel_resources.kinds.model import Resource
 from kapsel_store.configuration import Source
+from kapsel_store.rows import Configuration, KeyRow
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class Signers:
+    """The key pairs that sign deliveries, worked out once for each configuration: strangers may ask for them."""
+
+    def __init__(self) -> None:
+        self._configuration: Configuration | None = None
+        self._found: dict[str, list[tuple[str, KeyRow]]] = {}
+
+    def of(self, configuration: Configuration, namespace: str) -> list[tuple[str, KeyRow]]:
+        """Return those of a namespace, each version with the name of its SigningKey."""
+        if configuration is not self._configuration:
+            self._configuration, self._found = configuration, keys.signers(configuration)
+        return self._found.get(namespace, [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +40,7 @@ class Context:
     storage: Storage
     source: Source
     now: Callable[[], datetime]
+    signers: Signers = field(default_factory=Signers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +51,7 @@ class Route:
     handler: Handler
     says: str
     method: str = "GET"
-    opens: Openness = Openness.NONE  # from which level on it needs no token; NONE: it always does
+    opens: Openness | None = None  # from which level on it needs no token; None: it always does
     query: tuple[str, ...] = ()  # the parameters that the handler takes
     takes: type[Resource] | None = None  # the manifest that is its body
     gives: type | str  # the shape of its good answer, or the media type of one that is no JSON
@@ -57,7 +74,7 @@ class Route:
             "token_wrong": True,
             "cross_origin": self.method != "GET",
             "unknown_host": True,
-            "too_many_requests": self.opens is not Openness.NONE,
+            "too_many_requests": self.opens is not None,
             "internal_error": True,
             "storage_unavailable": self.reads,
             "query_timeout": self.reads,

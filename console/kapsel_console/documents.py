@@ -381,6 +381,37 @@ def key(row: KeyRow, used_by: Sequence[str], now: datetime) -> shapes.Key:
     }
 
 
+def signing_key(row: KeyRow, name: str, state: shapes.KeyState) -> shapes.SigningKeyVersion:
+    """Return the public half of a version of SigningKey `name`."""
+    return {
+        "id": str(row.id),
+        "name": name,
+        "version": row.version,
+        "algorithm": "Ed25519",
+        "public_key": key_values.public_text(row.public or b""),
+        "state": state,
+        "not_before": _time(row.not_before),
+        "not_after": _time(row.not_after),
+    }
+
+
+def signing_jwk(row: KeyRow, name: str) -> shapes.SigningJwk:
+    """Return the same version as a JSON Web Key."""
+    found: shapes.SigningJwk = {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "alg": "EdDSA",
+        "use": "sig",
+        "kid": str(row.id),
+        "x": base64.urlsafe_b64encode(row.public or b"").rstrip(b"=").decode(),
+        "name": name,
+        "nbf": int(row.not_before.timestamp()),
+    }
+    if row.not_after is not None:
+        found["exp"] = int(row.not_after.timestamp())
+    return found
+
+
 def log(
     state: LogState, head: HeadRow | None, *, following: LogState | None, witnessing: Witnessing | None
 ) -> log_shapes.Log:

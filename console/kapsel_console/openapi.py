@@ -36,8 +36,9 @@ _ABOUT: Final = f"""\
 Webhooks that came in, where they went, what came of it, and proofs of it. Lists are read by pages: `next` of a page is
 the `cursor` of the following one. HEAD works wherever GET does. A query parameter that is not known is refused.
 
-With a file of tokens every request needs one, as `Authorization: Bearer TOKEN` or `{HEADER}: TOKEN`, but for what
-`KAPSEL_CONSOLE_PUBLIC_LOG` opens of the log. Members may be added to what is described here, and are never renamed.
+With a file of tokens every request needs one, as `Authorization: Bearer TOKEN` or `{HEADER}: TOKEN`, but for the public
+keys of a namespace and what `KAPSEL_CONSOLE_PUBLIC_LOG` opens of the log. Members may be added to what is described
+here, and are never renamed.
 """
 
 
@@ -74,6 +75,7 @@ _IN_PATH: Final[Mapping[str, tuple[Document, str]]] = {
     "id": (_ID, "The id, a UUID in lower case."),
     "path": (_TEXT, "The rest of the path, slashes included."),
     "log": (_TEXT, "The number of the log, from its `read_at`."),
+    "namespace": (_TEXT, "The namespace of the keys."),
 }
 
 
@@ -149,7 +151,9 @@ def _operation(route: Route, names: Mapping[type, Document], refused: Mapping[in
         ],
         "responses": _responses(route, names, refused),
     }
-    if route.opens is not Openness.NONE:
+    if route.opens is Openness.NONE:
+        made["description"] = "Needs no token."
+    elif route.opens is not None:
         made["description"] = f"Needs no token with `KAPSEL_CONSOLE_PUBLIC_LOG` from `{route.opens.name.lower()}` on."
     if route.takes is not None:
         made["requestBody"] = {"required": True, "content": {_JSON: {"schema": names[route.takes]}}}

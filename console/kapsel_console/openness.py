@@ -1,4 +1,5 @@
-"""What is open to everybody although the console wants a token: the public side of the log, as far as a setting says.
+"""What is open to everybody although the console wants a token: public keys that webhooks are signed with, always, and
+the public side of the log, as far as a setting says.
 
 An outsider can hold a log to its word only if they can read it. How much of it they may read is the operator's to say,
 since it grows from how many deliveries there are (heads) to where each of them went (leaves). What is open is open to
@@ -22,7 +23,7 @@ BURST: Final = 2  # seconds of the rate that may come at once
 class Openness(IntEnum):
     """How much of the log is open to everybody; each level has what those before it have."""
 
-    NONE = 0
+    NONE = 0  # and what is open without being of the log
     HEADS = 1  # checkpoints, hashes, keys, consistency: how much is delivered, and when
     PROOFS = 2  # the proof of an attempt, for whoever knows its id
     LEAVES = 3  # everything that the log says, for auditors of the whole
@@ -38,9 +39,9 @@ class Visitors:
         self._tokens = rate * BURST
         self._filled_at = clock()
 
-    def may_read(self, needed: Openness) -> bool:
-        """Whether a route that is open from a level on is open here."""
-        return Openness.NONE < needed <= self.level
+    def may_read(self, needed: Openness | None) -> bool:
+        """Whether a route that is open from a level on is open here; None: it never is."""
+        return needed is not None and needed <= self.level
 
     def admit(self) -> None:
         """Count a request; raise ProblemError if there are too many."""

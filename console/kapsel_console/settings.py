@@ -42,8 +42,8 @@ class ConsoleSettings(DataPlaneSettings):
         default=200.0,
         ge=1,
         le=100_000,
-        description="Requests a second that callers without a token have together, where "
-        "`KAPSEL_CONSOLE_PUBLIC_LOG` opens anything; beyond, 429. Default 200: an auditor reads a million leaves in "
+        description="Requests a second that callers without a token have together, for the public keys of namespaces "
+        "and what `KAPSEL_CONSOLE_PUBLIC_LOG` opens; beyond, 429. Default 200: an auditor reads a million leaves in "
         "a minute.",
     )
     console_connections: int = Field(

@@ -4,7 +4,7 @@
 The shapes are an interface: members are added, never renamed.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads the one of `typing` from Python 3.12 on
@@ -393,3 +393,48 @@ class Key(TypedDict):
     not_after: Time | None
     public_key: str | None
     used_by: list[str]
+
+
+KeyState = Annotated[
+    Literal["coming", "current", "retiring"],
+    Field(description="coming: not_before has not come. current: the newest that signs. retiring: signs beside it."),
+]
+
+
+class SigningKeyVersion(TypedDict):
+    """One version of a key pair that signs deliveries."""
+
+    id: Id
+    name: str
+    version: int
+    algorithm: Literal["Ed25519"]
+    public_key: str
+    state: KeyState
+    not_before: Time
+    not_after: Time | None
+
+
+class SigningKeys(TypedDict):
+    """The public keys with which deliveries of a namespace are signed, now or soon."""
+
+    keys: list[SigningKeyVersion]
+
+
+class SigningJwk(TypedDict):
+    """The same version as a JSON Web Key (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+    kid: Id
+    x: str
+    name: str
+    nbf: int
+    exp: NotRequired[int]
+
+
+class SigningJwks(TypedDict):
+    """The same keys as a JSON Web Key Set."""
+
+    keys: list[SigningJwk]

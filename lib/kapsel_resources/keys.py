@@ -109,6 +109,26 @@ def users(configuration: Configuration) -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def signers(configuration: Configuration) -> dict[str, list[tuple[str, KeyRow]]]:
+    """Return by namespace the versions of key pairs that sign its deliveries, each with the name of its SigningKey.
+
+    Those that nobody uses yet are among them, so that a destination knows a key before it is given to it. Those that
+    only verify what comes in, or sign the heads of a log, and public keys of others, are not.
+    """
+    endpoints = {one.id: one.namespace for one in configuration.endpoints}
+    signing = {(endpoints[one.endpoint_id], one.key_name) for one in configuration.destinations}
+    others = {(one.namespace, one.verification.key_name) for one in configuration.endpoints}
+    if configuration.log is not None:
+        others.update((configuration.log.namespace, name) for name in configuration.log.key_names)
+    found: dict[str, list[tuple[str, KeyRow]]] = {}
+    for row in sorted(configuration.keys, key=lambda row: row.version):
+        name, where = signing_key_of(row.name), (row.namespace, row.name)
+        is_pair = row.algorithm == "Ed25519" and row.public is not None and row.secret and row.backend is None
+        if name is not None and is_pair and (where in signing or where not in others):
+            found.setdefault(row.namespace, []).append((name, row))
+    return {namespace: sorted(rows, key=lambda one: one[0]) for namespace, rows in found.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Lacking:
     """Why a source gives no key."""

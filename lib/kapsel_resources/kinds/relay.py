@@ -206,7 +206,10 @@ class RelaySpec(Model):
         default=Attestor(), description="The attestor, which runs beside the deliverer in each of its pods."
     )
     database: Database | None = Field(default=None, description="Where everything is kept. A cluster needs it.")
-    exposure: Exposure = Field(default=Exposure(), description="How providers outside reach the receivers.")
+    exposure: Exposure = Field(
+        default=Exposure(),
+        description="How providers outside reach the receivers, and destinations the public keys of deliveries.",
+    )
     public_log: Literal["None", "Heads", "Proofs", "Leaves"] = Field(
         default="None",
         description=(

@@ -34,8 +34,8 @@ def console_policy(relay: Relay, facts: Facts) -> Manifest:
     """Return the policy of the consoles."""
     why = (
         "In: requests from anywhere, since those that come through the API server come from addresses nobody can name, "
-        "and each needs the token but for what publicLog opens; metrics from pods of the cluster. Out: the database, "
-        "and DNS to find it."
+        "and each needs the token but for public keys and what publicLog opens; metrics from pods of the cluster. Out: "
+        "the database, and DNS to find it."
     )
     rules = [_in(HTTP), _in(HEALTH, peers=_cluster())]
     return _policy(relay, facts, "console", why, rules, [_dns(), *_database(relay, facts)])

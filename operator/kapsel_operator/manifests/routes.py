@@ -1,7 +1,8 @@
 """Ingress and HTTPRoute: the way in for providers outside of the cluster, to the receivers.
 
-If the Relay opens its log to outsiders, the paths of the log lead to the consoles, and no others: what else a console
-has stays in the cluster, behind its token.
+The path of the public keys that deliveries are signed with leads to the consoles, for destinations are outside too. So
+do the paths of the log, if the Relay opens it to outsiders. What else a console has stays in the cluster, behind its
+token.
 """
 
 from typing import Final
@@ -16,6 +17,7 @@ from kapsel_resources.kinds.relay import Relay
 
 # As KAPSEL_CONSOLE_PUBLIC_LOG opens them; whatever else is below them wants the token.
 LOG_PATHS: Final = ("/checkpoint", "/tile", "/logs", "/.well-known/kapsel", "/api/v1/attestation")
+KEYS_PATH: Final = "/.well-known/kapsel/signing-keys"
 
 
 def route(relay: Relay, facts: Facts) -> Manifest | None:
@@ -80,5 +82,5 @@ def _http_route(relay: Relay, facts: Facts, hostname: str, gateway: GatewayRefer
 
 def _paths(relay: Relay) -> list[tuple[str, str]]:
     """Return which path leads to the pods of which component, the one that has all others last."""
-    log = [] if relay.spec.public_log == "None" else [(path, "console") for path in LOG_PATHS]
-    return [*log, ("/", "receiver")]
+    opened = () if relay.spec.public_log == "None" else LOG_PATHS
+    return [*((path, "console") for path in (KEYS_PATH, *opened)), ("/", "receiver")]

@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from openapi_document import operations, resolved, wrong
 
 from kapsel_store import processes, turns
-from kapsel_store.rows import Acknowledgement, Anchoring, Ordering, RateLimit, Transform, Witness, Witnessing
+from kapsel_store.rows import Acknowledgement, Anchoring, KeyRow, Ordering, RateLimit, Transform, Witness, Witnessing
 from kapsel_store.states import State
 from kapsel_verifier.cosignature import WitnessKey
 
@@ -16,6 +18,10 @@ PATH = "/api/v1/openapi.json"
 LOG = "/api/v1/attestation"
 NOBODY = "0190f5fe-7c00-7a00-8000-000000000001"
 WITNESS = Witness(name="w", url="https://w.example/", vkey=WitnessKey("w.example/w", bytes(32)).encode())
+SIGNS = KeyRow(
+    id=UUID(NOBODY), namespace="shop", name="generated/out", version=1, algorithm="Ed25519", secret=bytes(32),
+    public=bytes(32), not_before=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
 REPLAY = {
     "apiVersion": "kapsel.dev/v1alpha1",
     "kind": "Replay",
@@ -30,7 +36,9 @@ REPLAY = {
 
 def path_of(path: str) -> str:
     """Return a path with something in its places."""
-    return path.replace("{id}", NOBODY).replace("{log}", "1").replace("{path}", "0/000.p/1")
+    return (
+        path.replace("{id}", NOBODY).replace("{log}", "1").replace("{path}", "0/000.p/1").replace("{namespace}", "shop")
+    )
 
 
 async def test_every_route_that_is_served_is_described_and_everything_described_is_served(console) -> None:
@@ -76,7 +84,7 @@ async def known(console, world) -> dict[tuple[str, str], list[str]]:
         witnessing=Witnessing(witnesses=(WITNESS,), quorum=1),
     )
     world.billing = billing
-    await world.apply(destinations=(billing, world.crm), log=log)
+    await world.apply(destinations=(billing, world.crm), log=log, keys=(*world.desired.keys, SIGNS))
     await console.source._refresh()
     for component in ("receiver", "deliverer"):
         await processes.report(world.connection, component, "one", "http://127.0.0.1:1", 1)

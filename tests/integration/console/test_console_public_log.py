@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kapsel_console.app import ROUTES
+from kapsel_console.caching import KEYS_CACHE
 from kapsel_console.openness import Openness, Visitors
 from kapsel_console.tiles import BUNDLE_CACHE, TILE_CACHE
 from kapsel_console.tokens import Tokens
@@ -49,7 +50,7 @@ async def test_outsiders_read_what_is_open_and_nothing_else(guard, world, level:
 
 async def test_everything_else_stays_closed_however_open_the_log_is(guard) -> None:
     console = await guard(Openness.LEAVES)
-    closed = [route for route in ROUTES if route.opens is Openness.NONE]
+    closed = [route for route in ROUTES if route.opens is None]
     assert {"/api/v1/events/{id}", "/api/v1/events/{id}/erase", f"{PATH}/log"} <= {route.path for route in closed}
     for method, path in [("GET", "/"), ("GET", "/nothing"), *((route.method, route.path) for route in closed)]:
         status, content, response = await console.ask(path.replace("{id}", "1"), method=method)
@@ -110,6 +111,14 @@ async def test_what_was_read_before_is_not_sent_again(console, world) -> None:
         status, nothing, response = await console.ask(path, method="HEAD")
         assert (status, nothing, response.headers["ETag"]) == (200, b"", tag)
         assert path.startswith("/tile/entries") or int(response.headers["Content-Length"]) == len(content)
+
+
+async def test_key_sets_that_were_read_before_are_not_sent_again(console, world) -> None:
+    await console.source._refresh()
+    for path in ("/.well-known/kapsel/keys.json", "/.well-known/kapsel/jwks.json"):
+        _, _, response = await console.ask(path)
+        assert response.headers["Cache-Control"] == KEYS_CACHE
+        assert (await console.ask(path, headers={"If-None-Match": response.headers["ETag"]}))[:2] == (304, b"")
 
 
 async def test_a_new_head_has_another_tag(console, world) -> None:

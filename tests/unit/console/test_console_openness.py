@@ -26,7 +26,12 @@ def test_each_level_opens_what_those_before_it_open(level: Openness) -> None:
 
 @pytest.mark.parametrize("level", list(Openness))
 def test_what_no_level_opens_is_never_open(level: Openness) -> None:
-    assert not Visitors(level, 10).may_read(Openness.NONE)
+    assert not Visitors(level, 10).may_read(None)
+
+
+@pytest.mark.parametrize("level", list(Openness))
+def test_what_needs_no_level_is_always_open(level: Openness) -> None:
+    assert Visitors(level, 10).may_read(Openness.NONE)
 
 
 def test_beyond_the_rate_callers_are_told_to_wait_and_then_let_in_again() -> None:

@@ -9,6 +9,7 @@ from kapsel_console.openness import Openness
 from kapsel_operator.manifests.address import inside, url
 from kapsel_operator.manifests.build import build
 from kapsel_operator.manifests.facts import Capability
+from kapsel_operator.manifests.routes import KEYS_PATH
 
 HOST = "hooks.example.com"
 INGRESS = {"type": "Ingress", "hostname": HOST}
@@ -94,12 +95,15 @@ def test_annotations_of_the_exposure_go_to_the_object_that_exposes(relay: Any, f
     assert "annotations" not in services(relay, facts, exposure)["main-receiver"]["metadata"]
 
 
-def test_what_exposes_leads_to_the_receivers_alone(relay: Any, facts: Any) -> None:
+def test_what_exposes_leads_to_the_receivers_and_with_public_keys_alone_to_the_consoles(relay: Any, facts: Any) -> None:
     ingress = next(one for one in build(relay({"exposure": INGRESS}), facts()) if one["kind"] == "Ingress")
     (rule,) = ingress["spec"]["rules"]
-    assert rule["http"]["paths"][0]["backend"] == {"service": {"name": "main-receiver", "port": {"name": "http"}}}
+    keys, all_else = rule["http"]["paths"]
+    assert (keys["path"], all_else["path"]) == (KEYS_PATH, "/")
+    assert keys["backend"] == {"service": {"name": "main-console", "port": {"name": "http"}}}
+    assert all_else["backend"] == {"service": {"name": "main-receiver", "port": {"name": "http"}}}
     route = next(one for one in build(relay({"exposure": ROUTE}), facts()) if one["kind"] == "HTTPRoute")
-    assert [one["name"] for one in route["spec"]["rules"][0]["backendRefs"]] == ["main-receiver"]
+    assert [one["backendRefs"][0]["name"] for one in route["spec"]["rules"]] == ["main-console", "main-receiver"]
 
 
 def ways_in(relay: Any, facts: Any, exposure: dict[str, Any], public_log: str) -> dict[str, str]:
@@ -120,14 +124,17 @@ def ways_in(relay: Any, facts: Any, exposure: dict[str, Any], public_log: str) -
 def test_outsiders_reach_the_log_if_it_is_opened_to_them_and_nothing_else_of_a_console(
     relay: Any, facts: Any, exposure: dict[str, Any]
 ) -> None:
-    assert ways_in(relay, facts, exposure, "None") == {"/": "main-receiver"}
+    closed = ways_in(relay, facts, exposure, "None")
+    assert closed == {KEYS_PATH: "main-console", "/": "main-receiver"}
+    assert {route.opens for route in ROUTES if route.path.startswith(KEYS_PATH)} == {Openness.NONE}
+    assert [route for route in ROUTES if route.opens is Openness.NONE and not route.path.startswith(KEYS_PATH)] == []
     opened = ways_in(relay, facts, exposure, "Heads")
     assert opened.pop("/") == "main-receiver"
     assert set(opened.values()) == {"main-console"}
     # All that a console can open is reached, and what it never opens is not, but for what the log is called.
     for route in ROUTES:
         reached = any(route.path.startswith(path + "/") or route.path == path for path in opened)
-        assert reached == (route.opens is not Openness.NONE or route.path == "/api/v1/attestation/log"), route.path
+        assert reached == (route.opens is not None or route.path == "/api/v1/attestation/log"), route.path
 
 
 @pytest.mark.parametrize(("public_log", "setting"), [("None", None), ("Heads", "heads"), ("Leaves", "leaves")])
