@@ -5,6 +5,7 @@ Everything follows from fixed seeds, nothing from the clock or from chance. docs
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from hashlib import sha256, sha512
 from hmac import digest as hmac_digest
@@ -192,16 +193,28 @@ def case(description: str, proof: Proof | Json | str | bytes, error: type | None
         proof = proof.encode()
     elif isinstance(proof, dict):
         proof = json.dumps(proof, separators=(",", ":"))
-    data = proof.encode() if isinstance(proof, str) else proof
-    try:
-        content = {"proof": data.decode()}
-    except UnicodeDecodeError:
-        content = {"proof_hex": data.hex()}
+    content = member("proof", proof.encode() if isinstance(proof, str) else proof)
     outcome = {"error": error.__name__ if error else None, "exit_code": getattr(error, "exit_code", 0)}
     if error is None:
         shown = {"claimed": "established", "witnessed": "absent", "anchored": "absent", "acknowledged": "absent"}
         given["levels"] = shown | given.get("levels", {})
     return {"description": description, **outcome, "keys": [vkey().encode()], **given, **content}
+
+
+def member(name: str, data: bytes) -> Json:
+    """Return the member of a case that holds the content of a file."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_hex": data.hex()}
+
+
+def shortened(made: Case, name: str, text: str) -> Case:
+    """Return the case with the longest run of `text` in a member written once, and how often it is to be repeated."""
+    run = max(re.findall(f"(?:{re.escape(text)})+", made[name]), key=len)
+    short = made[name].replace(run, text)
+    assert short.replace(text, run, 1) == made[name], "what is to be repeated stands somewhere before"
+    return {**made, name: short, "repeat": {"member": name, "text": text, "times": len(run) // len(text)}}
 
 
 def with_(**changes: Any) -> Json:
@@ -246,8 +259,8 @@ def successor_lines(timestamp_ms: int) -> str:
 
 def proof_cases() -> Iterator[tuple[str, Case]]:
     for cases in (
-        accepted, malformed, unsupported, tlog, leaves, heads, keys, mismatches, inclusion, asked, statements,
-        known_heads, witnesses, policies, anchors, timestamps, acknowledgements, repeated,
+        accepted, malformed, unsupported, too_large, tlog, leaves, heads, keys, successors, mismatches, inclusion,
+        asked, statements, known_heads, witnesses, policies, anchors, timestamps, acknowledgements, repeated,
     ):  # fmt: skip
         yield from cases()
 
@@ -372,8 +385,66 @@ def unsupported() -> Iterator[tuple[str, Case]]:
     yield "embedded-key-in-sth", case("The sth brings a key.", inside, errors.EmbeddedKeyError)
     listed = with_(cosignatures=[{"name": "w", "key_id": "00000000", "timestamp_s": 1, "Public_Key": "00" * 32}])
     yield "embedded-key-in-cosignature", case("A cosignature brings a key.", listed, errors.EmbeddedKeyError)
+    mistyped = {"require": ["notarised"]}
+    yield "unsupported-level", case("A level is required that version 1 does not know.", PROOF, refused, **mistyped)
+
+
+def too_large() -> Iterator[tuple[str, Case]]:
+    """Files one byte beyond their limits that are in order otherwise, where that can be."""
+    refused = errors.TooLargeError
     large = with_(leaf_b64=make_b64(b"x" * 65_536))
-    yield "too-large-leaf", case("A leaf of 65,536 bytes.", large, errors.TooLargeError)
+    yield "too-large-leaf", shortened(case("A leaf of 65,536 bytes.", large, refused), "proof", "eHh4")
+    text = PROOF.encode().decode()
+    for name, description, error, size in (
+        ("too-large-proof", "A proof of 1,048,577 bytes.", refused, 2**20 + 1),
+        ("valid-largest-proof", "A proof of 1,048,576 bytes.", None, 2**20),
+    ):
+        yield name, shortened(case(description, text + "\n" * (size - len(text)), error), "proof", "\n")
+    tlog_form = TlogProof.of(PROOF)
+    extended = tlog_form._replace(checkpoint=tlog_form.checkpoint + "#" * (2**20 + 1 - len(tlog_form.encode())))
+    yield (
+        "too-large-tlog-proof",
+        shortened(case("A .tlog-proof of 1,048,577 bytes.", extended.encode(), refused), "proof", "#"),
+    )
+    long = tlog_form._replace(leaf=b"x" * 65_538)
+    yield (
+        "too-large-tlog-leaf",
+        shortened(case("A leaf of 65,538 bytes as a .tlog-proof.", long.encode(), refused), "proof", "eHh4"),
+    )
+    bare = PROOF.checkpoint.partition("\n\n")[0] + "\n"
+    for name, description, error, size in (
+        ("too-large-note", "A known checkpoint of 262,145 bytes.", refused, 2**18 + 1),
+        ("known-valid-largest", "A known checkpoint of 262,144 bytes.", None, 2**18),
+    ):
+        held = signed_note(bare + "#" * (size - len(signed_note(bare + "\n").encode())) + "\n")
+        yield name, shortened(case(description, PROOF, error, known_checkpoint=held), "known_checkpoint", "#")
+    lines = vkey().encode() + "\n#~"
+    for name, description, given, content, limit in (
+        ("key-set", "A key set", "key_set", lines, 2**18),
+        ("successors", "A set of successors", "successors", lines, 2**18),
+        ("policy", "A policy", "policy", policy("quorum none\n#~"), 2**18),
+        ("directory", "A key directory", "destination_key_set", directory().replace(" ", "") + "\n", 2**18),
+        ("consistency", "A consistency proof", "consistency", between(7, SIZE) + "\n", 2**16),
+    ):
+        beside = {"known_checkpoint": make_head(LEAVES[:7]).checkpoint} if given == "consistency" else {}
+        for which, error, size in (("too-large", refused, limit + 1), ("valid-largest", None, limit)):
+            last, end = content[-1], "\n" if content[-1] == "~" else ""
+            whole = content + last * (size - len(content) - len(end)) + end
+            made = case(f"{description} of {size:,} bytes.", PROOF, error, **beside, **{given: whole})
+            yield f"{which}-{name}", shortened(made, given, last)
+    data = timestamp_of(PROOF.checkpoint, in_block())
+    data += bytes(65_537 - len(data))
+    timed = case("A timestamp of 65,537 bytes.", PROOF._replace(ots=data, assurance="anchored"), refused)
+    yield "too-large-timestamp", shortened(timed, "proof", "AAAA")
+    leaf = succession_set(b"x" * 65_538)
+    made = case("A succession of 65,538 bytes.", PROOF, refused, successors=leaf)
+    yield "too-large-succession", shortened(made, "successors", "eHh4")
+
+
+def signed_note(text: str) -> str:
+    """Return a note with both lines of the log's key, whatever else is in the text."""
+    head = make_head(LEAVES)
+    return f"{text}\n{vkey().line(sign()(text.encode()))}{head.sth.line(vkey())}"
 
 
 def tlog() -> Iterator[tuple[str, Case]]:
@@ -391,6 +462,15 @@ def tlog() -> Iterator[tuple[str, Case]]:
         ("hash-short", "A hash of 3 bytes.", text.replace("index 5\n", "index 5\nAAAA\n")),
     ):
         yield f"tlog-{name}", case(description, content, refused)
+    lines, _, checkpoint = text.partition("\n\n")
+    lines = lines.partition("\nindex 5")[0]
+    for name, description, data in (
+        ("extra-alone", "No index line.", f"{lines}\n\n{checkpoint}"),
+        ("first-line-alone", "Neither extra nor index line.", f"{text.partition(chr(10))[0]}\n\n{checkpoint}"),
+        ("path-too-long", "Fifty-four hashes.", f"{lines}\nindex 5\n{('A' * 43 + '=' + chr(10)) * 54}\n{checkpoint}"),
+        ("not-utf-8", "A byte that is not UTF-8.", text.encode().replace(b"shop\n", b"shop\xff\n", 1)),
+    ):
+        yield f"tlog-{name}", case(description, data, refused)
     padded = text.replace("index 5\n", "index 5\n" + "A" * 43 + "=\n")
     yield "tlog-padded-path", case("A path with one hash too many.", padded, errors.InclusionError)
 
@@ -452,6 +532,18 @@ def leaves() -> Iterator[tuple[str, Case]]:
         signed = of_a_log_with(bad.encode())
         yield f"leaf-{name}", case(description, signed, errors.MalformedLeafError)
 
+    made = Leaf.parse(LEAVES[INDEX])
+    longest = made._replace(destination="d" * 253, endpoint_url="u" * 8192, reason="r" * 253)
+    yield "valid-longest-texts", case("Texts as long as they may be.", of_a_log_with(longest.encode()), None)
+    for name, text, long in (
+        ("destination", made.destination, "d" * 254),
+        ("url", made.endpoint_url, "u" * 8193),
+        ("outcome", made.outcome, "o" * 254),
+        ("reason", made.reason, "r" * 254),
+    ):
+        signed = of_a_log_with(leaf.replace(json.dumps(text), json.dumps(long), 1).encode())
+        yield f"leaf-long-{name}", case(f"A text of {len(long):,} characters.", signed, errors.MalformedLeafError)
+
 
 ACK_LEAF = LEAVES[ACKNOWLEDGED].decode()
 ACK_KEY = ('"acknowledgement_key":null', f'"acknowledgement_key":"{"00" * 32}"')
@@ -503,6 +595,7 @@ def heads() -> Iterator[tuple[str, Case]]:
             with_(checkpoint=PROOF.checkpoint + lines.split("\n")[0] + ("\n" + lines.split("\n")[0]) * 62 + "\n"),
         ),
         ("origin-space", "An origin that cannot be a key name.", resigned(text.replace("/shop", "/ shop"))),
+        ("empty-line", "An empty line behind the root.", resigned(text + "\nmore\n")),
         ("two-lines", "Only origin and size.", resigned(f"{ORIGIN}\n13\n")),
         ("size-leading-zero", "A size with a leading zero.", resigned(text.replace("\n13\n", "\n013\n"))),
         ("size-sign", "A size with a sign.", resigned(text.replace("\n13\n", "\n+13\n"))),
@@ -576,12 +669,16 @@ def keys() -> Iterator[tuple[str, Case]]:
         ("empty", "Nothing.", ""),
     ):
         yield f"key-{name}", case(description, PROOF, refused, keys=[text])
+    # Found by trying: two keys out of a hundred thousand whose ids are alike.
+    alike = [vkey(f"alike {number}").encode() for number in (95_106, 99_806)]
+    yield "key-ids-alike", case("Two trusted keys share name and key id.", PROOF, refused, keys=alike)
     for name, description, text in (
         ("empty", "A key set without keys.", '{"keys":[]}'),
         ("comments-alone", "A key set of comments.", "# none\n\n"),
         ("unknown-member", "A key with a member it may not have.", f'{{"keys":[{{"vkey":"{good}","alg":"x"}}]}}'),
         ("duplicate-member", "A key with a member twice.", f'{{"keys":[{{"vkey":"{good}","vkey":"{good}"}}]}}'),
         ("no-list", "The keys are an object.", '{"keys":{}}'),
+        ("no-object", "A key is a string.", f'{{"keys":["{good}"]}}'),
         ("time", "A time that is no integer.", f'{{"keys":[{{"vkey":"{good}","not_after_ms":"1"}}]}}'),
         (
             "surrogate",
@@ -590,6 +687,97 @@ def keys() -> Iterator[tuple[str, Case]]:
         ),
     ):
         yield f"key-set-{name}", case(description, PROOF, refused, keys=[], key_set=text)
+    latin = member("key_set", vkey(origin="caf\u00e9").encode().encode("latin-1"))
+    yield "key-set-not-utf-8", case("A byte that is not UTF-8.", PROOF, refused, keys=[], **latin)
+
+
+def succession_set(*leaves: bytes, seed: str = "successor", **dates: int) -> str:
+    """Return a key set that nobody has to trust: a key of the log, with the leaves in which it was announced."""
+    keys = [TrustedKey(vkey(seed).public_key, ORIGIN, succession=leaf, **dates) for leaf in leaves]
+    return encode_key_set(keys or [TrustedKey(vkey(seed).public_key, ORIGIN, **dates)]).decode()
+
+
+def linked(old: str, new: str, **changes: Any) -> KeySuccession:
+    """Return the announcement of one key by another, of a second before the head that the second signs."""
+    made = succession(
+        predecessor=vkey(old), successor=vkey(new), timestamp=HEAD_MS - 2000, not_before=HEAD_MS - 1000,
+        predecessor_not_after=HEAD_MS + 2000,
+    )._replace(**{name: value for name, value in changes.items() if not name.endswith("_signature")})  # fmt: skip
+    message = made.message()
+    signed = {"predecessor_signature": sign(old)(message), "successor_signature": sign(new)(message)}
+    return made._replace(**{**signed, **changes})
+
+
+def signed_by(seed: str, timestamp_ms: int = HEAD_MS) -> Proof:
+    """Return the proof under a head that one key of the log signed alone."""
+    hashes = [leaf_hash(leaf) for leaf in LEAVES]
+    return build(
+        leaf=LEAVES[INDEX],
+        leaf_index=INDEX,
+        inclusion_proof=path(INDEX, hashes),
+        checkpoint=make_head(LEAVES, vkey(seed), timestamp_ms, seed).checkpoint,
+        keys=[vkey(seed)],
+    )
+
+
+def successors() -> Iterator[tuple[str, Case]]:
+    """Key sets that the auditor does not trust, and what follows from them all the same."""
+    proof, third, link = signed_by("successor"), signed_by("third"), linked("log", "successor")
+    bare, endless = vkey().public_key.hex(), linked("log", "successor", predecessor_not_after=2**53 - 1)
+    further = linked("successor", "third", timestamp=HEAD_MS - 1000, not_before=HEAD_MS)
+    chain = succession_set(further.encode(), link.encode())
+    valid, offered = {"keys": [vkey().encode()]}, succession_set(link.encode())
+    for name, description, shown, given in (
+        ("valid", "The trusted key announced the one that signed.", proof, {"successors": offered}),
+        ("valid-bare-key", "The same for a bare key.", proof, {"keys": [bare], "successors": offered}),
+        ("valid-links", "Two links, the second one first.", third, {"successors": chain}),
+        ("valid-dates", "The dates beside an announced key count for nothing.", proof,
+         {"successors": succession_set(link.encode(), not_before_ms=HEAD_MS + 1, not_after_ms=HEAD_MS + 2)}),
+        ("valid-last", "The predecessor signs for the last time.", signed_by("log", HEAD_MS + 2000),
+         {"successors": offered}),
+        ("valid-first", "The successor signs for the first time.", signed_by("successor", HEAD_MS - 1000),
+         {"successors": offered}),
+        ("valid-endless", "Nobody has said yet when the predecessor ends.", signed_by("log", HEAD_MS + 10**9),
+         {"successors": succession_set(endless.encode())}),
+        ("valid-other-statement", "What announces no key is passed over.", PROOF,
+         {"successors": succession_set(continuation().encode())}),
+        ("valid-strange-link", "A link that begins at no trusted key is not judged.", PROOF,
+         {"successors": succession_set(linked("x", "successor", predecessor_signature=bytes(64)).encode())}),
+    ):  # fmt: skip
+        yield f"successors-{name}", case(description, shown, None, **(valid | given))
+    untrusted, invalid, forged = errors.UntrustedKeyError, errors.KeyValidityError, errors.SignatureError
+    late = linked("log", "successor", timestamp=HEAD_MS - 1)
+    for name, description, shown, error, given in (
+        ("none", "The successor signed and nobody says who that is.", proof, untrusted, {}),
+        ("unannounced", "The set has the key and no announcement.", proof, untrusted,
+         {"successors": succession_set()}),
+        ("strange", "It was announced by a key that is not trusted.", proof, untrusted,
+         {"successors": succession_set(linked("x", "successor").encode())}),
+        ("gap", "The link in the middle is missing.", third, untrusted,
+         {"successors": succession_set(further.encode(), seed="third")}),
+        ("other-key", "The announcement is of another key than the one that stands beside it.", proof, untrusted,
+         {"successors": succession_set(linked("log", "other").encode())}),
+        ("other-log", "The key is trusted for another log.", proof, untrusted,
+         {"keys": [vkey(origin="log.example.com/bank").encode()], "successors": offered}),
+        ("expired", "The key was valid no more when it announced the other.", proof, untrusted,
+         {"keys": [], "key_set": key_set(-9000, -2), "successors": succession_set(late.encode())}),
+        ("early", "The successor signed before its time.", signed_by("successor", HEAD_MS - 1001), invalid,
+         {"successors": offered}),
+        ("late", "The predecessor signed after its time.", signed_by("log", HEAD_MS + 2001), invalid,
+         {"successors": offered}),
+        ("predecessor-signature", "The predecessor has not signed the announcement.", PROOF, forged,
+         {"successors": succession_set(linked("log", "successor", predecessor_signature=bytes(64)).encode())}),
+        ("successor-signature", "The successor has not.", PROOF, forged,
+         {"successors": succession_set(linked("log", "successor", successor_signature=bytes(64)).encode())}),
+        ("no-leaf", "A succession that is no leaf.", PROOF, errors.MalformedLeafError,
+         {"successors": succession_set(b"{}")}),
+        ("attempt", "A succession that is the leaf of an attempt.", PROOF, errors.MalformedLeafError,
+         {"successors": succession_set(LEAVES[0])}),
+        ("base64", "A succession that is not base64.", PROOF, errors.MalformedKeyError,
+         {"successors": offered.replace('"succession": "', '"succession": "-')}),
+        ("empty", "A set without keys.", PROOF, errors.MalformedKeyError, {"successors": '{"keys":[]}'}),
+    ):  # fmt: skip
+        yield f"successors-{name}", case(description, shown, error, **(valid | given))
 
 
 def mismatches() -> Iterator[tuple[str, Case]]:
@@ -752,6 +940,7 @@ def statements() -> Iterator[tuple[str, Case]]:
         ("surrogate", "A key name that is no text.", text.replace(vkey().encode(), "\\ud800" + vkey().encode())),
         ("same-origin", "A log that continues itself.", other.replace(f'"{ORIGIN}"', '"log.example.com/old"')),
         ("checkpoint", "A checkpoint that is none.", other.replace(b64(old.encode()), b64(b"13\n"))),
+        ("origin", "An origin that cannot be a key name.", other.replace(f'"{ORIGIN}"', '"log example"')),
         ("reason", "No reason.", other.replace(continuation().reason, "")),
         ("missing-member", "No salt.", text.replace(f'"salt":"{succession().salt.hex()}",', "")),
     ):
@@ -782,13 +971,21 @@ def known_heads() -> Iterator[tuple[str, Case]]:
         ("newer", "The known head extends that of the proof.", of_eight,
          {"known_checkpoint": newer, "consistency": between(8, SIZE)}),
         ("empty", "The known head is of an empty tree.", PROOF, {"known_checkpoint": empty}),
+        ("same-sizes", "A consistency proof between equal sizes, which is empty.", PROOF,
+         {"known_checkpoint": same, "consistency": between(SIZE, SIZE)}),
     ):  # fmt: skip
         yield f"known-valid-{name}", case(description, proof, None, **given)
+    lost, mixed = errors.ConsistencyError, errors.HeadMismatchError
     rewritten = [make_leaf(0, None)._replace(reason="rewritten").encode(), *LEAVES[1:]]
+    last = [*LEAVES[:12], make_leaf(12, leaf_hash(LEAVES[11]))._replace(reason="rewritten").encode()]
+    grown = {"known_checkpoint": older, "consistency": between(7, SIZE)}
+    yield (
+        "known-newer-root",
+        case("The proof leads to the older root and not to the newer.", make_proof(last, INDEX), lost, **grown),
+    )
     hashes = [leaf_hash(leaf) for leaf in LEAVES]
     cut = tuple(consistency(7, hashes)[:-1])
     padded = (*consistency(7, hashes), bytes(32))
-    lost, mixed = errors.ConsistencyError, errors.HeadMismatchError
     for name, description, checkpoint, proof, error in (
         ("unconnected", "Nothing connects the two heads.", older, None, lost),
         ("rewritten", "The log was rewritten.", make_head(rewritten[:7]).checkpoint, between(7, SIZE), lost),
@@ -797,6 +994,9 @@ def known_heads() -> Iterator[tuple[str, Case]]:
         ("path-cut", "The last hash is missing.", older, between(7, SIZE, proof=cut), lost),
         ("path-padded", "A hash too many.", older, between(7, SIZE, proof=padded), lost),
         ("path-empty", "No hash at all.", older, between(7, SIZE, proof=()), lost),
+        ("same-padded", "A hash between equal sizes.", same, between(SIZE, SIZE, proof=(bytes(32),)), lost),
+        ("empty-padded", "A hash from the empty tree.", empty,
+         ConsistencyProof(ORIGIN, 0, SIZE, (bytes(32),)).encode().decode(), lost),
         ("other-sizes", "A consistency proof between other sizes.", older, between(8, SIZE), mixed),
         ("other-log", "A consistency proof of another log.", older, between(7, SIZE, origin="x"), mixed),
         ("untrusted", "The known head is signed by somebody else.",
@@ -937,6 +1137,12 @@ def policies() -> Iterator[tuple[str, Case]]:
         ("log-as-witness", "The log is its own witness.", policy(f"witness d {log_as_witness}\nquorum d\n")),
         ("witness-as-log", "A witness's key is a second log's, below it.", policy(f"log {witness_as_log}\nquorum a\n")),
         ("none-as-name", "A witness called none.", policy(f"witness none {witness('d').encode()}\nquorum a\n")),
+        ("log-twice", "One log twice.", policy(f"log {vkey().encode()}\nquorum none\n")),
+        (
+            "key-name",
+            "A witness without a name.",
+            policy(f"witness d {WitnessKey('', bytes(32)).encode()}\nquorum d\n"),
+        ),
         ("keyword", "A line of another kind.", policy("mirror a\nquorum a\n")),
         ("words", "A quorum line with a word too many.", policy("quorum a b\n")),
         ("key-type", "A log's key for a witness.", policy(f"witness d {vkey('d').encode()}\nquorum a\n")),
@@ -946,6 +1152,14 @@ def policies() -> Iterator[tuple[str, Case]]:
         ("control-character", "A carriage return.", policy().replace("\nquorum", "\r\nquorum")),
     ):
         yield f"policy-{name}", case(description, PROOF, errors.MalformedPolicyError, policy=text)
+    # An id that fits the name as it may be read: what is wrong with it is that it is none.
+    read = WitnessKey("caf\ufffd", bytes(32)).encode()
+    latin = policy(f"witness d {read}\nquorum none\n").encode()
+    content = member("policy", latin.replace("\ufffd".encode(), b"\xe9"))
+    yield (
+        "policy-not-utf-8",
+        case("A key whose name is not UTF-8.", PROOF, errors.MalformedPolicyError, **content),
+    )
 
 
 # Timestamps and blocks.
@@ -987,6 +1201,12 @@ def anchors() -> Iterator[tuple[str, Case]]:
         case("It is required.", proof, None, **test_chain, require=["anchored"], levels=shown),
     )
     yield "anchored-valid-unchecked", case("No block header is given.", proof, None, levels=unchecked)
+    for name, description, data in (
+        ("message", "A message of 4,096 bytes.", timestamp_of(checkpoint, doubled(7))),
+        ("sum", "A message of 4,096 bytes, most of it added.", timestamp_of(checkpoint, added(4096 - 32))),
+        ("paths", "Two hundred and fifty-six paths.", many_paths(256)),
+    ):
+        yield f"anchored-valid-{name}", case(description, rebuilt(checkpoint, data), None, levels=unchecked)
     highest = rebuilt(checkpoint, timestamp_of(checkpoint, in_block(2**53 - 1)))
     yield "anchored-valid-height", case("The greatest height.", highest, None, levels=unchecked)
     headers = {"min_difficulty": 0, "block_headers": [block("another").hex(), block(checkpoint).hex()]}
@@ -1024,6 +1244,19 @@ def anchors() -> Iterator[tuple[str, Case]]:
     yield "anchor-required-pending", case("Required, and only promised.", pending, refused, require=["anchored"])
 
 
+def doubled(times: int) -> ots_paths.Path:
+    return ots_paths.Path((*(Step(ots_paths.HEXLIFY),) * times, HASHED), ots_paths.bitcoin(1))
+
+
+def added(size: int) -> ots_paths.Path:
+    return ots_paths.Path((Step(ots_paths.APPEND, b"x" * size), HASHED), ots_paths.bitcoin(1))
+
+
+def many_paths(count: int) -> bytes:
+    steps = [Step(ots_paths.APPEND, number.to_bytes(2, "big")) for number in range(count)]
+    return timestamp_of(PROOF.checkpoint, *(ots_paths.Path((step, HASHED), ots_paths.bitcoin(1)) for step in steps))
+
+
 def timestamps() -> Iterator[tuple[str, Case]]:
     """Timestamp files that are none."""
     good = timestamp_of(PROOF.checkpoint, in_block())
@@ -1047,6 +1280,9 @@ def timestamps() -> Iterator[tuple[str, Case]]:
                 ("deep", "A path of 300 steps.", b"\x08" * 300),
             )
         ),
+        ("long-message", "A message of 8,192 bytes.", timestamp_of(PROOF.checkpoint, doubled(8)), malformed_),
+        ("long-sum", "A message of 4,097 bytes.", timestamp_of(PROOF.checkpoint, added(4097 - 32)), malformed_),
+        ("many-paths", "Two hundred and fifty-seven paths.", many_paths(257), malformed_),
         ("step", "A step of an unknown kind.", good[:start] + b"\x0b" + good[start:], malformed_),
         ("empty-step", "A step that adds nothing.", good[:start] + b"\xf0\x00" + good[start:], malformed_),
         ("doubled", "A path twice.", good[:start] + b"\xff" + good[start:] * 2, malformed_),
@@ -1063,7 +1299,9 @@ def timestamps() -> Iterator[tuple[str, Case]]:
 def directory(**members: Any) -> str:
     """Return a JSON Web Key Set with the destination's key."""
     x = strict.to_base64url(bytes(signer("destination").verify_key))
-    return json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, **members}]})
+    key = {"kty": "OKP", "crv": "Ed25519"}
+    others = [{**key, "x": members.pop("second")}] if "second" in members else []
+    return json.dumps({"keys": [{**key, "x": x, **members}, *others]})
 
 
 def acknowledgements() -> Iterator[tuple[str, Case]]:
@@ -1119,6 +1357,11 @@ def acknowledgements() -> Iterator[tuple[str, Case]]:
         ("directory-use", "A key for another use.", directory(use="enc"), errors.MalformedKeyError),
         ("directory-no-use", "A use that is null.", directory(use=None), errors.MalformedKeyError),
         ("directory-no-alg", "An algorithm that is null.", directory(alg=None), errors.MalformedKeyError),
+        ("directory-no-list", "The keys are an object.", '{"keys":{}}', errors.MalformedKeyError),
+        ("directory-list", "A list alone.", "[]", errors.MalformedKeyError),
+        ("directory-long", "A second key of 35 bytes.", directory(second="A" * 47), errors.MalformedKeyError),
+        ("directory-short", "A second key of 31 bytes.", directory(second="A" * 42), errors.MalformedKeyError),
+        ("directory-number", "A second key that is a number.", directory(second=1), errors.MalformedKeyError),
         ("directory-nan", "A number that is none.", directory(n=float("nan")), errors.MalformedKeyError),
     ):
         levels = {"levels": shown} if error is None else {}
@@ -1135,6 +1378,37 @@ def acknowledgements() -> Iterator[tuple[str, Case]]:
     broken = acknowledged(leaf)
     forged = broken._replace(acknowledgement_signature=flip(broken.acknowledgement_signature or b""))
     yield "acknowledgement-signature", case("The signature was changed.", signed_leaf(forged), refused)
+    answered = acknowledged(leaf._replace(response_status=299, reason="status_299"))
+    yield (
+        "acknowledged-valid-299",
+        case("The last status of success.", signed_leaf(answered), None, **key, levels=shown),
+    )
+    for status in (199, 300, 500):
+        failed = acknowledged(leaf._replace(response_status=status, reason=f"status_{status}"))
+        yield (
+            f"acknowledgement-status-{status}",
+            case(f"The destination signed its status {status}, which is no success.", signed_leaf(failed), refused),
+        )
+    head, _, line = (broken.acknowledgement_base or b"").rpartition(b"\n")
+    first, rest = line.split(b";created", 1)
+    start, listed = first.split(b"(", 1)
+    for name, description, base in (
+        ("not-ascii", "A base that is not ASCII.", head + "\ncaf\u00e9".encode()),
+        ("no-parameters", "A base that does not end in its parameters.", head),
+        ("other-last-line", "Its last line is its parameters without their name.", head + b"\n(" + listed),
+        ("huge", "What would have to be signed has more than 8,192 bytes.",
+         line.replace(b"billing-1", b"b" * (8192 - len(line)))),
+        ("no-list", "Its parameters do not begin with a list.", head + b"\n" + start + b"1;created" + rest),
+        ("list-end", "Its list does not end.", head + b"\n" + start + b"(" + listed.rstrip(b")") + b";created" + rest),
+        ("list-space", "Two components without a space.", head + b"\n" + line.replace(b'" "', b'""', 1)),
+        ("list-value", "A component that is no value.", head + b"\n" + line.replace(b'("', b'(="', 1)),
+        ("parameter-name", "A parameter without a name.", head + b"\n" + line.replace(b";alg=", b";=", 1)),
+        ("parameter-twice", "A parameter twice.", head + b"\n" + line + b";alg=\"ed25519\""),
+        ("parameters-trailing", "Something follows its parameters.", head + b"\n" + line + b"?"),
+    ):  # fmt: skip
+        assert base != broken.acknowledgement_base, name
+        signed = broken._replace(acknowledgement_base=base, acknowledgement_signature=sign("destination")(base))
+        yield f"acknowledgement-base-{name}", case(description, signed_leaf(signed), refused)
     bare = broken._replace(response_status=None, response_digest=None)
     yield "acknowledgement-no-response", case("There was no response.", signed_leaf(bare), refused)
     for name, description, changes in (

@@ -9,7 +9,7 @@
 import * as acknowledgement from "./acknowledgement.js";
 import { equal, toHex, utf8 } from "./bytes.js";
 import { ACKNOWLEDGED, ANCHORED, CLAIMED, LEVELS, WITNESSED } from "./claims.js";
-import { AcknowledgementError, AnchorError, QuorumError } from "./errors.js";
+import { AcknowledgementError, AnchorError, QuorumError, UnsupportedProofError } from "./errors.js";
 import { ATTEMPT } from "./leaf.js";
 import * as ots from "./ots.js";
 import * as strict from "./strict.js";
@@ -119,10 +119,13 @@ export async function acknowledged(leaf, keys) {
 const REFUSALS = { [WITNESSED]: QuorumError, [ANCHORED]: AnchorError, [ACKNOWLEDGED]: AcknowledgementError };
 
 /**
- * Throws QuorumError, AnchorError or AcknowledgementError unless every required level is established.
+ * Throws QuorumError, AnchorError or AcknowledgementError unless every required level is established, and
+ * UnsupportedProofError for a level that nobody knows: a mistyped demand must not be met by silence.
  * @param {Level[]} levels @param {string[]} required
  */
 export function demand(levels, required) {
+  const unknown = required.find((name) => !LEVELS.includes(name));
+  if (unknown !== undefined) throw new UnsupportedProofError(`no level is called ${strict.shown(unknown)}`);
   for (const { name, state, detail } of levels) {
     if (required.includes(name) && state !== ESTABLISHED) {
       throw new REFUSALS[name](`the proof is not ${name}: ${detail}`);

@@ -13,18 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import proof_vectors
 import pytest
 from browser import Browser, Page, find
 from browser.verifier import Verifier
 
-from kapsel_verifier import jwks, keys, levels, policy, report
-from kapsel_verifier import proof as proofs
-from kapsel_verifier.consistency import ConsistencyProof
+from kapsel_verifier import report
 from kapsel_verifier.errors import VerificationError
-from kapsel_verifier.heads import KnownHead
-from kapsel_verifier.ots import read_header
-from kapsel_verifier.tlog_proof import TlogProof
-from kapsel_verifier.verify import Payload, verify_proof
 
 ROOT = Path(__file__).parents[3]
 WEB = ROOT / "verifier" / "web"
@@ -39,21 +34,22 @@ JUDGE = """async (cases) => {
   const given = (read) => (text) => (text === undefined ? undefined : read(text));
   const hex = given((text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16)));
   const utf8 = given((text) => new TextEncoder().encode(text));
+  const data = (one, name) => hex(one[`${name}_hex`]) ?? utf8(one[name]);
+  const listed = (found) => (found === undefined ? undefined : [found]);
   const judged = {};
   for (const [name, one] of Object.entries(cases)) {
     const { refusal, verified, assurance } = await judge(async () => ({
-      proof: hex(one.proof_hex) ?? utf8(one.proof),
+      proof: data(one, "proof"),
       keys: one.keys,
-      keySets: "key_set" in one ? [utf8(one.key_set)] : [],
-      successors: utf8(one.successors),
-      policy: utf8(one.policy),
+      keySets: listed(data(one, "key_set")),
+      successors: data(one, "successors"),
+      policy: data(one, "policy"),
       headers: one.block_headers?.map(utf8),
       minDifficulty: "min_difficulty" in one ? BigInt(one.min_difficulty) : undefined,
-      destinationKeys: "destination_key_set" in one
-        ? [utf8(one.destination_key_set)] : one.destination_keys?.map(utf8),
+      destinationKeys: listed(data(one, "destination_key_set")) ?? one.destination_keys?.map(utf8),
       require: one.require,
       knownCheckpoint: utf8(one.known_checkpoint),
-      consistency: utf8(one.consistency),
+      consistency: data(one, "consistency"),
       body: hex(one.payload),
       salt: hex(one.payload_salt),
       expected: one.expected && new Map(Object.entries(one.expected)),
@@ -158,36 +154,6 @@ def python_says() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 def _python_says(case: dict[str, Any]) -> dict[str, Any]:
     try:
-        return report.to_json(_verified(case))
+        return report.to_json(proof_vectors.judge(case))
     except VerificationError as error:
         return {"verified": False, "error": type(error).__name__, "exit_code": error.exit_code}
-
-
-def _verified(case: dict[str, Any]) -> Any:
-    data = bytes.fromhex(case["proof_hex"]) if "proof_hex" in case else case["proof"].encode()
-    trusted = [keys.parse_key(text) for text in case["keys"]]
-    if "key_set" in case:
-        trusted += keys.parse_key_set(case["key_set"].encode())
-    if "successors" in case:
-        trusted = list(keys.follow(trusted, keys.parse_key_set(case["successors"].encode())))
-    consistency = ConsistencyProof.parse(case["consistency"].encode()) if "consistency" in case else None
-    means = levels.Means(
-        policy=policy.parse(case["policy"]) if "policy" in case else None,
-        block_headers=tuple(read_header(header.encode()) for header in case.get("block_headers", ())),
-        min_difficulty=case.get("min_difficulty"),
-        destination_keys=tuple(key.public for key in jwks.parse(case["destination_key_set"].encode()))
-        if "destination_key_set" in case
-        else tuple(bytes.fromhex(key) for key in case.get("destination_keys", ())),
-        require=frozenset(case.get("require", ())),
-    )
-    salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None
-    return verify_proof(
-        TlogProof.parse(data) if proofs.is_tlog_proof(data) else proofs.parse(data),
-        trusted,
-        means=means,
-        known=KnownHead(case["known_checkpoint"], consistency) if "known_checkpoint" in case else None,
-        payload=Payload(bytes.fromhex(case["payload"]), salt) if "payload" in case else None,
-        expected=case.get("expected"),
-        now_ms=case.get("now_ms"),
-        max_age_ms=case.get("max_age_ms"),
-    )

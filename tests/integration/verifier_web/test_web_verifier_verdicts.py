@@ -4,9 +4,9 @@ import json
 import random
 from collections.abc import Callable
 from hashlib import sha512
-from pathlib import Path
 from typing import Any
 
+import proof_vectors
 from browser import Page
 from nacl.bindings import (
     crypto_core_ed25519_add,
@@ -19,8 +19,8 @@ from kapsel_verifier import errors, given, keys, policy, strict
 from kapsel_verifier import proof as proofs
 from kapsel_verifier.errors import VerificationError
 
-VECTORS = Path(__file__).parents[2] / "vectors"
-CASES: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in VECTORS.glob("proof/*.json")}
+VECTORS = proof_vectors.FOLDER
+CASES = proof_vectors.load()
 ORDER = 2**252 + 27742317777372353535851937790883648493
 PRIME = 2**255 - 19
 TORSION = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")  # a point of order 8

@@ -1,77 +1,35 @@
+import ast
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
+import proof_vectors
 import pytest
+from proof_vectors import judge
 
 from kapsel_verifier import (
     ed25519,
     errors,
-    jwks,
     leaf_hash,
     merkle,
     node_hash,
-    policy,
     root_from_leaves,
     tiles,
     verify_consistency,
     verify_inclusion,
 )
-from kapsel_verifier.consistency import ConsistencyProof
 from kapsel_verifier.errors import MalformedTileError, VerificationError
-from kapsel_verifier.heads import KnownHead
-from kapsel_verifier.keys import parse_key, parse_key_set
 from kapsel_verifier.leaf import Leaf
-from kapsel_verifier.levels import Means
 from kapsel_verifier.note import Note, VerifierKey
-from kapsel_verifier.ots import read_header
-from kapsel_verifier.proof import Proof, is_tlog_proof, parse
 from kapsel_verifier.sth import STHVerifier, find_sth, sth_message
-from kapsel_verifier.tlog_proof import TlogProof
-from kapsel_verifier.verify import Payload, Verified, verify_proof
 
-VECTORS = Path(__file__).parents[2] / "vectors"
-CASES = sorted(path.stem for path in VECTORS.glob("proof/*.json"))
-
-
-def judge(case: dict[str, Any]) -> Verified:
-    data = case["proof"].encode("utf-8") if "proof" in case else bytes.fromhex(case["proof_hex"])
-    keys = [parse_key(text) for text in case["keys"]]
-    if "key_set" in case:
-        keys += parse_key_set(case["key_set"].encode())
-    proof: Proof | TlogProof = TlogProof.parse(data) if is_tlog_proof(data) else parse(data)
-    salt = bytes.fromhex(case["payload_salt"]) if "payload_salt" in case else None
-    return verify_proof(
-        proof,
-        keys,
-        means=Means(
-            policy=policy.parse(case["policy"]) if "policy" in case else None,
-            block_headers=tuple(read_header(text.encode()) for text in case.get("block_headers", [])),
-            min_difficulty=case.get("min_difficulty"),
-            destination_keys=destination_keys(case),
-            require=frozenset(case.get("require", [])),
-        ),
-        known=known(case),
-        payload=Payload(bytes.fromhex(case["payload"]), salt) if "payload" in case else None,
-        expected=case.get("expected"),
-        now_ms=case.get("now_ms"),
-        max_age_ms=case.get("max_age_ms"),
-    )
-
-
-def destination_keys(case: dict[str, Any]) -> tuple[bytes, ...]:
-    if "destination_key_set" in case:
-        return tuple(key.public for key in jwks.parse(case["destination_key_set"].encode()))
-    return tuple(bytes.fromhex(text) for text in case.get("destination_keys", []))
-
-
-def known(case: dict[str, Any]) -> KnownHead | None:
-    if "known_checkpoint" not in case:
-        return None
-    consistency = ConsistencyProof.parse(case["consistency"].encode()) if "consistency" in case else None
-    return KnownHead(case["known_checkpoint"], consistency)
+VECTORS = proof_vectors.FOLDER
+CASES = proof_vectors.load()
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def test_the_committed_vectors_are_those_the_generator_makes(log: ModuleType, vectors: Path) -> None:
@@ -82,7 +40,7 @@ def test_the_committed_vectors_are_those_the_generator_makes(log: ModuleType, ve
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_proof_gets_the_verdict_of_its_vector(name: str) -> None:
-    case = json.loads((VECTORS / "proof" / f"{name}.json").read_text())
+    case = CASES[name]
     if case["error"] is None:
         assert {level.name: level.state for level in judge(case).levels} == case["levels"]
         return
@@ -94,8 +52,7 @@ def test_each_proof_gets_the_verdict_of_its_vector(name: str) -> None:
 def test_without_pynacl_every_vector_gets_the_same_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nacl._sodium", None)  # what an import finds where pynacl is not installed
     assert ed25519.implementation() == "Python"
-    for name in CASES:
-        case = json.loads((VECTORS / "proof" / f"{name}.json").read_text())
+    for name, case in CASES.items():
         try:
             found = {level.name: level.state for level in judge(case).levels}
         except VerificationError as refusal:
@@ -105,9 +62,123 @@ def test_without_pynacl_every_vector_gets_the_same_verdict(monkeypatch: pytest.M
 
 
 def test_every_class_of_refusal_has_a_vector_or_cannot_come_from_a_proof() -> None:
-    shown = {json.loads((VECTORS / "proof" / f"{name}.json").read_text())["error"] for name in CASES}
+    shown = {case["error"] for case in CASES.values()}
     classes = {name for name, value in vars(errors).items() if isinstance(value, type) and name.endswith("Error")}
     assert classes - shown == {"VerificationError", "MalformedTileError"}
+
+
+# Modules that no proof is judged by, and vectors cannot reach.
+BESIDE = {
+    "add_checkpoint": "what witnesses are asked",
+    "cli": "a command line",
+    "given": "a command line",
+    "options": "a command line",
+    "pure_ed25519": "ed25519.json has its vectors",
+    "report": "what is printed",
+    "single_file": "how a file is made of all of them",
+    "tiles": "tiles.json has its vectors",
+}
+WRITES = "said of what is written, not read"
+ASKED = "said of what a destination answers, not of what is proven"
+READ = "the reader has refused it before"
+FIRST = "what comes first in the judgement has refused it"
+# Refusals that no vector can reach: the function, the message as it stands there, and why.
+UNREACHED = {
+    ("acknowledgement.offered", "the response has more than {MAX_OFFERED} signatures with the tag {TAG}"): ASKED,
+    (
+        "acknowledgement.offered",
+        "the Content-Digest of the response is missing, or not the one SHA-256 of its body",
+    ): ASKED,
+    ("acknowledgement.check", "the leaf has no acknowledgement"): FIRST,
+    (
+        "acknowledgement.check",
+        "the acknowledgement names another key than the one you gave for the destination",
+    ): FIRST,
+    ("acknowledgement._offer", "the signature's parameters do not begin with a list of components"): ASKED,
+    ("acknowledgement._offer", "the signature is missing or is no byte sequence"): ASKED,
+    ("acknowledgement._offer", "the signature does not have {ed25519.SIGNATURE_SIZE} bytes"): READ,
+    (
+        "ed25519.verify",
+        "an Ed25519 public key has {PUBLIC_KEY_SIZE} bytes, this one has {len(public_key)}",
+    ): READ,
+    ("keys._to_json", "a key without a name cannot be published, nobody could tell which log it is for"): WRITES,
+    ("keys._to_jwk", "a key without a name cannot be published, nobody could tell which log it is for"): WRITES,
+    ("leaf.parse", "the leaf, MAX_LEAF_SIZE"): READ,
+    ("leaf._check_numbers", "a number in the leaf is not from 0 to 2^53 - 1"): READ,
+    (
+        "leaf._check_acknowledgement",
+        "the leaf's acknowledgement does not have a key of 32 and a signature of 64 bytes",
+    ): READ,
+    ("leaf._check_hashes", "a hash or salt in the leaf does not have 32 bytes"): READ,
+    ("leaf._check_hashes", "a hash in the leaf does not have 32 bytes"): READ,
+    ("merkle.verify_consistency", "a tree of {new_size} leaves cannot extend one of {old_size}"): FIRST,
+    ("merkle._verify_trivial_consistency", "the older tree is empty and its root is not the empty root"): READ,
+    ("merkle._require_hashes", "every hash must have {HASH_SIZE} bytes"): READ,
+    ("note.signature_line", "_NO_KEY_NAME"): WRITES,
+    ("note.parse", "the checkpoint does not end in a newline"): READ,
+    ("ots.check", "the timestamp names no block of Bitcoin yet"): FIRST,
+    ("ots._worked", "a block header has {HEADER_SIZE} bytes, this one has {len(header)}"): READ,
+    ("ots_paths.parse", "the timestamp, MAX_SIZE"): READ,
+    ("statements._check_frame", "the statement's salt does not have 32 bytes"): READ,
+    ("statements._check_frame", "the statement's timestamp is not from 0 to 2^53 - 1"): READ,
+    ("statements._encode", "the leaf, MAX_LEAF_SIZE"): READ,
+    ("statements._check", "a signature in the statement does not have 64 bytes"): READ,
+    ("sth.find_sth", "the checkpoint carries no tree head line by a known key"): WRITES,
+    (
+        "sth.sign_head",
+        "the key {strict.shown(key.name)} is not named after the origin {strict.shown(checkpoint.origin)}",
+    ): WRITES,
+    ("structured_fields.dictionary", "{what} has the member {key} twice"): ASKED,
+    ("structured_fields.dictionary", "{what} ends in a comma"): ASKED,
+    ("structured_fields.__init__", "{what} is longer than {MAX_SIZE} characters"): ASKED,
+}
+
+
+def test_each_refusal_is_reached_by_a_vector_or_cannot_be() -> None:
+    reached = _lines_of(CASES.values())
+    unreached = {
+        (function, message)
+        for function, message, path, lines in _raises()
+        if not any((path, line) in reached for line in lines)
+    }
+    assert unreached == UNREACHED.keys()
+
+
+def _raises() -> Iterator[tuple[str, str, str, range]]:
+    """Yield each refusal of the judging modules: function, message as it stands there, file and lines."""
+    for path in sorted(Path(errors.__file__).parent.glob("*.py")):
+        source = path.read_text()
+        functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+        for function in functions if path.stem not in BESIDE else ():
+            for node in ast.walk(function):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                    words = [ast.get_source_segment(source, one) or "" for one in node.exc.args]
+                    message = ", ".join(word.removeprefix("f").strip('"') for word in words)
+                    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                    yield f"{path.stem}.{function.name}", message, str(path), lines
+
+
+def _lines_of(cases: Iterable[proof_vectors.Case]) -> set[tuple[str, int]]:
+    """Return the lines of the verifier that run while these cases are judged."""
+    folder = str(Path(errors.__file__).parent)
+    found: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+        if not frame.f_code.co_filename.startswith(folder):
+            return None
+        if event == "line":
+            found.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for case in cases:
+            with contextlib.suppress(VerificationError):
+                judge(case)
+    finally:
+        sys.settrace(before)
+    return found
 
 
 def test_exit_codes_are_distinct() -> None:
