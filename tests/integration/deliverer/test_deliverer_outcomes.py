@@ -233,12 +233,13 @@ async def test_nobody_who_listens_is_unreachable(shop, start, kit) -> None:
         assert (await shop.ends(State.EXHAUSTED, delivery_id)).last_reason == "connect_refused"
 
 
-async def test_a_name_that_does_not_resolve_is_unreachable(shop, start, kit) -> None:
-    policy = Policy(backoff=kit.QUICK, max_attempts=1, circuit_breaker=None)
+async def test_a_name_that_does_not_resolve_is_unreachable_and_tried_again(shop, start, kit) -> None:
+    policy = Policy(backoff=kit.QUICK, max_attempts=2, circuit_breaker=None)
     await shop.send_to("http://no-such-name.invalid/", policy=policy)
     await start()
     [delivery_id] = await shop.put()
-    assert (await shop.ends(State.EXHAUSTED, delivery_id)).last_reason == "dns"
+    delivery = await shop.ends(State.EXHAUSTED, delivery_id)
+    assert (delivery.last_reason, delivery.attempts) == ("dns", 2)
 
 
 @pytest.mark.parametrize(
