@@ -9,9 +9,11 @@ from typing import Any, Final, Literal
 
 from kapsel_deliverer import shapes
 from kapsel_deliverer.shapes import Made, Misshapen
+from kapsel_egress.verdicts import Denied, check_url
 from kapsel_expressions.event import ABSENT, Event
 from kapsel_expressions.expression import Failed, Invalid, Sort, compile_source
-from kapsel_store.rows import DestinationRow, Scheme
+from kapsel_resources.endpoints import DENIED
+from kapsel_store.rows import DestinationRow, RelayRow, Scheme
 
 SHOWN: Final = 100  # characters of an expression around a mistake
 
@@ -20,7 +22,7 @@ Result = Literal["sent", "filtered", "failed", "invalid"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """An endpoint as far as expressions go, from manifests or from a console."""
+    """An endpoint as far as expressions and URLs go, from manifests or from a console."""
 
     namespace: str
     name: str
@@ -29,6 +31,7 @@ class Declared:
     max_body_bytes: int
     destinations: tuple[DestinationRow, ...]
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)  # destination and field -> file:line
+    egress: RelayRow | None = None  # None: it runs, so its URLs were judged when it was planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class Mistake:
     source: str
     at: int | None = None  # the character of the source
     declared_at: str | None = None  # file:line
+    stalls: str = "ExpressionInvalid"  # the reason that the endpoint would be Stalled for, if it is invalid
 
     @property
     def excerpt(self) -> tuple[str, ...]:
@@ -116,6 +120,17 @@ def expressions(destination: DestinationRow) -> Iterator[tuple[str, str, Sort]]:
 
 
 def _invalid(declared: Declared, destination: DestinationRow) -> Iterator[Mistake]:
+    verdict = None if declared.egress is None else check_url(destination.url, declared.egress)
+    if isinstance(verdict, Denied):
+        stalls, allowed = DENIED[verdict.reason]
+        yield Mistake(
+            where="url",
+            reason="invalid",
+            said=f"{verdict.detail}; allowed: {allowed}",
+            source=destination.url,
+            declared_at=declared.places.get((destination.name, "url")),
+            stalls=stalls,
+        )
     for where, source, sort in expressions(destination):
         compiled = compile_source(source, sort)
         if isinstance(compiled, Invalid):

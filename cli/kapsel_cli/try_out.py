@@ -18,11 +18,13 @@ from kapsel_cli.arguments import Reach, Subparsers, add_command
 from kapsel_cli.client import OVER_HTTP, connect, endpoint_name, path
 from kapsel_cli.errors import CliError, ManifestsError
 from kapsel_cli.send import read_body
-from kapsel_store.rows import SECRET_HEADERS, DestinationRow, Ordering, Transform
+from kapsel_store.rows import SECRET_HEADERS, DestinationRow, Ordering, RelayRow, Transform
 
 if TYPE_CHECKING:
+    from kapsel_cli.manifests import Manifests
     from kapsel_cli.trial import Declared, Mistake, Trial
     from kapsel_expressions.event import Event
+    from kapsel_resources.kinds.webhook_endpoint import WebhookEndpoint
 
 NO_ID: Final = "00000000-0000-7000-8000-000000000000"  # of an event that nobody has sent
 _ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -46,7 +48,7 @@ _SAYS: Final[Mapping[str, str]] = {
     "sent": "gets it",
     "filtered": "does not get it: its filter gives false",
     "failed": "does not get it while this fails: the try is recorded as `unsent`, and made again",
-    "invalid": "is not taken: the endpoint would be Stalled with ExpressionInvalid",
+    "invalid": "is not taken: the endpoint would be Stalled with ",
 }
 
 
@@ -146,9 +148,27 @@ def _from_manifests(arguments: argparse.Namespace) -> "Declared":
         places={
             (row.name, where): place.at(("spec", "destinations", index, *_parts(where)))
             for index, row in enumerate(rows)
-            for where, _, _ in expressions(row)
+            for where in ("url", *(where for where, _, _ in expressions(row)))
         },
+        egress=_egress(read, resource),
     )
+
+
+def _egress(read: "Manifests", endpoint: "WebhookEndpoint") -> RelayRow:
+    """Return what the Relay of an endpoint lets it call, as the plan has it; if nobody can tell which: anything."""
+    from kapsel_resources.inventory import Inventory
+    from kapsel_resources.kinds.relay import Relay
+    from kapsel_resources.relays import IMPLICIT, Chosen, carries, choose
+
+    inventory = Inventory(read.resources, read.broken, read.complete)
+    relays = [(one.metadata.namespace, one.metadata.name) for one in inventory.all(Relay)]
+    for wanted in (*relays, *(() if relays else (None,))):
+        chosen = choose(inventory, wanted, IMPLICIT)
+        if not isinstance(chosen, Chosen):
+            continue
+        if carries(chosen, inventory, endpoint.identity, endpoint.spec.relay_ref) is True:
+            return chosen.row()
+    return RelayRow(allow_http=True, allowed_cidrs=("0.0.0.0/0", "::/0"))
 
 
 def _parts(where: str) -> tuple[str | int, ...]:
@@ -258,7 +278,8 @@ def lines(declared: "Declared", event: "Event", size: int, tried: Sequence["Tria
         yield f"the endpoint takes at most {declared.max_body_bytes} bytes: it would be refused with 413"
     for one in tried:
         yield ""
-        yield f"{one.destination.name} {_SAYS[one.result]}"
+        stalls = one.mistakes[0].stalls if one.result == "invalid" else ""
+        yield f"{one.destination.name} {_SAYS[one.result]}{stalls}"
         yield from (f"  {line}" for line in _of(one))
 
 

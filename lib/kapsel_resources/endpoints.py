@@ -46,7 +46,7 @@ _MISSING: Final[dict[str, tuple[Reason, Reason]]] = {
     "SigningKey": ("SigningKeyNotFound", "SigningKeyNotReadable"),
     "RetryPolicy": ("RetryPolicyNotFound", "RetryPolicyNotReadable"),
 }
-_DENIED: Final[dict[DeniedReason, tuple[Reason, str]]] = {
+DENIED: Final[dict[DeniedReason, tuple[Reason, str]]] = {
     "address_denied": ("AddressDenied", "a public address, or its range in egress.allowedCIDRs of the Relay"),
     "http_denied": ("PlainHTTP", "https, or egress.allowHTTP: true in the Relay"),
     "url_invalid": ("UrlInvalid", urls.ALLOWED),
@@ -198,7 +198,7 @@ class _Draft:
         """Ask what the deliverer asks before it sends, so that it is said now and not first of a delivery."""
         verdict = check_url(url, self._around.egress)
         if isinstance(verdict, Denied):
-            reason, allowed = _DENIED[verdict.reason]
+            reason, allowed = DENIED[verdict.reason]
             self._refuse(path, reason, verdict.detail, allowed)
 
     def _transform(self, path: Path, transform: Transform) -> None:

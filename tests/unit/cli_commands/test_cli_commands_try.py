@@ -73,6 +73,29 @@ def test_who_does_not_get_it_is_told_the_reason(kapsel) -> None:
     assert "chat does not get it: its filter gives false" in out.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("url", "stalls", "says"),
+    [
+        ("https://127.0.0.1/", "AddressDenied", "not allowed by the Relay; allowed: a public address"),
+        ("https://[::ffff:127.0.0.1]/", "AddressDenied", "not allowed by the Relay; allowed: a public address"),
+        ("https://1.2.3.4%2e5/", "UrlInvalid", "; allowed: an absolute URL such as https://billing.example.com/hooks"),
+        ("http://chat.example.com/", "PlainHTTP", "the Relay does not allow plain http; allowed: https"),
+    ],
+)
+def test_a_url_that_the_plan_refuses_gets_nothing(kapsel, url: str, stalls: str, says: str) -> None:
+    code, out, _ = kapsel(f"  - name: chat\n    url: {url}\n")
+    said = out.splitlines()[2:]
+    assert (code, said[0]) == (1, f"chat is not taken: the endpoint would be Stalled with {stalls}")
+    assert said[1].startswith("  k8s/orders.yaml:10: url: ")
+    assert says in said[1]
+    relay = "---\napiVersion: kapsel.dev/v1alpha1\nkind: Relay\nmetadata: {name: main, namespace: shop}\nspec: "
+    allows = "{egress: {allowHTTP: true, allowedCIDRs: [127.0.0.0/8]}}\n"
+    code, out, _ = kapsel(f"  - name: chat\n    url: {url}\n{relay}{allows}")
+    assert (code, "chat gets it" in out) == ((1, False) if "%2e" in url or "[" in url else (0, True))
+    code, out, _ = kapsel(f"  - name: chat\n    url: {url}\n{relay}{{of: [which, nobody, can, tell]}}\n")
+    assert (code, "chat gets it" in out) == ((1, False) if "%2e" in url else (0, True))
+
+
 def test_what_fails_is_shown_in_its_expression_and_by_the_exit_code(kapsel) -> None:
     code, out, _ = kapsel(REFUNDS)
     assert code == 1
