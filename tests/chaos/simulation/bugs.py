@@ -232,6 +232,17 @@ def _vain_rescues() -> None:
     _counted_twice("rescued")
 
 
+@_bug("a delivery that is given up is counted twice in the metrics", says="deliveries given up, and", seed=1)
+def _vain_ends() -> None:
+    gave_up = DelivererMetrics.gave_up
+
+    def twice(self: Any, *more: Any) -> None:
+        gave_up(self, *more)
+        gave_up(self, *more)
+
+    DelivererMetrics.gave_up = twice  # type: ignore[method-assign]
+
+
 @_bug(
     "what a replay makes is counted twice in the metrics",
     says="are counted that replays made",
