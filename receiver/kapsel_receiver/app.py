@@ -148,7 +148,10 @@ class App:
         caller = _caller(endpoint, visit.request, body, now)
         if isinstance(caller, Refusal):
             return caller
-        return self._store(visit, body, now, caller, reply)
+        greeted = self._greet(visit, body, caller)
+        if greeted is None:
+            self._store(visit, body, now, reply)
+        return greeted
 
     async def _take_in_time(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> None:
         """Do the same where the judgement has to wait for something."""
@@ -166,26 +169,33 @@ class App:
         caller = None if message is not None else _caller(endpoint, visit.request, body, now)
         if isinstance(caller, Refusal):
             return caller
-        if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
-            return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
         if message is not None and message.subscribe_url is not None:
             return await self._confirm(endpoint, message.subscribe_url, visit.correlation_id)
-        return self._store(visit, body, now, caller, reply)
+        greeted = self._greet(visit, body, caller)
+        if greeted is not None:
+            return greeted
+        if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
+            return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
+        self._store(visit, body, now, reply)
+        return None
 
-    def _store(
-        self, visit: Visit, body: bytes, now: datetime, caller: KeyRow | None, reply: Reply
-    ) -> Answer | Refusal | None:
+    def _greet(self, visit: Visit, body: bytes, caller: KeyRow | None) -> Answer | Refusal | None:
+        """Answer a handshake that was proved; None if it is a webhook that may be stored."""
+        endpoint, scheme = visit.endpoint, visit.endpoint.row.verification.scheme
+        if scheme not in handshakes.SIGNED:
+            return None
+        shaken = handshakes.proved(scheme, body, caller)
+        if shaken is not None:
+            return self._handshake(endpoint, shaken, visit.correlation_id)
+        # By its head it may have been a handshake, so it was let in whatever there is against a webhook.
+        return self._refuse_webhook(endpoint)
+
+    def _store(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> None:
         endpoint = visit.endpoint
-        scheme = endpoint.row.verification.scheme
-        if scheme in handshakes.PROVED:
-            shaken = handshakes.proved(scheme, body, caller)
-            if shaken is not None:
-                return self._handshake(endpoint, shaken, visit.correlation_id)
         event = _event(visit, body, now)
         if endpoint.lines:
             event = endpoint.lines.place(event, self._metrics)
         self._intake.store(event).add_done_callback(partial(self._stored, visit, event, reply))
-        return None
 
     def _stored(self, visit: Visit, event: NewEvent, reply: Reply, done: asyncio.Future[Outcome]) -> None:
         outcome = done.result()
@@ -281,13 +291,20 @@ class App:
         return Refusal(code="unknown_endpoint", detail="no endpoint takes webhooks at this URL")
 
     def _refuse_early(self, endpoint: Endpoint, request: Request) -> Refusal | None:
-        """Refuse what needs no body to be refused."""
+        """Refuse what needs no body to be refused; not a handshake, or its provider would forget the endpoint."""
+        scheme, declared = endpoint.row.verification.scheme, request.headers.get("Content-Length")
+        # Of zeros before it there may be more than int() takes digits.
+        length = None if declared is None else int(declared.lstrip("0") or "0")
+        asks = scheme in handshakes.ASKING and handshakes.asked(scheme, request.url.query) is not None
+        refusal = None if asks or handshakes.possible(scheme, length) else self._refuse_webhook(endpoint)
+        if refusal is None and length is not None and length > endpoint.row.max_body_bytes:
+            return too_large(endpoint)
+        return refusal
+
+    def _refuse_webhook(self, endpoint: Endpoint) -> Refusal | None:
+        """Return what there is against taking a webhook now, whatever is in it."""
         if endpoint.row.suspend:
             return Refusal(code="endpoint_suspended", detail="its owner stopped it", retry_after=SUSPENDED_RETRY)
-        declared = request.headers.get("Content-Length")
-        # Of zeros before it there may be more than int() takes digits.
-        if declared is not None and int(declared.lstrip("0") or "0") > endpoint.row.max_body_bytes:
-            return too_large(endpoint)
         if endpoint.rate is not None and (seconds := endpoint.rate.wait()):
             return _limited(endpoint, seconds)
         return self._intake.refusal(endpoint.row.id)
