@@ -99,6 +99,7 @@ async def test_a_proof_is_verified_with_the_key_of_the_log_or_a_pinned_one(expos
 async def test_the_role_of_the_documentation_is_enough_to_read_and_not_to_change(exposed, world) -> None:
     (event,) = await world.put()
     exposed.apply(*rbac("get"))
+    await has_heard_of_the_binding(exposed, READER)
     read = await exposed("events", "--as", READER)
     assert (read.code, read.err) == (0, "")
     change = await exposed("cancel", str(event.deliveries[0].id), "--as", READER)
@@ -106,6 +107,14 @@ async def test_the_role_of_the_documentation_is_enough_to_read_and_not_to_change
     assert f"kapsel: you may not reach the console of Relay {exposed.namespace}/main: " in change.err
     assert 'cannot create resource "services/proxy"' in change.err
     assert "for the role edit, or one that allows just this" in change.err
+
+
+async def has_heard_of_the_binding(exposed: Any, user: str) -> None:
+    """Wait until the API server knows of a right that was given, which it does a moment later."""
+    asked = ("auth", "can-i", "list", "relays", f"--as={user}", "-n", exposed.namespace)
+    async with asyncio.timeout(240):
+        while not (await asyncio.to_thread(exposed.cluster.kubectl, *asked, check=False)).strip().endswith("yes"):
+            await asyncio.sleep(0.2)
 
 
 async def test_who_has_no_right_is_told_which_one(exposed) -> None:
