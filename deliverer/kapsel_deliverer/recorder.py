@@ -100,7 +100,8 @@ class Recorder:
             for result in batch:
                 await self._record([result])
             return
-        attempt = batch[0].attempt
+        (result,) = batch
+        attempt = result.attempt
         self._metrics.errors.labels("record").inc()
         logger.error(
             "an attempt cannot be recorded; its delivery is tried again when its lease ends",
@@ -109,5 +110,6 @@ class Recorder:
                 "delivery_id": str(attempt.delivery_id),
                 "event_id": str(attempt.event_id),
                 "attempt": attempt.number,
+                "correlation_id": result.correlation_id,
             },
         )

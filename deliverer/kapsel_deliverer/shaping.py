@@ -69,7 +69,12 @@ class Shaper:
             "the %s of a destination failed: %s",
             place,
             wrong.said,
-            extra={"destination": label, "event_id": str(delivery.event_id), "delivery_id": str(delivery.id)},
+            extra={
+                "destination": label,
+                "event_id": str(delivery.event_id),
+                "delivery_id": str(delivery.id),
+                "correlation_id": delivery.correlation_id,
+            },
         )
 
     def _event(self, endpoint: EndpointRow, delivery: Claimed) -> Event:

@@ -463,6 +463,7 @@ class Worker:
                 state=decision.state,
                 retry_in=decision.retry_in,
                 order_key=delivery.order_key,
+                correlation_id=delivery.correlation_id,
             )
         )
         target.meters.tried(outcome, tried.duration)

@@ -98,7 +98,7 @@ async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]
     """
     if not results:
         return set()
-    attempts, leases, states, waits, _ = zip(*results, strict=True)
+    attempts, leases, states, waits, *_ = zip(*results, strict=True)
     rows = await connection.fetch(statement("deliveries.record"), *zip(*attempts, strict=True), leases, states, waits)
     return {row["id"] for row in rows}
 

@@ -506,3 +506,4 @@ class Result(NamedTuple):
     state: State  # delivered, pending or exhausted
     retry_in: timedelta | None = None  # for pending: from now, by the database's clock
     order_key: bytes | None = None  # of the delivery
+    correlation_id: str | None = None  # of the event, for the log

@@ -273,7 +273,8 @@ class Intake:
             await self._insert(connection, batch[middle:])
             return
         ((event, waiting, _),) = batch
-        logger.error("the database refused one webhook", extra={"event_id": str(event.id)}, exc_info=error)
+        facts = {"event_id": str(event.id), "correlation_id": event.correlation_id}
+        logger.error("the database refused one webhook", extra=facts, exc_info=error)
         self._metrics.commit_failures.labels("refused_row").inc()
         waiting.set_result(Refusal(code="not_storable", detail="the database refuses its content"))
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from kapsel_store.rows import Backoff, Policy, RateLimit, Verification
 from kapsel_store.states import State
 
@@ -52,10 +54,12 @@ async def test_one_event_goes_to_each_destination_that_wants_it(destination, sho
         await shop.ends(state, ids[number])
 
 
-async def test_a_filter_that_fails_is_a_recorded_try_and_a_mended_one_delivers(destination, shop, start, kit) -> None:
+async def test_a_filter_that_fails_is_a_recorded_try_and_a_mended_one_delivers(
+    destination, shop, start, kit, caplog: pytest.LogCaptureFixture
+) -> None:
     row = await shop.send_to(destination.url, filter="event.body.customer == 7", policy=UNTIL_MENDED)
     deliverer = await start()
-    (failing,) = await shop.put(body=CREATED)
+    (failing,) = await shop.put(body=CREATED, correlation_id="order-7")
 
     async def tried_twice() -> bool:
         return len(await shop.attempts(failing)) >= 2
@@ -66,6 +70,8 @@ async def test_a_filter_that_fails_is_a_recorded_try_and_a_mended_one_delivers(d
     assert first.detail == "the event has no customer (character 12)"
     assert destination.received == []
     assert await deliverer.metric("expression_errors_total", place="filter", reason="missing") >= 2
+    told = [record for record in caplog.records if record.name == "kapsel_deliverer.shaping"]
+    assert {record.__dict__["correlation_id"] for record in told} == {"order-7"}
 
     await shop.change(row, filter="event.body.user.id == 7")
     delivered = await shop.ends(State.DELIVERED, failing)

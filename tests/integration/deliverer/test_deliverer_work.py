@@ -334,7 +334,9 @@ async def test_a_result_whose_lease_was_lost_is_recorded_and_moves_nothing(desti
     assert await deliverer.metric("delivery_lease_lost_total") == 1
 
 
-async def test_one_result_that_the_database_refuses_does_not_hold_up_the_others(destination, shop, start, kit) -> None:
+async def test_one_result_that_the_database_refuses_does_not_hold_up_the_others(
+    destination, shop, start, kit, caplog: pytest.LogCaptureFixture
+) -> None:
     async def by_body(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=418 if destination.received[-1].body == b"teapot" else 200)
 
@@ -342,7 +344,7 @@ async def test_one_result_that_the_database_refuses_does_not_hold_up_the_others(
     await shop.send_to(destination.url)
     async with shop.pool.acquire() as connection:
         await connection.execute("ALTER TABLE attempts ADD CHECK (response_status <> 418)")
-    [poison] = await shop.put(body=b"teapot")
+    [poison] = await shop.put(body=b"teapot", correlation_id="teapot")
     others = await shop.put(30)
     deliverer = await start()
     await shop.ends(State.DELIVERED, *others)
@@ -351,6 +353,8 @@ async def test_one_result_that_the_database_refuses_does_not_hold_up_the_others(
         return await deliverer.metric("deliverer_errors_total", where="record") == 1
 
     await kit.eventually(is_told, "a result that is refused")
+    (told,) = [record for record in caplog.records if record.name == "kapsel_deliverer.recorder"]
+    assert (told.__dict__["delivery_id"], told.__dict__["correlation_id"]) == (str(poison), "teapot")
     assert (await shop.delivery(poison)).state is State.SENDING
     assert await deliverer.metric("delivery_unrecorded") == 0
 

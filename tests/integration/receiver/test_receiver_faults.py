@@ -146,18 +146,23 @@ async def test_every_202_is_stored_while_connections_are_cut_again_and_again(
         assert sorted(str(row["event_id"]) for row in deliveries) == sorted(accepted.values())
 
 
-async def test_a_row_that_the_database_refuses_fails_alone(receive: Any, endpoint: Make, until: Make) -> None:
+async def test_a_row_that_the_database_refuses_fails_alone(
+    receive: Any, endpoint: Make, until: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     endpoint_id = endpoint().id
     async with receive() as receiver:
         good = [event(endpoint_id, b"%d" % number) for number in range(9)]
-        nul = event(endpoint_id)._replace(content_type="a\x00b")  # the server cannot store it
-        surrogate = event(endpoint_id)._replace(content_type="\udc80")  # the driver cannot send it
-        short = event(endpoint_id)._replace(salt=b"short")  # a CHECK refuses it
+        # The server cannot store it, the driver cannot send it, a CHECK refuses it.
+        nul = event(endpoint_id)._replace(content_type="a\x00b", correlation_id="nul")
+        surrogate = event(endpoint_id)._replace(content_type="\udc80", correlation_id="surrogate")
+        short = event(endpoint_id)._replace(salt=b"short", correlation_id="short")
         batch = [*good[:3], nul, *good[3:6], surrogate, short, *good[6:]]
         outcomes = await asyncio.gather(*(receiver.intake.store(one) for one in batch))
         assert [one for one, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Accepted)] == good
         refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         assert [outcome.code for outcome in refused] == ["not_storable"] * 3
+        told = [record.__dict__.get("correlation_id") for record in caplog.records if record.levelname == "ERROR"]
+        assert told == ["nul", "surrogate", "short"]
         assert {row["id"] for row in await receiver.events()} == {one.id for one in good}
         failures = receiver.registry.get_sample_value(
             "webhook_ingestion_commit_failures_total", {"reason": "refused_row"}
