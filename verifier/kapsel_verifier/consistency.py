@@ -54,5 +54,8 @@ class ConsistencyProof(NamedTuple):
             origin=strict.string(value["origin"], f"the origin of {_WHAT}", error),
             old_size=strict.integer(value["old_size"], f"the old_size of {_WHAT}", error),
             new_size=strict.integer(value["new_size"], f"the new_size of {_WHAT}", error),
-            proof=tuple(strict.hexadecimal(node, HASH_SIZE, f"a hash of {_WHAT}", error) for node in nodes),
+            proof=tuple(
+                strict.hexadecimal(node, HASH_SIZE, f"proof[{number}] of {_WHAT}", error)
+                for number, node in enumerate(nodes)
+            ),
         )

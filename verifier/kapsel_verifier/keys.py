@@ -46,7 +46,10 @@ def parse_key(text: str) -> TrustedKey:
     if "+" in text:
         key = VerifierKey.parse(text)
         return TrustedKey(public_key=key.public_key, name=key.name)
-    return TrustedKey(public_key=strict.hexadecimal(text.lower(), 32, "the public key", MalformedKeyError))
+    try:
+        return TrustedKey(public_key=strict.hexadecimal(text.lower(), 32, "the public key", MalformedKeyError))
+    except MalformedKeyError:
+        raise MalformedKeyError("the public key is neither a vkey nor 64 hex digits") from None
 
 
 def parse_key_set(data: bytes) -> tuple[TrustedKey, ...]:
@@ -137,33 +140,32 @@ def _parse_json(data: bytes) -> tuple[TrustedKey, ...]:
     strict.members(value, ("keys",), "the key set", MalformedKeyError)
     if type(value["keys"]) is not list:
         raise MalformedKeyError("the keys of the key set are not a list")
-    return tuple(_from_json(item) for item in value["keys"])
+    return tuple(_from_json(item, f"keys[{number}] of the key set") for number, item in enumerate(value["keys"]))
 
 
-def _from_json(item: Any) -> TrustedKey:
+def _from_json(item: Any, what: str) -> TrustedKey:
     if type(item) is not dict:
-        raise MalformedKeyError("a key of the key set is not an object")
+        raise MalformedKeyError(f"{what} is not an object")
     full = {"not_before_ms": None, "not_after_ms": None, "succession": None, **item}
     known = ("not_before_ms", "not_after_ms", "succession", "vkey")
-    strict.members(full, known, "a key of the key set", MalformedKeyError)
-    key = VerifierKey.parse(strict.string(full["vkey"], "a vkey of the key set", MalformedKeyError))
+    strict.members(full, known, what, MalformedKeyError)
+    key = VerifierKey.parse(strict.string(full["vkey"], f"the vkey of {what}", MalformedKeyError))
     return TrustedKey(
         public_key=key.public_key,
         name=key.name,
-        not_before_ms=_instant(full["not_before_ms"]),
-        not_after_ms=_instant(full["not_after_ms"]),
-        succession=_leaf(full["succession"]),
+        not_before_ms=_instant(full, "not_before_ms", what),
+        not_after_ms=_instant(full, "not_after_ms", what),
+        succession=_leaf(full["succession"], f"the succession of {what}"),
     )
 
 
-def _instant(value: object) -> int | None:
-    return None if value is None else strict.integer(value, "a time in the key set", MalformedKeyError)
+def _instant(key: dict[str, Any], name: str, what: str) -> int | None:
+    return None if key[name] is None else strict.integer(key[name], f"the {name} of {what}", MalformedKeyError)
 
 
-def _leaf(value: object) -> bytes | None:
+def _leaf(value: object, what: str) -> bytes | None:
     if value is None:
         return None
-    what = "a succession in the key set"
     return strict.base64(strict.string(value, what, MalformedKeyError), what, MalformedKeyError)
 
 

@@ -154,7 +154,8 @@ def _path(value: object) -> tuple[bytes, ...]:
     if type(value) is not list or len(value) > MAX_PATH:
         raise MalformedProofError(f"the inclusion_proof is not a list of at most {MAX_PATH} hashes")
     return tuple(
-        strict.hexadecimal(item, HASH_SIZE, "a hash of the inclusion_proof", MalformedProofError) for item in value
+        strict.hexadecimal(item, HASH_SIZE, f"inclusion_proof[{number}]", MalformedProofError)
+        for number, item in enumerate(value)
     )
 
 
@@ -167,11 +168,11 @@ def _sth(value: object) -> SignedTreeHead:
 def _cosignatures(value: object) -> tuple[CosignatureClaim, ...]:
     if type(value) is not list or len(value) > note.MAX_SIGNATURES:
         raise MalformedProofError(f"the cosignatures are not a list of at most {note.MAX_SIGNATURES}")
-    return tuple(_cosignature(item) for item in value)
+    return tuple(_cosignature(item, f"cosignatures[{number}]") for number, item in enumerate(value))
 
 
-def _cosignature(value: object) -> CosignatureClaim:
-    what, error = "a cosignature of the proof", MalformedProofError
+def _cosignature(value: object, what: str) -> CosignatureClaim:
+    error = MalformedProofError
     if type(value) is not dict:
         raise error(f"{what} is not an object")
     strict.members(value, CosignatureClaim._fields, what, error)

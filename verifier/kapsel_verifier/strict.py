@@ -7,7 +7,8 @@ The caller says which refusal is its own: `error` is raised with a message that 
 import binascii
 import json
 import re
-from typing import Any, Final, NoReturn
+from collections import Counter
+from typing import Any, Final
 
 from kapsel_verifier.errors import VerificationError
 
@@ -15,32 +16,44 @@ MAX_INTEGER: Final = 2**53 - 1  # the largest integer that every JSON reader kee
 
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_SHOWN_DIGITS: Final = 20
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 
 Refusal = type[VerificationError]
 
 
-class _DuplicateError(ValueError):
-    """A JSON object holds one key twice."""
+class _Fault:
+    """What may not stand in a JSON text: a number, or else a member that is there twice."""
+
+    def __init__(self, number: str | None = None) -> None:
+        self.number = number
 
 
 def json_object(data: bytes, what: str, error: Refusal) -> dict[str, Any]:
     """Read one JSON object; refuse doubled keys, floats, NaN, negative integers and those
     beyond 2^53 - 1, and anything but UTF-8."""
+    if data.startswith(_BYTE_ORDER_MARK):
+        raise error(f"{what} begins with a byte order mark, which JSON does not have")
+    faults: list[_Fault] = []
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_int=_integer,
-            parse_float=_no_number,
-            parse_constant=_no_number,
+            object_pairs_hook=lambda pairs: _object(pairs, faults),
+            parse_int=lambda text: _integer(text, faults),
+            parse_float=lambda text: _no_number(text, faults),
+            parse_constant=lambda text: _no_number(text, faults),
         )
-    except _DuplicateError as duplicate:
-        raise error(f"{what} has the member {shown(str(duplicate))} twice") from None
-    except UnicodeDecodeError:
-        raise error(f"{what} is not UTF-8") from None
+    except UnicodeDecodeError as wrong:
+        raise error(f"{what} is not UTF-8 at byte {wrong.start}") from None
     except (ValueError, RecursionError) as cause:
         raise error(f"{what} is not strict JSON ({_first_line(cause)})") from None
+    if faults:
+        place, fault = _first_fault(value)
+        if fault.number is None:
+            raise error(f"{what} has the member {shown(place)} twice")
+        number = f"{shown(place) or 'it'} is {fault.number}, which is not an integer from 0 to 2^53 - 1"
+        raise error(f"{what} is not strict JSON ({number})")
     if type(value) is not dict:
         raise error(f"{what} is not a JSON object")
     return value
@@ -116,23 +129,46 @@ def shown(text: str) -> str:
     return cut if cut.isascii() and cut.isprintable() else ascii(cut)
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value: dict[str, Any] = {}
-    for key, item in pairs:
-        if key in value:
-            raise _DuplicateError(key)
-        value[key] = item
+def _object(pairs: list[tuple[str, Any]], faults: list[_Fault]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        value[next(name for name, count in counts.items() if count > 1)] = _noted(_Fault(), faults)
     return value
 
 
-def _integer(text: str) -> int:
+def _integer(text: str, faults: list[_Fault]) -> int | _Fault:
     if not _DECIMAL.fullmatch(text) or int(text) > MAX_INTEGER:
-        raise ValueError("an integer is not from 0 to 2^53 - 1")
+        return _no_number(text, faults)
     return int(text)
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"the number {text[:20]} is not an integer")
+def _no_number(text: str, faults: list[_Fault]) -> _Fault:
+    return _noted(_Fault(text if len(text) <= _SHOWN_DIGITS else f"{text[:_SHOWN_DIGITS]}..."), faults)
+
+
+def _noted(fault: _Fault, faults: list[_Fault]) -> _Fault:
+    # Where it stands is not known while the text is read.
+    faults.append(fault)
+    return fault
+
+
+def _first_fault(value: Any) -> tuple[str, _Fault]:
+    """Return the first fault with where it stands, such as `sth.tree_size` or `inclusion_proof[3]`."""
+    # Each place knows the one around it: written out, a list deep within long names would be as many long texts.
+    waiting: list[tuple[Any, Any]] = [(None, value)]
+    while True:
+        place, found = waiting.pop()
+        if isinstance(found, _Fault):
+            parts: list[str] = []
+            while place is not None:
+                place, part = place
+                parts.append(part)
+            return "".join(reversed(parts)).removeprefix("."), found
+        if isinstance(found, dict):
+            waiting += [((place, f".{name}"), item) for name, item in reversed(found.items())]
+        elif isinstance(found, list):
+            waiting += [((place, f"[{number}]"), item) for number, item in reversed([*enumerate(found)])]
 
 
 def _first_line(cause: Exception) -> str:

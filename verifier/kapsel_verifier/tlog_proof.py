@@ -62,7 +62,7 @@ class TlogProof(NamedTuple):
         return cls(
             leaf=leaf,
             leaf_index=strict.decimal(_after("index ", lines[2]), "the index of the proof", MalformedProofError),
-            inclusion_proof=tuple(_hash(line) for line in lines[3:]),
+            inclusion_proof=tuple(_hash(line, number) for number, line in enumerate(lines[3:], 4)),
             checkpoint=checkpoint,
             ots=ots if newline else None,
         )
@@ -74,8 +74,9 @@ def _after(prefix: str, line: str) -> str:
     return line.removeprefix(prefix)
 
 
-def _hash(line: str) -> bytes:
-    node = strict.base64(line, "a hash of the proof", MalformedProofError)
+def _hash(line: str, number: int) -> bytes:
+    what = f"the hash in line {number} of the proof"
+    node = strict.base64(line, what, MalformedProofError)
     if len(node) != HASH_SIZE:
-        raise MalformedProofError(f"a hash of the proof does not have {HASH_SIZE} bytes")
+        raise MalformedProofError(f"{what} does not have {HASH_SIZE} bytes")
     return node

@@ -26,6 +26,6 @@ export function parseConsistency(data) {
     origin: strict.string(value.get("origin"), `the origin of ${what}`, Refusal),
     oldSize: strict.integer(value.get("old_size"), `the old_size of ${what}`, Refusal),
     newSize: strict.integer(value.get("new_size"), `the new_size of ${what}`, Refusal),
-    path: nodes.map((node) => strict.hexadecimal(node, HASH_SIZE, `a hash of ${what}`, Refusal)),
+    path: nodes.map((node, number) => strict.hexadecimal(node, HASH_SIZE, `proof[${number}] of ${what}`, Refusal)),
   };
 }

@@ -6,6 +6,7 @@
  */
 
 const MAX_DEPTH = 500; // no form of ours has more than five levels; recursion must not reach the end of the stack
+const SHOWN_DIGITS = 20;
 const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?[0-9][0-9.eE+-]*/y;
 const DECIMAL = /^(?:0|[1-9][0-9]{0,15})$/;
@@ -16,7 +17,16 @@ const WORDS = [["true", true], ["false", false], ["null", null]];
 /** The text is not strict JSON. */
 export class JsonError extends Error {}
 
-/** A JSON object holds one name twice; the message is the name. */
+/** A number is none that may stand here; the message is where, such as `inclusion_proof[3]`. */
+export class NumberError extends Error {
+  /** @param {string} place @param {string} number */
+  constructor(place, number) {
+    super(place);
+    this.number = number;
+  }
+}
+
+/** A JSON object holds one name twice; the message is where, such as `sth.tree_size`. */
 export class DuplicateError extends Error {}
 
 /**
@@ -24,7 +34,7 @@ export class DuplicateError extends Error {}
  */
 
 /**
- * Reads one JSON value; throws JsonError or DuplicateError.
+ * Reads one JSON value; throws JsonError, NumberError or DuplicateError.
  * @param {string} text
  * @returns {Json}
  */
@@ -40,6 +50,8 @@ class Reader {
   constructor(text) {
     this.text = text;
     this.at = 0;
+    /** @type {string[]} what leads to the value that is read */
+    this.path = [];
   }
 
   /** Reads a value with the white space around it. @param {number} depth @returns {Json} */
@@ -78,9 +90,10 @@ class Reader {
       const name = this.string();
       this.match(SPACE);
       if (!this.take(":")) this.fail("a colon");
-      const value = this.value(depth + 1);
-      if (members.has(name)) throw new DuplicateError(name);
-      members.set(name, value);
+      this.path.push(`.${name}`);
+      if (members.has(name)) throw new DuplicateError(this.place());
+      members.set(name, this.value(depth + 1));
+      this.path.pop();
     } while (this.take(","));
     if (!this.take("}")) this.fail("a comma or the end of the object");
     return members;
@@ -92,8 +105,11 @@ class Reader {
     this.at += 1;
     this.match(SPACE);
     if (this.take("]")) return items;
-    do items.push(this.value(depth + 1));
-    while (this.take(","));
+    do {
+      this.path.push(`[${items.length}]`);
+      items.push(this.value(depth + 1));
+      this.path.pop();
+    } while (this.take(","));
     if (!this.take("]")) this.fail("a comma or the end of the list");
     return items;
   }
@@ -129,9 +145,15 @@ class Reader {
     const digits = this.match(NUMBER);
     if (digits === "") this.fail("a value");
     if (!DECIMAL.test(digits) || !Number.isSafeInteger(Number(digits))) {
-      throw new JsonError(`the number ${digits.slice(0, 20)} is not an integer from 0 to 2^53 - 1`);
+      const number = digits.length <= SHOWN_DIGITS ? digits : `${digits.slice(0, SHOWN_DIGITS)}...`;
+      throw new NumberError(this.place(), number);
     }
     return Number(digits);
+  }
+
+  /** @returns {string} where the value that is read stands, such as `inclusion_proof[3]` */
+  place() {
+    return this.path.join("").replace(/^\./, "");
   }
 
   /** @param {RegExp} sticky @returns {string} what it matches here, which may be nothing */

@@ -2,7 +2,7 @@
  * Keys that somebody decided to trust: pasted, or from a key set file. They come from the auditor, never from a proof.
  */
 
-import { fromUtf8, utf8 } from "./bytes.js";
+import { fromHex, fromUtf8, utf8 } from "./bytes.js";
 import { MalformedKeyError, TooLargeError } from "./errors.js";
 import { VerifierKey } from "./note.js";
 import * as strict from "./strict.js";
@@ -21,7 +21,8 @@ const EDGES = /^[\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028
 export async function parseKey(text) {
   const bare = strip(text);
   if (bare.includes("+")) return named(await VerifierKey.parse(bare));
-  const publicKey = strict.hexadecimal(bare.toLowerCase(), 32, "the public key", MalformedKeyError);
+  if (!/^[0-9a-fA-F]{64}$/.test(bare)) throw new MalformedKeyError("the public key is neither a vkey nor 64 hex digits");
+  const publicKey = fromHex(bare.toLowerCase());
   return { publicKey, name: null, notBefore: null, notAfter: null, succession: null };
 }
 
@@ -78,34 +79,32 @@ async function fromJson(data) {
   const items = value.get("keys");
   if (!Array.isArray(items)) throw new MalformedKeyError("the keys of the key set are not a list");
   const keys = [];
-  for (const item of items) keys.push(await fromItem(item));
+  for (const [number, item] of items.entries()) keys.push(await fromItem(item, `keys[${number}] of the key set`));
   return keys;
 }
 
-/** @param {import("./json.js").Json} item @returns {Promise<TrustedKey>} */
-async function fromItem(item) {
-  const what = "a key of the key set";
+/** @param {import("./json.js").Json} item @param {string} what @returns {Promise<TrustedKey>} */
+async function fromItem(item, what) {
   if (!(item instanceof Map)) throw new MalformedKeyError(`${what} is not an object`);
   const full = new Map([["not_before_ms", null], ["not_after_ms", null], ["succession", null], ...item]);
   strict.members(full, ["not_before_ms", "not_after_ms", "succession", "vkey"], what, MalformedKeyError);
-  const key = await VerifierKey.parse(strict.string(full.get("vkey"), "a vkey of the key set", MalformedKeyError));
+  const key = await VerifierKey.parse(strict.string(full.get("vkey"), `the vkey of ${what}`, MalformedKeyError));
   return {
     ...named(key),
-    notBefore: instant(full.get("not_before_ms")),
-    notAfter: instant(full.get("not_after_ms")),
-    succession: succession(full.get("succession")),
+    notBefore: instant(full.get("not_before_ms"), `the not_before_ms of ${what}`),
+    notAfter: instant(full.get("not_after_ms"), `the not_after_ms of ${what}`),
+    succession: succession(full.get("succession"), `the succession of ${what}`),
   };
 }
 
-/** @param {unknown} value @returns {Uint8Array | null} */
-function succession(value) {
-  const what = "a succession in the key set";
+/** @param {unknown} value @param {string} what @returns {Uint8Array | null} */
+function succession(value, what) {
   return value === null ? null : strict.base64(strict.string(value, what, MalformedKeyError), what, MalformedKeyError);
 }
 
-/** @param {unknown} value @returns {number | null} */
-function instant(value) {
-  return value === null ? null : strict.integer(value, "a time in the key set", MalformedKeyError);
+/** @param {unknown} value @param {string} what @returns {number | null} */
+function instant(value, what) {
+  return value === null ? null : strict.integer(value, what, MalformedKeyError);
 }
 
 /** @param {VerifierKey} key @returns {TrustedKey} */

@@ -92,7 +92,8 @@ function pathOf(value) {
   if (!Array.isArray(value) || value.length > MAX_PATH) {
     throw new MalformedProofError(`the inclusion_proof is not a list of at most ${MAX_PATH} hashes`);
   }
-  return value.map((item) => strict.hexadecimal(item, HASH_SIZE, "a hash of the inclusion_proof", MalformedProofError));
+  return value.map((item, number) =>
+    strict.hexadecimal(item, HASH_SIZE, `inclusion_proof[${number}]`, MalformedProofError));
 }
 
 /** @param {Value} value @returns {import("./sth.js").TreeHead} */
@@ -106,8 +107,9 @@ function cosignaturesOf(value) {
   if (!Array.isArray(value) || value.length > MAX_SIGNATURES) {
     throw new MalformedProofError(`the cosignatures are not a list of at most ${MAX_SIGNATURES}`);
   }
-  const [what, Refusal] = ["a cosignature of the proof", MalformedProofError];
-  return value.map((item) => {
+  const Refusal = MalformedProofError;
+  return value.map((item, number) => {
+    const what = `cosignatures[${number}]`;
     if (!(item instanceof Map)) throw new Refusal(`${what} is not an object`);
     strict.members(item, ["name", "key_id", "timestamp_s"], what, Refusal);
     return {

@@ -6,7 +6,7 @@
  */
 
 import { equal, fromHex, fromUtf8, toBase64 } from "./bytes.js";
-import { DuplicateError, JsonError, parseJson } from "./json.js";
+import { DuplicateError, JsonError, NumberError, parseJson } from "./json.js";
 
 /** @typedef {typeof import("./errors.js").VerificationError} Refusal */
 
@@ -23,6 +23,9 @@ const PRINTABLE = /^[ -~]*$/;
  * @returns {Map<string, import("./json.js").Json>}
  */
 export function jsonObject(data, what, Refusal) {
+  if (data[0] === 0xef && data[1] === 0xbb && data[2] === 0xbf) {
+    throw new Refusal(`${what} begins with a byte order mark, which JSON does not have`);
+  }
   const text = fromUtf8(data);
   if (text === null) throw new Refusal(`${what} is not UTF-8`);
   let value;
@@ -30,6 +33,10 @@ export function jsonObject(data, what, Refusal) {
     value = parseJson(text);
   } catch (error) {
     if (error instanceof DuplicateError) throw new Refusal(`${what} has the member ${shown(error.message)} twice`);
+    if (error instanceof NumberError) {
+      const number = `${shown(error.message) || "it"} is ${error.number}, which is not an integer from 0 to 2^53 - 1`;
+      throw new Refusal(`${what} is not strict JSON (${number})`);
+    }
     if (error instanceof JsonError) throw new Refusal(`${what} is not strict JSON (${error.message})`);
     throw error;
   }

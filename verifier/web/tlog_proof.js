@@ -42,7 +42,7 @@ export function parseTlogProof(data) {
   return {
     leaf,
     leafIndex: strict.decimal(after("index ", lines[2]), "the index of the proof", MalformedProofError),
-    path: lines.slice(3).map(hash),
+    path: lines.slice(3).map((line, number) => hash(line, number + 4)),
     checkpoint: whole.slice(separator + 2),
     ots: newline < 0 ? null : extra.slice(newline + 1),
   };
@@ -56,9 +56,10 @@ function after(prefix, line) {
   return line.slice(prefix.length);
 }
 
-/** @param {string} line @returns {Uint8Array} */
-function hash(line) {
-  const node = strict.base64(line, "a hash of the proof", MalformedProofError);
-  if (node.length !== HASH_SIZE) throw new MalformedProofError(`a hash of the proof does not have ${HASH_SIZE} bytes`);
+/** @param {string} line @param {number} number @returns {Uint8Array} */
+function hash(line, number) {
+  const what = `the hash in line ${number} of the proof`;
+  const node = strict.base64(line, what, MalformedProofError);
+  if (node.length !== HASH_SIZE) throw new MalformedProofError(`${what} does not have ${HASH_SIZE} bytes`);
   return node;
 }

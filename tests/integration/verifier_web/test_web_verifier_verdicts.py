@@ -7,6 +7,7 @@ from hashlib import sha512
 from typing import Any
 
 import proof_vectors
+import pytest
 from browser import Page
 from nacl.bindings import (
     crypto_core_ed25519_add,
@@ -59,6 +60,31 @@ def test_the_json_of_a_verified_proof_is_that_of_the_command(judge: Judge, pytho
             for level in result["levels"].values():
                 del level["detail"]  # names options there, fields here
         assert ours == theirs, name
+
+
+def test_what_is_wrong_in_a_file_is_said_and_placed_in_the_words_of_the_command(judge: Judge) -> None:
+    valid = CASES["valid"]
+    changes = (
+        ('"leaf_index":5', '"leaf_index":9007199254740992'),
+        ('"leaf_index":5', f'"leaf_index":{"9" * 5000}'),
+        ('"tree_size":13', '"tree_size":-1'),
+        ('"cosignatures":[]', '"cosignatures":[{},{"a":[1,2.5]}]'),
+        ('"cosignatures":[]', '"cosignatures":[{"name":"w","key_id":"00000000"}]'),
+        ('"sth":{', '"sth":{"alg":1,'),
+        ('"inclusion_proof":["', '"inclusion_proof":["00","'),
+        ("{", "\ufeff{"),
+    )
+    cases = {new: {**valid, "proof": valid["proof"].replace(old, new, 1)} for old, new in changes}
+    cases |= {
+        "public key": {**valid, "keys": ["zz"]},
+        "key set": {**valid, "key_set": json.dumps({"keys": [{"vkey": valid["keys"][0]}, {"vkey": 1}]})},
+        "hash": {**CASES["tlog-valid"], "proof": CASES["tlog-hash-short"]["proof"]},
+    }
+    judged = judge(cases)
+    for name, case in cases.items():
+        with pytest.raises(VerificationError) as refusal:
+            proof_vectors.judge(case)
+        assert judged[name]["message"] == str(refusal.value), name
 
 
 def test_the_classes_of_refusal_are_those_of_python(modules: Page) -> None:

@@ -215,14 +215,45 @@ def bad_input(log: ModuleType) -> dict[str, tuple[bytes, list[str], int, str]]:
         "a padded path": (with_(inclusion_proof=[*nodes, "00" * 32]), [], 31, "has 5 hashes where 4 are needed"),
         "a duplicate key": (("{" + '"leaf_index":5,' + text[1:]).encode(), [], 10, "has the member leaf_index twice"),
         "loose base64": (with_(leaf_b64=log.loose(log.make_b64(log.LEAVES[log.INDEX]))), [], 10, "canonical base64"),
-        "a huge number": (log.raw('"leaf_index":5', '"leaf_index":' + "9" * 9999).encode(), [], 10, "2^53 - 1"),
+        "a huge number": (
+            log.raw('"leaf_index":5', '"leaf_index":' + "9" * 9999).encode(),
+            [],
+            10,
+            f"leaf_index is {'9' * 20}..., which",
+        ),
+        "an index of 2^53": (
+            with_(leaf_index=2**53),
+            [],
+            10,
+            "leaf_index is 9007199254740992, which is not an integer",
+        ),
+        "a negative size": (log.raw('"tree_size":13', '"tree_size":-1').encode(), [], 10, "sth.tree_size is -1, which"),
+        "a float in a list": (
+            with_(cosignatures=[log.LISTED, {**log.LISTED, "timestamp_s": 1.5}]),
+            [],
+            10,
+            "cosignatures[1].timestamp_s is 1.5, which is not an integer",
+        ),
+        "a duplicate in sth": (log.raw('"sth":{', '"sth":{"alg":1,').encode(), [], 10, "has the member sth.alg twice"),
+        "a short hash": (with_(inclusion_proof=[*nodes[:2], "00"]), [], 10, "inclusion_proof[2] is not 32 bytes"),
+        "a cosignature without name": (with_(cosignatures=[{}]), [], 10, "cosignatures[0] has no member name"),
+        "a byte order mark": (b"\xef\xbb\xbf" + text.encode(), [], 10, "begins with a byte order mark"),
+        "a letter of Latin-1": (b'{"\xe9', [], 10, "is not UTF-8 at byte 2"),
+        "a public key of letters": (
+            text.encode(),
+            ["--public-key", "zz"],
+            14,
+            "the public key is neither a vkey nor 64 hex digits",
+        ),
         "a key inside": (with_(public_key="00" * 32), [], 15, "brings a key, in a member public_key"),
     }
 
 
 CASES = [
     "a proof of another log", "a stale head", "a future head", "a truncated path", "a padded path", "a duplicate key",
-    "loose base64", "a huge number", "a key inside",
+    "loose base64", "a huge number", "a key inside", "an index of 2^53", "a negative size", "a float in a list",
+    "a duplicate in sth", "a short hash", "a cosignature without name", "a byte order mark", "a letter of Latin-1",
+    "a public key of letters",
 ]  # fmt: skip
 
 
