@@ -190,6 +190,90 @@ REFUSED = {
 }
 
 
+# Every right that migrations and roles.sql grant to others than the owner: on tables, columns and functions(). Those of
+# triggers nobody can call.
+ALLOWED = {
+    "kapsel_attestor": {
+        "DELETE": "parked processes unsequenced",
+        "INSERT": "anchors chains heads leaves log_keys logs parked processes tiles unsequenced",
+        "SELECT": (
+            "anchors attempts chains configuration destinations endpoints heads keys leaves log_keys logs parked "
+            "policies processes tiles unsequenced"
+        ),
+        "UPDATE": (
+            "anchors.complete anchors.confirmed_at anchors.height anchors.next_at anchors.ots anchors.tries "
+            "chains log_keys.not_after_ms logs.frozen_reason logs.root logs.tree_size parked processes tiles"
+        ),
+    },
+    "kapsel_console": {
+        "DELETE": "processes",
+        "EXECUTE": "erase_event() pass_turns()",
+        "INSERT": "audit deliveries ended_turns processes replays superseded",
+        "SELECT": (
+            "anchors attempts audit buckets chains circuits configuration deliveries deliveries_live destinations "
+            "endpoints erasures events heads keys leaves log_keys logs parked policies processes replays slots "
+            "superseded tiles turns unsequenced"
+        ),
+        "UPDATE": (
+            "circuits deliveries deliveries_live processes replays.next_at replays.rate replays.removed_at "
+            "replays.suspend turns.blocked_at turns.blocked_by"
+        ),
+    },
+    "kapsel_deliverer": {
+        "DELETE": "errands processes",
+        "EXECUTE": "pass_turns()",
+        "INSERT": (
+            "attempts buckets circuits deliveries ended_turns gap_healings processes replayed slots superseded "
+            "unsequenced"
+        ),
+        "SELECT": (
+            "attempts.id buckets circuits configuration deliveries deliveries_live destinations ended_turns "
+            "endpoints errands events gap_healings heads idempotency.endpoint_id idempotency.expires_at "
+            "idempotency.key keys logs policies processes replayed replays slots superseded turns"
+        ),
+        "UPDATE": (
+            "buckets circuits deliveries deliveries_live errands gap_healings processes replayed.outcome "
+            "replays.completed_at replays.counted_at replays.delivered replays.enqueued replays.enqueued_at "
+            "replays.failed replays.matched replays.next_at replays.settled_to replays.skipped_destinations "
+            "replays.skipped_events replays.skipped_pending replays.started_at replays.unjudged "
+            "replays.walked_delivery replays.walked_event slots turns.blocked_at turns.blocked_by"
+        ),
+    },
+    "kapsel_receiver": {
+        "DELETE": "processes",
+        "INSERT": "buckets deliveries errands events idempotency processes turns",
+        "SELECT": (
+            "buckets configuration destinations endpoints errands events.id idempotency keys policies processes "
+            "turns.destination_id turns.head turns.key turns.last"
+        ),
+        "UPDATE": "buckets idempotency processes turns.last",
+    },
+}
+GRANTS = """
+SELECT coalesce(rolname, 'everybody') AS role, granted.privilege_type AS privilege, granted.name
+FROM (
+    SELECT relname::text AS name, relowner AS owner, (aclexplode(relacl)).*
+    FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+    UNION ALL
+    SELECT format('%s.%s', relname, attname), relowner, (aclexplode(attacl)).*
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = current_schema()::regnamespace
+    UNION ALL
+    SELECT format('%s()', proname), proowner, (aclexplode(coalesce(proacl, acldefault('f', proowner)))).*
+    FROM pg_proc WHERE pronamespace = current_schema()::regnamespace AND prosecdef AND prorettype <> 'trigger'::regtype
+) AS granted LEFT JOIN pg_roles ON pg_roles.oid = granted.grantee
+WHERE granted.grantee <> granted.owner
+"""
+
+
+async def test_each_component_has_the_rights_that_are_written_here_and_no_others(owner: asyncpg.Connection) -> None:
+    granted: dict[str, dict[str, set[str]]] = {}
+    for row in await owner.fetch(GRANTS):
+        granted.setdefault(row["role"], {}).setdefault(row["privilege"], set()).add(row["name"])
+    assert granted == {
+        role: {verb: {*names.split()} for verb, names in verbs.items()} for role, verbs in ALLOWED.items()
+    }
+
+
 @pytest.mark.parametrize(("role", "sql"), [(role, sql) for role, list_ in REFUSED.items() for sql in list_])
 async def test_a_component_may_do_no_more_than_its_work(database, role: str, sql: str) -> None:
     connection = await database.connection(role)
