@@ -6,6 +6,7 @@ of event it is, `kapsel_expressions.event` finds out. Pure.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,7 +33,20 @@ class InBody:
         return ".".join(self.path)
 
 
-Place = InHeader | InBody
+@dataclass(frozen=True, slots=True)
+class ButFor:
+    """The whole body, but for the numbers under this name: they count the tries."""
+
+    name: str
+
+    def rest(self, body: bytes) -> bytes | None:
+        """Return a body without them, None if there is none: then it is not of the form that is known."""
+        # In JSON a quoted text before a colon is a name, wherever it stands.
+        rest, found = re.subn(rb'"%s"\s*:\s*\d+' % self.name.encode(), b"", body)
+        return rest if found else None
+
+
+Place = InHeader | InBody | ButFor
 
 # Standard Webhooks is here for its header of today; the receiver also reads the older name, if that one is signed.
 IDS: Final[Mapping[Scheme, Place]] = {
@@ -45,8 +59,11 @@ IDS: Final[Mapping[Scheme, Place]] = {
     "okta": InBody(("eventId",)),
     "paddle": InBody(("event_id",)),
     "square": InBody(("event_id",)),
+    # HubSpot says of its eventId that it may not be unique, and DocuSign's events have none.
+    "hubspot": ButFor("attemptNumber"),
     "linear": InHeader("Linear-Delivery"),
     "pagerduty": InBody(("event", "id")),
+    "docusign": ButFor("retryCount"),
     "sns": InBody(("MessageId",)),
     "standardWebhooks": InHeader("webhook-id"),
 }

@@ -44,5 +44,8 @@ def _of_provider(scheme: Scheme, headers: Headers, body: bytes) -> bytes | None:
             value = event_names.member(event_names.document(body), place.path)
             given = None if value is None else value.encode("utf-8", "surrogatepass")
             return None if given is None else encode("provider", (place.dotted.encode(), given))
+        case event_names.ButFor(name=name) as counted:
+            rest = counted.rest(body)
+            return None if rest is None else encode("provider", (name.encode(), rest))
         case None:
             return None

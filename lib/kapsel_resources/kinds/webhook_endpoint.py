@@ -71,7 +71,8 @@ class Idempotency(Model):
         description=(
             "Header: the value of one header. Content: the hash of the body, where each carries an id or a time. "
             "Provider: the id that the provider "
-            f"gives each event, for {', '.join(NAMES_EVENTS[:-1])} and {NAMES_EVENTS[-1]}."
+            f"gives each event, for {', '.join(NAMES_EVENTS[:-1])} and {NAMES_EVENTS[-1]}; for "
+            "hubspot and docusign the body without the number of the try."
         )
     )
     header: HeaderName | None = Field(default=None, description="Source Header: which one, such as Idempotency-Key.")

@@ -64,6 +64,22 @@ def test_a_section_has_a_manifest_that_can_be_planned_and_all_that_it_promises(s
     assert ("**Handshake:** none." in section) == (scheme not in ASKING)
 
 
+NUMBERS = {"three": 3, "ten": 10}
+
+
+@pytest.mark.parametrize("scheme", sorted(BY_SCHEME))
+def test_an_event_is_remembered_as_long_as_its_provider_tries(scheme: str) -> None:
+    section = BY_SCHEME[scheme]
+    tries = section.partition("- **Waits and tries:**")[2].partition("\n- **")[0]
+    hours = [
+        int(NUMBERS.get(number, number)) * (24 if unit == "days" else 1)
+        for number, unit in re.findall(r"(\d+|three|ten)\s+(days|hours)\b", tries)
+    ]
+    idempotency = _documents(section)[-1]["spec"].get("idempotency")
+    if idempotency is not None:
+        assert int(idempotency.get("window", "24h").removesuffix("h")) >= max(hours, default=0)
+
+
 def test_the_answer_to_an_accepted_webhook_is_told_for_every_scheme() -> None:
     cells = [line.split("|") for line in (DOCS / "receiving.md").read_text(encoding="utf-8").splitlines()]
     told = {cell[1].strip(" `"): cell[6].strip() for cell in cells if len(cell) == 8 and cell[1].startswith(" `")}

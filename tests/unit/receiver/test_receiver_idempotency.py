@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -74,6 +75,31 @@ def test_each_provider_s_own_id_is_used() -> None:
         body = json.dumps({field: "7", "try": 1}).encode()
         again = json.dumps({"try": 2, field: "7"}).encode()
         assert make(PROVIDER, {}, body, scheme) == make(PROVIDER, {}, again, scheme) is not None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "body"),
+    [
+        (
+            "hubspot",
+            '[{"eventId": 1, "attemptNumber": %d}, {"eventId": 1, "occurredAt": 6, "attemptNumber":%d}]',
+        ),
+        ("docusign", '{"event":"envelope-sent","retryCount":%d,"generatedDateTime":"2026-03-01T12:00:00Z","x":%d}'),
+    ],
+)
+def test_a_resend_that_counts_its_tries_is_the_same_event_and_nothing_else_is(scheme: Scheme, body: str) -> None:
+    second = 0 if scheme == "docusign" else 12
+    first = make(PROVIDER, {}, (body % (0, 0)).encode(), scheme)
+    assert first == make(PROVIDER, {}, (body % (12, second)).encode(), scheme) is not None
+    for text, other in (
+        ("sent", "completed"),
+        ("12:00", "12:01"),
+        ('"occurredAt": 6', '"occurredAt": 7'),
+        ("Id", "ID"),
+    ):
+        if text in body:
+            assert make(PROVIDER, {}, (body.replace(text, other) % (0, 0)).encode(), scheme) not in (first, None)
+    assert make(PROVIDER, {}, b'{"no": "count"}', scheme) is None
 
 
 def test_of_two_ids_the_one_that_was_signed_counts() -> None:

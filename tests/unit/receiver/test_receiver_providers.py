@@ -217,7 +217,15 @@ def test_only_schemes_that_show_or_want_no_secret_do_without_a_key() -> None:
     assert {scheme for scheme in get_args(Scheme) if not needs_key(scheme)} == {"none", "discord", "sns"}
 
 
-BODIES = {"id": "7", "MessageId": "7", "event_id": "7", "eventId": "7", "event": {"id": "7"}}
+BODIES = {
+    "id": "7",
+    "MessageId": "7",
+    "event_id": "7",
+    "eventId": "7",
+    "event": {"id": "7"},
+    "attemptNumber": 0,
+    "retryCount": 0,
+}
 
 
 @pytest.mark.parametrize("scheme", sorted(event_names.IDS))
