@@ -1,12 +1,15 @@
 """What providers put on the wire: the receiver accepts it, and published examples come out the same."""
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from multidict import CIMultiDict
 
 from kapsel_cli.providers import Outgoing, headers, new_id
+from kapsel_cli.send import SCHEMES
 from kapsel_receiver.proofs import Rejected, Verified
 from kapsel_receiver.signatures import verify
 from kapsel_resources import key_values
@@ -109,3 +112,9 @@ def test_standard_webhooks_signs_as_its_specification_shows() -> None:
 def test_every_event_gets_an_id_of_its_own() -> None:
     assert new_id("stripe").startswith("evt_")
     assert new_id("github") != new_id("github")
+
+
+def test_the_docs_name_every_scheme_that_a_webhook_can_be_sent_as() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("| `--as SCHEME` |")]
+    assert tuple(re.findall(r"`(\w+)`", line.partition("|")[2].partition("|")[2])) == SCHEMES

@@ -4,7 +4,9 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
@@ -12,11 +14,11 @@ import yaml
 
 from kapsel_deliverer.shapes import Made, made, shape
 from kapsel_expressions import cost, event, syntax
-from kapsel_expressions.event import FIELDS, Event
+from kapsel_expressions.event import FIELDS, Event, type_header, type_of
 from kapsel_expressions.expression import FUNCTIONS, LONGEST, Expression, Failed, Value, compile_source
 from kapsel_resources.kinds.webhook_endpoint import Destination
 from kapsel_resources.manifests import parse
-from kapsel_store.rows import DestinationRow
+from kapsel_store.rows import DestinationRow, Scheme
 
 PAGE = (Path(__file__).parents[3] / "docs" / "shaping.md").read_text(encoding="utf-8")
 BODY = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
@@ -80,3 +82,22 @@ def test_filter_and_map_take_lists_as_long_as_the_page_says() -> None:
     tree = syntax.parse("event.body.items.filter(i, i.n > 1).size() > 1")
     assert cost.admits(tree, cost.Size(1_900, 10_000))
     assert not cost.admits(tree, cost.Size(3_000, 10_000))
+
+
+def test_the_page_tells_where_every_scheme_names_the_type_of_an_event() -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (header|body) (`.+) \|$", PAGE, re.MULTILINE)
+    told = {
+        scheme: (kind, re.findall(r"`(.+?)`", where))
+        for named, kind, where in rows
+        for scheme in named.strip("`").split("`, `")
+    }
+    everywhere = {place for kind, where in told.values() if kind == "body" for place in where}
+    for scheme in get_args(Scheme):
+        kind, places = told.get(scheme, ("", []))
+        assert type_header(scheme) == (places[0].lower() if kind == "header" else None)
+        named = {place for place in everywhere if type_of(scheme, {}, _nested(place)) == "a type"}
+        assert named == (set(places) if kind == "body" else set()), scheme
+
+
+def _nested(place: str) -> Any:
+    return reduce(lambda inner, name: {name: inner}, reversed(place.split(".")), "a type")
