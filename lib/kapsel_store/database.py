@@ -24,6 +24,7 @@ DELIVERIES_CHANNEL = "kapsel_deliveries"
 
 CONNECT_TIMEOUT = 5.0
 COMMAND_TIMEOUT = 15.0
+QUIET = 30.0  # seconds after which a connection that only listens is asked whether it lives
 STATEMENTS = 100  # that a connection keeps prepared: more than there are
 TRIES = 5  # of a statement that others roll back
 
@@ -56,6 +57,10 @@ _AWAY = (
     asyncpg.exceptions.InternalClientError,
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # while credentials are being rotated
 )
+
+
+# Who vanishes with its machine says nothing: by its defaults Postgres would keep the lock of an attestor for two hours.
+_NOTICED = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 
 
 def is_away(error: BaseException) -> bool:
@@ -133,7 +138,7 @@ def connect(
             connection_class=carrying(session) if pooled else asyncpg.Connection,
             # A statement that was prepared in one server's session is not known in the next.
             statement_cache_size=0 if pooled else STATEMENTS,
-            server_settings=name if pooled else session,
+            server_settings=name if pooled else session | _NOTICED,
         )
     except (ValueError, asyncpg.InterfaceError) as error:
         raise DatabaseURLError(f"the database URL cannot be used: {error}") from error
@@ -171,9 +176,19 @@ class Listener:
     A hint can be lost, so whoever waits for an event also polls.
     """
 
-    def __init__(self, url: str, *, role: str | None, schema: str, component: str, channels: Sequence[str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        role: str | None,
+        schema: str,
+        component: str,
+        channels: Sequence[str],
+        quiet: float = QUIET,
+    ) -> None:
         self._url = url
-        self._settings = settings(schema=schema, role=role, component=component)
+        self._quiet = quiet
+        self._settings = settings(schema=schema, role=role, component=component) | _NOTICED
         self._events: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
         self._told: dict[str, Callable[[str], None]] = {}
 
@@ -214,7 +229,8 @@ class Listener:
                 event.set()
             waiting = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(lost.wait())]
             try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                while not (await asyncio.wait(waiting, timeout=self._quiet, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    await connection.fetchval("SELECT 1", timeout=CONNECT_TIMEOUT)
             finally:
                 for task in waiting:
                     task.cancel()
@@ -222,6 +238,6 @@ class Listener:
             if not is_away(error):
                 raise
         finally:
-            if lost.is_set():
+            if not stopping.is_set():
                 logger.info("the listening connection was lost; connecting again")
             connection.terminate()

@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from wires import Opened, Withheld, to_postgres
 
 from kapsel_store import audit, configuration, database, processes, tlog
+from kapsel_store.database import Listener
 from kapsel_store.errors import (
     EditedMigrationError,
     NewerSchemaError,
@@ -383,6 +385,40 @@ async def test_a_source_follows_the_configuration_and_keeps_the_last_good_one(da
             await asyncio.sleep(0)
         assert source.current.generation == 1
         stopping.set()
+
+
+async def test_a_listener_finds_out_that_nobody_is_there_any_more(database) -> None:
+    """Whoever vanishes closes no connection, and one that only listens would wait for its hints for ever."""
+    passing = asyncio.Event()
+    passing.set()
+    wire = to_postgres(database.url)
+
+    async def held() -> Opened:
+        there, back = await open_there()
+        return Withheld(there, passing), back
+
+    open_there, wire.open_there = wire.open_there, held
+    stopping = asyncio.Event()
+    async with wire, asyncio.timeout(240), asyncio.TaskGroup() as tasks:
+        listener = Listener(
+            wire.url, role=None, schema=database.schema, component="test", channels=["said"], quiet=0.05
+        )
+        heard = listener.event("said")
+        tasks.create_task(listener.run(stopping))
+        await heard.wait()
+        heard.clear()
+        passing.clear()
+        while wire.connections < 2:  # it has given the first one up
+            await asyncio.sleep(0.01)
+        passing.set()
+        await heard.wait()  # it listens anew, and what was said meanwhile is looked for
+        stopping.set()
+
+
+async def test_postgres_notices_soon_that_a_client_has_vanished(owner: asyncpg.Connection) -> None:
+    """Else it keeps what that one has locked for two hours."""
+    asked = "SELECT reset_val FROM pg_settings WHERE name = 'tcp_keepalives_idle'"
+    assert await owner.fetchval(asked) == "10"  # the setting itself is 0 at a Unix socket
 
 
 def database_listener(made) -> database.Listener:
