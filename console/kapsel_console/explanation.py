@@ -124,6 +124,8 @@ def _why_exhausted(facts: Facts, code: str) -> str:
     delivery, policy, means = facts.delivery, facts.destination.policy, reason(code).means
     if REASONS.get(code) is not None and REASONS[code].kind == "end" and code != "lease_expired":
         return means
+    if REASONS.get(code) is not None and REASONS[code].kind == "wait":
+        return f"{reason('never_tried').means}: {means}"
     if delivery.finished_at is not None and delivery.finished_at >= deadline(facts):
         return f"its age was up after {_times(delivery.attempts)}; the last one: {means}"
     if code == "status_410":

@@ -26,7 +26,9 @@ class Reason:
     """One reason code."""
 
     code: str
-    kind: Kind  # what came of a try; how a delivery ended without one; what one that is pending waits for
+    # What came of a try; how a delivery ended without one; what one that is pending waits for, which is also what kept
+    # one until its age was up that was never tried.
+    kind: Kind
     fault: Fault
     means: str  # what happened, as the rest of a sentence whose subject is named
     advice: str  # what to do, as a sentence; empty: nothing
@@ -191,7 +193,7 @@ _TABLE: Final = (
         "never_tried",
         "ours",
         "its age was up before it could be tried at all",
-        "See whether the destination was suspended or its limits are too low, and whether deliverers ran.",
+        "See whether its limits are too low, and whether deliverers ran.",
     ),
     _ended(
         "lease_expired",
@@ -220,13 +222,13 @@ _TABLE: Final = (
         "circuit_open",
         "destination",
         "its circuit is open, because too many tries failed: nothing is sent for a while",
-        "Nothing needs to be done: it is probed by itself. `kapsel resume` closes the circuit at once.",
+        "It is probed by itself; `kapsel resume` closes the circuit at once.",
     ),
     _waits(
         "circuit_half_open",
         "destination",
         "its circuit is half-open: a few deliveries probe whether it is back",
-        "Nothing needs to be done.",
+        "It closes by itself when they arrive.",
     ),
     _waits("no_deliverer", "ours", "no deliverer is alive", "See `kapsel get processes`, and start one."),
     _waits(

@@ -19,6 +19,7 @@ from queued import result
 
 from kapsel_store import attempts, circuits, configuration, deliveries, events, ids, partitions
 from kapsel_store.queries import statement
+from kapsel_store.reasons import fault_of
 from kapsel_store.rows import (
     Accepted,
     Claimed,
@@ -242,6 +243,41 @@ async def test_what_waits_past_its_age_is_exhausted(queue: Queue) -> None:
     assert await deliveries.expire(queue.connection) == 1
     [row] = await deliveries.page(queue.connection, now=datetime.now(UTC), limit=1, event_id=waiting.id)
     assert (row.state, row.last_reason) == (State.EXHAUSTED, "never_tried")
+
+
+CIRCUIT = "INSERT INTO circuits (destination_id, {}) SELECT id, {} FROM destinations"
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason", "fault"),
+    [
+        (
+            "UPDATE destinations SET spec = spec || '{\"suspend\": true}'",
+            *("destination_suspended", "configuration"),
+        ),
+        (
+            CIRCUIT.format("disabled_at, disabled_reason", "now(), 'status_410'"),
+            *("destination_disabled", "destination"),
+        ),
+        (CIRCUIT.format("state, open_until", "'open', now()"), "circuit_open", "destination"),
+        (CIRCUIT.format("state, open_until", "'half_open', now()"), "circuit_half_open", "destination"),
+        (CIRCUIT.format("state", "'closed'"), "never_tried", "ours"),
+    ],
+)
+async def test_what_was_kept_until_its_age_was_up_says_by_what_and_only_if_it_was_never_tried(
+    database, queue: Queue, kept: str, reason: str, fault: str
+) -> None:
+    await queue.put(2)
+    await queue.claim(1, lease=timedelta(seconds=-1))
+    assert await deliveries.rescue(queue.connection) == 1
+    await queue.connection.execute(kept)
+    await queue.connection.execute("UPDATE deliveries SET expires_at = now() - interval '1 second'")
+    told: list[tuple[str, str]] = []
+    deliverer = await database.connection("deliverer")
+    assert await deliveries.expire(deliverer, given_up=lambda *one: told.append(one)) == 2
+    await deliverer.close()
+    assert sorted(told) == sorted([("shop/orders/billing", "lease_expired"), ("shop/orders/billing", reason)])
+    assert fault_of(reason) == fault
 
 
 async def test_only_a_pending_delivery_can_be_cancelled(queue: Queue) -> None:

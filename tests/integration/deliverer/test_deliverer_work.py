@@ -155,9 +155,10 @@ async def test_a_delivery_past_its_age_ends_though_nobody_may_try_it(destination
     deliverer = await start()
     [delivery_id] = await shop.put()
     delivery = await shop.ends(State.EXHAUSTED, delivery_id)
-    assert (delivery.attempts, delivery.last_reason) == (0, "never_tried")
+    assert (delivery.attempts, delivery.last_reason) == (0, "destination_suspended")
     assert await deliverer.metric("delivery_expired_total") == 1
-    assert await deliverer.metric(GIVEN_UP, destination=f"shop/orders/{row.name}", fault="ours") == 1
+    assert await deliverer.metric(GIVEN_UP, destination=f"shop/orders/{row.name}", fault="configuration") == 1
+    assert await deliverer.metric(GIVEN_UP, destination=f"shop/orders/{row.name}", fault="ours") == 0
     assert row.suspend
 
 

@@ -290,6 +290,7 @@ def test_a_policy_that_has_become_shorter_ends_it_earlier() -> None:
         ("status_410", 1, "it is gone and wants no more"),
         ("dns", 2, "its age would be up before the next try; after 2 tries"),
         ("never_tried", 0, "its age was up before it could be tried at all"),
+        ("destination_suspended", 0, "its age was up before it could be tried at all: the manifest suspends"),
     ],
 )
 def test_what_was_given_up_says_which_bound_ended_it(code: str, attempts: int, says: str) -> None:

@@ -102,10 +102,18 @@ WHERE state = 'sending' AND id = ANY (ARRAY(
 ))
 
 -- name: expire
--- What waited past its age ends here, whatever kept it waiting: every delivery ends.
+-- What waited past its age ends here, whatever kept it waiting: every delivery ends. One that was never tried says what
+-- lastingly kept it, in the order of kapsel_store.holds: whose fault it is does not change when it ends.
 WITH ended AS (
-    UPDATE deliveries
-    SET state = 'exhausted', finished_at = now(), last_reason = coalesce(last_reason, 'never_tried')
+    UPDATE deliveries AS d
+    SET state = 'exhausted', finished_at = now(), last_reason = coalesce(d.last_reason, (
+        SELECT CASE WHEN t.spec ->> 'suspend' = 'true' THEN 'destination_suspended'
+                    WHEN c.disabled_at IS NOT NULL THEN 'destination_disabled'
+                    WHEN c.state = 'open' THEN 'circuit_open'
+                    WHEN c.state = 'half_open' THEN 'circuit_half_open'
+                    ELSE 'never_tried' END
+        FROM destinations t LEFT JOIN circuits c ON c.destination_id = t.id WHERE t.id = d.destination_id
+    ))
     WHERE state = 'pending' AND id = ANY (ARRAY(
         SELECT id FROM deliveries_live WHERE state = 'pending' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED
     ))
