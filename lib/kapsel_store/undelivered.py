@@ -181,13 +181,17 @@ async def destinations_of(connection: Connection, endpoint_id: UUID, name: str |
 
 
 async def oldest(connection: Connection, *, now: datetime) -> list[Oldest]:
-    """Return the oldest undelivered one of each destination and fault, the worst off first, of so many destinations."""
+    """Return the oldest undelivered one of each destination and fault, the worst off first, of so many destinations.
+
+    Not of those that were removed: nobody can deliver what they did not get, so an alert of it would have no end.
+    """
     found: list[Oldest] = []
     after: UUID | None = FIRST_ID
     for _ in range(ROUNDS):
         wanted = [row["id"] for row in await connection.fetch(statement("undelivered.destinations"), after, ROUND)]
         places, untried = await _places(connection, wanted), _Untried(connection)
-        rows = await connection.fetch(statement("undelivered.oldest"), wanted, ids.first_at(now - LATE), COUNTED)
+        present = [one for one in wanted if not places[one].removed]
+        rows = await connection.fetch(statement("undelivered.oldest"), present, ids.first_at(now - LATE), COUNTED)
         await untried.look(row["destination_id"] for row in rows if row["last_reason"] is None)
         first: dict[tuple[str, Fault], datetime] = {}
         for row in rows:

@@ -113,7 +113,7 @@ SELECT id FROM destinations WHERE endpoint_id = $1 AND ($2::text IS NULL OR name
 
 -- name: oldest
 -- The oldest of each destination and reason; of those that wait, of the first that are due, and of those that were given
--- up the first alone. Those that were not tried yet are told apart by what may keep one and not the other, and the oldest
+-- up, of the first $3. Those that were not tried yet are told apart by what may keep one and not the other, and the oldest
 -- stands for its like.
 SELECT want.destination_id, o.*
 FROM unnest($1::uuid[]) AS want (destination_id), LATERAL (
@@ -133,8 +133,8 @@ FROM unnest($1::uuid[]) AS want (destination_id), LATERAL (
     (SELECT state, last_reason, min(created_at), min(due_at), false, NULL, NULL FROM deliveries_live
      WHERE lease_expires_at IS NOT NULL AND destination_id = want.destination_id AND id < $2 GROUP BY state, last_reason)
     UNION ALL
-    (SELECT state, last_reason, created_at, due_at, false, NULL, NULL FROM (
+    (SELECT DISTINCT ON (last_reason) state, last_reason, created_at, due_at, false, NULL::uuid, NULL::timestamptz FROM (
         SELECT id, state, last_reason, created_at, due_at FROM deliveries
         WHERE state = 'exhausted' AND destination_id = want.destination_id ORDER BY id LIMIT $3
-    ) AS failed WHERE NOT EXISTS (SELECT FROM superseded s WHERE s.delivery_id = failed.id) LIMIT 1)
+    ) AS failed WHERE NOT EXISTS (SELECT FROM superseded s WHERE s.delivery_id = failed.id) ORDER BY last_reason, id)
 ) AS o
