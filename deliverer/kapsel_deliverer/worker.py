@@ -97,7 +97,6 @@ class Worker:
         self._named: set[UUID] = set()  # destinations that have something due, as somebody said
         metrics.pool_size.set(settings.deliverer_concurrency)
         metrics.pool_busy.set_function(lambda: self._lanes.held)
-        metrics.pool_waiting.set_function(lambda: len(self.waiting()))
 
     def configure(self, configuration: Configuration) -> None:
         """Work by this configuration from now on; what is under way ends by the one it started with."""
@@ -292,6 +291,8 @@ class Worker:
         lease = self._lease.total_seconds()
         while True:
             await asyncio.sleep(min(1.0, lease / 6))
+            # Not when it is asked for: metrics are written by another thread, and lanes are this one's alone.
+            self._metrics.pool_waiting.set(len(self.waiting()))
             async with self._asking:
                 try:
                     if renewals := self._lanes.renewals(time.monotonic(), lease):

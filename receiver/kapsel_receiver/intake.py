@@ -97,7 +97,8 @@ class Intake:
         self._reason = "not connected yet"
         self._suspended: frozenset[UUID] = frozenset()
         metrics.queue_depth.set_function(lambda: len(self._queue))
-        metrics.queue_largest.set_function(lambda: max((one.events for one in self._shares.values()), default=0))
+        # In a list first: metrics are written by another thread.
+        metrics.queue_largest.set_function(lambda: max((one.events for one in list(self._shares.values())), default=0))
         metrics.database_up.set_function(lambda: int(self._working > 0))
 
     def configure(self, configuration: Configuration) -> None:
