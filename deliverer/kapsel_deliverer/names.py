@@ -201,8 +201,9 @@ class SystemResolver(AbstractResolver):
 
     def _forget(self, asked: _Asked) -> None:
         """Look nothing up that nobody waits for any more, unless it renews what is in use."""
-        if not asked.wanted and not asked.renews:
-            self._waiting[asked.renews, asked.standing].pop(asked.key, None)
+        line = self._waiting[asked.renews, asked.standing]
+        if not asked.wanted and not asked.renews and line.get(asked.key) is asked:  # and not one that came after it
+            del line[asked.key]
             self._show()
 
     def _start(self) -> None:

@@ -87,7 +87,8 @@ async def is_committed(
 
     A server that has never heard of it, for it was promoted without it, has not committed it. Nor has one that was
     promoted without it and has given its id to another since, if the circuit is as it was before. If it is not, since
-    others have changed it or it has lost more, that cannot be told: it is taken for made, lest it is counted twice.
+    others have changed it or it has lost more, that cannot be told: it is taken for made, lest it is counted twice. One
+    that a person has set back to what it was, in the seconds until this is asked, is made again.
     """
     try:
         status = await connection.fetchval(statement("circuits.outcome"), transaction_id)

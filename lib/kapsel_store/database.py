@@ -59,8 +59,14 @@ _AWAY = (
 )
 
 
-# Who vanishes with its machine says nothing: by its defaults Postgres would keep the lock of an attestor for two hours.
-_NOTICED = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+# Who vanishes with its machine says nothing. By its defaults Postgres keeps the lock of such an attestor for two hours,
+# and for a quarter of one if an answer was under way: both end after 25 s.
+_NOTICED = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
 
 
 def is_away(error: BaseException) -> bool:
@@ -81,9 +87,15 @@ async def again(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 def settings(
-    *, schema: str, role: str | None, component: str, synchronous_commit: bool = True, nested_loops: bool = True
+    *,
+    schema: str,
+    role: str | None,
+    component: str,
+    synchronous_commit: bool = True,
+    nested_loops: bool = True,
+    pooled: bool = False,
 ) -> dict[str, str]:
-    """Return the session settings of one of our connections."""
+    """Return the session settings of one of our connections; those of a pooler to Postgres are the pooler's."""
     session = {"application_name": f"kapsel-{component}", "search_path": schema, "timezone": "UTC", "jit": "off"}
     if role is not None:
         session["role"] = role
@@ -93,7 +105,7 @@ def settings(
         session["enable_nestloop"] = "off"
     if not synchronous_commit:
         session["synchronous_commit"] = "off"
-    return session
+    return session if pooled else session | _NOTICED
 
 
 async def _keep_session(connection: Connection) -> None:
@@ -123,6 +135,7 @@ def connect(
         component=component,
         synchronous_commit=synchronous_commit,
         nested_loops=nested_loops,
+        pooled=pooled,
     )
     name = {"application_name": session["application_name"]}
     try:
@@ -138,7 +151,7 @@ def connect(
             connection_class=carrying(session) if pooled else asyncpg.Connection,
             # A statement that was prepared in one server's session is not known in the next.
             statement_cache_size=0 if pooled else STATEMENTS,
-            server_settings=name if pooled else session | _NOTICED,
+            server_settings=name if pooled else session,
         )
     except (ValueError, asyncpg.InterfaceError) as error:
         raise DatabaseURLError(f"the database URL cannot be used: {error}") from error
@@ -188,7 +201,7 @@ class Listener:
     ) -> None:
         self._url = url
         self._quiet = quiet
-        self._settings = settings(schema=schema, role=role, component=component) | _NOTICED
+        self._settings = settings(schema=schema, role=role, component=component)
         self._events: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
         self._told: dict[str, Callable[[str], None]] = {}
 

@@ -46,11 +46,6 @@ async def leave(connection: Connection, component: Component, instance: str) -> 
     await connection.execute(statement("processes.leave"), component, instance)
 
 
-async def live(connection: Connection, component: Component) -> int:
-    """Return how many processes of a component are alive."""
-    return int(await connection.fetchval(statement("processes.live"), component))
-
-
 async def list_live(connection: Connection) -> list[ProcessRow]:
     """Return all processes that are alive."""
     return [ProcessRow(**dict(row)) for row in await connection.fetch(statement("processes.list_live"))]

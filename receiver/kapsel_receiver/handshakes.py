@@ -1,9 +1,8 @@
 """What a provider asks before it sends webhooks, and what it wants to hear: one answer each, and no event.
 
-Called by `app`: `looked` for a GET, `asked` for a POST before the caller has proved itself, `proved` after, and
-`possible` for the head of a POST. Pure. What
-is said back is bounded and of few characters: nobody shall use an ingest URL to put a page, or a signature over
-something that could be a webhook, into the world.
+Called by `app`: `looked` for a GET, `possible` for the head of a POST, `asked` for a POST before the caller has proved
+itself, `proved` after. Pure. What is said back is bounded and of few characters: nobody shall use an ingest URL to put
+a page, or a signature over something that could be a webhook, into the world.
 """
 
 import hmac

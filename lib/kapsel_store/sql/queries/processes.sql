@@ -6,9 +6,6 @@ SET address = excluded.address, generation = excluded.generation, waiting = excl
 -- name: leave
 DELETE FROM processes WHERE component = $1 AND instance = $2
 
--- name: live
-SELECT count(*) FROM processes WHERE component = $1 AND seen_at > now() - interval '10 seconds'
-
 -- name: list_live
 SELECT component, instance, address, generation, started_at, seen_at
 FROM processes WHERE seen_at > now() - interval '10 seconds' ORDER BY component, instance
