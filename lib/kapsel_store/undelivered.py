@@ -30,6 +30,7 @@ LATE: Final = timedelta(minutes=1)  # what is as old as this and not delivered i
 WIDTH: Final = 500  # deliveries that one step looks at
 STEPS: Final = 10  # of one page
 COUNTED: Final = 1000  # deliveries of one destination and sort that a summary counts
+MEASURED: Final = 100  # of one destination that were given up: what the metric looks at, in each deliverer
 ROUND: Final = 200  # destinations that are measured at once
 ROUNDS: Final = 10
 MOST_NAMED: Final = 1000  # destinations of one endpoint, those that it had before included
@@ -191,7 +192,7 @@ async def oldest(connection: Connection, *, now: datetime) -> list[Oldest]:
         wanted = [row["id"] for row in await connection.fetch(statement("undelivered.destinations"), after, ROUND)]
         places, untried = await _places(connection, wanted), _Untried(connection)
         present = [one for one in wanted if not places[one].removed]
-        rows = await connection.fetch(statement("undelivered.oldest"), present, ids.first_at(now - LATE), COUNTED)
+        rows = await connection.fetch(statement("undelivered.oldest"), present, ids.first_at(now - LATE), MEASURED)
         await untried.look(row["destination_id"] for row in rows if row["last_reason"] is None)
         first: dict[tuple[str, Fault], datetime] = {}
         for row in rows:
