@@ -181,11 +181,12 @@ LATERAL (
 
 -- name: depth
 -- Due is what a deliverer could take at this moment if there were one more: not what waits for its next try, and nothing
--- of a destination that is suspended, disabled or behind an open circuit.
+-- of a destination that is suspended, disabled or behind an open circuit. What was committed while this was asked may have been
+-- made after it began: nothing is younger than that.
 SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
        count(*) FILTER (WHERE state = 'sending') AS sending,
-       coalesce(now() - min(created_at) FILTER (WHERE state = 'pending'), interval '0') AS oldest_pending_age,
-       coalesce(now() - min(due_at) FILTER (
+       greatest(now() - min(created_at) FILTER (WHERE state = 'pending'), interval '0') AS oldest_pending_age,
+       greatest(now() - min(due_at) FILTER (
            WHERE state = 'pending' AND due_at <= now() AND destination_id NOT IN (
                SELECT destination_id FROM circuits WHERE state <> 'closed' OR disabled_at IS NOT NULL
                UNION ALL SELECT id FROM destinations WHERE spec ->> 'suspend' = 'true'
