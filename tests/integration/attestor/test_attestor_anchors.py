@@ -114,7 +114,8 @@ class Surroundings:
     def check(self, anchor: Anchored) -> ots.Anchor:
         """Judge an anchor as an auditor does who has the header from elsewhere."""
         timestamp = ots.of_file(anchor.ots, anchor.head.checkpoint.encode())
-        header = self.chain.header(timestamp.blocks()[0].height)
+        first = min(claim.height for claim in timestamp.blocks())  # the file's order is that of hashes
+        header = self.chain.header(first)
         return ots.check(timestamp, header, not_before_ms=anchor.head.timestamp_ms, min_difficulty=0)
 
 
