@@ -29,7 +29,7 @@ from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 from kapsel_store.turns import NO_TURN, Blocked
 from kapsel_store.undelivered import Group, Summary, Undelivered
-from kapsel_verifier import cosignature
+from kapsel_verifier import cosignature, strict
 from kapsel_verifier.cosignature import WitnessKey
 from kapsel_verifier.errors import VerificationError
 from kapsel_verifier.note import Note
@@ -403,7 +403,7 @@ def signing_jwk(row: KeyRow, name: str) -> shapes.SigningJwk:
         "alg": "EdDSA",
         "use": "sig",
         "kid": str(row.id),
-        "x": base64.urlsafe_b64encode(row.public or b"").rstrip(b"=").decode(),
+        "x": strict.to_base64url(row.public or b""),
         "name": name,
         "nbf": int(row.not_before.timestamp()),
     }
