@@ -185,11 +185,6 @@ class Targets:
         self._metrics = metrics
         self._contexts = Contexts(ca_file)
         self._targets: dict[UUID, Target] = {}
-        self._labels: dict[UUID, str] = {}  # those that are gone included: their last tries are still recorded
-
-    def label(self, destination_id: UUID) -> str:
-        """Return namespace/endpoint/destination of one that is in use or was."""
-        return self._labels[destination_id]
 
     def get(self, destination_id: UUID) -> Target | None:
         """Return a target; None if the destination is gone."""
@@ -226,7 +221,6 @@ class Targets:
                     destination, endpoint, signing_keys, credentials, configuration.relay
                 )
         self._targets = targets
-        self._labels |= {destination_id: target.label for destination_id, target in targets.items()}
         self._contexts.follow()
 
     def _target(

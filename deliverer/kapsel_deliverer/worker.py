@@ -144,7 +144,7 @@ class Worker:
         first = self._due.first
         for result in results:
             if result.state is State.EXHAUSTED and result.attempt.delivery_id in held:
-                self._metrics.gave_up(self._targets.label(result.attempt.destination_id), result.attempt.reason)
+                self._metrics.gave_up(result.label, result.attempt.reason)
             if result.retry_in is not None:
                 self._due.add(now + result.retry_in.total_seconds())
             elif result.order_key is not None:
@@ -465,6 +465,7 @@ class Worker:
                 retry_in=decision.retry_in,
                 order_key=delivery.order_key,
                 correlation_id=delivery.correlation_id,
+                label=target.label,
             )
         )
         target.meters.tried(outcome, tried.duration)

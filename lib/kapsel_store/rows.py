@@ -507,3 +507,4 @@ class Result(NamedTuple):
     retry_in: timedelta | None = None  # for pending: from now, by the database's clock
     order_key: bytes | None = None  # of the delivery
     correlation_id: str | None = None  # of the event, for the log
+    label: str = ""  # namespace/endpoint/destination, for metrics: the destination may be gone by then
