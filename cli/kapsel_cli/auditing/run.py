@@ -8,7 +8,8 @@
     after the head. Statements of the log about its keys are signed by both keys; if it continues another log, that one
     ended as the auditor has it.
  4. The tree over all leaves has the root that was signed: it continues the audited one, whose edge it grew from.
- 5. What witnesses saw, and checkpoints that people kept, are the beginning of it, and they saw no more than it shows.
+ 5. What witnesses saw, and checkpoints that people kept, are the beginning of it, and they saw no more than it shows
+    within half a minute.
  6. The head is not older than a log may be silent.
 
 What makes going on senseless (1 to 4) ends the audit; the rest is collected. Every finding has its exit code.
@@ -47,6 +48,8 @@ AHEAD = 16  # bundles that are fetched and read before it is their turn
 FEW = 20_000  # leaves that are not worth other processes
 MOST_KEYS = 1000  # announcements of keys in one log
 SAVE = 5.0  # seconds between two notes of how far a walk has come
+PATIENCE = 30.0  # seconds for the log to publish a head that witnesses have: it may still wait for others of them
+ASK_AGAIN = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +99,12 @@ class Audit:
         tell: Callable[[int, int], None],
         executor: Executor | None = None,
         clock: Callable[[], int] = now_ms,
+        patience: float = PATIENCE,
     ) -> None:
-        """Go on from `state`, which is kept by `save`; `tell` hears of leaves read, and of how many there are."""
+        """Go on from `state`, which is kept by `save`; `tell` hears of leaves read, and of how many there are.
+
+        `patience` is how many seconds the log has to show what others hold of it already.
+        """
         self._source = source
         self._demands = demands
         self._state = state
@@ -105,6 +112,7 @@ class Audit:
         self._tell = tell
         self._executor = executor
         self._clock = clock
+        self._patience = patience
         self._shown = Shown(source, demands.trusted, state, save, clock)
         self._saved_at = time.monotonic()
         self.outcome = Outcome()
@@ -120,9 +128,15 @@ class Audit:
     async def _run(self) -> None:
         note, head, announced = await self._shown.newest()
         seen = await self._views(head)
-        if any(view.checkpoint.tree_size > head.checkpoint.tree_size for view in seen):
-            # The log may have published since; only what it still does not show is withheld.
+        most = max((view.checkpoint.tree_size for view in seen), default=0)
+        until = time.monotonic() + self._patience
+        while head.checkpoint.tree_size < most:
+            # Witnesses see a head before the log publishes it: what it does not show for a while, it withholds.
             note, head, announced = await self._shown.newest()
+            if head.checkpoint.tree_size < most:
+                if time.monotonic() >= until:
+                    break
+                await asyncio.sleep(ASK_AGAIN)
         self._note_head(head)
         self._check_policy(note)
         self._check_age(head)

@@ -14,7 +14,7 @@ from public_log import START_MS, PublicLog, serving
 from kapsel_cli.auditing import views
 from kapsel_cli.auditing.continued import Audited
 from kapsel_cli.auditing.errors import SplitViewError
-from kapsel_cli.auditing.run import MOST_KEYS, Audit, Demands, Outcome
+from kapsel_cli.auditing.run import MOST_KEYS, PATIENCE, Audit, Demands, Outcome
 from kapsel_cli.auditing.source import Opened, Source
 from kapsel_cli.auditing.state import State, load, save
 from kapsel_cli.auditing.walk import MOST_GAPS
@@ -46,7 +46,7 @@ def check(log: PublicLog, state_file: Path) -> Iterator[Check]:
     """Audit as the command does, going on from the state file."""
     with serving(log) as url:
 
-        async def check(prefix: str = url, **demands: object) -> Outcome:
+        async def check(prefix: str = url, patience: float = PATIENCE, **demands: object) -> Outcome:
             wanted = {"trusted": (TrustedKey(log.key.public_key, log.origin),), **demands}
             state = load(state_file)
             async with Opened(4) as session:
@@ -57,6 +57,7 @@ def check(log: PublicLog, state_file: Path) -> Iterator[Check]:
                     save=lambda now: save(state_file, now),
                     tell=lambda done, size: None,
                     clock=lambda: log.date_ms + 1000,
+                    patience=patience,
                 ).run()
 
         yield check
@@ -705,7 +706,19 @@ async def test_a_log_that_shows_less_than_a_witness_saw_withholds_it(
     log.grow(50)
     views.overrides[view_path(log)] = log.publish().encode()
     log.note = older
-    assert classes(await check(witnesses=(("one", url),))) == ["BehindError"]
+    assert classes(await check(witnesses=(("one", url),), patience=0)) == ["BehindError"]
+
+
+async def test_a_log_that_publishes_what_a_witness_saw_a_while_later_withholds_nothing(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str]
+) -> None:
+    views, url = witness
+    shown = [log.note.encode()] * 3
+    log.grow(50)
+    views.overrides[view_path(log)] = log.publish().encode()
+    log.overrides["checkpoint"] = lambda: shown.pop() if shown else log.note.encode()
+    outcome = await check(witnesses=(("one", url),))
+    assert (outcome.findings, outcome.tree_size, shown) == ([], 750, [])
 
 
 async def test_a_log_that_has_grown_since_the_witness_was_asked_is_looked_at_again(
