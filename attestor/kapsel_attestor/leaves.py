@@ -26,6 +26,7 @@ SALT_BYTES = 32
 _GRAPHIC = "".join(map(chr, range(0x21, 0x7F)))
 _MILLISECOND = timedelta(milliseconds=1)
 _DIGITS = 64  # of a hash in hex
+_FIELD = "\0"  # in no text of a leaf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,28 +91,36 @@ def _short(attempt: PendingAttempt, sequence: int, previous: bytes | None, salt:
     timestamp = (started_at - EPOCH) // _MILLISECOND
     if timestamp < 0:
         raise MalformedLeafError("not the usual attempt")
+    a, b, c, d, e, f, g, h, i, j, k, m, n = _form(
+        number, namespace, name, endpoint_id, destination, url, outcome, reason, status
+    )
+    commitment, response, signature = _or_null(commitment), _or_null(response), _or_null(signature)
+    before = "null" if previous is None else f'"{previous.hex()}"'
+    sent = "" if sent is None else f',"sent_hash":"{sent}"'
+    # An f-string takes half the time of filling in a form by %.
     return (
-        _form(namespace, name, endpoint_id, destination, url, outcome)
-        % (
-            number, identifier, delivery_id, sequence, event_id,
-            "null" if commitment is None else f'"{commitment}"', payload_hash,
-            "null" if previous is None else f'"{previous.hex()}"', _quoted(reason) if reason else '""',
-            "null" if response is None else f'"{response}"', "null" if status is None else status,
-            salt, "" if sent is None else f',"sent_hash":"{sent}"',
-            "null" if signature is None else f'"{signature}"', timestamp,
-        )
-    ).encode("ascii")  # fmt: skip
+        f"{a}{identifier}{b}{delivery_id}{c}{sequence}{d}{event_id}{e}{commitment}{f}{payload_hash}{g}{before}"
+        f"{h}{response}{i}{salt}{j}{sent}{k}{signature}{m}{timestamp}{n}"
+    ).encode("ascii")
 
 
 @lru_cache(maxsize=8192)
-def _form(namespace: str, name: str, endpoint_id: str, destination: str, url: str, outcome: str) -> str:
-    """Return the form of leaves with what the attempts of a destination have in common filled in."""
-    fixed = (_quoted(destination), _endpoint(namespace, name), _quoted(url, MAX_URL), _quoted(outcome))
-    destination, endpoint, url, outcome = (text.replace("%", "%%") for text in fixed)
-    return FORM % (
-        "null", "null", "null", "%s", "%s", "%s", destination, endpoint, endpoint_id, "%s", url, "%s", outcome,
-        "%s", "%s", "%s", "%s", "%s", "%s", "%s", "%s", "%s", "%s",
+def _form(
+    number: int, namespace: str, name: str, endpoint_id: str, destination: str, url: str, outcome: str, reason: str,
+    status: int | None,
+) -> tuple[str, ...]:  # fmt: skip
+    """Return the form of leaves in parts: what stands between the fields in which attempts that ended alike differ."""
+    form = FORM % (
+        "null", "null", "null", number, _FIELD, _FIELD, _quoted(destination), _endpoint(namespace, name), endpoint_id,
+        _FIELD, _quoted(url, MAX_URL), _FIELD, _quoted(outcome), _FIELD, _FIELD, _FIELD,
+        _quoted(reason) if reason else '""', _FIELD, "null" if status is None else status,
+        _FIELD, _FIELD, _FIELD, _FIELD,
     )  # fmt: skip
+    return tuple(form.split(_FIELD))
+
+
+def _or_null(digits: str | None) -> str:
+    return "null" if digits is None else f'"{digits}"'
 
 
 def _endpoint(namespace: str, name: str) -> str:
@@ -121,7 +130,6 @@ def _endpoint(namespace: str, name: str) -> str:
     return f"{_quoted(namespace)[:-1]}/{_quoted(name)[1:]}"
 
 
-@lru_cache(maxsize=4096)
 def _quoted(text: str, limit: int = MAX_TEXT) -> str:
     if not 0 < len(text) <= limit or not (text.isascii() and text.isprintable()):
         raise MalformedLeafError("not the usual text")
