@@ -479,6 +479,56 @@ async def test_a_turn_is_not_lost_when_somebody_gets_in_line_while_it_is_passed(
     assert await queue.sent(billing) == [second.id]
 
 
+async def test_a_line_that_ends_and_begins_anew_while_its_turn_is_passed_leaves_nobody_behind(
+    queue: Queue, database
+) -> None:
+    billing = destination()
+    await queue.configure(billing)
+    anew, slow = sorted(("a", "b"), key=lambda key: turns.digest(billing.id, key))  # in the order of the locks
+    line = billing.id, turns.digest(billing.id, anew)
+    ending, passer, holding, other = [await database.connection() for _ in range(4)]
+
+    async def end_first() -> None:
+        """End who may go, and leave the turn to others."""
+        lease, claimed = await queue.claim(billing)
+        done = [result(one, lease, State.DELIVERED) for one in claimed if one.order_key == line[1]]
+        await deliveries.record(queue.connection, done)
+
+    await queue.accept(event(anew, billing), event(slow, billing))
+    await end_first()
+    async with other.transaction():
+        async with holding.transaction():
+            await holding.execute("SELECT FROM turns WHERE key <> $1 FOR UPDATE", line[1])
+            async with ending.transaction():
+                await turns.pass_on(ending, [line])  # nobody is left, and the line with them
+                both = [line, (billing.id, turns.digest(billing.id, slow))]
+                passing = asyncio.ensure_future(turns.pass_on(passer, both))
+                await waits_for(queue.connection, passer, ending)
+            await waits_for(queue.connection, passer, holding)
+            await queue.accept(event(anew, billing))
+            await end_first()
+            last = event(anew, billing)
+            await events.insert(other, [last])
+        await waits_for(queue.connection, passer, other, or_done=passing)
+    await passing
+    await turns.sweep(queue.connection)
+    assert await queue.sent(billing) == [last.id]
+    for connection in (ending, passer, holding, other):
+        await connection.close()
+
+
+async def waits_for(
+    look: Connection, one: asyncpg.Connection, whom: asyncpg.Connection, or_done: "asyncio.Future[int] | None" = None
+) -> None:
+    """Return once a session waits for a lock of another one, or has what it asked."""
+    pids = one.get_server_pid(), whom.get_server_pid()
+    async with asyncio.timeout(60):
+        while not (or_done is not None and or_done.done()):
+            if await look.fetchval("SELECT $2 = ANY (pg_blocking_pids($1))", *pids):
+                return
+            await asyncio.sleep(0.01)
+
+
 async def waits_for_a_lock(database, count: int = 1) -> None:
     """Return once so many sessions of this test wait for others."""
     connection = await database.connection()
