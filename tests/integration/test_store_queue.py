@@ -220,6 +220,22 @@ async def test_released_deliveries_go_back_as_if_never_claimed(queue: Queue) -> 
     assert again.number == 1
 
 
+@pytest.mark.parametrize("give_back", [deliveries.release, deliveries.skip])
+async def test_a_delivery_that_was_claimed_anew_is_not_given_back_with_its_old_lease(
+    queue: Queue, give_back: Callable[..., Any]
+) -> None:
+    await queue.put()
+    old, [claimed] = await queue.claim(lease=timedelta(seconds=-1))
+    await deliveries.rescue(queue.connection)
+    await queue.put()
+    new, both = await queue.claim()
+    [other] = [one for one in both if one.id != claimed.id]
+    # Both leases are of one deliverer, which gives something else back with the newer one.
+    await give_back(queue.connection, {claimed.id: old, other.id: new})
+    rows = [await deliveries.get(queue.connection, one.id) for one in (claimed, other)]
+    assert [(row.state is State.SENDING, row.attempts) for row in rows if row] == [(True, 2), (False, 0)]
+
+
 async def test_a_renewed_lease_is_not_rescued_and_a_foreign_one_is_not_renewed(queue: Queue) -> None:
     await queue.put(2)
     one, [mine] = await queue.claim(room=1, lease=timedelta(seconds=-1))

@@ -73,23 +73,24 @@ WHERE d.id = ANY ($2::uuid[]) AND d.id = i.delivery_id AND d.state = 'sending' A
 RETURNING d.id
 
 -- name: release
--- Claimed but never tried: back as if nothing had happened.
+-- Claimed but never tried: back as if nothing had happened. Each by its own lease, here and below: who has lost one and
+-- claimed it anew holds both leases.
 UPDATE deliveries_live SET state = 'pending', lease_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
-WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ($2::uuid[])[array_position($1, id)]
 
 -- name: skip
 -- Claimed, and the filter of its destination does not want it: nothing was tried, and nothing will be.
 UPDATE deliveries
 SET state = 'cancelled', attempts = attempts - 1, lease_id = NULL, lease_expires_at = NULL, finished_at = now(),
     last_reason = 'filtered'
-WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ($2::uuid[])[array_position($1, id)]
 
 -- name: renew
 -- A try takes long: whoever makes it is alive, and says so. A row that is just being recorded is left alone.
 UPDATE deliveries_live SET lease_expires_at = now() + $3
 WHERE state = 'sending' AND id = ANY (ARRAY(
     SELECT id FROM deliveries_live
-    WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ANY ($2::uuid[])
+    WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND lease_id = ($2::uuid[])[array_position($1, id)]
     ORDER BY id FOR UPDATE SKIP LOCKED
 ))
 
