@@ -29,6 +29,7 @@ SETTLING: Final = timedelta(seconds=1)
 # What ended just before the start may be committed just after it, and must be seen by the first look as by the last.
 START: Final = timedelta(seconds=1)
 FAILED: Final = timedelta(seconds=30)
+REST: Final = 3.0  # seconds without replays for each that went into their expressions: others have events, too
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Replayer:
         self._pool = pool
         self._metrics = metrics
         self._at: UUID | None = None  # the replay of the turn under way
+        self._rest = 0.0  # seconds until the next turn
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look for work until `stopping`; a turn that is under way ends."""
@@ -59,6 +61,8 @@ class Replayer:
         soonest = POLL
         while running and not stopping.is_set() and (again_in := await self._turn()) is not None:
             soonest = min(soonest, again_in.total_seconds())
+            if self._rest:
+                await until(stopping, timeout=self._rest)
         return soonest
 
     async def _turn(self) -> timedelta | None:
@@ -78,6 +82,7 @@ class Replayer:
         return again_in
 
     async def _advance(self, connection: Connection, run: Run) -> tuple[Run, timedelta]:
+        self._rest = 0.0
         if run.started_at is None:
             return replace(run, started_at=run.now), START
         if run.counted_at is None:
@@ -88,10 +93,13 @@ class Replayer:
         return completed(await replay_runs.settle(connection, run, SETTLED)), pause
 
     async def _count(self, connection: Connection, run: Run) -> Run:
-        return counted(run, await selecting.step(connection, run, most=COUNTED, width=WIDTH))
+        step = await selecting.step(connection, run, most=COUNTED, width=WIDTH)
+        self._rest = REST * step.seconds
+        return counted(run, step)
 
     async def _enqueue(self, connection: Connection, run: Run) -> tuple[Run, timedelta]:
         step = await selecting.step(connection, run, most=batch(run.rate), width=WIDTH)
+        self._rest = REST * step.seconds
         made = 0
         if chosen := [one for one in step.found if not (one.gone or one.removed)]:
             made = await replay_runs.enqueue(connection, run, chosen)

@@ -1,11 +1,12 @@
 """What a replay has to look into events for: whether its filter means them, and where in line their deliveries go.
 
 Called by the replayer for each step of its walk, in the transaction of the step. What is read and evaluated at once is
-bounded by events and bytes: a step that finds more ends early, and the next one goes on from there.
+bounded by events, bytes and time: a step that finds more ends early, and the next one goes on from there.
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -21,6 +22,8 @@ from kapsel_store.replay_runs import Around, Matched, Run, Step
 
 EXAMINED: Final = 200  # deliveries whose events one step looks into
 MOST_BYTES: Final = 1_048_576  # of bodies that one step reads, or one body that is larger
+# Seconds from which on a step evaluates no more. Nothing else goes on meanwhile, and one evaluation may take this long.
+EVALUATING: Final = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +55,25 @@ async def step(connection: Connection, run: Run, *, most: int, width: int) -> St
     return narrowed(found, looking, most)
 
 
-def narrowed(found: Step, looking: Looking, most: int) -> Step:
-    """Return a step with what is meant of what it found, ended where that is `most` or an event was not read."""
-    verdicts = {event_id: _verdict(event, looking) for event_id, event in looking.events.items()}
-    _say_failed(verdicts)
+def narrowed(found: Step, looking: Looking, most: int, clock: Callable[[], float] = time.perf_counter) -> Step:
+    """Return a step with what is meant of it, ended at `most`, when time is up, or before what was not read."""
+    began = clock()
+    verdicts: dict[UUID, bool | Failed] = {}
     meant: list[Matched] = []
     unjudged, looked = 0, 0
     for one in found.found:
-        if len(meant) == most or one.event_id not in verdicts:
+        if len(meant) == most or one.event_id not in looking.events or (looked and clock() - began >= EVALUATING):
             break
+        if one.event_id not in verdicts:
+            verdicts[one.event_id] = _verdict(looking.events[one.event_id], looking)
         looked += 1
         verdict = verdicts[one.event_id]
         if verdict is True:
             meant.append(_in_line(one, looking))
         unjudged += verdict is not True and verdict is not False
+    _say_failed(verdicts)
     ended = found if looked == len(found.found) else found.until(found.found[looked - 1])
-    return replace(ended, found=tuple(meant), unjudged=unjudged)
+    return replace(ended, found=tuple(meant), unjudged=unjudged, seconds=clock() - began)
 
 
 def _verdict(event: Event | None, looking: Looking) -> bool | Failed:

@@ -95,6 +95,7 @@ class Step:
     walked_delivery: UUID
     last: bool  # nothing follows
     unjudged: int = 0  # the filter could not be evaluated on their event
+    seconds: float = 0.0  # that evaluating took
 
     def until(self, one: Matched) -> "Step":
         """Return the step as it is if it ended with one of those that it found."""
