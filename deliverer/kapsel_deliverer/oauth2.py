@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import re
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Client:
     form: bytes = field(repr=False)
     authorization: str | None = field(repr=False)  # None: the form has id and secret
     denied: Denied | None  # why tokens cannot be asked for
+    # A token is for whoever asked with this certificate, and from a server that these authorities vouch for.
+    context: ssl.SSLContext | None = field(repr=False)
     request: ClientRequest = field(repr=False, compare=False)
     head: bytes = field(repr=False, compare=False)
 

@@ -158,12 +158,14 @@ def _client(
         "user-agent": USER_AGENT,
         **({} if authorization is None else {"authorization": authorization}),
     }
+    context = contexts.get(declared.tls, secrets)
     return Client(
         url=declared.token_url,
         form=body,
         authorization=authorization,
         denied=verdict if isinstance(verdict, Denied) else None,
-        request=_request("POST", url, contexts.get(declared.tls, secrets)),
+        context=context,
+        request=_request("POST", url, context),
         head=request_lines(url, headers) + b"\r\n",
     )
 

@@ -436,6 +436,31 @@ async def test_a_new_client_secret_is_asked_with_at_the_next_try(destination, lo
     assert len({headers["authorization"] for headers, _ in login.asked}) == 2
 
 
+async def test_a_token_that_a_certificate_has_brought_is_not_sent_for_those_who_do_not_have_it(
+    kit, destination
+) -> None:
+    """Of a client that proves itself by its certificate, its id and what stands for its secret may be known to all."""
+    own, mine = key("ca/s/ca.crt", pem(kit, "private-ca.pem")), key("certificate/c", pem(kit, "client.pem"))
+    tls = Tls(ca_name="ca/s/ca.crt", certificate_name="certificate/c")
+    token = json.dumps({"access_token": "of-the-certificate", "token_type": "Bearer", "expires_in": 3600})
+    async with serving(kit, client_authority="clients-ca.pem") as private:
+        private.answer = lambda _: asyncio.sleep(0, web.Response(text=token))
+        declared = OAuth2(
+            token_url=private.url, client_id_name="secret/client/id", client_secret_name="secret/client/secret", tls=tls
+        )
+        async with way(destination.url, *CLIENT, own, mine, oauth2=declared) as called:
+            for row in (called.row, replace(called.row, id=uuid4())):
+                called.row = row
+                called.use()
+                assert (await called.send()).outcome == Delivered(status=200)
+            assert len(private.received) == 1
+            without = replace(declared, tls=replace(tls, certificate_name=None))
+            called.row = replace(called.row, id=uuid4(), oauth2=without)
+            called.use()
+            assert (await called.send()).outcome == Unsent(reason="token_unavailable")
+    assert [one.headers["authorization"] for one in destination.received] == ["Bearer of-the-certificate"] * 2
+
+
 # Proxies
 
 

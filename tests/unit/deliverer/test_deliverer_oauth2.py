@@ -22,7 +22,9 @@ class World:
         self.tokens = Tokens(clock=lambda: self.now)
         self._numbers = count(1)
         request = ClientRequest("POST", URL(LOGIN), loop=asyncio.get_running_loop())
-        self._client = Client(url=LOGIN, form=b"", authorization=None, denied=None, request=request, head=b"")
+        self._client = Client(
+            url=LOGIN, form=b"", authorization=None, denied=None, context=None, request=request, head=b""
+        )
 
     async def token(self) -> Token:
         found = await self.tokens.token(self._client, self._fetch)
