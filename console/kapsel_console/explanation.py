@@ -12,9 +12,9 @@ from uuid import UUID
 
 from kapsel_resources import durations
 from kapsel_store import ids
-from kapsel_store.facts import Facts, Leaf, Relative
+from kapsel_store.facts import TRIES, Facts, Leaf, Relative
 from kapsel_store.holds import Hold, holds, when, why
-from kapsel_store.reasons import REASONS, Fault, fault_of, reason
+from kapsel_store.reasons import NOTHING, REASONS, Fault, fault_of, reason
 from kapsel_store.rows import CircuitBreaker, LogRow
 from kapsel_store.schedule import disabled_from, is_retried, spread
 from kapsel_store.states import FINAL, State
@@ -88,7 +88,7 @@ def explain(facts: Facts, log: LogRow | None) -> Explanation:
         expires_at=deadline(facts),
         tried=tuple(_tried(facts)),
         policy=tuple(_policy(facts)),
-        proof=proof_status(facts.leaf, log, facts.now),
+        proof=_proof(facts, log),
         family=facts.family,
         ancestry=_ancestry(facts),
         advice=tuple(_advice(facts, held, code)),
@@ -102,6 +102,27 @@ def deadline(facts: Facts) -> datetime:
 
 
 def _summary(facts: Facts, held: tuple[Hold, ...], code: str | None) -> str:
+    return _said(facts, held, code) + _lost(facts)
+
+
+def _lost(facts: Facts) -> str:
+    """Return which of the newest tries have left no record: the destination may have got what nobody wrote down."""
+    delivery = facts.delivery
+    recorded = {listed.attempt.number for listed in facts.tries}
+    told = delivery.state is State.SENDING or delivery.last_reason == "lease_expired"  # of the last one
+    ended = delivery.attempts - 1 if told else delivery.attempts
+    first = 1 if len(recorded) < TRIES else min(recorded)
+    lost = [str(number) for number in range(first, ended + 1) if number not in recorded]
+    if not lost:
+        return ""
+    which = f"try {lost[0]}" if len(lost) == 1 else f"tries {', '.join(lost[:-1])} and {lost[-1]}"
+    return (
+        f" Of {which} there is no record: the deliverer died or hung before it could make one, and the destination "
+        "may have got the webhook all the same."
+    )
+
+
+def _said(facts: Facts, held: tuple[Hold, ...], code: str | None) -> str:
     delivery, policy = facts.delivery, facts.destination.policy
     age = _age((delivery.finished_at or facts.now) - delivery.created_at)
     match delivery.state:
@@ -235,6 +256,12 @@ def _breaker(breaker: CircuitBreaker) -> dict[str, str]:
     }
 
 
+def _proof(facts: Facts, log: LogRow | None) -> str:
+    if facts.event_erased and facts.leaf is not None:
+        return "Its event was erased, and what the log says of it with it: nothing can be proven about it any more."
+    return proof_status(facts.leaf, log, facts.now)
+
+
 def proof_status(leaf: Leaf | None, log: LogRow | None, now: datetime) -> str:
     """Return how far the newest attempt is on its way to a proof, and what it waits for if that does not come."""
     if leaf is None:
@@ -294,15 +321,23 @@ def _advice(facts: Facts, held: tuple[Hold, ...], code: str | None) -> Iterator[
     yield from _warning(facts)
     newer = [one for one in facts.family if one.replay_of == facts.delivery.id]
     codes = [*(hold.reason for hold in held), code]
-    yield from dict.fromkeys(advice for code in codes if (advice := reason(code).advice))
-    if facts.delivery.state not in FINAL:
+    advised = dict.fromkeys(advice for code in codes if (advice := reason(code).advice))
+    # That it waits for its next try asks for nothing; why the last one failed may.
+    yield from (one for one in advised if one != NOTHING or len(advised) == 1)
+    if facts.delivery.state is State.SENDING:
+        yield f"To end it: `kapsel cancel {facts.delivery.id}`, once the try that is under way has ended."
+    elif facts.delivery.state is State.PENDING:
         yield f"To end it: `kapsel cancel {facts.delivery.id}`."
     elif newer:
         yield f"See what became of it: `kapsel explain {newer[-1].id}`."
     elif facts.event_erased or not facts.event_there:
         yield "It cannot be delivered again: its event is gone."
     elif facts.removed:
-        yield "It cannot be delivered again: its destination was removed."
+        yield (
+            "It cannot be delivered again: its destination was removed, and one of that name that was declared later "
+            "is another one. `kapsel replay` with `--state missing` has that one get what came in before it; if the "
+            "endpoint was removed too, have the sender send it again."
+        )
     elif code != "cancelled":
         yield f"When that is mended: `kapsel retry {facts.delivery.id}`, or a Replay for many."
 

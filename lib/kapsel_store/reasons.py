@@ -18,6 +18,7 @@ FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _STATUS: Final = re.compile(r"status_([1-9]\d\d)", re.ASCII)
 
 _CLASS: Final = re.compile(r"status_[1-9]xx", re.ASCII)
+NOTHING: Final = "Nothing needs to be done."
 STATUSES: Final = "^status_[1-9]([0-9][0-9]|xx)$"  # the reasons of answers, one by one and by class, for CEL
 
 
@@ -204,7 +205,12 @@ _TABLE: Final = (
     _ended("event_gone", "ours", "the retention of its event was over before it was delivered", "Raise `retention`."),
     _ended("event_erased", "none", "its event was forgotten, as somebody asked for"),
     _ended("cancelled", "none", "somebody cancelled it", "Deliver it after all with `kapsel retry`."),
-    _ended("filtered", "none", "the destination's `filter` does not want this event"),
+    _ended(
+        "filtered",
+        "none",
+        "the destination's `filter` does not want this event",
+        "If it should get it, correct `filter` of the destination.",
+    ),
     _ended("destination_removed", "none", "its destination was taken out of the manifest"),
     _waits(
         "destination_suspended",
@@ -267,8 +273,8 @@ _TABLE: Final = (
         "its order key is blocked, because a delivery before it was given up",
         "Retry that one with `kapsel retry`, or leave it out with `kapsel unblock`; `kapsel get blocked` lists them.",
     ),
-    _waits("order_key_waits", "none", "others of its order key come before it", "Nothing needs to be done."),
-    _waits("retry_scheduled", "none", "its next try is not due yet", "Nothing needs to be done."),
+    _waits("order_key_waits", "none", "others of its order key come before it", NOTHING),
+    _waits("retry_scheduled", "none", "its next try is not due yet", NOTHING),
     _waits("being_sent", "none", "a deliverer is trying it at this moment"),
     _waits("due", "ours", "it is due, and a deliverer will take it at any moment"),
 )
@@ -348,6 +354,6 @@ _STATUSES: Final = {
         "When it takes webhooks again: `kapsel resume`, or change its manifest.",
     ),
     413: ("the webhook is too large for it", _ASK),
-    425: ("it is too early", "Nothing needs to be done."),
+    425: ("it is too early", NOTHING),
     429: ("it gets too much at once", "Lower `rateLimit` or `maxInFlight` of the destination."),
 }

@@ -303,9 +303,55 @@ def test_what_outlived_its_age_says_so() -> None:
 
 
 def test_a_delivery_that_arrived_says_how_and_asks_for_nothing() -> None:
-    said = ended("status_204", State.DELIVERED, attempts=3)
+    tries = tuple(attempt(number, "status_204") for number in (3, 2, 1))
+    said = ended("status_204", State.DELIVERED, attempts=3, tries=tries)
     assert said.summary == "It was delivered by try 3, 2m after it was made: it took the webhook, with status 204."
     assert (said.reason, said.fault, said.advice) == (None, "none", ())
+
+
+def test_a_try_that_a_dead_deliverer_left_no_record_of_is_told() -> None:
+    second = replace(KNOWN, tries=(attempt(2, "status_204"),))
+    said = seen(second, state=State.DELIVERED, attempts=2, finished_at=NOW, last_reason="status_204").summary
+    assert "Of try 1 there is no record: the deliverer died or hung before it could make one" in said
+    waits = replace(KNOWN, tries=(attempt(2, "dns"),))
+    assert "Of tries 1 and 3 there is no record" in seen(waits, attempts=3, last_reason="dns").summary
+    assert "Of try 1 there is no record" in seen(attempts=2, state=State.SENDING).summary
+
+
+def test_no_record_is_missed_of_a_try_that_is_under_way_or_told_of_or_older_than_what_is_shown() -> None:
+    newest = replace(KNOWN, tries=tuple(attempt(number, "dns") for number in range(9, 4, -1)))
+    assert "no record" not in seen(newest, attempts=9, last_reason="dns").summary
+    assert "no record" not in seen(newest, attempts=10, last_reason="dns", state=State.SENDING).summary
+    assert "no record" not in ended("lease_expired", attempts=10, tries=newest.tries).summary
+
+
+def test_a_try_that_failed_by_a_manifest_is_never_said_to_need_nothing() -> None:
+    tries = (attempt(1, "filter_error"),)
+    waits = replace(KNOWN, tries=tries)
+    said = seen(waits, attempts=1, last_reason="filter_error", due_at=NOW + timedelta(minutes=1))
+    assert [hold.reason for hold in said.held_by] == ["retry_scheduled"]
+    assert said.advice[0] == reason("filter_error").advice
+    assert not any("Nothing needs to be done" in one for one in said.advice)
+    assert seen(due_at=NOW + timedelta(minutes=1)).advice[0] == "Nothing needs to be done."
+
+
+def test_what_is_under_way_is_told_to_be_cancelled_only_when_its_try_has_ended() -> None:
+    assert seen(state=State.SENDING, attempts=1).advice[-1].endswith("once the try that is under way has ended.")
+    assert seen().advice[-1] == f"To end it: `kapsel cancel {ID}`."
+
+
+def test_what_a_filter_kept_back_says_what_to_correct() -> None:
+    assert ended("filtered", State.CANCELLED, attempts=0).advice == (
+        "If it should get it, correct `filter` of the destination.",
+        f"When that is mended: `kapsel retry {ID}`, or a Replay for many.",
+    )
+
+
+def test_no_proof_is_promised_of_what_was_erased() -> None:
+    proven = replace(KNOWN, leaf=replace(LEAF, published=True), tries=(attempt(1, "dns"),))
+    assert "kapsel proof" in seen(proven, attempts=1).proof
+    assert "nothing can be proven" in seen(replace(proven, event_erased=True), attempts=1).proof
+    assert "it was not tried" in seen(replace(KNOWN, event_erased=True)).proof
 
 
 def test_every_value_of_the_policy_says_who_declared_it() -> None:
@@ -371,7 +417,7 @@ def test_replays_are_told_in_both_directions() -> None:
         ({}, "kapsel retry"),
         ({"event_there": False}, "its event is gone"),
         ({"event_erased": True}, "its event is gone"),
-        ({"removed": True}, "its destination was removed"),
+        ({"removed": True}, "its destination was removed, and one of that name that was declared later is another one"),
     ],
 )
 def test_a_failed_one_says_whether_it_can_be_delivered_again(fields: dict[str, bool], says: str) -> None:
