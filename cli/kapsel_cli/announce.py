@@ -52,7 +52,11 @@ def ingest_urls(endpoint: EndpointRow, base: str) -> list[str]:
 
 def summary(changes: Sequence[Change]) -> str:
     """Return changes as one line: each by its name, or when they are many, how many of each sort."""
+    gone = any((change.what, change.happened) == ("destination", "removed") for change in changes)
+    # Whoever did not mean to remove one must learn at once that it cost something.
+    cost = "; what waited for a destination that was removed is cancelled" if gone else ""
     if len(changes) <= MOST_CHANGES:
-        return ", ".join(map(str, changes))
+        return ", ".join(map(str, changes)) + cost
     counts = Counter((change.what, change.happened) for change in changes)
-    return ", ".join(f"{count} {what}{'s' * (count > 1)} {happened}" for (what, happened), count in counts.items())
+    said = [f"{count} {what}{'s' * (count > 1)} {happened}" for (what, happened), count in counts.items()]
+    return ", ".join(said) + cost

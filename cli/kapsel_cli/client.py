@@ -41,7 +41,8 @@ _NEXT_STEPS: Final[Mapping[str, str]] = {
     "request_refused": _VERSIONS,
     "delivery_not_final": "Watch it with `kapsel get deliveries --watch`",
     "delivery_not_pending": "Look at it with `kapsel get deliveries ID -o yaml`",
-    "destination_removed": "Declare it again, and replay what it is missing: docs/replay.md, `states: [missing]`",
+    "destination_removed": "Declare it again, and have it get what it is missing with `kapsel replay --state missing`; "
+    "if its endpoint was removed too, have the sender send it again",
     "event_gone": "Have its sender send it again",
     "destination_suspended": "It is tried again as soon as that is applied",
     "replay_invalid": "`kapsel replay --help` explains each option; docs/replay.md what a Replay can select",

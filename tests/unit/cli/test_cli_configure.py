@@ -47,6 +47,14 @@ def test_many_changes_become_counts() -> None:
     assert summary(many[:2]) == "endpoint 0 added, endpoint 1 added"
 
 
+def test_a_destination_that_is_removed_is_said_to_cost_what_waited_for_it() -> None:
+    gone = Change("destination", "shop/orders → billing", "removed")
+    cost = "; what waited for a destination that was removed is cancelled"
+    assert summary([gone]) == f"destination shop/orders → billing removed{cost}"
+    assert summary([gone] * 9) == f"9 destinations removed{cost}"
+    assert "cancelled" not in summary([Change("destination", "shop/orders → billing", "changed")])
+
+
 def test_ingest_urls_are_those_that_answer() -> None:
     base = "http://127.0.0.1:8080"
     assert ingest_urls(ENDPOINT, base) == [f"{base}/ingest/shop/orders", f"{base}/ingest/{ENDPOINT.id}"]
