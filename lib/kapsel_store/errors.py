@@ -11,6 +11,7 @@ StoreError
 ├── StaleConfigurationError     another writer has applied a configuration meanwhile
 ├── StaleTreeError              another sequencer moved the tree
 ├── ErasedMeanwhileError        attempts wait for no leaf any more
+├── PartlyStoredError           some events of a batch are stored, and the database failed at the others
 └── DatabaseURLError            the database URL cannot be used
 """
 
@@ -77,6 +78,14 @@ class ErasedMeanwhileError(StoreError):
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} attempts wait for a leaf no more")
         self.count = count
+
+
+class PartlyStoredError(StoreError):
+    """Some events of a batch are durable; then `failed` came, and what became of the others nobody can say."""
+
+    def __init__(self, failed: Exception) -> None:
+        super().__init__(f"some of a batch is stored, and then the database failed: {failed}")
+        self.failed = failed
 
 
 class DatabaseURLError(StoreError):

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
+
 from kapsel_store import hints
 from kapsel_store.database import Connection
+from kapsel_store.errors import PartlyStoredError
 from kapsel_store.ids import first_at
 from kapsel_store.queries import newest, statement
 from kapsel_store.rows import Accepted, Duplicate, NewEvent
@@ -55,16 +58,24 @@ async def insert(
     """Store the new events of a batch and queue their deliveries in ONE commit; answer in the order of the batch.
 
     The commit itself tells the deliverers of the destinations in `hint`, which is quickest for a few events and slows
-    down many.
+    down many. Raises PartlyStoredError if the database refuses a statement that follows the commit of another one.
     """
     said = hints.naming(hint) if hint else None
     firsts = _first_of_each_key(batch)
     known: dict[_Key | UUID, UUID] = {}
     while missing := {key: event for key, event in firsts.items() if key not in known}:
-        stored = await _insert(connection, list(missing.values()), said)
-        # A crash from here on: the events are durable, the caller was told nothing, and sends them again as duplicates.
-        known |= {key: event.id for key, event in missing.items() if event.id in stored}
-        known |= await _seen_before(connection, [key for key in missing if isinstance(key, tuple) and key not in known])
+        try:
+            stored = await _insert(connection, list(missing.values()), said)
+            # A crash from here on: the events are durable, the caller was told nothing, and sends them again as
+            # duplicates.
+            known |= {key: event.id for key, event in missing.items() if event.id in stored}
+            known |= await _seen_before(
+                connection, [key for key in missing if isinstance(key, tuple) and key not in known]
+            )
+        except asyncpg.PostgresError as error:
+            if known:
+                raise PartlyStoredError(error) from error
+            raise
         # What is still missing was known a moment ago and forgotten since, its window being over: it is new again.
     return [_answer(event, firsts, known) for event in batch]
 

@@ -28,6 +28,7 @@ from kapsel_receiver.problems import Refusal
 from kapsel_runtime.backoff import delays
 from kapsel_store import configuration, events
 from kapsel_store.database import Connection, Pool, drop, is_away
+from kapsel_store.errors import PartlyStoredError
 from kapsel_store.rows import Accepted, Configuration, Duplicate, NewEvent
 
 Outcome = Accepted | Duplicate | Refusal
@@ -282,12 +283,12 @@ class Intake:
     def _answer_failure(self, batch: Sequence[_Waiting], error: Exception) -> None:
         """Refuse a batch whose statement failed.
 
-        Only an error that the server reported about the statement says that nothing was stored. After a lost
-        connection, a server that shut down or a missed deadline the commit may have happened: the caller is asked to
-        send again, and the idempotency key recognises the webhook if it is there. Without a key it is then stored
-        twice, which is better than not at all.
+        Only an error that the server reported about the statement says that nothing was stored, if none was committed
+        before it. After a lost connection, a server that shut down or a missed deadline the commit may have happened:
+        the caller is asked to send again, and the idempotency key recognises the webhook if it is there. Without a key
+        it is then stored twice, which is better than not at all.
         """
-        self._away(error)
+        self._away(error.failed if isinstance(error, PartlyStoredError) else error)
         if isinstance(error, TimeoutError):
             # The idle committer's connection may hang as well, and should not cost a request to find out.
             self._hangs += 1

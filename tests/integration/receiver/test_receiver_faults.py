@@ -14,7 +14,7 @@ from traffic import within
 from kapsel_receiver.intake import Bounds
 from kapsel_receiver.problems import Refusal
 from kapsel_store import ids
-from kapsel_store.rows import Accepted, DestinationRow, Idempotency, NewDelivery, NewEvent
+from kapsel_store.rows import Accepted, DestinationRow, Duplicate, Idempotency, NewDelivery, NewEvent
 
 Make = Callable[..., Any]
 
@@ -193,6 +193,33 @@ async def test_a_database_that_refuses_writes_is_told_apart_and_recovers(
         await until(lambda: receiver.intake.check() is None)
         assert (await receiver.exchange(post(b"space"))).status == 202
         assert receiver.count("storage_unavailable") == 3
+
+
+async def test_what_was_stored_beside_a_duplicate_that_could_not_be_looked_up_is_not_said_to_be_lost(
+    receive: Any, endpoint: Make, database: Any, until: Make
+) -> None:
+    """The commit is made when the first event of a duplicate is asked for, and Postgres may fail at that alone."""
+    endpoint_id, owner = endpoint().id, await database.connection()
+    once = {"idempotency_key": bytes(32), "idempotency_window": timedelta(hours=1)}
+    await owner.execute("ALTER TABLE idempotency ENABLE ROW LEVEL SECURITY")
+    await owner.execute(
+        "CREATE FUNCTION fails_to_look_up() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN "
+        "IF current_query() LIKE '%AS asked %' THEN RAISE EXCEPTION 'bad page' USING ERRCODE = 'io_error'; END IF; "
+        "RETURN true; END $$"
+    )
+    await owner.execute("CREATE POLICY failing ON idempotency USING (fails_to_look_up()) WITH CHECK (true)")
+    async with receive() as receiver:
+        await until(lambda: receiver.intake.check() is None)
+        first = await receiver.intake.store(event(endpoint_id)._replace(**once))
+        assert isinstance(first, Accepted)
+        duplicate, new = event(endpoint_id)._replace(**once), event(endpoint_id, b"new")
+        outcomes = await asyncio.gather(*(receiver.intake.store(one) for one in (duplicate, new)))
+        assert [outcome.code for outcome in outcomes] == ["storage_uncertain"] * 2
+        assert {row["id"] for row in await receiver.events()} == {first.event_id, new.id}
+        await owner.execute("DROP POLICY failing ON idempotency; ALTER TABLE idempotency DISABLE ROW LEVEL SECURITY")
+        await until(lambda: receiver.intake.check() is None)
+        assert isinstance(await receiver.intake.store(event(endpoint_id)._replace(**once)), Duplicate)
+    await owner.close()
 
 
 async def test_a_full_queue_refuses_at_once_and_keeps_what_it_holds(
