@@ -171,8 +171,12 @@ async def _drop(connection: Connection, table: str, existing: set[str], before: 
 
 async def _renew_default(connection: Connection, table: str, name: str, before: datetime) -> list[str]:
     """Drop what went astray once all of it is over: as a whole, for rows of attempts are never deleted."""
-    youngest = await connection.fetchval(f"SELECT id FROM {name} ORDER BY id DESC LIMIT 1")  # noqa: S608 - a name of ours
-    if youngest is None or youngest >= first_at(before):
+    youngest = f"SELECT id FROM {name} ORDER BY id DESC LIMIT 1"  # noqa: S608 - a name of ours
+    if (found := await connection.fetchval(youngest)) is None or found >= first_at(before):
+        return []
+    # Something may go astray at this moment: it is looked for once more where nothing can.
+    await connection.execute(f"LOCK TABLE ONLY {table}, ONLY {name} IN ACCESS EXCLUSIVE MODE")
+    if await connection.fetchval(youngest) >= first_at(before):
         return []
     await connection.execute(f"DROP TABLE {name}")
     await connection.execute(f"CREATE TABLE {name} PARTITION OF {table} DEFAULT")

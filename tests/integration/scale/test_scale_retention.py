@@ -327,6 +327,26 @@ async def test_what_went_astray_is_dropped_once_all_of_it_is_over(shop: Shop) ->
     assert await shop.connection.fetchval("SELECT count(*) FROM events_default") == 1
 
 
+async def test_what_goes_astray_while_the_old_strays_are_dropped_is_kept(shop: Shop, database) -> None:
+    await shop.put(shop.patient, timedelta())  # no partition was made yet
+    over = NOW + 31 * DAY
+    await partitions.maintain(shop.connection, over - timedelta(minutes=1))  # so that the next round makes none
+    receiver, owner = await database.connection(), await database.connection()
+    late = shop._event(shop.patient, -45 * DAY)
+    async with receiver.transaction():
+        await events.insert(receiver, [late])
+        maintaining = asyncio.create_task(partitions.maintain(owner, over + timedelta(minutes=1)))
+        async with asyncio.timeout(60):
+            while not await shop.connection.fetchval(
+                "SELECT $1 = ANY (pg_blocking_pids($2))", receiver.get_server_pid(), owner.get_server_pid()
+            ):
+                await asyncio.sleep(0.01)
+    assert "events_default" not in (await maintaining).dropped
+    assert await events.get(shop.connection, late.id) is not None
+    await receiver.close()
+    await owner.close()
+
+
 async def test_rows_outside_the_partitions_are_counted(shop: Shop) -> None:
     await shop.put(shop.patient, timedelta(), count=5)
     await shop.connection.execute("SELECT pg_stat_force_next_flush()")
