@@ -58,7 +58,10 @@ def kept(
             yield from _tokens(destination.name, run.destinations[destination.id].seen, tokens)
         if destination.rate_limit is not None:
             begun = sorted(seen.begin for seen in run.destinations[destination.id].seen)
-            yield from _rate(run, destination.name, begun, destination.rate_limit, TOKEN_SPAN)
+            # A try that waits for its access token has begun, and is seen when that has come.
+            fetched = () if tokens is None else (fetch.end - fetch.begin for fetch in tokens.fetches if fetch.end)
+            span = TOKEN_SPAN + max(fetched, default=0.0)
+            yield from _rate(run, destination.name, begun, destination.rate_limit, span)
     for endpoint in run.scenario.configuration.endpoints:
         if endpoint.rate_limit is not None:
             yield from _taken(run, endpoint.id, endpoint.rate_limit)
