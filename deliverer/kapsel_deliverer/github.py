@@ -18,7 +18,9 @@ from kapsel_deliverer.errors import AddressDeniedError
 from kapsel_deliverer.exchange import read_whole
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
-LARGEST: Final = 4_194_304  # bytes of an answer; a page of a hundred has about 30,000
+PAGE: Final = 100  # attempts that are asked for at once; more are not taken, for those of a look are all kept
+LARGEST: Final = 1_048_576  # bytes of an answer; a page has about 30,000
+LONGEST_GUID: Final = 128  # characters; GitHub's have 36
 RESERVE: Final = 50  # requests of the token's rate limit that are left to whoever else uses it
 SECONDARY: Final = timedelta(minutes=1)  # to wait where GitHub names no time
 HEADERS: Final = {
@@ -69,13 +71,16 @@ class GitHub:
 
     async def page(self, cursor: str | None) -> Page | Trouble:
         """Return a page of attempts."""
-        query = {"per_page": "100"} | ({} if cursor is None else {"cursor": cursor})
+        query = {"per_page": str(PAGE)} | ({} if cursor is None else {"cursor": cursor})
         answer = await self._ask("GET", self._url, query)
         if isinstance(answer, Trouble):
             return answer
         body, following = answer
         try:
-            return Page(sent=tuple(_sent(one) for one in json.loads(body)), cursor=following)
+            listed = json.loads(body)
+            if not isinstance(listed, list) or len(listed) > PAGE:
+                raise TypeError(type(listed))
+            return Page(sent=tuple(_sent(one) for one in listed), cursor=following)
         except (ValueError, KeyError, TypeError):
             return Trouble(reason="GitHubUnavailable", message="the answer is no list of deliveries")
 
@@ -157,5 +162,7 @@ def _sent(one: dict[str, Any]) -> Sent:
     code = one["status_code"]
     if type(one["id"]) is not int or not isinstance(one["guid"], str) or type(code) not in (int, type(None)):
         raise TypeError(one)
+    if len(one["guid"]) > LONGEST_GUID:
+        raise ValueError(len(one["guid"]))
     when = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return Sent(id=one["id"], guid=one["guid"], delivered_at=when, status_code=code or 0)

@@ -30,6 +30,10 @@ POLL: Final = 5.0  # seconds between looks for a turn
 PACE: Final = 0.5  # seconds between two requests for a redelivery
 MOST: Final = 100  # redeliveries that one look asks for
 MOST_PAGES: Final = 100  # that one look reads, of a hundred attempts each
+# Seconds for all looks of a namespace in one turn; one at a full hook takes three minutes. Who names a server that
+# hangs is not to keep back the hooks of others, whose deliveries GitHub forgets after three days.
+LOOK: Final = 300.0
+AT_ONCE: Final = 16  # namespaces that are looked at at the same time
 KEPT: Final = timedelta(days=3)  # how long GitHub keeps deliveries
 SETTLED: Final = timedelta(minutes=1)  # an attempt that is younger may be on its way, or waiting for its commit
 # How long after the n-th attempt the next one is asked for. An event that fails so often is not healed by one more.
@@ -124,6 +128,7 @@ class Healer:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         pace: float = PACE,
+        look: float = LOOK,
     ) -> None:
         self._pool = pool
         self._resolver = resolver
@@ -131,6 +136,8 @@ class Healer:
         self._metrics = metrics
         self._now = now
         self._pace = pace
+        self._longest = look
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._configuration = Configuration()
 
     def configure(self, configuration: Configuration) -> None:
@@ -140,36 +147,57 @@ class Healer:
     async def run(self, stopping: asyncio.Event) -> None:
         """Take turns until `stopping`."""
         while not stopping.is_set():
-            try:
-                await self.turn(stopping)
-            except Exception as error:  # the edge: what is wrong here must not stop deliveries
-                if not database.is_away(error):
-                    self._metrics.errors.labels("healing").inc()
-                    logger.exception("gap healing failed; it is tried again")
+            await self.turn(stopping)
             await until(stopping, timeout=POLL)
 
     async def turn(self, stopping: asyncio.Event) -> None:
-        """Look at each hook that is due and nobody else's."""
+        """Look at each hook that is due and nobody else's: one after the other in a namespace, those side by side."""
+        by_namespace: dict[str, list[EndpointRow]] = {}
         for row in self._configuration.endpoints:
-            healing = row.verification.gap_healing
-            if healing is None or row.suspend or stopping.is_set():
-                continue
-            async with self._pool.acquire(timeout=5) as connection:
-                mine = await healings.take(connection, row.id, healing.period)
-            # A crash from here on leaves this period without a look; the next one sees all that this one would have.
-            if mine:
-                await self._look(row, healing, stopping)
+            if row.verification.gap_healing is not None and not row.suspend:
+                by_namespace.setdefault(row.namespace, []).append(row)
+        async with asyncio.TaskGroup() as tasks:
+            for rows in by_namespace.values():
+                tasks.create_task(self._turn_of(rows, stopping))
 
-    async def _look(self, row: EndpointRow, healing: GapHealing, stopping: asyncio.Event) -> None:
-        label = f"{row.namespace}/{row.name}"
+    async def _turn_of(self, rows: Sequence[EndpointRow], stopping: asyncio.Event) -> None:
         try:
-            found = await self._heal(row, healing, stopping)
+            async with self._places:
+                end = asyncio.get_running_loop().time() + self._longest
+                for row in rows:
+                    if stopping.is_set() or asyncio.get_running_loop().time() >= end:
+                        break
+                    await self._hook(row, end, stopping)
+        except Exception as error:  # the edge: what is wrong here must not stop deliveries
+            if not database.is_away(error):
+                self._metrics.errors.labels("healing").inc()
+                logger.exception("gap healing failed; it is tried again")
+
+    async def _hook(self, row: EndpointRow, end: float, stopping: asyncio.Event) -> None:
+        healing = row.verification.gap_healing
+        if healing is None:
+            return
+        async with self._pool.acquire(timeout=5) as connection:
+            mine = await healings.take(connection, row.id, healing.period)
+        # A crash from here on leaves this period without a look; the next one sees all that this one would have.
+        if mine:
+            await self._look(row, healing, end, stopping)
+
+    async def _look(self, row: EndpointRow, healing: GapHealing, end: float, stopping: asyncio.Event) -> None:
+        label = f"{row.namespace}/{row.name}"
+        deadline = asyncio.timeout_at(end)
+        try:
+            async with deadline:
+                found = await self._heal(row, healing, stopping)
         except Exception as error:  # the edge: what is wrong with one hook must not keep back the others
-            if database.is_away(error):
+            if deadline.expired():
+                found = Report(reason="GitHubUnavailable", message="the look took too long, and was broken off")
+            elif database.is_away(error):
                 raise
-            self._metrics.errors.labels("healing").inc()
-            logger.exception("a look at a hook failed; it is made again", extra={"endpoint": label})
-            found = Report(reason="GitHubUnavailable", message=f"the look failed: {type(error).__name__}")
+            else:
+                self._metrics.errors.labels("healing").inc()
+                logger.exception("a look at a hook failed; it is made again", extra={"endpoint": label})
+                found = Report(reason="GitHubUnavailable", message=f"the look failed: {type(error).__name__}")
         self._metrics.gap_looks.labels(label, found.reason).inc()
         self._metrics.gap_missing.labels(label).set(found.missing)
         self._metrics.gap_requested.labels(label).inc(found.requested)
@@ -201,7 +229,7 @@ class Healer:
             return await self._through(github, row, now, stopping)
 
     async def _through(self, github: GitHub, row: EndpointRow, now: datetime, stopping: asyncio.Event) -> Report:
-        listed = await _listed(github, now - looks_back(row))
+        listed = await _listed(github, now - looks_back(row), stopping)
         if isinstance(listed, Trouble):
             return report((), 0, listed)
         missing = await self._not_here(row, failed(listed, now))
@@ -230,7 +258,7 @@ class Healer:
         return text if text.isascii() and text.isprintable() and text else None
 
 
-async def _listed(github: GitHub, since: datetime) -> list[Sent] | Trouble:
+async def _listed(github: GitHub, since: datetime, stopping: asyncio.Event) -> list[Sent] | Trouble:
     """Return the attempts since a moment, the newest first; of a hook that is too busy for it, as many as is decent."""
     found: list[Sent] = []
     cursor: str | None = None
@@ -240,7 +268,12 @@ async def _listed(github: GitHub, since: datetime) -> list[Sent] | Trouble:
             return page
         found += [one for one in page.sent if one.delivered_at >= since]
         cursor = page.cursor
-        if cursor is None or github.spent is not None or any(one.delivered_at < since for one in page.sent):
+        if (
+            cursor is None
+            or stopping.is_set()
+            or github.spent is not None
+            or any(one.delivered_at < since for one in page.sent)
+        ):
             break
     return found
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from github_api import HOOK, TOKEN, FakeGitHub
 from prometheus_client import CollectorRegistry
 
+from kapsel_deliverer.github import LONGEST_GUID, PAGE
 from kapsel_deliverer.healing import MOST, Healer, key
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.names import SystemResolver
@@ -93,6 +94,10 @@ class Looking:
 @pytest.fixture
 async def looking(database, shop, github: FakeGitHub, kit) -> Looking:
     return Looking(database, shop, github, kit)
+
+
+def sent(guid: str = "a") -> dict[str, object]:
+    return {"id": 1, "guid": guid, "delivered_at": datetime.now(UTC).isoformat(), "status_code": 500}
 
 
 HOUR = timedelta(hours=1)
@@ -189,6 +194,9 @@ async def test_one_that_github_does_not_send_again_keeps_back_no_other(looking: 
         (lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "GitHubUnavailable"),
         (lambda: web.Response(text="<html>"), "GitHubUnavailable"),
         (lambda: web.json_response([{"id": "x"}]), "GitHubUnavailable"),
+        (lambda: web.json_response({"id": 1}), "GitHubUnavailable"),
+        (lambda: web.json_response([sent()] * (PAGE + 1)), "GitHubUnavailable"),
+        (lambda: web.json_response([sent(guid="g" * (LONGEST_GUID + 1))]), "GitHubUnavailable"),
     ],
 )
 async def test_what_github_refuses_is_told_and_looked_at_again_later(looking: Looking, github, answer, reason) -> None:
@@ -236,6 +244,66 @@ async def test_what_nobody_foresaw_of_one_hook_is_told_and_keeps_back_no_other(
     assert looking.registry.get_sample_value("deliverer_errors_total", {"where": "healing"}) == 1
     async with looking.shop.pool.acquire() as connection:
         assert (await healings.all_of(connection))[other.id].reason == "Healed"
+
+
+@pytest.fixture
+async def hanging() -> AsyncIterator[str]:
+    """A server that takes every request and answers none."""
+    never = asyncio.Event()
+
+    async def wait(_: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(wait), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_a_server_that_hangs_keeps_the_hooks_of_its_own_namespace_back_and_no_others(
+    looking: Looking, github, database, kit, hanging: str
+) -> None:
+    await looking.start()
+    hung = replace(looking.row.verification, gap_healing=GapHealing(hook=HOOK, api_url=hanging, period=PERIOD))
+    theirs = [
+        replace(looking.row, id=uuid4(), namespace="a-stranger", name=f"hook-{number}", verification=hung)
+        for number in range(3)
+    ]
+    token = replace(looking.shop.keys[-1], id=uuid4(), namespace="a-stranger")
+    desired = Configuration(
+        relay=looking.shop.relay, endpoints=(*theirs, looking.row), keys=(*looking.shop.keys, token)
+    )
+    async with looking.shop.pool.acquire() as connection:
+        await configuration.apply(connection, database.sealing, desired, actor="test")
+    github.deliver("missing", 503, HOUR)
+    looking.healer.configure(desired)
+    stopping = asyncio.Event()
+    turn = asyncio.create_task(looking.healer.turn(stopping))
+    try:
+        await kit.eventually(looking.last, "a look at the hook of the other namespace")
+        assert not turn.done()
+        assert len(github.redelivered) == 1
+    finally:
+        turn.cancel()
+        await asyncio.wait([turn])
+
+
+async def test_a_look_has_its_time_and_so_have_all_of_a_namespace(looking: Looking, database, hanging: str) -> None:
+    await looking.start()
+    hung = replace(looking.row.verification, gap_healing=GapHealing(hook=HOOK, api_url=hanging, period=PERIOD))
+    rows = tuple(replace(looking.row, id=uuid4(), name=f"hook-{number}", verification=hung) for number in range(3))
+    desired = Configuration(relay=looking.shop.relay, endpoints=rows, keys=tuple(looking.shop.keys))
+    async with looking.shop.pool.acquire() as connection:
+        await configuration.apply(connection, database.sealing, desired, actor="test")
+    resolver, context = SystemResolver(looking.metrics), ssl.create_default_context()
+    healer = Healer(looking.pool, resolver, context, looking.metrics, look=0.2)
+    healer.configure(desired)
+    await healer.turn(asyncio.Event())
+    async with looking.shop.pool.acquire() as connection:
+        [last] = (await healings.all_of(connection)).values()
+    assert (last.reason, last.message) == ("GitHubUnavailable", "the look took too long, and was broken off")
 
 
 async def test_a_limit_is_waited_for_as_long_as_github_says(looking: Looking, github) -> None:
