@@ -765,6 +765,8 @@ def successors() -> Iterator[tuple[str, Case]]:
          {"successors": offered}),
         ("late", "The predecessor signed after its time.", signed_by("log", HEAD_MS + 2001), invalid,
          {"successors": offered}),
+        ("late-twice-trusted", "A predecessor that is trusted in two ways did.", signed_by("log", HEAD_MS + 2001),
+         invalid, {"keys": [bare, vkey().encode()], "successors": offered}),
         ("predecessor-signature", "The predecessor has not signed the announcement.", PROOF, forged,
          {"successors": succession_set(linked("log", "successor", predecessor_signature=bytes(64)).encode())}),
         ("successor-signature", "The successor has not.", PROOF, forged,

@@ -8,14 +8,11 @@ the set: `follow` takes from it the keys that this one announced, and their succ
 import json
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kapsel_verifier import strict
 from kapsel_verifier.errors import MalformedKeyError, TooLargeError
 from kapsel_verifier.note import VerifierKey
-
-if TYPE_CHECKING:
-    from kapsel_verifier.statements import KeySuccession
 
 MAX_KEY_SET_SIZE: Final = 262_144  # bytes
 
@@ -100,13 +97,17 @@ def follow(trusted: Iterable[TrustedKey], offered: Iterable[TrustedKey]) -> tupl
     while waiting:
         number = heappop(waiting)
         link, leaf = links[number]
-        begins = places[link.predecessor.public_key]
-        beginning = next((place for place in begins if _announces(followed[place], link)), None)
-        if beginning is None or number in taken:
+        begins = [
+            place
+            for place in places[link.predecessor.public_key]
+            if followed[place].under(link.origin) == link.predecessor
+        ]
+        if number in taken or not any(followed[place].is_valid_at(link.timestamp) for place in begins):
             continue
         taken.add(number)
         link.verify()
-        followed[beginning] = _until(followed[beginning], link.predecessor_not_after)
+        for place in begins:  # the key may be trusted in more than one way, and it ends as a whole
+            followed[place] = _until(followed[place], link.predecessor_not_after)
         known = places.setdefault(link.successor.public_key, [])
         if all(link.successor != followed[place].under(link.origin) for place in known):
             known.append(len(followed))
@@ -114,10 +115,6 @@ def follow(trusted: Iterable[TrustedKey], offered: Iterable[TrustedKey]) -> tupl
             for further in announced.get(link.successor.public_key, ()):
                 heappush(waiting, further)
     return tuple(followed)
-
-
-def _announces(key: TrustedKey, link: "KeySuccession") -> bool:
-    return key.under(link.origin) == link.predecessor and key.is_valid_at(link.timestamp)
 
 
 def _until(key: TrustedKey, not_after_ms: int) -> TrustedKey:

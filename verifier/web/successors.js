@@ -25,8 +25,9 @@ export async function follow(trusted, offered) {
     const link = waiting.find((one) => followed.some((key) => announces(key, one)));
     if (link === undefined) return followed;
     await verifySuccession(link.leaf);
-    const place = followed.findIndex((key) => announces(key, link));
-    followed[place] = until(followed[place], link.leaf.get("predecessor_not_after"));
+    for (const [place, key] of followed.entries()) { // it may be trusted in more than one way, and ends as a whole
+      if (isKey(key, link.predecessor)) followed[place] = until(key, link.leaf.get("predecessor_not_after"));
+    }
     if (!followed.some((key) => isKey(key, link.successor))) {
       followed.push({
         publicKey: link.successor.publicKey, name: link.leaf.get("origin"), notBefore: link.leaf.get("not_before"),
