@@ -1,6 +1,7 @@
 """All objects of one Relay, in the order in which they are applied."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple, get_args
 
 from kapsel_operator.manifests import deployments, network_policies, overlay, roles, services
@@ -51,11 +52,14 @@ def held(relay: Relay, facts: Facts) -> frozenset[Key]:
     """Return what must not be applied now, and must not be deleted either.
 
     While the database, the sealing key or the schema is missing, Deployments stay as they are: the old version goes on
-    until the new one can start. A migration Job that has done its work stays until its time to live is over.
+    until the new one can start, and the policies of its pods leave open the way to the database that it works with. A
+    migration Job that has done its work stays until its time to live is over.
     """
     # What they would look like does not matter: only their names do.
     database = facts.database or Database(secret="unknown", key="unknown", digest="")  # noqa: S106 - a name
     possible = [*_database(relay, facts, database), *_workloads(relay, facts, database)]
+    if relay.spec.network_policy == "Enabled":
+        possible += _policies(relay, replace(facts, database=database))
     if facts.database is not None:
         possible += _migration(relay, facts, facts.database)
     return frozenset(map(key_of, possible)) - frozenset(map(key_of, build(relay, facts)))
@@ -77,10 +81,11 @@ def _accounts(relay: Relay, facts: Facts) -> Iterator[Manifest]:
 
 
 def _policies(relay: Relay, facts: Facts) -> Iterator[Manifest]:
-    yield network_policies.receiver_policy(relay, facts)
-    yield network_policies.deliverer_policy(relay, facts)
-    yield network_policies.console_policy(relay, facts)
-    yield network_policies.migrate_policy(relay, facts)
+    if network_policies.leads_to_database(relay, facts):
+        yield network_policies.receiver_policy(relay, facts)
+        yield network_policies.deliverer_policy(relay, facts)
+        yield network_policies.console_policy(relay, facts)
+        yield network_policies.migrate_policy(relay, facts)
     if _is_embedded(relay):
         yield network_policies.postgres_policy(relay, facts)
 

@@ -23,6 +23,11 @@ WHY: Final = "kapsel.dev/why"
 _PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 
+def leads_to_database(relay: Relay, facts: Facts) -> bool:
+    """Return whether it is known where the database is: a policy without the way to it would cut off pods that work."""
+    return bool(_database(relay, facts))
+
+
 def receiver_policy(relay: Relay, facts: Facts) -> Manifest:
     """Return the policy of the receivers."""
     why = "In: webhooks from anywhere, metrics from pods of the cluster. Out: the database, and DNS to find it."

@@ -154,6 +154,15 @@ def test_pods_of_a_new_version_wait_for_their_schema_and_the_old_ones_go_on(
     }
 
 
+def test_pods_that_work_keep_their_way_to_the_database_while_its_secret_is_gone(relay: Any, facts: Any) -> None:
+    """As when a tool deletes the Secret and makes it anew with another password."""
+    one, now = relay({"database": {"secretRef": {"name": "database"}}}), facts(database=None)
+    before = {key_of(manifest): manifest for manifest in build(one, facts()) if manifest["kind"] == "NetworkPolicy"}
+    assert before.keys() <= held(one, now)
+    off = relay({"database": {"secretRef": {"name": "database"}}, "networkPolicy": "Disabled"})
+    assert before.keys().isdisjoint({*held(off, now), *map(key_of, build(off, now))})
+
+
 def test_a_migration_runs_only_when_the_database_says_that_it_is_needed(relay: Any, facts: Any) -> None:
     one = relay({"database": {"secretRef": {"name": "database"}}})
     jobs = {
