@@ -146,7 +146,7 @@ class Audit:
         for view in seen:
             await self._compare(view, note, head, walk.roots)
         self._save(self._state)
-        self._check_announced(announced)
+        self._check_announced([*announced, *(link for view in seen for link in view.links)], walk)
 
     def _note_head(self, head: VerifiedHead) -> None:
         outcome = self.outcome
@@ -246,7 +246,7 @@ class Audit:
     async def _views(self, head: VerifiedHead) -> list[View]:
         """Return what others hold of the log, as far as the log itself signed it."""
         origin = head.checkpoint.origin
-        found = [self._view(text, name, origin) for name, text in self._demands.checkpoints]
+        found = [await self._view(text, name, origin) for name, text in self._demands.checkpoints]
         asked = (self._source.view(url, origin) for _, url in self._demands.witnesses)
         for (name, _), told in zip(
             self._demands.witnesses, await asyncio.gather(*asked, return_exceptions=True), strict=True
@@ -258,17 +258,18 @@ class Audit:
             elif told is None:
                 self.outcome.findings.append(SourceError(f"the witness {name} has cosigned no head of {origin}"))
             else:
-                found.append(self._view(told, f"the witness {name}", origin))
+                found.append(await self._view(told, f"the witness {name}", origin))
         return [view for view in found if view is not None]
 
-    def _view(self, text: str, holder: str, origin: str) -> View | None:
+    async def _view(self, text: str, holder: str, origin: str) -> View | None:
         try:
-            note = Note.parse(text)
-            # A witness keeps the log's plain signature, and not always the line that dates the head.
-            note.verify([key for one in self._shown.trusted_ever() if (key := one.under(origin)) is not None])
-            view = views.of_note(text, holder)
+            links = await self._shown.require_signed(text, origin)
+            view = views.of_note(text, holder, tuple(links))
             if view.checkpoint.origin != origin:
                 raise HeadMismatchError(f"it is of the log {view.checkpoint.origin}")
+        except SourceError as error:
+            self.outcome.findings.append(error)  # nobody can tell whether the log signed it
+            return None
         except VerificationError as error:
             error.args = (f"{holder} shows what the log did not sign: {error}",)
             self.outcome.findings.append(error)
@@ -304,10 +305,9 @@ class Audit:
         elif view.checkpoint != head.checkpoint or self._state.verified == note:
             self._state.seen.remove(view.note)
 
-    def _check_announced(self, links: Sequence[bytes]) -> None:
+    def _check_announced(self, links: Sequence[bytes], walk: Walk) -> None:
         """A key that is trusted because the log announced it must have been announced in the log."""
-        missing = [link for link in links if link not in self._state.progress.successions]
-        if missing:
+        if not set(walk.progress.successions).issuperset(links):
             raise InclusionError("a key signs the log by an announcement that is not in the log")
 
     def _check_age(self, head: VerifiedHead) -> None:

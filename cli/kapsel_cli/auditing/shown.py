@@ -15,7 +15,7 @@ from kapsel_verifier import heads, keys
 from kapsel_verifier.errors import KeyValidityError, UntrustedKeyError
 from kapsel_verifier.heads import VerifiedHead
 from kapsel_verifier.keys import TrustedKey
-from kapsel_verifier.note import VerifierKey
+from kapsel_verifier.note import Note, VerifierKey
 from kapsel_verifier.statements import KeySuccession, parse
 
 MOST_SEEN: Final = 16  # heads that are remembered while no audit reaches its end
@@ -48,12 +48,8 @@ class Shown:
         try:
             head = self._verified(note, trusted)
         except (UntrustedKeyError, KeyValidityError):
-            # Its key may have been announced since by one that is trusted.
-            published = await self._source.key_set()
-            if published is None:
-                raise
-            followed = keys.follow(trusted, keys.parse_key_set(published))
-            if followed == tuple(trusted):
+            followed = await self._followed(trusted)
+            if followed == trusted:
                 raise
             head = self._verified(note, followed)
             announced = _announcements(trusted, followed, head.key)
@@ -82,9 +78,32 @@ class Shown:
         learnt = [TrustedKey(b"", succession=leaf) for leaf in self._state.progress.successions]
         return keys.follow(self._pinned, learnt)
 
-    def trusted_ever(self) -> tuple[TrustedKey, ...]:
-        """Return the trusted keys without their dates: the head was judged by them when it was new."""
-        return tuple(TrustedKey(key.public_key, key.name) for key in self._trusted())
+    async def _followed(self, trusted: tuple[TrustedKey, ...]) -> tuple[TrustedKey, ...]:
+        """Return also the keys that may have been announced since by those that are trusted."""
+        published = await self._source.key_set()
+        return trusted if published is None else keys.follow(trusted, keys.parse_key_set(published))
+
+    async def require_signed(self, text: str, origin: str) -> list[bytes]:
+        """Raise unless the log signed a note that somebody holds; return the leaves that must be in the log for that.
+
+        Without a look at the dates of keys: the head was judged by them when it was new. Of its lines the plain
+        signature is enough: that is what a witness keeps, and not always the line that dates the head.
+        """
+        note, trusted = Note.parse(text), self._trusted()
+        try:
+            note.verify(_under(trusted, origin))
+        except UntrustedKeyError:
+            followed = await self._followed(trusted)
+            if followed == trusted:
+                raise
+            signed = note.verify(_under(followed, origin))[0]
+        else:
+            return []
+        return _announcements(trusted, followed, next(k for k in _under(followed, origin) if k.key_id == signed.key_id))
+
+
+def _under(trusted: Sequence[TrustedKey], origin: str) -> list[VerifierKey]:
+    return [key for one in trusted if (key := one.under(origin)) is not None]
 
 
 def _announcements(trusted: Sequence[TrustedKey], followed: Sequence[TrustedKey], signer: VerifierKey) -> list[bytes]:

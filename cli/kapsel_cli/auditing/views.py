@@ -28,6 +28,7 @@ class View:
     holder: str  # for people: the witness, or the file
     note: str  # the signed note
     checkpoint: Checkpoint
+    links: tuple[bytes, ...] = ()  # leaves that must be in the log, because the key that signed is trusted by them
 
 
 def read_note(data: bytes) -> str:
@@ -103,6 +104,6 @@ def _roots(spans: list[Span], hashes: list[bytes]) -> tuple[bytes, bytes]:
     return old, new
 
 
-def of_note(text: str, holder: str) -> View:
+def of_note(text: str, holder: str, links: tuple[bytes, ...] = ()) -> View:
     """Return the view that a note is, whose signatures were checked; raises VerificationError."""
-    return View(holder=holder, note=text, checkpoint=Checkpoint.parse(Note.parse(text).text))
+    return View(holder=holder, note=text, checkpoint=Checkpoint.parse(Note.parse(text).text), links=links)

@@ -471,6 +471,14 @@ async def test_a_key_that_was_announced_everywhere_but_in_the_log_is_refused(log
     assert classes(await check(trusted=pinned)) == ["InclusionError"]
 
 
+async def test_a_gap_does_not_make_an_announced_key_one_that_was_not(log: PublicLog, check: Check) -> None:
+    pinned = (TrustedKey(log.key.public_key, log.origin),)
+    await check(trusted=pinned)
+    log.grow(1, skip=True)
+    hand_over(log)
+    assert classes(await check(trusted=pinned)) == ["GapError"]
+
+
 async def test_keys_of_other_logs_and_keys_that_were_not_needed_are_not_looked_for_in_the_log(
     log: PublicLog, check: Check
 ) -> None:
@@ -747,6 +755,41 @@ async def test_a_view_that_the_log_did_not_sign_and_one_that_is_not_there_are_sa
     assert "the witness one shows what the log did not sign" in str(outcome.findings[0])
     views.overrides[view_path(log)] = PublicLog("another.example").note.encode()
     assert classes(await check(witnesses=(("one", url),))) == ["UntrustedKeyError"]
+
+
+@pytest.mark.parametrize("shown_by_both", [False, True])
+async def test_what_others_hold_may_be_signed_by_a_key_that_was_announced_since_the_last_audit(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str], shown_by_both: bool
+) -> None:
+    views, url = witness
+    old = log.key, log.secret
+    pinned = (TrustedKey(log.key.public_key, log.origin),)
+    await check(trusted=pinned)
+    hand_over(log)
+    log.grow(5)
+    held = log.publish()
+    views.overrides[view_path(log)] = held.encode()
+    if shown_by_both:  # so that nobody has to follow it for the newest head
+        log.key, log.secret = old
+        by_the_old_one = Note.parse(log.publish(after_ms=0))
+        assert by_the_old_one.text == Note.parse(held).text
+        log.note += held.partition("\n\n")[2]
+    outcome = await check(trusted=pinned, witnesses=(("one", url),), checkpoints=(("kept.txt", held),))
+    assert outcome.findings == []
+    assert outcome.agreed == [("kept.txt", 706), ("the witness one", 706)]
+
+
+async def test_a_key_that_signed_what_a_witness_saw_must_be_announced_in_the_log(
+    log: PublicLog, check: Check, witness: tuple[PublicLog, str]
+) -> None:
+    views, url = witness
+    old = log.key, log.secret
+    pinned = (TrustedKey(log.key.public_key, log.origin),)
+    hand_over(log, announced=False)
+    views.overrides[view_path(log)] = log.note.encode()
+    log.key, log.secret = old
+    log.publish()
+    assert classes(await check(trusted=pinned, witnesses=(("one", url),))) == ["InclusionError"]
 
 
 async def test_a_checkpoint_that_somebody_kept_is_compared(log: PublicLog, check: Check) -> None:
