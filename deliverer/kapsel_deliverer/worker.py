@@ -143,7 +143,7 @@ class Worker:
         now = time.monotonic()
         first = self._due.first
         for result in results:
-            if result.state is State.EXHAUSTED and result.attempt.delivery_id in held:
+            if result.state is State.EXHAUSTED and result.attempt.id in held:
                 self._metrics.gave_up(result.label, result.attempt.reason)
             if result.retry_in is not None:
                 self._due.add(now + result.retry_in.total_seconds())

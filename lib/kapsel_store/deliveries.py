@@ -92,9 +92,10 @@ async def claim(
 
 
 async def record(connection: Connection, results: Sequence[Result]) -> set[UUID]:
-    """Record tries and move their deliveries in ONE durable commit; return the deliveries whose lease still held.
+    """Record tries and move their deliveries in ONE durable commit; return the attempts whose lease still held.
 
-    Recording the same attempts again is harmless: that is what to do when a commit's answer was lost.
+    Who lost a lease and claimed the delivery anew may bring both tries at once. Recording the same attempts again is
+    harmless: that is what to do when a commit's answer was lost.
     """
     if not results:
         return set()

@@ -166,7 +166,8 @@ async def test_a_destination_with_a_backlog_does_not_hide_another(queue: Queue) 
 async def test_a_recorded_try_moves_its_delivery_and_waits_for_the_sequencer(queue: Queue) -> None:
     await queue.put()
     lease, [claimed] = await queue.claim()
-    assert await deliveries.record(queue.connection, [result(claimed, lease, State.DELIVERED)]) == {claimed.id}
+    done = result(claimed, lease, State.DELIVERED)
+    assert await deliveries.record(queue.connection, [done]) == {done.attempt.id}
     row = await deliveries.get(queue.connection, claimed.id)
     assert row is not None
     assert (row.state, row.attempts, row.last_reason) == (State.DELIVERED, 1, "status_200")
@@ -200,6 +201,20 @@ async def test_who_lost_the_lease_records_the_try_and_moves_nothing(queue: Queue
     await deliveries.record(queue.connection, [result(quick, quick_lease, State.DELIVERED)])
     recorded = await attempts.page(queue.connection, now=datetime.now(UTC), limit=10, delivery_id=slow.id)
     assert [attempt.attempt.number for attempt in recorded] == [2, 1]
+
+
+async def test_of_two_tries_that_are_recorded_at_once_the_one_that_holds_the_lease_moves_the_delivery(
+    queue: Queue,
+) -> None:
+    await queue.put()
+    slow_lease, [slow] = await queue.claim(lease=timedelta(seconds=-1))
+    await deliveries.rescue(queue.connection)
+    quick_lease, [quick] = await queue.claim()
+    both = [result(slow, slow_lease, State.DELIVERED), result(quick, quick_lease, State.EXHAUSTED)]
+    assert await deliveries.record(queue.connection, both) == {both[1].attempt.id}
+    row = await deliveries.get(queue.connection, slow.id)
+    assert row is not None
+    assert row.state is State.EXHAUSTED
 
 
 async def test_recording_the_same_result_again_changes_nothing(queue: Queue) -> None:

@@ -127,7 +127,7 @@ class Schedule:
             return
         moved = await deliveries.record(self.connection, results)
         for each in results:
-            if each.attempt.delivery_id in moved:
+            if each.attempt.id in moved:
                 self.oracle.ended(each.attempt.delivery_id, each.state)
         if self.rng.random() < 0.7:  # else it died before it could
             lines = {(each.attempt.destination_id, each.order_key) for each in results if each.order_key is not None}

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -328,8 +328,10 @@ class _Judge:
                 if after.failures > failed:
                     yield f"the circuit of {row.name} counts {after.failures} failures; there were {failed}"
                 if after.state == "open" and (before is None or before.state == "closed"):
-                    needed = ceil(breaker.failure_ratio * breaker.min_attempts)
-                    if failed < needed or len(tries) < breaker.min_attempts:
+                    enough = breaker.min_attempts
+                    if self._has_come_back(destination_id, tries, after.at):
+                        enough = min(enough, breaker.probes)
+                    if failed < ceil(breaker.failure_ratio * enough) or len(tries) < enough:
                         yield f"the circuit of {row.name} opened after {failed} failures of {len(tries)} tries"
                 if after.state == "open" and before is not None and before.state == "open":
                     if self._troubled(before.at - 15, after.at) or before.open_until != after.open_until:
@@ -343,6 +345,12 @@ class _Judge:
                 if states[-1].failures < certain:
                     told = f"{states[-1].failures} failures of {certain}"
                     yield f"the circuit of {row.name} has lost count: it has been told of {told}"
+
+    def _has_come_back(self, destination_id: UUID, tries: Sequence[Seen], by: float) -> bool:
+        """Whether a destination that wanted no more was let back in by steps, since its manifest had changed."""
+        gone = [seen.end for seen in tries if seen.status == 410 and seen.end is not None]
+        rests = [rest for rest in self.run.rests if rest.destination == destination_id]
+        return any(end < change < by for rest in rests for change in (rest.begin, rest.end) for end in gone)
 
     def _is_untold(self, seen: Seen) -> bool:
         """Whether who made a try may have ended before the circuit was told: killed at once, or without a database."""

@@ -239,7 +239,7 @@ class World:
             told = self.run.learned[LIFE.get().name]
             told.update(records=1, recorded=len(results), lost=len(results) - len(held))
             for result in results:
-                if result.attempt.delivery_id in held:
+                if result.attempt.id in held:
                     self._move(result.attempt.delivery_id, result.lease_id, "recorded")
             return held
 

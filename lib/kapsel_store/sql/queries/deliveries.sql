@@ -70,7 +70,7 @@ SET state = i.state, lease_id = NULL, lease_expires_at = NULL, last_reason = i.r
     finished_at = CASE WHEN i.state = 'pending' THEN NULL ELSE now() END
 FROM input i
 WHERE d.id = ANY ($2::uuid[]) AND d.id = i.delivery_id AND d.state = 'sending' AND d.lease_id = i.lease_id
-RETURNING d.id
+RETURNING i.id
 
 -- name: release
 -- Claimed but never tried: back as if nothing had happened. Each by its own lease, here and below: who has lost one and
