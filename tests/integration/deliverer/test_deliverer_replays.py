@@ -212,6 +212,36 @@ async def test_removing_the_manifest_stops_it_where_it_is(kit, shop, start, dest
     assert await twins(shop) == [(1, 30)]
 
 
+async def test_what_a_cancelled_replay_had_made_is_still_counted_when_it_ends(kit, shop, start, destination):
+    billing = await shop.send_to(destination.url)
+    await start()
+    await shop.ends(State.DELIVERED, *await shop.put(30))
+    billing = await shop.change(billing, suspend=True)
+    slow = replay(shop, states=(State.DELIVERED,), rate=4, asked=True)
+    async with shop.pool.acquire() as connection, connection.transaction():
+        assert await replays.ask(connection, slow) == "made"
+
+    async def now() -> ReplayProgress:
+        async with shop.pool.acquire() as connection:
+            return await replays.get(connection, slow.id)
+
+    async def has_begun() -> bool:
+        return (await now()).enqueued > 0
+
+    await kit.eventually(has_begun)
+    async with shop.pool.acquire() as connection:
+        assert await replays.cancel(connection, slow.id)
+    made = await now()
+    await shop.change(billing, suspend=False)
+
+    async def is_counted() -> bool:
+        return (await now()).delivered == made.enqueued
+
+    await kit.eventually(is_counted, "what it had made is counted as delivered")
+    assert (made.delivered, (await now()).phase) == (0, Phase.REMOVED)
+    assert (await now()).enqueued == made.enqueued < 30
+
+
 async def test_what_cannot_be_sent_any_more_is_skipped_and_said(kit, shop, start, destination):
     destination.statuses = [500] * 8
     gone = await shop.send_to(destination.url, policy=ONCE)

@@ -67,18 +67,21 @@ WHERE (r.namespace, r.name, r.declared_at) > ($1, $2, $3) ORDER BY r.namespace, 
 
 -- name: running
 SELECT count(*) FROM replays
-WHERE completed_at IS NULL AND removed_at IS NULL AND (NOT suspend OR enqueued > delivered + failed)
+WHERE completed_at IS NULL AND (removed_at IS NULL AND NOT suspend OR enqueued > delivered + failed)
 
 -- name: take
 -- One that is due, and that nobody else works on at this moment. The lock ends with the transaction, however that ends:
--- also when a machine loses its power, and the server has not noticed that nobody will go on.
-SELECT id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate, suspend,
+-- also when a machine loses its power, and the server has not noticed that nobody will go on. Of one that was removed, what it
+-- had made by then is still seen to its end, as of one that is suspended.
+SELECT id, namespace, name, endpoint_id, destinations, received_from, received_to, states, dry_run, rate,
+       suspend OR removed_at IS NOT NULL AS suspend,
        reasons, missing, anyway, filter, unjudged,
        started_at, counted_at, enqueued_at, completed_at, matched, enqueued, skipped_events, skipped_destinations,
        skipped_pending, delivered, failed, walked_event, walked_delivery, settled_to, now() AS now,
        set_config('idle_in_transaction_session_timeout', '30s', true) AS bounded
 FROM replays
-WHERE completed_at IS NULL AND removed_at IS NULL AND next_at <= now() AND (NOT suspend OR enqueued > delivered + failed)
+WHERE completed_at IS NULL AND next_at <= now()
+  AND (removed_at IS NULL AND NOT suspend OR enqueued > delivered + failed)
 ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: save
