@@ -32,7 +32,7 @@ _NEXT_STEPS: Final[Mapping[str, str]] = {
     "unknown_route": _VERSIONS,
     "unknown_endpoint": "List them with `kapsel get endpoints`",
     "unknown_event": "List them with `kapsel get events`",
-    "unknown_delivery": "List them with `kapsel get deliveries`",
+    "unknown_delivery": "List them with `kapsel get deliveries`, those of an event with --event ID",
     "unknown_attempt": "List them with `kapsel get attempts`",
     "unknown_destination": "List them with `kapsel get endpoints -o wide`",
     "unknown_replay": "List them with `kapsel get replays -o wide`",

@@ -177,6 +177,7 @@ examples:
         name="replays",
         one="replay",
         summary="selections that are delivered again",
+        takes="ID",
         text="""\
 Replays by name. PHASE: waiting, counting (MATCHED grows), enqueuing (new deliveries are made, at the rate that is
 declared), delivering (all are made, and some have not ended), complete, suspended, or removed: with its manifest, or

@@ -78,6 +78,10 @@ def _change(client: Client, verb: str, replay_id: str) -> int:
     changed = client.delete(one) if verb == "cancel" else client.post(f"{one}/{verb}")
     said = {"cancel": "is cancelled", "suspend": "is suspended", "resume": "goes on"}[verb]
     print(f"replay {_name(changed)} {said}: {changed['message']}", flush=True)
+    if verb == "cancel":
+        # Without these the same words mean another selection, and what was delivered is delivered again.
+        times = f"--from {changed['received_from']} --to {changed['received_to']}"
+        hint(f"To have it go on, ask for the same again with: --name {changed['name']} {times}")
     return 0
 
 

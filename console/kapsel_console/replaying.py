@@ -98,7 +98,12 @@ async def _change(
         if found.completed_at is not None:
             raise ProblemError("replay_ended", f"{subject} is complete; there is nothing left to {verb}")
         if found.removed_at is not None and verb != "cancel":
-            raise ProblemError("replay_ended", f"{subject} is cancelled; to have it go on, ask for the same again")
+            said = documents.replay(found)
+            raise ProblemError(
+                "replay_ended",
+                f"{subject} is cancelled; to have it go on, ask for the same again, under this name, from "
+                f"{said['received_from']} to {said['received_to']}: other times are another selection",
+            )
         if changed:
             detail = {"id": str(replay_id), "enqueued": found.enqueued}
             await audit.write(

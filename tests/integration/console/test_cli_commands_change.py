@@ -88,7 +88,7 @@ async def test_what_has_ended_is_retried_and_what_waits_cancelled(console, world
     assert ran.out == f"delivery {made} is cancelled\n"
     ran = await kapsel("retry", "0190f5fe-7c00-7a00-8000-000000000001", "--server", console.url)
     assert ran.code == 1
-    assert "List them with `kapsel get deliveries`" in ran.err
+    assert "List them with `kapsel get deliveries`, those of an event with --event ID" in ran.err
 
 
 async def test_a_destination_is_resumed_by_name_or_id(console, world, kapsel) -> None:

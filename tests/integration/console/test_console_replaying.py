@@ -256,6 +256,24 @@ async def test_a_person_asks_follows_and_cancels_on_the_command_line(console, wo
     assert (ran.code, ran.out) == (3, "removed: it has not begun yet\n")
 
 
+async def test_a_cancelled_replay_goes_on_when_it_is_asked_for_in_the_words_that_cancelling_gives(
+    console, world, kapsel
+) -> None:
+    server = ("--server", console.url)
+    asked = ("replay", "orders", "--state", "delivered")
+    await kapsel(*asked, "--from", "2h", *server)
+    [made] = (await console.get(PATH))["items"]
+    ran = await kapsel("replay", "--cancel", made["id"], *server)
+    _, found, words = ran.err.partition("To have it go on, ask for the same again with: ")
+    assert found
+    refused = await kapsel("replay", "--resume", made["id"], *server)
+    assert f"from {made['received_from']} to {made['received_to']}" in refused.err
+    ran = await kapsel(*asked, *words.split(), *server)
+    assert ran.out == f"replay {made['id']} is asked for: shop/{made['name']}\n"
+    ran = await kapsel("get", "replay", made["id"], "-o", "json", *server)
+    assert (json.loads(ran.out)["id"], json.loads(ran.out)["phase"]) == (made["id"], "waiting")
+
+
 async def test_the_command_line_says_what_is_wrong_with_a_replay(console, world, kapsel) -> None:
     server = ("--server", console.url)
     ran = await kapsel("replay", "orders", "--from", "2h", "--destination", "biling", *server)
