@@ -9,6 +9,7 @@ because its other deliveries come with the same claim or soon after.
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Container
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 KEPT: Final = 64  # events that stay ready
 KEPT_BODY: Final = 32_768  # bytes of the largest body among them: what is parsed is several times as large
+SLOW: Final = 0.005  # seconds from which on it is remembered how long a filter or a transform took
 
 Place = Literal["filter", "transform"]
 
@@ -35,6 +37,15 @@ class Shaper:
     def __init__(self, metrics: DelivererMetrics) -> None:
         self._metrics = metrics
         self._events: OrderedDict[UUID, Event] = OrderedDict()
+        self._slow: dict[tuple[UUID, Place], float] = {}  # seconds that the expressions of a destination took last
+
+    def keep(self, destination_ids: Container[UUID]) -> None:
+        """Forget all destinations but these."""
+        self._slow = {one: seconds for one, seconds in self._slow.items() if one[0] in destination_ids}
+
+    def took(self, destination_id: UUID, place: Place) -> float:
+        """Return how many seconds the filter or the transform of a destination took last, 0 if it was quick."""
+        return self._slow.get((destination_id, place), 0.0)
 
     def wants(self, target: "Target", delivery: Claimed) -> bool | Misshapen:
         """Return whether a destination wants an event."""
@@ -42,7 +53,7 @@ class Shaper:
             return True
         started = time.perf_counter()
         result = shapes.wants(target.shape, self._event(target.endpoint, delivery))
-        self._metrics.expression_seconds.labels("filter").observe(time.perf_counter() - started)
+        self._measure(target, "filter", time.perf_counter() - started)
         if isinstance(result, Misshapen):
             self._failed(result, "filter", delivery, target.label)
         elif not result:
@@ -53,7 +64,7 @@ class Shaper:
         """Return what is sent to a destination of an event, and the headers that are made of it."""
         started = time.perf_counter()
         made = shapes.made(target.shape, self._event(target.endpoint, delivery))
-        self._metrics.expression_seconds.labels("transform").observe(time.perf_counter() - started)
+        self._measure(target, "transform", time.perf_counter() - started)
         if isinstance(made, Misshapen):
             self._failed(made, "transform", delivery, target.label)
             return made
@@ -62,6 +73,13 @@ class Shaper:
         body = made.body
         sent = delivery._replace(body=body.content, body_hash=body.hash, content_type=body.content_type)
         return sent, made.headers
+
+    def _measure(self, target: "Target", place: Place, seconds: float) -> None:
+        self._metrics.expression_seconds.labels(place).observe(seconds)
+        if seconds >= SLOW:
+            self._slow[target.destination.id, place] = seconds
+        else:
+            self._slow.pop((target.destination.id, place), None)
 
     def _failed(self, wrong: Misshapen, place: Place, delivery: Claimed, label: str) -> None:
         self._metrics.expression_errors.labels(label, place, wrong.failed.reason).inc()

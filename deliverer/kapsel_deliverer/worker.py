@@ -43,6 +43,7 @@ from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
 from kapsel_store.states import State
 
 RENEWALS: Final = 3  # tries at renewing at once, because one that meets a row on the move is rolled back whole
+SIEVING: Final = 0.1  # seconds that slow filters have at once: nothing else goes on meanwhile
 SLOTS_VALID: Final = 0.8  # of a lease: by then this clock says that slots are over
 PARTING: Final = 1.0  # seconds for giving back what a deliverer has of the limits when it leaves
 DRAIN_RESERVE: Final = 3.0  # seconds of the drain kept for recording and leaving when tries take too long
@@ -78,6 +79,7 @@ class Worker:
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._targets = Targets(metrics, settings.deliverer_ca_file)
         self._shaper = Shaper(metrics)
+        self._shaping = asyncio.Lock()  # one slow transform at a time
         self._lease = settings.deliverer_lease
         self._asking = asyncio.Lock()  # one question about slots at a time, so that the answers come in its order
         self._tell = False  # others can do at once what is given back
@@ -107,7 +109,9 @@ class Worker:
             proxy=proxy.declared(configuration),
             clients=self._targets.clients(),
         )
-        self._breakers.configure(self._targets.breakers(), self._targets.labels())
+        labels = self._targets.labels()
+        self._shaper.keep(labels)
+        self._breakers.configure(self._targets.breakers(), labels)
         self._metrics.generation.set(configuration.generation)
         self._give_back(self._lanes.configure(configuration.destinations, time.monotonic()))
         self._ask_due = True
@@ -312,11 +316,18 @@ class Worker:
     def _sieve(self, claimed: Sequence[Claimed], lease_id: UUID) -> tuple[list[Claimed], Counter[UUID]]:
         """Return what is to be sent, and count by destination what is done without.
 
-        A filter that fails is a try that was not sent: recorded, and made again as the policy says.
+        A filter that fails is a try that was not sent: recorded, and made again as the policy says. Filters that were
+        quick are asked first; when the time of all is up, the rest is given back, and claimed anew.
         """
         kept, done = list[Claimed](), Counter[UUID]()
-        for delivery in claimed:
+        late, end = set[UUID](), time.monotonic() + SIEVING
+        for delivery in sorted(claimed, key=lambda one: self._shaper.took(one.destination_id, "filter")):
             target = self._targets.get(delivery.destination_id)
+            if target is not None and target.shape.filter is not None and time.monotonic() >= end:
+                self._unused[delivery.id] = lease_id
+                done[delivery.destination_id] += 1
+                late.add(delivery.destination_id)
+                continue
             wanted = True if target is None else self._shaper.wants(target, delivery)
             if target is None or wanted is True:
                 kept.append(delivery)
@@ -326,6 +337,7 @@ class Worker:
                 self._record(delivery, lease_id, target, _misshapen(wanted, "filter_error", datetime.now(UTC)))
             else:
                 self._unwanted[delivery.id] = lease_id, delivery
+        self._look_for(late)
         return kept, done
 
     def _start(self, destination_id: UUID) -> None:
@@ -424,7 +436,13 @@ class Worker:
         """Make one try, of what the transform makes of the event if there is one."""
         if target.shape.transforms is False:
             return await self._sender.send(target, delivery, now, self._checkpoints.header)
-        shaped = self._shaper.transformed(target, delivery)
+        if self._shaper.took(target.destination.id, "transform"):
+            async with self._shaping:
+                shaped = self._shaper.transformed(target, delivery)
+                await asyncio.sleep(0)  # those that begin together would leave no time for anything else
+            now = datetime.now(UTC)
+        else:
+            shaped = self._shaper.transformed(target, delivery)
         if isinstance(shaped, Misshapen):
             return _misshapen(shaped, "transform_error", now)
         sent, headers = shaped
