@@ -231,9 +231,9 @@ class Audit:
             raise MalformedLeafError(f"a leaf from {first} on is dated after the head that covers it")
         for index, data in read.statements:
             found = bundle.statement(index, data)
+            if found.origin != head.checkpoint.origin:
+                raise MalformedLeafError(f"leaf {index} is a statement about another log, {found.origin}")
             if isinstance(found, KeySuccession):
-                if found.origin != head.checkpoint.origin:
-                    raise MalformedLeafError(f"leaf {index} announces a key of another log, {found.origin}")
                 if len(self._state.progress.successions) >= MOST_KEYS:
                     raise MalformedLeafError(f"leaf {index} announces a key after {MOST_KEYS} others")
                 self._state.progress.successions.append(data)

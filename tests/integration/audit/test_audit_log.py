@@ -535,6 +535,22 @@ async def test_a_log_may_say_in_its_first_leaf_alone_that_it_continues_another(
     assert said.startswith("leaf 0: the log continues log.example.com/old, which ended with 0 leaves: not checked")
 
 
+@pytest.mark.parametrize("kind", ["continuation", "succession"])
+async def test_a_statement_about_another_log_is_refused(check: Check, kind: str) -> None:
+    old, fresh = PublicLog("log.example.com/old"), PublicLog()
+    statement: LogContinuation | KeySuccession = succession(old, SigningKey(bytes([8]) * 32))
+    if kind == "continuation":
+        statement = LogContinuation(
+            checkpoint=old.note.encode(), origin="log.example.com/new", reason="moved", salt=bytes(32), timestamp=1
+        )
+    fresh.add([statement.encode()])
+    fresh.publish()
+    with serving(fresh) as url:
+        outcome = await check(prefix=url)
+    assert classes(outcome) == ["MalformedLeafError"]
+    assert str(outcome.findings[0]).startswith("leaf 0 is a statement about another log")
+
+
 def ended(leaves: int) -> PublicLog:
     """Return a log that a new one continues."""
     old = PublicLog("log.example.com/old")
