@@ -565,6 +565,27 @@ async def test_expired_idempotency_keys_are_forgotten(queue: Queue) -> None:
     assert await queue.connection.fetchval("SELECT count(*) FROM idempotency") == 1
 
 
+async def test_a_key_that_is_taken_anew_while_expired_ones_are_forgotten_stays(queue: Queue, database) -> None:
+    await partitions.maintain(queue.connection, datetime.now(UTC))  # so that the next round locks no table
+    await events.insert(queue.connection, [event(queue.endpoint, key=b"a")])
+    await queue.connection.execute("UPDATE idempotency SET expires_at = now() - interval '1 s'")
+    receiver, owner = await database.connection("receiver"), await database.connection()
+    again = event(queue.endpoint, key=b"a")
+    async with receiver.transaction():
+        await events.insert(receiver, [again])
+        maintaining = asyncio.ensure_future(partitions.maintain(owner, datetime.now(UTC)))
+        async with asyncio.timeout(60):
+            while not await queue.connection.fetchval(
+                "SELECT $1 = ANY (pg_blocking_pids($2))", receiver.get_server_pid(), owner.get_server_pid()
+            ):
+                await asyncio.sleep(0.01)
+    assert (await maintaining).forgotten_keys == 0
+    late = event(queue.endpoint, key=b"a")
+    assert await events.insert(queue.connection, [late]) == [Duplicate(event_id=again.id)]
+    await receiver.close()
+    await owner.close()
+
+
 async def test_finding_an_event_by_its_id_touches_one_partition(queue: Queue) -> None:
     now = datetime.now(UTC)
     await partitions.maintain(queue.connection, now)
