@@ -111,7 +111,7 @@ class Writer:
         )
         # A crash here loses an Event and nothing else.
         if written is not None:
-            self._store.put(written)
+            self._store.answered(written)
             await self._recorder.transitions(one, status)
 
     async def _conditions(self, one: Declared, status: Object) -> None:

@@ -140,6 +140,8 @@ class Reconciler:
         if one is None:
             await self._forget(identity)
             return None
+        if scope is not None and not scope.is_about(one):
+            return Again(after=1.0)  # it has changed since, and is due already
         if not isinstance(one.resource, Relay) or scope is None:
             return None  # its manifest has a problem, which the key of orphans tells
         if self._store.is_ending(identity.namespace):

@@ -5,9 +5,9 @@ the one of the same namespace does, then the first by name: two that wrote one s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kapsel_operator.store import Declared
+from kapsel_operator.store import Declared, essence
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.kinds.attestation_log import AttestationLog
 from kapsel_resources.kinds.core import Namespace
@@ -31,6 +31,12 @@ class Scope:
     speaks_for: frozenset[Identity]
     superseded: frozenset[Identity]  # logs that the operator made, and that a declared one has replaced
     needs_log: bool  # there is no AttestationLog, and nothing that could be meant for one
+    seen: Mapping[Identity, Declared] = field(default_factory=dict)  # what it speaks for, as it was when it was divided
+
+    def is_about(self, one: Declared) -> bool:
+        """Return whether a plan of this takes in what a resource declares now, so that its status may say so."""
+        seen = self.seen.get(one.identity)
+        return seen is not None and essence(seen) == essence(one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ def divide(declared: Iterable[Declared], namespaces: Iterable[Namespace]) -> Sco
     scopes = {identity: _scope(relay, whole, by_namespace, labels) for identity, relay in relays.items()}
     speakers = _speakers(scopes, whole)
     spoken: dict[Identity, set[Identity]] = {identity: set() for identity in scopes}
+    seen = {one.identity: one for one in everything}
     for resource, speaker in speakers.items():
         spoken[speaker].add(resource)
     return Scopes(
@@ -76,6 +83,7 @@ def divide(declared: Iterable[Declared], namespaces: Iterable[Namespace]) -> Sco
                 speaks_for=frozenset(spoken[identity]),
                 superseded=scope.superseded,
                 needs_log=scope.needs_log,
+                seen={one: seen[one] for one in spoken[identity]},
             )
             for identity, scope in scopes.items()
         },

@@ -190,6 +190,16 @@ class Store:
         self._owned[key] = {**body, "metadata": slim}
         return Change(declared=True)
 
+    def answered(self, body: Object) -> None:
+        """Take over what a status says after it was written.
+
+        An answer that shows more than that is left alone: the watch is about to say so, which has it reconciled.
+        """
+        metadata = body["metadata"]
+        before = self._declared.get(Identity(body["kind"], metadata["namespace"], metadata["name"]))
+        if before is not None and "deletionTimestamp" not in metadata and essence(before) == essence(declared(body)):
+            self._put_declared(body)
+
     def remove(self, body: Object) -> Change:
         """Forget an object that is gone."""
         metadata = body["metadata"]
@@ -228,7 +238,7 @@ class Store:
         if before is not None and before.resource == new.resource:
             new = replace(new, resource=before.resource)  # one copy is enough
         self._declared[identity] = new
-        changed = before is None or _essence(before) != _essence(new)
+        changed = before is None or essence(before) != essence(new)
         retold = before is None or before.told != new.told
         self.revision += changed
         self.told += retold
@@ -251,7 +261,8 @@ def owners(body: Object) -> list[str]:
     return [one["uid"] for one in body["metadata"].get("ownerReferences", ())]
 
 
-def _essence(one: Declared) -> tuple[object, ...]:
+def essence(one: Declared) -> tuple[object, ...]:
+    """Return what is declared: a change of anything else is no reason to reconcile."""
     return (one.uid, one.generation, one.resource, one.problems, one.paused, one.is_default)
 
 

@@ -34,7 +34,7 @@ class Teller:
 
     async def tell(self, scope: Scope, view: View, running: Running, memory: Memory) -> Told:
         """Write the statuses of everything that the Relay speaks for."""
-        basis = (view.planned, view.plane, view.doing, view.url, view.nameless, running.replays, scope.speaks_for)
+        basis = (view.planned, view.plane, view.doing, view.url, view.nameless, running.replays, scope)
         shown = memory.shown
         if shown is not None and shown.revision == self._store.told and _same(shown.basis, basis):
             return shown.told
@@ -53,8 +53,8 @@ class Teller:
     def _statuses(self, scope: Scope, view: View, running: Running) -> Iterator[tuple[Declared, dict[str, Any]]]:
         for identity in sorted(scope.speaks_for):
             one = self._store.find(identity)
-            if one is None:
-                continue
+            if one is None or not scope.is_about(one):
+                continue  # gone, or changed meanwhile: what is planned is not what it says now, and it is due again
             match one.resource:
                 case WebhookEndpoint():
                     yield one, statuses.endpoint(one, view)
