@@ -17,8 +17,9 @@ from kapsel_operator.apis import SECRET
 from kapsel_operator.apply import Writer, includes
 from kapsel_operator.cluster import Cluster
 from kapsel_operator.databases import Databases, Trouble, trouble
+from kapsel_operator.errors import ApiError
 from kapsel_operator.gather import DEADLINE, Gatherer, Look, Surroundings
-from kapsel_operator.memory import NOT_OURS, Memory
+from kapsel_operator.memory import NOT_OURS, REFUSED, Memory
 from kapsel_operator.planned import Basis, generated, planned
 from kapsel_operator.scopes import Scope
 from kapsel_operator.secret_reader import Absent
@@ -95,7 +96,7 @@ class Configurer:
         # A crash here leaves rows that running processes load by themselves; the next reconcile finds them as they are.
         basis = Basis(scope=scope, secrets=around.secrets, url=url, generation=generation)
         memory.planned = await asyncio.to_thread(planned, made, basis, generations, around.now)
-        await self._publish(generated(made.configuration), scope, memory)
+        await self.publish(generated(made.configuration), scope, memory)
         return None
 
     async def maintain(self, one: Declared, url: str, memory: Memory, now: datetime) -> Trouble | None:
@@ -146,7 +147,7 @@ class Configurer:
             logger.warning("%d versions of keys were read back from Secrets: the database did not have them", len(kept))
         return replace(existing, keys=(*existing.keys, *kept))
 
-    async def _publish(self, keys: Mapping[Identity, list[KeyRow]], scope: Scope, memory: Memory) -> None:
+    async def publish(self, keys: Mapping[Identity, list[KeyRow]], scope: Scope, memory: Memory) -> None:
         """Write the Secrets of generated keys that are not what they should be."""
         now = asyncio.get_running_loop().time()
         owners = {
@@ -160,20 +161,33 @@ class Configurer:
             manifest = key_secrets.manifest(owner, keys[identity])
             wanted = digest(manifest)
             if memory.is_key_to_check(identity, wanted, now):
+                memory.key_secrets[identity] = (wanted, float("-inf"))  # due until it was looked at
                 writes.append(partial(self._publish_one, identity, manifest, wanted, memory))
         await self._writer.together(writes)
 
     async def _publish_one(self, identity: Identity, manifest: dict[str, Any], wanted: bytes, memory: Memory) -> None:
+        memory.refusals.pop(identity, None)
+        try:
+            found = await self._publish_into(identity, manifest, wanted)
+        except ApiError as error:
+            if error.is_transient:
+                raise
+            # A quota of one namespace, or its end, is nothing to the others of the Relay.
+            found, memory.refusals[identity] = REFUSED, str(error)
+        memory.key_secrets[identity] = (found, asyncio.get_running_loop().time())
+
+    async def _publish_into(self, identity: Identity, manifest: dict[str, Any], wanted: bytes) -> bytes:
+        """Bring a Secret to what it should be, and return what to remember of it."""
         current = await self._cluster.get(SECRET, identity.namespace, manifest["metadata"]["name"])
         if current is not None and not key_secrets.is_of(current, identity):
-            wanted = NOT_OURS
-        elif (
+            return NOT_OURS
+        if (
             current is None
             or not includes(current, manifest)
             or current.get("data", {}).keys() != manifest["data"].keys()
         ):
             await self._writer.apply(manifest)
-        memory.key_secrets[identity] = (wanted, asyncio.get_running_loop().time())
+        return wanted
 
 
 def unwatched(

@@ -14,6 +14,7 @@ CHECKED_EVERY: Final = 600.0  # seconds between two looks at a Secret of a gener
 CHECKS_A_SECOND: Final = 5  # of such Secrets, however many there are
 TAKEN_EVERY: Final = 60.0  # seconds between two looks at one that is somebody else's: that may have been mended
 NOT_OURS: Final = b""  # in place of its digest
+REFUSED: Final = b"refused"  # in place of it, too: the API server does not take the Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Memory:
     # Of the resource that a generated key belongs to: the digest of its Secret, empty if somebody else has one of that
     # name, and when it was looked at.
     key_secrets: dict[Identity, tuple[bytes, float]] = field(default_factory=dict)
+    refusals: dict[Identity, str] = field(default_factory=dict)  # why the API server does not take a Secret of those
     shown: Shown | None = None
 
     def nameless(self) -> frozenset[Identity]:
@@ -63,13 +65,14 @@ class Memory:
     def is_key_to_check(self, identity: Identity, wanted: bytes, now: float) -> bool:
         """Return whether the Secret of a generated key is to be looked at, which should have the digest `wanted`."""
         found, checked = self.key_secrets.get(identity, (NOT_OURS, float("-inf")))
-        if found == NOT_OURS:
+        if found in (NOT_OURS, REFUSED):
             return now - checked > TAKEN_EVERY
         return found != wanted or now - checked > max(CHECKED_EVERY, len(self.key_secrets) / CHECKS_A_SECOND)
 
     def forget_keys_but(self, living: Container[Identity]) -> None:
         """Forget the keys of resources that are gone, which nobody will ever look at again."""
         self.key_secrets = {identity: known for identity, known in self.key_secrets.items() if identity in living}
+        self.refusals = {identity: why for identity, why in self.refusals.items() if identity in living}
 
     def about(self, url: str | None) -> None:
         """Forget everything about another database."""

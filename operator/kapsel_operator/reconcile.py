@@ -197,6 +197,7 @@ class Reconciler:
             doing=memory.doing,
             url=relay_facts.url(relay, facts, around, self._store),
             nameless=memory.nameless(),
+            refusals=dict(memory.refusals),
             healings=running.healings,
         )
         told = await self._teller.tell(scope, view, running, memory)

@@ -59,6 +59,7 @@ class View:
     url: str | None  # where the receivers are reached
     healings: Mapping[UUID, Healing] = field(default_factory=dict)  # by endpoint
     nameless: frozenset[Identity] = frozenset()  # somebody else has a Secret of the name that theirs would have
+    refusals: Mapping[Identity, str] = field(default_factory=dict)  # why the API server does not take that Secret
 
 
 def endpoint(one: Declared, view: View) -> dict[str, Any]:
@@ -283,6 +284,9 @@ def _verdicts(
         return stalled(told.reason, told.message)
     if one.identity in view.nameless and not one.paused:
         return stalled("NameTaken", _name_taken(one.identity))
+    if one.identity in view.refusals and not one.paused:
+        message = f"its key is in force, but in no Secret: the API server refuses that: {view.refusals[one.identity]}"
+        return stalled("RequestRefused", message)
     return (readiness.ready(one, generation, view.plane, needed=needed),)
 
 

@@ -34,7 +34,7 @@ class Teller:
 
     async def tell(self, scope: Scope, view: View, running: Running, memory: Memory) -> Told:
         """Write the statuses of everything that the Relay speaks for."""
-        basis = (view.planned, view.plane, view.doing, view.url, view.nameless, running.replays, scope)
+        basis = (view.planned, view.plane, view.doing, view.url, view.nameless, view.refusals, running.replays, scope)
         shown = memory.shown
         if shown is not None and shown.revision == self._store.told and _same(shown.basis, basis):
             return shown.told

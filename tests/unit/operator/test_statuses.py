@@ -168,6 +168,16 @@ def test_a_key_whose_secret_has_a_name_that_is_taken_says_so_and_what_to_do() ->
     assert "allowed:" in stalled["message"]
 
 
+def test_a_key_whose_secret_the_api_server_refuses_says_so_in_its_words() -> None:
+    one = resource("SigningKey")
+    assert isinstance(one.resource, SigningKey)
+    seen_by = replace(view(), refusals={one.identity: "403: exceeded quota"})
+    status = statuses.signing_key(one, one.resource, seen_by)
+    (stalled,) = (said for said in status["conditions"] if said["type"] == "Stalled")
+    assert stalled["reason"] == "RequestRefused"
+    assert "exceeded quota" in stalled["message"]
+
+
 def test_a_secret_is_that_of_a_key_by_its_owner_and_without_one_by_its_labels() -> None:
     key = Identity("SigningKey", "shop", "main-sealing")
     made = key_secrets.manifest(resource("SigningKey"), ())
