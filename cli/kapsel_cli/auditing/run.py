@@ -30,6 +30,7 @@ from kapsel_cli.auditing.source import Source
 from kapsel_cli.auditing.state import State
 from kapsel_cli.auditing.views import View
 from kapsel_cli.auditing.walk import Walk
+from kapsel_verifier import keys, levels
 from kapsel_verifier.errors import (
     ConsistencyError,
     HeadMismatchError,
@@ -40,8 +41,8 @@ from kapsel_verifier.errors import (
 )
 from kapsel_verifier.heads import MAX_SKEW_MS, VerifiedHead
 from kapsel_verifier.keys import TrustedKey
-from kapsel_verifier.note import Checkpoint, Note
-from kapsel_verifier.policy import Policy
+from kapsel_verifier.note import Checkpoint, Note, VerifierKey
+from kapsel_verifier.policy import LogLine, Policy
 from kapsel_verifier.statements import KeySuccession, LogContinuation
 
 AHEAD = 16  # bundles that are fetched and read before it is their turn
@@ -138,7 +139,7 @@ class Audit:
                     break
                 await asyncio.sleep(ASK_AGAIN)
         self._note_head(head)
-        self._check_policy(note)
+        self._check_policy(note, announced)
         self._check_age(head)
         seen = self._compare_now([*self._shown.earlier(head), *seen], note, head)
         self._check_against_verified(note, head)
@@ -153,11 +154,16 @@ class Audit:
         outcome.origin, outcome.tree_size = head.checkpoint.origin, head.checkpoint.tree_size
         outcome.root, outcome.head_ms = head.checkpoint.root_hash, head.sth.timestamp_ms
 
-    def _check_policy(self, note: str) -> None:
-        if self._demands.policy is None:
+    def _check_policy(self, note: str, announced: Sequence[bytes]) -> None:
+        policy = self._demands.policy
+        if policy is None:
             return
         try:
-            self.outcome.witnessed_at = self._demands.policy.judge(Note.parse(note)).witnessed_at
+            # A log that the policy lists goes on under the keys that it announced.
+            listed = keys.follow(levels.trusted_by(policy), self._shown.links(announced))
+            signers = [VerifierKey(one.name, one.public_key) for one in listed if one.name is not None]
+            policy = policy._replace(logs=tuple(map(LogLine, signers)))
+            self.outcome.witnessed_at = policy.judge(Note.parse(note)).witnessed_at
         except VerificationError as error:
             self.outcome.findings.append(error)
 

@@ -75,8 +75,11 @@ class Shown:
         return heads.verify_head(note, trusted, now_ms=self._clock())
 
     def _trusted(self) -> tuple[TrustedKey, ...]:
-        learnt = [TrustedKey(b"", succession=leaf) for leaf in self._state.progress.successions]
-        return keys.follow(self._pinned, learnt)
+        return keys.follow(self._pinned, self.links())
+
+    def links(self, announced: Sequence[bytes] = ()) -> list[TrustedKey]:
+        """Return the announcements of keys that were read in the log, and these, as `keys.follow` takes them."""
+        return [TrustedKey(b"", succession=leaf) for leaf in (*self._state.progress.successions, *announced)]
 
     async def _followed(self, trusted: tuple[TrustedKey, ...]) -> tuple[TrustedKey, ...]:
         """Return also the keys that may have been announced since by those that are trusted."""

@@ -21,6 +21,7 @@ from kapsel_cli.auditing.walk import MOST_GAPS
 from kapsel_verifier import policy, tiles
 from kapsel_verifier.cosignature import WitnessKey, cosign
 from kapsel_verifier.keys import TrustedKey, encode_key_set, parse_key_set
+from kapsel_verifier.levels import trusted_by
 from kapsel_verifier.merkle import leaf_hash
 from kapsel_verifier.note import Checkpoint, Note, VerifierKey
 from kapsel_verifier.statements import KeySuccession, LogContinuation
@@ -818,6 +819,20 @@ async def test_a_checkpoint_that_somebody_kept_is_compared(log: PublicLog, check
     other.grow(700)
     forked = other.publish()
     assert classes(await check(checkpoints=(("kept.txt", forked),))) == ["SplitViewError"]
+
+
+async def test_a_policy_that_lists_a_log_lists_the_keys_that_this_one_announced(log: PublicLog, check: Check) -> None:
+    pinned = policy.parse(f"log {log.key.encode()}\nquorum none\n")
+    trusted = tuple(trusted_by(pinned))
+    hand_over(log)
+    assert (await check(trusted=trusted, policy=pinned)).findings == []
+    log.key_set = b""
+    log.grow(4)
+    log.publish()
+    assert (await check(trusted=trusted, policy=pinned)).findings == []  # the state remembers the announcement
+    stranger = PublicLog(log.origin, seed=1).key
+    other = policy.parse(f"log {stranger.encode()}\nquorum none\n")
+    assert classes(await check(trusted=trusted, policy=other)) == ["UntrustedKeyError"]
 
 
 async def test_a_policy_s_quorum_is_demanded_of_the_head(log: PublicLog, check: Check) -> None:
