@@ -42,6 +42,9 @@ class Parameters:
                 raise ProblemError("parameter_unknown", _unknown(name, known))
             if len(query.getall(name)) > 1:
                 raise ProblemError("parameter_invalid", f"{name} is given more than once")
+            if "\0" in query[name]:
+                # Postgres has no text with one, and would refuse the question.
+                raise ProblemError("parameter_invalid", f"{name} is {query[name][:100]!r}; allowed: text without NUL")
         self._query = query
 
     def text(self, name: str) -> str | None:
@@ -107,15 +110,15 @@ class Parameters:
 
     def name_cursor(self) -> tuple[str, str]:
         """Return namespace and name that a page by name begins after."""
-        return self._read("cursor", lambda text: _endpoint(_unarmoured(text).decode()), _CURSOR) or ("", "")
+        return self._read("cursor", lambda text: _endpoint(_unarmoured_text(text)), _CURSOR) or ("", "")
 
     def key_cursor(self) -> tuple[str, str, int]:
         """Return namespace, name and version of the key that a page begins after."""
-        return self._read("cursor", lambda text: _key(_unarmoured(text).decode()), _CURSOR) or ("", "", 0)
+        return self._read("cursor", lambda text: _key(_unarmoured_text(text)), _CURSOR) or ("", "", 0)
 
     def replay_cursor(self) -> tuple[str, str, datetime]:
         """Return namespace, name and time of the replay that a page begins after."""
-        found = self._read("cursor", lambda text: _key(_unarmoured(text).decode()), _CURSOR)
+        found = self._read("cursor", lambda text: _key(_unarmoured_text(text)), _CURSOR)
         return ("", "", _EPOCH) if found is None else (*found[:2], _EPOCH + found[2] * _MICROSECOND)
 
     def line_cursor(self) -> turns.Line:
@@ -248,3 +251,10 @@ def _unarmoured(text: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError(text) from error
+
+
+def _unarmoured_text(text: str) -> str:
+    found = _unarmoured(text).decode()
+    if "\0" in found:
+        raise ValueError(text)
+    return found

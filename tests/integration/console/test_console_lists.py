@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from kapsel_console.parameters import key_cursor, name_cursor
 from kapsel_store import circuits, endpoints, processes
 from kapsel_store.rows import RateLimit
 from kapsel_store.states import State
@@ -25,6 +26,22 @@ async def test_an_endpoint_shows_its_paths_destinations_and_what_waits(console, 
     assert other["pending"] == 2
     (billing,) = orders["destinations"]
     assert (billing["name"], billing["url"], billing["circuit"]["state"]) == ("billing", world.billing.url, "closed")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "endpoints?name=%00",
+        "endpoints?namespace=sh%00p",
+        "endpoints?cursor=" + name_cursor("sh\0p", "orders"),
+        "replays?cursor=" + key_cursor("sh\0p", "again", 1),
+        "events?endpoint=shop/%00",
+        "undelivered?destination=shop/orders/%00",
+        "attestation/consistency-proof?old_size=1&origin=%00",
+    ],
+)
+async def test_what_no_text_in_the_database_can_be_is_refused_in_words(console, path: str) -> None:
+    assert (await console.problem(f"/api/v1/{path}"))[:2] == (400, "parameter_invalid")
 
 
 async def test_an_endpoint_is_ready_once_every_receiver_and_deliverer_has_loaded_it(console, world) -> None:

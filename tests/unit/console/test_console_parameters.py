@@ -16,7 +16,7 @@ from kapsel_store.states import State
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NAMES = ("limit", "cursor", "since", "state", "endpoint", "event", "old_size")
-WORDS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda text: "/" not in text)
+WORDS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda text: not {"/", "\0"} & set(text))
 
 
 def asked(**query: str) -> Parameters:
