@@ -284,9 +284,10 @@ def lines(outcome: "Outcome") -> list[str]:
     if not outcome.origin:
         return []
     dated = datetime.fromtimestamp(outcome.head_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    erased = f"{outcome.erased} of all were erased when they were read"
     found = [
         f"{outcome.origin}: {outcome.tree_size} leaves, signed {dated}, root {outcome.root.hex()}",
-        f"  read {outcome.read} leaves, of {outcome.endpoints} endpoints; {outcome.erased} of all were erased",
+        f"  read {outcome.read} leaves, of {outcome.endpoints} endpoints; {erased}",
         *(f"  {statement}" for statement in outcome.statements),
         *(f"  {holder} holds the same log, with {size} leaves" for holder, size in outcome.agreed),
     ]

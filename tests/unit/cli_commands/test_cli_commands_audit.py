@@ -165,3 +165,9 @@ def test_a_note_is_read_as_it_is_and_as_a_delivery_carries_it() -> None:
 )
 def test_of_several_findings_the_gravest_is_the_exit_code(findings: list[VerificationError], code: int) -> None:
     assert audit.exit_code(Outcome(findings=findings)) == code
+
+
+def test_what_was_erased_is_said_to_be_what_was_seen_when_it_was_read() -> None:
+    """A leaf that is erased after it was read is not read again, so a count of all that are erased is not known."""
+    said = audit.lines(Outcome(origin="log.example.com", tree_size=9, read=0, erased=2, endpoints=3))
+    assert "  read 0 leaves, of 3 endpoints; 2 of all were erased when they were read" in said
