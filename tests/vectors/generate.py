@@ -1121,6 +1121,9 @@ def policies() -> Iterator[tuple[str, Case]]:
     key = witness("a").encode()
     log_as_witness = WitnessKey("witness.example.com/d", vkey().public_key).encode()
     witness_as_log = VerifierKey("log.example.com/bank", witness("a").public_key).encode()
+    # Found by trying, as those of a log.
+    alike = [WitnessKey("witness.example.com/w1", vkey(f"alike {number}").public_key) for number in (45_480, 46_263)]
+    twins = "".join(f"witness d{place} {one.encode()}\n" for place, one in enumerate(alike))
     for name, description, text in (
         ("empty", "Nothing.", ""),
         ("no-quorum", "No quorum line.", policy("")),
@@ -1136,6 +1139,7 @@ def policies() -> Iterator[tuple[str, Case]]:
         ("empty-group", "A group of nobody.", policy("group g 1\nquorum none\n")),
         ("name-twice", "Two witnesses of one name.", policy(f"witness a {witness('d').encode()}\nquorum a\n")),
         ("key-twice", "One witness under two names.", policy(f"witness d {key}\nquorum d\n")),
+        ("key-ids-alike", "Two witnesses share key name and key id.", policy(f"{twins}quorum d0\n")),
         ("log-as-witness", "The log is its own witness.", policy(f"witness d {log_as_witness}\nquorum d\n")),
         ("witness-as-log", "A witness's key is a second log's, below it.", policy(f"log {witness_as_log}\nquorum a\n")),
         ("none-as-name", "A witness called none.", policy(f"witness none {witness('d').encode()}\nquorum a\n")),

@@ -192,6 +192,7 @@ class _Reader:
     def __init__(self) -> None:
         self._logs: dict[bytes, LogLine] = {}
         self._witnesses: dict[bytes, WitnessLine] = {}
+        self._identities: set[tuple[str, bytes]] = set()  # key names and key ids of witnesses
         self._groups: list[Group] = []
         self._names: set[str] = set()
         self._members: set[str] = set()
@@ -237,7 +238,11 @@ class _Reader:
         if key.public_key in self._logs:
             # The log would vouch for itself.
             raise MalformedPolicyError(f"{what} lists a log's key as that of a witness")
+        if (key.name, key.key_id) in self._identities:
+            # Nobody could tell whose a line of the note is.
+            raise MalformedPolicyError(f"{what} lists a second witness's key of this name and key id")
         self._define(what, name)
+        self._identities.add((key.name, key.key_id))
         self._witnesses[key.public_key] = WitnessLine(name, key, *url)
 
     def _group(self, what: str, name: str, threshold: str, members: list[str]) -> None:

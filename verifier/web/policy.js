@@ -149,6 +149,10 @@ export class Policy {
       // The log would vouch for itself.
       throw new MalformedPolicyError(`${what} lists a log's key as that of a witness`);
     }
+    if (this.witnesses.some((witness) => identity(witness.key) === identity(key))) {
+      // Nobody could tell whose a line of the note is.
+      throw new MalformedPolicyError(`${what} lists a second witness's key of this name and key id`);
+    }
     this.define(what, name);
     this.witnesses.push({ name, key });
   }
