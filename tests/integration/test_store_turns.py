@@ -517,6 +517,23 @@ async def test_a_line_that_ends_and_begins_anew_while_its_turn_is_passed_leaves_
         await connection.close()
 
 
+async def test_a_sweep_ends_while_others_go_on_ending_deliveries(queue: Queue) -> None:
+    billing = destination()
+    await queue.configure(billing)
+    await queue.accept(event("a", billing), event("a", billing))
+    lease, claimed = await queue.claim(billing)
+    # Whenever a note is taken out there is another one, as there is where hundreds end in a second.
+    await queue.connection.execute(
+        "CREATE FUNCTION ends_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO ended_turns "
+        "SELECT gone.destination_id, sha256(gone.key), 1, gone.delivery_id, false FROM gone; RETURN NULL; END $$; "
+        "CREATE TRIGGER ends_more AFTER DELETE ON ended_turns REFERENCING OLD TABLE AS gone "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ends_more()"
+    )
+    await deliveries.record(queue.connection, [result(claimed[0], lease, State.DELIVERED)])
+    async with asyncio.timeout(60):
+        assert await turns.sweep(queue.connection) == 1
+
+
 async def waits_for(
     look: Connection, one: asyncpg.Connection, whom: asyncpg.Connection, or_done: "asyncio.Future[int] | None" = None
 ) -> None:

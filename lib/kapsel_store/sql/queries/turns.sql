@@ -3,7 +3,8 @@ SELECT pass_turns($1::uuid[], $2::bytea[])
 
 -- name: ended
 -- Keys whose turn nobody has passed: whoever ended a delivery of them has crashed since, or left it to the next round.
-SELECT DISTINCT destination_id, key FROM (SELECT destination_id, key FROM ended_turns LIMIT $1) AS e
+SELECT destination_id, key, count(*) AS notes FROM (SELECT destination_id, key FROM ended_turns LIMIT $1) AS e
+GROUP BY destination_id, key
 
 -- name: unblock
 -- Skips what blocks these keys, of one destination or only where one delivery blocks. The row in ended_turns has the turn
