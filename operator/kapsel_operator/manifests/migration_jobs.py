@@ -5,12 +5,13 @@ database, and knows no schema but its own. Migrations only add at first, so olde
 not survive is taken away in a later release.
 """
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from kapsel_operator.manifests import names, pods
-from kapsel_operator.manifests.containers import container, database_env, image, secrets_mount
+from kapsel_operator.manifests.containers import container, database_env, secrets_mount
 from kapsel_operator.manifests.facts import Database, Facts, Manifest
 from kapsel_operator.manifests.metadata import metadata
 from kapsel_resources.kinds.relay import Relay
@@ -22,14 +23,31 @@ KEPT: Final = timedelta(minutes=10)
 
 
 def migration_job_name(relay: Relay, facts: Facts, database: Database) -> str:
-    """Return the name of the Job for this image and this database: another of either is another Job."""
-    what = names.digest(f"{image(_as_operator(facts))} {database.digest}")
+    """Return the name of the Job for these pods: of another image, another database or other pull secrets is another.
+
+    The template of a Job can never be changed: one whose image cannot be pulled would keep who mends that waiting.
+    """
+    what = names.digest(json.dumps(_template(relay, _as_operator(facts), database), sort_keys=True))
     return names.object_name(relay.metadata.name, f"migrate-{what}")
 
 
 def migration_job(relay: Relay, facts: Facts, database: Database) -> Manifest:
-    """Return the Job. Its template can never be changed, so it holds nothing that changes with anything else."""
+    """Return the Job."""
     facts = _as_operator(facts)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(relay, facts, "migrate", name=migration_job_name(relay, facts, database)),
+        "spec": {
+            "backoffLimit": RETRIES,
+            "activeDeadlineSeconds": int(DEADLINE.total_seconds()),
+            "ttlSecondsAfterFinished": int(KEPT.total_seconds()),
+            "template": _template(relay, facts, database),
+        },
+    }
+
+
+def _template(relay: Relay, facts: Facts, database: Database) -> Manifest:
     main = container(
         "migrate",
         facts,
@@ -47,17 +65,7 @@ def migration_job(relay: Relay, facts: Facts, database: Database) -> Manifest:
         grace=timedelta(seconds=30),
     )
     template["spec"]["restartPolicy"] = "Never"  # each try keeps its pod, and so its log
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(relay, facts, "migrate", name=migration_job_name(relay, facts, database)),
-        "spec": {
-            "backoffLimit": RETRIES,
-            "activeDeadlineSeconds": int(DEADLINE.total_seconds()),
-            "ttlSecondsAfterFinished": int(KEPT.total_seconds()),
-            "template": template,
-        },
-    }
+    return template
 
 
 def _as_operator(facts: Facts) -> Facts:

@@ -185,6 +185,28 @@ def test_another_image_or_another_database_is_another_migration(relay: Any, fact
     assert job() == job(sealing_key_digest="another")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"image": Image(repository="localhost/kapsel", version="0.1.0", pull_secrets=("mine",))},
+        {"image": Image(repository="localhost/kapsel", version="0.1.0", pull_policy="Always")},
+        {"database": Database(secret="renamed", key="uri", digest="0123456789abcdef", roles=True)},
+        {"capabilities": frozenset(Capability)},
+    ],
+)
+def test_a_migration_whose_pods_would_be_others_is_another_one_for_no_job_can_be_changed(
+    relay: Any, facts: Any, changed: dict[str, Any]
+) -> None:
+    """As when its image cannot be pulled, and somebody adds the pull secret that was missing."""
+    one = relay({"database": {"secretRef": {"name": "database"}}})
+    before, after = (
+        next(manifest for manifest in build(one, facts(schema="Outdated", **known)) if manifest["kind"] == "Job")
+        for known in ({}, changed)
+    )
+    assert before["spec"]["template"] != after["spec"]["template"]
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+
+
 def test_the_schema_becomes_the_operators_also_where_the_pods_stay_at_an_older_version(relay: Any, facts: Any) -> None:
     pinned = Image(repository="localhost/kapsel", version="0.1.0", operator_version="0.2.0")
     one = relay({"version": "0.1.0", "database": {"secretRef": {"name": "database"}}})
