@@ -151,6 +151,8 @@ def compile_source(source: str, sort: Sort) -> Expression | Invalid:
     """Return the expression that a text is, or what is wrong with it."""
     if len(source) > LONGEST:
         return Invalid(wrong=f"the expression has {len(source)} characters", allowed=f"up to {LONGEST}")
+    if (null := source.find("\0")) >= 0:  # Postgres stores none, and would refuse all that is declared beside it
+        return Invalid(wrong=f"the expression holds a null character (character {null + 1})", allowed="text without it")
     try:
         tree = syntax.parse(source)
     except SyntaxProblem as problem:

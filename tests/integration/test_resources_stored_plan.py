@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import yaml
 
 from kapsel_resources.manifests import parse
@@ -64,6 +65,40 @@ async def test_the_stored_row_says_where_a_limit_comes_from_and_is_as_before_whe
         "special": {"maxAttempts": "RetryPolicy patient", "timeout": "destination"},
     }
     assert "sources" not in stored["plain"]
+
+
+@pytest.mark.parametrize(
+    "shaping",
+    [
+        {"filter": "event.id != '\0'"},
+        {"transform": {"body": "'\0'"}},
+        {"transform": {"headers": [{"name": "x", "value": "'\0'"}]}},
+        {"ordering": {"type": "PerKey", "key": "'\0'"}},
+    ],
+)
+async def test_no_expression_keeps_what_others_declare_from_being_stored(database, shaping):
+    """Null characters, which manifests can have and Postgres cannot."""
+    connection = await database.connection()
+    endpoint = {"apiVersion": "kapsel.dev/v1alpha1", "kind": "WebhookEndpoint"}
+    destination = {"name": "a", "url": "https://a.example/"}
+    try:
+        resources = [
+            parse(
+                endpoint
+                | {"metadata": {"name": "x", "namespace": namespace}, "spec": {"verification": {"none": {}}, **of}}
+            )
+            for namespace, of in (
+                ("fine", {"destinations": [destination]}),
+                ("odd", {"destinations": [destination | shaping]}),
+            )
+        ]
+        planned = plan(resources, existing=EMPTY, now=datetime.now(UTC), entropy=os.urandom)
+        await configuration.apply(connection, database.sealing, planned.configuration, actor="test")
+        loaded = await configuration.load(connection, database.sealing)
+    finally:
+        await connection.close()
+    assert [row.namespace for row in loaded.endpoints] == ["fine"]
+    assert [problem.reason for problem in planned.problems] == ["ExpressionInvalid"]
 
 
 def _unordered(rows):

@@ -50,6 +50,8 @@ def taken(source: str, sort: Sort = "bool") -> Expression:
         (r"event.id.matches(r'(?x)\w {900}')", "the pattern of matches cannot be read", "without the flag x"),
         ("event.id.matches('a{" + " " * 4000 + "')", "the pattern of matches cannot be read", "RE2"),
         ("event.id.matches('a{1 0}')", "the pattern of matches cannot be read", "RE2"),
+        ("'\0' == 'a'", "holds a null character (character 2)", "without it"),
+        ("// \0\ntrue", "holds a null character (character 4)", "without it"),
         ("1" + "+1" * 300 + " == 1", "nested more than 200 deep", "CEL"),
     ],
 )
