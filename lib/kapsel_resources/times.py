@@ -26,7 +26,10 @@ def _validate(value: object) -> object:
     parsed = value if isinstance(value, datetime) else _parse(value)
     if parsed.tzinfo is None:
         raise _broken(f"{value!s} has no offset from UTC")
-    return parsed.astimezone(UTC)
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError as error:
+        raise _broken(f"{value!s} is before the year 1 or after the year 9999 in UTC") from error
 
 
 def _parse(value: object) -> datetime:
