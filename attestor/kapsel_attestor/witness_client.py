@@ -19,6 +19,7 @@ from kapsel_verifier.note import Checkpoint, Note, signature_line
 
 LARGEST_ANSWER: Final = 65_536  # bytes: many times what any cosignature takes
 AHEAD: Final = "it has cosigned a larger tree than this log has: another attestor signs, or the log was set back"
+LATEST: Final = 253_402_300_799  # seconds: the last of the year 9999, after which nobody has a calendar
 Why = Literal["unreachable", "timeout", "refused", "conflict", "ahead", "invalid"]
 
 
@@ -111,6 +112,8 @@ class Witness:
             return Failed(why="invalid", words="its answer is more than signature lines")
         if not found:
             return Failed(why="invalid", words="its answer holds no cosignature by its key")
+        if found[0].timestamp > LATEST:
+            return Failed(why="invalid", words="its cosignature is dated beyond the year 9999: dates are in seconds")
         lines = {
             int.from_bytes(one.signature[:8], "big"): signature_line(one.name, one.key_id, one.signature)
             for one in note.signatures

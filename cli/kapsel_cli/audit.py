@@ -279,12 +279,9 @@ def to_json(outcome: "Outcome", evidence: list[str]) -> dict[str, Any]:
 
 def lines(outcome: "Outcome") -> list[str]:
     """Return an outcome for people: what was found to hold."""
-    from datetime import UTC, datetime
-
     if not outcome.origin:
         return []
-    dated = datetime.fromtimestamp(outcome.head_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    erased = f"{outcome.erased} of all were erased when they were read"
+    dated, erased = _date(outcome.head_ms // 1000), f"{outcome.erased} of all were erased when they were read"
     found = [
         f"{outcome.origin}: {outcome.tree_size} leaves, signed {dated}, root {outcome.root.hex()}",
         f"  read {outcome.read} leaves, of {outcome.endpoints} endpoints; {erased}",
@@ -292,6 +289,14 @@ def lines(outcome: "Outcome") -> list[str]:
         *(f"  {holder} holds the same log, with {size} leaves" for holder, size in outcome.agreed),
     ]
     if outcome.witnessed_at is not None:
-        seen = datetime.fromtimestamp(outcome.witnessed_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        found.append(f"  cosigned by a quorum of the policy, by {seen}")
+        found.append(f"  cosigned by a quorum of the policy, by {_date(outcome.witnessed_at)}")
     return [*found, "  all of it holds"] if not outcome.findings else found
+
+
+def _date(seconds: int) -> str:
+    from datetime import UTC, datetime
+
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s after 1970"  # a clock that is not ours may say anything

@@ -23,8 +23,8 @@ def head(size: int = 1) -> Head:
     return Head.of(f"{text}\n{VerifierKey('log.example', bytes(32)).line(bytes(64))}")
 
 
-def cosigned(text: str) -> str:
-    return cosign(text, 5, KEY, lambda message: SECRET.sign(message).signature)
+def cosigned(text: str, timestamp: int = 5) -> str:
+    return cosign(text, timestamp, KEY, lambda message: SECRET.sign(message).signature)
 
 
 def test_a_cosignature_over_the_head_is_taken_with_its_line() -> None:
@@ -41,6 +41,14 @@ def test_a_cosignature_over_anything_but_the_head_is_none(before: str) -> None:
     answer = Witness("https://witness.example", KEY)._checked(head(), (before + line).encode())
     assert isinstance(answer, Failed)
     assert answer.why == "invalid"
+
+
+@pytest.mark.parametrize(("timestamp", "is_taken"), [(253_402_300_799, True), (1_767_225_700_000, False)])
+def test_a_cosignature_dated_beyond_the_year_9999_is_none(timestamp: int, is_taken: bool) -> None:
+    """A witness that dates in milliseconds: whoever reads the head could not tell its date."""
+    line = cosigned(Note.parse(head().checkpoint).text, timestamp)
+    answer = Witness("https://witness.example", KEY)._checked(head(), line.encode())
+    assert isinstance(answer, Cosigned) == is_taken
 
 
 @settings(deadline=None)

@@ -171,3 +171,10 @@ def test_what_was_erased_is_said_to_be_what_was_seen_when_it_was_read() -> None:
     """A leaf that is erased after it was read is not read again, so a count of all that are erased is not known."""
     said = audit.lines(Outcome(origin="log.example.com", tree_size=9, read=0, erased=2, endpoints=3))
     assert "  read 0 leaves, of 3 endpoints; 2 of all were erased when they were read" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(1_767_225_700, "2026-01-01 00:01:40 UTC"), (1_767_225_700_000, "1767225700000 s after 1970")]
+)
+def test_a_date_of_a_witness_that_no_calendar_has_is_told_as_it_is(seconds: int, told: str) -> None:
+    assert audit.lines(Outcome(origin="log.example", witnessed_at=seconds))[-2].endswith(f", by {told}")
