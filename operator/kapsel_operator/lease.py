@@ -1,8 +1,9 @@
 """One of several operators works: the one that holds the Lease. The others stand by.
 
-A holder renews every 2 s, and gives up after 10 s without success; others may take the Lease when it has not changed
-for 15 s. So two never work at once, as long as no clock runs half as fast again as another; times of other machines are
-not compared. Whoever has lost the Lease ends its process: nothing of it can go on then.
+A holder renews every 2 s, and gives up 10 s after it asked for the last renewal that succeeded; others may take the
+Lease when it has not changed for 15 s. So two never work at once, as long as no clock runs half as fast again as
+another; times of other machines are not compared. Whoever has lost the Lease ends its process: nothing of it can go on
+then.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class Lease:
         self._name = name
         self._identity = identity
         self._observed = _UNSEEN
+        self._renewed = 0.0  # when the last write that succeeded was asked for: its answer may have been late
         self._written: dict[str, Any] | None = None  # as this operator wrote it last, as long as nobody else did
         self.held = False
 
@@ -77,19 +79,17 @@ class Lease:
 
     async def hold(self, stopping: asyncio.Event) -> None:
         """Renew the Lease until `stopping`; raise LeaseLostError when that did not succeed in time."""
-        renewed = self._now()
         while not stopping.is_set():
             await until(stopping, timeout=RETRY_PERIOD)
             try:
-                async with asyncio.timeout_at(renewed + RENEW_DEADLINE):
+                async with asyncio.timeout_at(self._renewed + RENEW_DEADLINE):
                     taken = await self._take()
                 if not taken and self.holder != self._identity:
                     self.held = False
                     raise LeaseLostError(f"the Lease is held by {self.holder}")
-                renewed = self._now() if taken else renewed
             except (ApiError, TimeoutError) as error:
                 logger.warning("the Lease could not be renewed: %s", str(error) or "no answer in time")
-                if self._now() - renewed >= RENEW_DEADLINE:
+                if self._now() - self._renewed >= RENEW_DEADLINE:
                     self.held = False
                     raise LeaseLostError(f"the Lease was not renewed for {RENEW_DEADLINE:g} s") from error
 
@@ -135,7 +135,9 @@ class Lease:
             "renewTime": now,
             "leaseTransitions": 0,
         }
+        asked = self._now()
         created = await self._cluster.create(LEASE, self._namespace, {**lease, "spec": spec})
+        self._renewed = asked
         self._observed, self._written = _UNSEEN.next(created, self._now()), created
 
     async def _write(self, found: dict[str, Any], *, holder: str, duration: int) -> None:
@@ -149,7 +151,9 @@ class Lease:
             "renewTime": now,
             "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (1 if changes and holder else 0),
         }
+        asked = self._now()
         written = await self._cluster.replace(LEASE, self._namespace, self._name, {**found, "spec": new})
+        self._renewed = asked
         self._observed, self._written = self._observed.next(written, self._now()), written
 
     @staticmethod
