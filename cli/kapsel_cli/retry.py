@@ -1,12 +1,14 @@
 """What a person does about deliveries and destinations: `kapsel retry`, `cancel`, `resume` and `unblock`."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
 from kapsel_cli.arguments import Reach, Subparsers, add_command
 from kapsel_cli.client import OVER_HTTP, PAGE, Client, connect, endpoint_name, path
-from kapsel_cli.errors import CliError
+from kapsel_cli.errors import CliError, RefusedError
+from kapsel_cli.following import hint
 
 RETRY: Final = """\
 Delivers again what has ended: makes a new delivery of the same event to the same destination, with a full set of tries.
@@ -68,19 +70,49 @@ def register(subparsers: Subparsers, reach: Reach = OVER_HTTP) -> None:
 
 
 def _retry(arguments: argparse.Namespace) -> int:
-    client = connect(arguments)
-    for delivery_id in arguments.ids:
+    def retry(client: Client, delivery_id: str) -> str:
         made = client.post(path("deliveries", delivery_id, "retry"))
-        print(f"delivery {made['id']} replays {delivery_id}, to {made['endpoint']}/{made['destination']}", flush=True)
-    return 0
+        return f"delivery {made['id']} replays {delivery_id}, to {made['endpoint']}/{made['destination']}"
+
+    return _each(arguments, retry)
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    client = connect(arguments)
-    for delivery_id in arguments.ids:
+    def cancel(client: Client, delivery_id: str) -> str:
         client.post(path("deliveries", delivery_id, "cancel"))
-        print(f"delivery {delivery_id} is cancelled", flush=True)
-    return 0
+        return f"delivery {delivery_id} is cancelled"
+
+    return _each(arguments, cancel)
+
+
+def _each(arguments: argparse.Namespace, change: Callable[[Client, str], str]) -> int:
+    """Change each delivery and say so; one that cannot be changed keeps none of the others from it."""
+    client = connect(arguments)
+    refused = 0
+    for delivery_id in arguments.ids:
+        try:
+            print(change(client, delivery_id), flush=True)
+        except RefusedError as error:
+            if error.code not in _OF_ONE:
+                raise
+            refused += 1
+            hint(f"kapsel: {error}")
+    if refused and len(arguments.ids) > 1:
+        hint(f"{refused} of {len(arguments.ids)} were refused, for the reasons above; the others are done.")
+    return 1 if refused else 0
+
+
+# What is wrong with one delivery alone, and says nothing of the next.
+_OF_ONE: Final = frozenset(
+    {
+        "parameter_invalid",
+        "unknown_delivery",
+        "delivery_not_final",
+        "delivery_not_pending",
+        "event_gone",
+        "destination_removed",
+    }
+)
 
 
 def _resume(arguments: argparse.Namespace) -> int:

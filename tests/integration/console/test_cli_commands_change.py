@@ -91,6 +91,21 @@ async def test_what_has_ended_is_retried_and_what_waits_cancelled(console, world
     assert "List them with `kapsel get deliveries`, those of an event with --event ID" in ran.err
 
 
+async def test_one_delivery_that_is_refused_keeps_none_of_the_others_from_being_retried(console, world, kapsel) -> None:
+    await world.put(2)
+    one, two = [str(attempt.delivery_id) for attempt in await world.attempt(State.EXHAUSTED)]
+    unknown = "0190f5fe-7c00-7a00-8000-000000000001"
+    ran = await kapsel("retry", one, unknown, "nonsense", two, "--server", console.url)
+    assert ran.code == 1
+    assert [line.split()[3] for line in ran.out.splitlines()] == [f"{one},", f"{two},"]
+    assert f"there is no delivery {unknown}" in ran.err
+    assert "'nonsense' is not an id" in ran.err
+    assert "2 of 4 were refused, for the reasons above; the others are done." in ran.err
+    made = [line.split()[1] for line in ran.out.splitlines()]
+    ran = await kapsel("cancel", one, *made, "--server", console.url)
+    assert (ran.code, len(ran.out.splitlines())) == (1, 2)
+
+
 async def test_a_destination_is_resumed_by_name_or_id(console, world, kapsel) -> None:
     async def stop() -> None:
         await circuits.change(
