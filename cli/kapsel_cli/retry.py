@@ -1,6 +1,7 @@
 """What a person does about deliveries and destinations: `kapsel retry`, `cancel`, `resume` and `unblock`."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
@@ -131,9 +132,17 @@ def _unblock(arguments: argparse.Namespace) -> int:
     return 0
 
 
+_UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def _destination_id(client: Client, named: str) -> str:
     """Return the id of a destination by its name; an id is one already."""
     if "/" not in named:
+        if not _UUID.fullmatch(named):
+            raise CliError(
+                f"{named} is neither endpoint/destination nor the id of a destination",
+                client.worded("List them with `kapsel get endpoints -o wide`"),
+            )
         return named
     endpoint, _, name = named.rpartition("/")
     namespace, _, endpoint = endpoint_name(client, endpoint).partition("/")

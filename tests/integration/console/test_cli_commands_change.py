@@ -122,6 +122,8 @@ async def test_a_destination_is_resumed_by_name_or_id(console, world, kapsel) ->
     ran = await kapsel("resume", "orders/nobody", "--server", console.url)
     assert ran.code == 1
     assert "It has: billing" in ran.err
+    ran = await kapsel("resume", "billing", "--server", console.url)
+    assert (ran.code, "billing is neither endpoint/destination nor the id of a destination" in ran.err) == (1, True)
 
 
 async def test_events_are_erased_by_whoever_says_yes(console, world, kapsel) -> None:
