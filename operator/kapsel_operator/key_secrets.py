@@ -6,8 +6,9 @@ Ed25519 v<N>.pub as whpk_<base64>; an annotation says from when and until when e
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from kapsel_operator.store import Declared
@@ -21,6 +22,8 @@ from kapsel_store.rows import Algorithm, KeyRow
 
 VERSIONS: Final = "kapsel.dev/versions"
 _LONGEST: Final = 253
+_VERSION: Final = re.compile(r"v([1-9][0-9]{0,8})")  # as many as the database can count
+_FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # times that can be reckoned with
 _LABELS: Final = {
     "app.kubernetes.io/name": "kapsel",
     "app.kubernetes.io/component": "signing-key",
@@ -84,8 +87,8 @@ def rows(secret: Secret, key_name: str, algorithm: Algorithm, now: datetime, ent
     times = _times(secret.metadata.annotations.get(VERSIONS, ""))
     found = []
     for entry, text in secret.entries.items():
-        number = entry.removeprefix("v")
-        if not entry.startswith("v") or not number.isdecimal() or number != str(int(number)) or int(number) < 1:
+        named = _VERSION.fullmatch(entry)
+        if named is None:
             continue
         read = key_values.ed25519 if algorithm == "Ed25519" else key_values.standard
         try:
@@ -98,7 +101,7 @@ def rows(secret: Secret, key_name: str, algorithm: Algorithm, now: datetime, ent
                 id=new_id(entropy),
                 namespace=secret.metadata.namespace,
                 name=key_name,
-                version=int(number),
+                version=int(named[1]),
                 algorithm=algorithm,
                 secret=value.secret,
                 public=value.public,
@@ -120,14 +123,14 @@ def _entries(row: KeyRow) -> Iterable[tuple[str, str]]:
 
 
 def _times(text: str) -> Mapping[str, tuple[datetime, datetime | None]]:
-    """Read the annotation; one that somebody changed counts for nothing."""
+    """Read the annotation; one that somebody changed counts for nothing, and stops nothing."""
     try:
         read = json.loads(text)
         times = {
             entry: (datetime.fromisoformat(begin), datetime.fromisoformat(end) if end else None)
             for entry, (begin, end) in read.items()
         }
-    except (ValueError, TypeError, AttributeError):
+        usable = all(_FIRST < begin < (end or _LAST) <= _LAST for begin, end in times.values())
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    aware = all(moment is None or moment.tzinfo is not None for pair in times.values() for moment in pair)
-    return times if aware else {}
+    return times if usable else {}

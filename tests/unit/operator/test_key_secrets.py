@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from kapsel_resources import key_values
 from kapsel_resources.keys import new_id
 from kapsel_resources.kinds.core import Secret
 from kapsel_resources.manifests import parse
+from kapsel_resources.rotation import BACKDATE
 from kapsel_store.rows import Algorithm, KeyRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -87,3 +89,38 @@ def test_names_that_are_too_long_are_cut() -> None:
     assert key_secrets.secret_name("SigningKey", "out") == "out-key"
     assert key_secrets.secret_name("WebhookEndpoint", "orders") == "orders-signing"
     assert len(key_secrets.secret_name("WebhookEndpoint", "a" * 253)) == 253
+
+
+def read_back(times: str, *entries: str) -> list[tuple[int, datetime, datetime | None]]:
+    secret = Secret.model_validate(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "out-key", "namespace": "shop", "annotations": {key_secrets.VERSIONS: times}},
+            "stringData": dict.fromkeys(entries, "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+        }
+    )
+    rows = key_secrets.rows(secret, "generated/out", "HMAC-SHA256", NOW, entropy)
+    return [(row.version, row.not_before, row.not_after) for row in rows]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        "no JSON",
+        "[" * 100_000,
+        '{"v1": ["2026-01-01T00:00:00", null]}',
+        '{"v1": ["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"]}',
+        '{"v1": ["9999-12-31T23:59:59+00:00", null]}',
+        '{"v1": ["0001-01-01T00:00:00+00:00", null]}',
+        '{"v1": ["2026-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00"]}',
+    ],
+    ids=["text", "deep", "naive", "backwards", "last", "first", "endless"],
+)
+def test_times_that_no_row_can_have_count_for_nothing(times: str) -> None:
+    """The database would refuse such a row, and with it all that is applied with it."""
+    assert read_back(times, "v1") == [(1, NOW - BACKDATE, None)]
+
+
+def test_versions_that_the_database_cannot_count_are_left_out() -> None:
+    assert [version for version, _, _ in read_back("", "v0", "v01", "v7", "v99999999999")] == [7]
