@@ -18,7 +18,8 @@ The old one stays as it is, for final states never change; the new one says whic
 examples:
   kapsel retry 0199a1b2-...                                one delivery
   kapsel get deliveries --state exhausted --since 24h -o json | jq -r '.items[].id' | xargs kapsel retry
-                                                           everything that was given up since yesterday
+                                                           everything that was given up since yesterday, also what was
+                                                           delivered again since: `kapsel replay` leaves that out
 """
 CANCEL: Final = """\
 Ends deliveries that wait, so that they are not tried (again). One that is being sent at this moment cannot be stopped.
