@@ -56,6 +56,7 @@ class Roll:
         LateError, ...
     ] = ()  # of configured keys that do not sign: nobody could look at them, or they ended
     is_settled: bool = False  # every configured key is known to the log
+    dated_ms: int = 0  # what an announcement is dated by: as heads are, so that the key before it is valid by then
 
 
 def decide(
@@ -81,6 +82,7 @@ def decide(
     if not history:
         return Roll(signing=(live[0],), announce=None, ended=(), troubles=troubles)
     known = {one.public_key: one for one in history}
+    dated_ms = max(milliseconds(now), last_ms + 1)
     back = tuple(
         _has_ended(row, signer, record.not_after_ms)
         for signer in live
@@ -88,9 +90,7 @@ def decide(
     )
     active = [one for one in history if one.not_after_ms is None]
     signing = tuple(
-        configured[one.public_key]
-        for one in active
-        if one.public_key in configured and one.not_before_ms <= max(milliseconds(now), last_ms + 1)
+        configured[one.public_key] for one in active if one.public_key in configured and one.not_before_ms <= dated_ms
     )
     if not signing and back:
         raise back[0]
@@ -109,6 +109,7 @@ def decide(
         ended=tuple(one for one in active if one.public_key not in configured),
         troubles=(*troubles, *back),
         is_settled=not fresh and not troubles,
+        dated_ms=dated_ms,
     )
 
 
@@ -164,7 +165,7 @@ class Succession:
                 async with led.pool.acquire(timeout=5) as connection:
                     roll = await self._decided(connection, led.row())
                 if roll.announce is not None:
-                    await self._announce(*roll.announce)
+                    await self._announce(*roll.announce, roll.dated_ms)
                 # A log without a head has no key yet that could announce another.
                 settled = seen if roll.is_settled else None
                 for error in roll.troubles:
@@ -190,10 +191,9 @@ class Succession:
     def _now(self) -> datetime:
         return _EPOCH + timedelta(milliseconds=self._clock())
 
-    async def _announce(self, predecessor: Signer, successor: Signer) -> None:
+    async def _announce(self, predecessor: Signer, successor: Signer, dated_ms: int) -> None:
         """Have both keys sign that one follows the other, and put that into the log."""
-        made = self._now()
-        not_before = max(milliseconds(successor.not_before), milliseconds(made))
+        not_before = max(milliseconds(successor.not_before), dated_ms)
         not_after = MAX_INTEGER if predecessor.not_after is None else milliseconds(predecessor.not_after)
         unsigned = KeySuccession(
             not_before=not_before,
@@ -204,7 +204,7 @@ class Succession:
             salt=os.urandom(_SALT),
             successor=successor.key,
             successor_signature=b"",
-            timestamp=milliseconds(made),
+            timestamp=dated_ms,
         )
         message = unsigned.message()
         statement = unsigned._replace(

@@ -183,6 +183,23 @@ async def test_a_key_that_is_announced_ahead_of_its_time_signs_when_it_comes(wor
     assert len(await statements(world)) == 1
 
 
+async def test_a_key_that_is_announced_after_the_clock_went_back_can_be_followed(world, eventually) -> None:
+    first, second = replace(world.keys[0], public=public_of(world.keys[0])), another(world, 2)
+    world.keys[:] = [first, second]
+    await world.apply(world.row)
+    later_ms = 3_600_000
+    await world.start(clock=lambda: now_ms() + later_ms)
+    await eventually(signed_by, world, 2)
+    later_ms = 0
+    world.keys.append(third := another(world, 3))
+    await world.apply(world.row)
+    await eventually(next_signed_by, world, 3)
+    pinned = TrustedKey(first.public, world.row.origin)
+    followed = keys.follow([pinned], await published(world))
+    assert [key.public_key for key in followed] == [first.public, second.public, third.public]
+    verify_head((await world.head()).checkpoint, followed[2:])
+
+
 async def test_a_key_that_is_swapped_at_once_signs_nothing_until_the_old_one_is_back(world, eventually) -> None:
     running = await world.start()
     await recorded(world)
