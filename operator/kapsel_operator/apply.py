@@ -74,24 +74,44 @@ class Writer:
 
     async def statuses(self, wanted: Iterable[tuple[Declared, Object]]) -> None:
         """Write the statuses that say something else than they should, and an Event for each transition."""
-        for some in _batches(wanted):
-            changed = [(one, status) for one, status in some if not _is_told(one, status)]
-            await self.together(partial(self._status, one, status) for one, status in changed)
-            await asyncio.sleep(0)  # to let others work, too
+        await self._each(wanted, _is_told, self._status)
 
     async def conditions(self, wanted: Iterable[tuple[Declared, Object]]) -> None:
         """Write the conditions alone that are not what they should be, and leave the rest of each status as it is."""
+        await self._each(wanted, _says, self._conditions)
+
+    async def _each(
+        self,
+        wanted: Iterable[tuple[Declared, Object]],
+        is_so: Callable[[Declared, Object], bool],
+        write: Callable[[Declared, Object], Awaitable[None]],
+    ) -> None:
+        refused: ApiError | None = None
         for some in _batches(wanted):
-            changed = [(one, status) for one, status in some if not _says(one, status)]
-            await self.together(partial(self._conditions, one, status) for one, status in changed)
+            try:
+                await self.together(partial(write, one, status) for one, status in some if not is_so(one, status))
+            except ApiError as error:
+                if error.is_transient:
+                    raise
+                refused = refused or error
+            await asyncio.sleep(0)  # to let others work, too
+        if refused is not None:
+            raise refused
 
     async def together(self, writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
-        """Do several writes, a few at once; the first error ends those that follow."""
+        """Do several writes, a few at once. An error that may pass ends those that follow; a refusal is of one object
+        alone, and is raised after them."""
         left = iter(writes)
+        refusals: list[ApiError] = []
 
         async def work() -> None:
             for write in left:
-                await write()
+                try:
+                    await write()
+                except ApiError as error:
+                    if error.is_transient:
+                        raise
+                    refusals.append(error)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -103,6 +123,8 @@ class Writer:
                 raise
             # Not in `except*`: until 3.11.4 Python puts what is raised there into a group of its own.
             raise _first(refused) from errors
+        if refusals:
+            raise refusals[0]
 
     async def _status(self, one: Declared, status: Object) -> None:
         identity = one.identity

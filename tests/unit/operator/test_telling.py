@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
-from kapsel_operator.apply import Writer
+from kapsel_operator.apply import BATCH, Writer
 from kapsel_operator.cluster import Cluster
+from kapsel_operator.errors import ApiError
 from kapsel_operator.events import Recorder
 from kapsel_operator.gather import Running
 from kapsel_operator.memory import Memory
@@ -35,6 +37,7 @@ class ApiServer:
         self.objects: dict[str, dict[str, Any]] = {}
         self.version = 0
         self.wrote: list[str] = []
+        self.refused = ""  # the object whose status is not taken
 
     def declare(self, identity: Identity, **changes: Any) -> dict[str, Any]:
         """Create an object or change it, and return what a watch shows of it."""
@@ -57,6 +60,8 @@ class ApiServer:
             return Answer({})
         assert (method, "/status?" in url) == ("PATCH", True)
         path = url.partition("/namespaces/")[2].partition("/status?")[0]
+        if path == self.refused:
+            return Answer({"message": "a webhook denies it"}, status=403)
         self.version += 1
         self.wrote.append(path)
         found = self.objects[path]
@@ -66,9 +71,8 @@ class ApiServer:
 
 
 class Answer:
-    status = 200
-
-    def __init__(self, body: dict[str, Any]) -> None:
+    def __init__(self, body: dict[str, Any], status: int = 200) -> None:
+        self.status = status
         self._body = json.dumps(body).encode()
 
     async def read(self) -> bytes:
@@ -152,3 +156,17 @@ async def test_what_was_deleted_while_its_status_was_written_does_not_come_back(
     assert world.store.put(going).declared
     await world.writer.statuses([(policy, {"observedGeneration": 1})])
     assert world.store.find(PATIENT) is None
+
+
+async def test_a_resource_whose_status_is_refused_keeps_nobody_elses_back_and_is_told_of_when_they_are_written() -> (
+    None
+):
+    world = World()
+    many = [Identity("RetryPolicy", "shop", f"p-{number}") for number in range(BATCH)]
+    for one in many:
+        world.store.put(world.server.declare(one, spec={}))
+    world.server.refused = "shop/retrypolicies/p-0"
+    with pytest.raises(ApiError, match="a webhook denies it"):
+        await world.tell(world.scope())
+    assert len(world.server.wrote) == BATCH
+    assert world.observed() == 1
