@@ -40,15 +40,20 @@ class Rescuer:
 
     async def _sweep(self) -> None:
         async with self._pool.acquire(timeout=5) as connection:
-            while rescued := await deliveries.rescue(connection, BATCH):
-                self._metrics.rescued.inc(rescued)
-                self._rescued.set()
-                logger.warning("%d deliveries were rescued: their leases ran out", rescued)
-            while cancelled := await deliveries.cancel_orphans(connection, BATCH):
-                logger.warning("%d deliveries were cancelled: their destination was removed", cancelled)
-            while expired := await deliveries.expire(connection, BATCH, self._metrics.gave_up):
-                self._metrics.expired.inc(expired)
-                logger.warning("%d deliveries ended by their age", expired)
+            # As long as there is a whole batch: where some end all the time, what comes after this would wait for ever.
+            rescued = cancelled = expired = BATCH
+            while rescued == BATCH:
+                if rescued := await deliveries.rescue(connection, BATCH):
+                    self._metrics.rescued.inc(rescued)
+                    self._rescued.set()
+                    logger.warning("%d deliveries were rescued: their leases ran out", rescued)
+            while cancelled == BATCH:
+                if cancelled := await deliveries.cancel_orphans(connection, BATCH):
+                    logger.warning("%d deliveries were cancelled: their destination was removed", cancelled)
+            while expired == BATCH:
+                if expired := await deliveries.expire(connection, BATCH, self._metrics.gave_up):
+                    self._metrics.expired.inc(expired)
+                    logger.warning("%d deliveries ended by their age", expired)
             if await turns.sweep(connection, BATCH):
                 self._rescued.set()
             self._metrics.blocked_keys.set(await turns.count_blocked(connection))

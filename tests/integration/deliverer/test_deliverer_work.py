@@ -509,6 +509,30 @@ async def test_a_killed_deliverers_leases_are_rescued(destination, shop, start, 
     assert await survivor.metric("delivery_rescued_total") == 1
 
 
+async def test_leases_are_rescued_while_deliveries_end_by_their_age_all_the_time(destination, shop, start, kit) -> None:
+    await shop.send_to(destination.url, suspend=True)
+    async with shop.pool.acquire() as connection:
+        # Whenever one ends another one is over, as where hundreds come in a second for what has long been suspended.
+        await connection.execute(
+            "CREATE FUNCTION ends_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO deliveries (id, event_id, endpoint_id, destination_id, expires_at) VALUES (gen_random_uuid(), "
+            "NEW.event_id, NEW.endpoint_id, NEW.destination_id, now() - interval '1 s'); RETURN NULL; END $$; "
+            "CREATE TRIGGER ends_more AFTER INSERT ON deliveries FOR EACH ROW WHEN (NEW.state = 'exhausted') "
+            "EXECUTE FUNCTION ends_more()"
+        )
+        over, left = await shop.put(2)
+        await connection.execute("UPDATE deliveries SET expires_at = now() - interval '1 s' WHERE id = $1", over)
+        deliverer = await start()
+        await shop.ends(State.EXHAUSTED, over)
+        await connection.execute(
+            "UPDATE deliveries SET state = 'sending', lease_id = gen_random_uuid(), lease_expires_at = now() "
+            "WHERE id = $1",
+            left,
+        )
+    await shop.ends(State.PENDING, left)
+    assert await deliverer.metric("delivery_rescued_total") == 1
+
+
 async def test_sigterm_ends_the_process_in_order(destination, shop, kit, database) -> None:
     await shop.send_to(destination.url)
     child = await _start_process(database)
