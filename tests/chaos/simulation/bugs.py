@@ -418,8 +418,8 @@ def _replayed_twice() -> None:
 
 @_bug("a replay that was stopped goes on", says="was stopped, and made", seed=268, among=_asking("stop"))
 def _stopped_in_vain() -> None:
-    for name in ("replays.take", "replays.running"):
-        _rewrite(name, ("removed_at IS NULL", "true"))
+    _rewrite("replays.take", ("suspend OR removed_at IS NOT NULL AS", "suspend AS"), ("removed_at IS NULL", "true"))
+    _rewrite("replays.running", ("removed_at IS NULL", "true"))
 
 
 @_bug(
