@@ -19,7 +19,7 @@ examples:
   kapsel retry 0199a1b2-...                                one delivery
   kapsel get deliveries --state exhausted --since 24h -o json | jq -r '.items[].id' | xargs kapsel retry
                                                            everything that was given up since yesterday, also what was
-                                                           delivered again since: `kapsel replay` leaves that out
+                                                           delivered again since, which a replay leaves out
 """
 CANCEL: Final = """\
 Ends deliveries that wait, so that they are not tried (again). One that is being sent at this moment cannot be stopped.
