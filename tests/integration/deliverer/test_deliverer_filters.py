@@ -1,15 +1,12 @@
 """Filters at work: each destination gets what it wants, a bad one stops nobody, and what fails is mended, not lost."""
 
-import asyncio
 import json
-import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+import standstill
 
-from kapsel_expressions.event import Event, parse_body
-from kapsel_expressions.expression import Expression, compile_source
 from kapsel_store.rows import Backoff, Policy, RateLimit, Transform, Verification
 from kapsel_store.states import State
 
@@ -120,50 +117,19 @@ async def test_what_is_not_wanted_takes_nothing_of_the_rate(destination, shop, s
     await shop.ends(State.DELIVERED, wanted)
 
 
-MUCH_WORK = "event.body.a.all(x, event.body.a.exists(y, y == -1) == false)"
-
-
-@pytest.mark.parametrize("shaped", [{"filter": MUCH_WORK}, {"transform": Transform(body=f'{{"none": {MUCH_WORK}}}')}])
+@pytest.mark.parametrize(
+    "shaped",
+    [{"filter": standstill.MUCH_WORK}, {"transform": Transform(body=f'{{"none": {standstill.MUCH_WORK}}}')}],
+)
 async def test_an_expression_that_is_much_work_stops_no_other_delivery(destination, shop, start, shaped) -> None:
     """Claimed together, 32 of its events would keep everything else waiting for as many evaluations."""
     slow = await shop.send_to(destination.url, max_in_flight=32, suspend=True, **shaped)
-    body = json.dumps({"a": list(range(300))}).encode()
-    waiting = [delivery_id for _ in range(64) for delivery_id in await shop.put(body=body)]
+    waiting = [delivery_id for _ in range(64) for delivery_id in await shop.put(body=standstill.BODY)]
     await start()
-    gaps: list[float] = []
-
-    async def watch() -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            gaps.append(time.perf_counter() - before)
-
-    for_one = evaluation(MUCH_WORK, body)
-    watching = asyncio.create_task(watch())
-    shop.destinations[shop.destinations.index(slow)] = replace(slow, suspend=False)
-    await shop.apply()
-    await shop.ends(State.DELIVERED, *waiting)
-    watching.cancel()
+    for_one = standstill.evaluation()
+    async with standstill.standstills() as gaps:
+        shop.destinations[shop.destinations.index(slow)] = replace(slow, suspend=False)
+        await shop.apply()
+        await shop.ends(State.DELIVERED, *waiting)
     assert max(gaps) < 12 * for_one
     assert len(destination.received) == 64
-
-
-def evaluation(source: str, body: bytes) -> float:
-    """Return how many seconds this machine takes for one."""
-    compiled = compile_source(source, "bool")
-    assert isinstance(compiled, Expression)
-    took = []
-    for _ in range(5):
-        event = Event(
-            id="",
-            type=None,
-            endpoint="",
-            namespace="",
-            received_at=datetime.now(UTC),
-            headers={},
-            body=parse_body(body),
-        )
-        began = time.perf_counter()
-        compiled.evaluate(event)
-        took.append(time.perf_counter() - began)
-    return min(took)
