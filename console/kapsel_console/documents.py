@@ -24,7 +24,7 @@ from kapsel_store.events import EventRow, StoredEvent
 from kapsel_store.processes import ProcessRow
 from kapsel_store.reasons import fault_of, reason, shown
 from kapsel_store.replays import ReplayProgress
-from kapsel_store.rows import Acknowledgement, KeyRow, RateLimit, Transform, Witnessing
+from kapsel_store.rows import Acknowledgement, Batch, KeyRow, RateLimit, Transform, Witnessing
 from kapsel_store.states import FINAL
 from kapsel_store.tlog import HeadRow, LogState
 from kapsel_store.turns import NO_TURN, Blocked
@@ -94,6 +94,7 @@ def _destination(listed: ListedDestination) -> shapes.Destination:
         "ordering": None
         if row.ordering is None
         else {"key": row.ordering.key, "on_exhausted": row.ordering.on_exhausted},
+        "batch": _batch(row.batch),
         "max_attempts": row.policy.max_attempts,
         "max_age": durations.text(row.policy.max_age),
         "pending": min(listed.pending, MOST_COUNTED),
@@ -455,6 +456,16 @@ def _witnessing(declared: Witnessing, head: HeadRow | None) -> log_shapes.Witnes
 
 def _rate_limit(limit: RateLimit | None) -> shapes.RateLimit | None:
     return None if limit is None else {"requests_per_second": limit.requests_per_second, "burst": limit.burst}
+
+
+def _batch(batch: Batch | None) -> shapes.Batch | None:
+    if batch is None:
+        return None
+    return {
+        "max_events": batch.max_events,
+        "max_bytes": batch.max_bytes,
+        "interval": durations.text(batch.interval),
+    }
 
 
 def _acknowledgement(declared: Acknowledgement | None) -> shapes.Acknowledgement | None:

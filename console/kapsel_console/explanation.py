@@ -239,6 +239,9 @@ def _policy(facts: Facts) -> Iterator[Setting]:
     for name, value in values.items():
         # A member is taken whole from who writes it, with all that is in it.
         yield Setting(name=name, value=value, source=sources.get(name.partition(".")[0], KAPSEL))
+    if (batch := destination.batch) is not None:
+        value = f"up to {batch.max_events} in a request, and {durations.text(batch.interval)} between those not full"
+        yield Setting(name="batch", value=value, source="destination")
 
 
 def _breaker(breaker: CircuitBreaker) -> dict[str, str]:

@@ -61,6 +61,14 @@ class Ordering(TypedDict):
     on_exhausted: Literal["Block", "Skip"]
 
 
+class Batch(TypedDict):
+    """Deliveries go together, many in one request."""
+
+    max_events: int
+    max_bytes: int
+    interval: Span
+
+
 class Circuit(TypedDict):
     """What is known of the other side."""
 
@@ -86,6 +94,7 @@ class Destination(TypedDict):
     filter: str | None
     transform: Transform | None
     ordering: Ordering | None
+    batch: Batch | None
     max_attempts: int
     max_age: Span
     pending: int

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from kapsel_deliverer.outcome import Delivered, Outcome, Refused, TimedOut, Unacknowledged, Unreachable
+from kapsel_deliverer.outcome import Delivered, ItemFailed, Outcome, Refused, TimedOut, Unacknowledged, Unreachable
 from kapsel_store.circuits import CircuitRow
 from kapsel_store.rows import CircuitBreaker
 from kapsel_store.schedule import disabled_from
@@ -37,7 +37,7 @@ def counts_as_failure(outcome: Outcome) -> bool | None:
     match outcome:
         case Delivered():
             return False
-        case Refused() | Unacknowledged() | Unreachable() | TimedOut():
+        case Refused() | ItemFailed() | Unacknowledged() | Unreachable() | TimedOut():
             return True
         case _:
             return None

@@ -81,6 +81,8 @@ class Lane:
     queue: deque[Leased] = field(default_factory=deque)
     under_way: dict[tuple[UUID, UUID], float] = field(default_factory=dict)  # tries, and since when: the oldest first
     probes: int | None = None  # None: the circuit is closed; else how many probes may still be claimed
+    gathers: float = 0.0  # seconds that deliveries have to come together, where they go so; 0: they do not
+    gathers_until: float = 0.0
     paused_until: float = 0.0  # the destination asked for patience
     seconds: float = math.inf  # moving average of how long a try takes; none was made
     size: float = 0.0  # about the largest body of late
@@ -128,7 +130,9 @@ class Lane:
         """Return how much of this room may be used now."""
         self.credit = min(PACED_AT_ONCE, self.credit + max(0.0, now - self.credited) * self._pace())
         self.credited = now
-        return min(room, max(int(self.credit), 0 if self.held else 1)) if self.is_paced else room
+        if not self.is_paced or self.gathers:  # many that go together are one request
+            return room
+        return min(room, max(int(self.credit), 0 if self.held else 1))
 
     def spend(self) -> None:
         """Something was claimed: if it may take long, so much less may begin now."""
@@ -150,7 +154,12 @@ class Lane:
         return min(self.limit, self.slots if self.slots or now < self.slots_asked + ASK_AGAIN else 1)
 
     def ahead(self, limit: int) -> int:
-        """Return how many to lease beyond what may be under way, so that the next tries need not wait for a claim."""
+        """Return how many to lease beyond what may be under way, so that the next tries need not wait for a claim.
+
+        What can go together is claimed together, not a few ahead.
+        """
+        if self.gathers:
+            return 0
         return min(limit * LOOKAHEAD_FACTOR, int(limit * LOOKAHEAD / max(self.seconds, 0.001)))
 
     def room(self, now: float) -> int:
@@ -161,7 +170,7 @@ class Lane:
         return self._paced(self._wishes(limit, now), now)
 
     def _wishes(self, limit: int, now: float) -> int:
-        if now < self.paused_until or limit == 0:
+        if now < max(self.paused_until, self.gathers_until) or limit == 0:
             return 0
         if self.bucket is not None:
             return max(0, min(limit - self.held, self.bucket.available(now) - len(self.queue)))
@@ -175,8 +184,9 @@ class Lane:
             return math.inf
         if self.held >= self.part(now):
             return math.inf if self.slots or self.held else max(0.0, self.slots_asked + ASK_AGAIN - now)
-        paced = max(0.0, (1 - self.credit) / self._pace()) if self.is_paced and self.held else 0.0
-        return max(self.paused_until - now, 0.0 if self.bucket is None else self.bucket.wait(now), paced)
+        paced = max(0.0, (1 - self.credit) / self._pace()) if self.is_paced and self.held and not self.gathers else 0.0
+        quiet = max(self.paused_until, self.gathers_until) - now
+        return max(quiet, 0.0 if self.bucket is None else self.bucket.wait(now), paced)
 
     def may_start(self, now: float) -> bool:
         """Whether there is a slot, and a token where one is needed."""

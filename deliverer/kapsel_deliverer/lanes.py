@@ -91,6 +91,9 @@ class Lanes:
             lane.limit, lane.slots_until = limit, 0.0
         lane.rate_limit = destination.rate_limit
         lane.longest = destination.timeout.total_seconds()
+        gathers = 0.0 if destination.batch is None else destination.batch.interval.total_seconds()
+        if lane.gathers != gathers:
+            lane.gathers, lane.gathers_until = gathers, 0.0
         lane.limit_rate(now)
 
     def look_everywhere(self) -> None:
@@ -230,6 +233,12 @@ class Lanes:
         lane.emptied = found + done < wanted
         if found + done >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
+
+    def gather(self, destination_id: UUID, now: float) -> None:
+        """Look for more later where deliveries go together, unless there was more than was claimed just now."""
+        lane = self._lanes.get(destination_id)
+        if lane is not None and lane.gathers and lane.emptied:
+            lane.gathers_until = now + lane.gathers
 
     def start(self, destination_id: UUID, now: float) -> Leased | None:
         """Take out the next delivery of a lane if it may be tried now."""

@@ -112,6 +112,12 @@ class DelivererMetrics:
             "Connections to addresses that were found before, because looking their name up again took long or failed",
             registry=registry,
         )
+        self.batch_size = Histogram(
+            "delivery_batch_size",
+            "Deliveries that one request had, to destinations where they go together",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200),
+            registry=registry,
+        )
         self.claims = Histogram(
             "delivery_claim_size",
             "Deliveries that one claim brought",

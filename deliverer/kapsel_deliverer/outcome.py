@@ -24,6 +24,10 @@ UnacknowledgedReason = Literal[
     "acknowledgement_invalid",  # what it signed is not this exchange, or the signature is wrong
     "acknowledgement_no_key",  # its keys could not be had from where it publishes them
 ]
+ItemReason = Literal[
+    "item_failed",  # it named it among those that failed
+    "batch_answer_invalid",  # it named others, or nothing that can be read
+]
 ProxyReason = Literal[
     "proxy_unreachable",  # the proxy of the Relay cannot be reached, or speaks no HTTP
     "proxy_failed",  # it answered with an error of its own, or it answers nobody
@@ -69,6 +73,15 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFailed:
+    """The destination answered 2xx to a batch, and not for this delivery of it."""
+
+    name: ClassVar[str] = "refused"
+    status: int
+    reason: ItemReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unacknowledged:
     """The destination answered 2xx without the signature that its manifest requires: that it got it is not proven."""
 
@@ -105,4 +118,4 @@ class Unsent:
     reason: UnsentReason
 
 
-Outcome = Delivered | Refused | Unacknowledged | Unreachable | TimedOut | Denied | Unsent
+Outcome = Delivered | Refused | ItemFailed | Unacknowledged | Unreachable | TimedOut | Denied | Unsent

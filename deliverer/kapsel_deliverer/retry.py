@@ -34,13 +34,24 @@ _DELIVERED: Final = Decision(state=State.DELIVERED)
 
 
 def decide(
-    policy: Policy, number: int, deadline: datetime, outcome: Outcome, *, now: datetime, rng: Random
+    policy: Policy,
+    number: int,
+    deadline: datetime,
+    outcome: Outcome,
+    *,
+    now: datetime,
+    rng: Random,
+    together: bool = False,
 ) -> Decision:
-    """Return what follows try `number` (from 1) of a delivery that must end by `deadline`."""
+    """Return what follows try `number` (from 1) of a delivery that must end by `deadline`.
+
+    What is refused `together` with others may be refused because of one of them: it is tried again in any case.
+    """
     if isinstance(outcome, Delivered):
         return _DELIVERED
     gone = isinstance(outcome, Refused) and outcome.status == GONE
-    if gone or number >= policy.max_attempts or not is_retried(policy, outcome):
+    is_final = not is_retried(policy, outcome) and not (together and isinstance(outcome, Refused))
+    if gone or number >= policy.max_attempts or is_final:
         return Decision(state=State.EXHAUSTED, disable=gone)
     wait = backoff(policy.backoff, number, rng)
     if isinstance(outcome, Refused) and outcome.retry_after is not None and policy.honour_retry_after:

@@ -8,7 +8,7 @@ hangs or breaks off) is evidence, kept as far as it was read. Whether to try aga
 import asyncio
 import ssl
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -18,8 +18,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_reqrep import ClientRequest
 
-from kapsel_deliverer import acknowledging, signing
+from kapsel_deliverer import acknowledging, batches, signing
 from kapsel_deliverer.acknowledging import Asked, Directory, Judged
+from kapsel_deliverer.batches import Item
 from kapsel_deliverer.directories import FETCH_TIMEOUT, Directories
 from kapsel_deliverer.errors import (
     AddressDeniedError,
@@ -33,6 +34,8 @@ from kapsel_deliverer.oauth2 import FETCH_TIMEOUT as TOKEN_TIMEOUT
 from kapsel_deliverer.oauth2 import Client, Tokens
 from kapsel_deliverer.outcome import (
     Delivered,
+    ItemFailed,
+    ItemReason,
     Outcome,
     Refused,
     TimedOut,
@@ -46,8 +49,9 @@ from kapsel_deliverer.proxy import Proxy, connector
 from kapsel_deliverer.retry import retry_after
 from kapsel_deliverer.targets import Target
 from kapsel_egress.verdicts import Denied
+from kapsel_store import ids
 from kapsel_store.ids import milliseconds
-from kapsel_store.rows import Acknowledged, Claimed, RelayRow
+from kapsel_store.rows import Acknowledged, Batch, Claimed, RelayRow
 from kapsel_verifier import acknowledgement
 
 _FETCH: Final = aiohttp.ClientTimeout(total=FETCH_TIMEOUT, connect=FETCH_TIMEOUT)
@@ -69,7 +73,15 @@ class Try(NamedTuple):
     signature_digest: bytes | None = None  # None if nothing was signed
     sent_hash: bytes | None = None  # SHA-256 of the body as sent, if a transform made it
     response: Response | None = None
+    together: int = 1  # deliveries in the request
     judged: Judged | None = None  # None if no acknowledgement is declared, or the destination did not take it
+
+
+class Part(NamedTuple):
+    """One delivery of a batch as it is sent."""
+
+    delivery: Claimed
+    made: Mapping[str, str]  # headers of this event alone
 
 
 class Sender:
@@ -127,47 +139,17 @@ class Sender:
     ) -> Try:
         """Make one try at `now`, which is signed as its time; `made` are headers of this event alone."""
         started = time.perf_counter()
-        event_id, timestamp = str(delivery.event_id), int(now.timestamp())
         if isinstance(target.verdict, Denied):
             return Try(outcome=target.verdict, started_at=now, duration=timedelta(0))
-        signature = target.signer.sign(event_id, timestamp, delivery.body, now)
-        if signature is None:
+        headers = _headers(target, delivery, now, made)
+        if headers is None:
             return Try(outcome=Unsent(reason="no_signing_key"), started_at=now, duration=timedelta(0))
-        if not target.is_ready:
-            return Try(outcome=Unsent(reason="no_credential"), started_at=now, duration=timedelta(0))
-        token = None if target.client is None else await self._tokens.token(target.client, self._ask)
-        if isinstance(token, str):
-            spent = timedelta(seconds=time.perf_counter() - started)
-            return Try(outcome=Unsent(reason=token), started_at=now, duration=spent)
-        headers = {
-            **made,
-            "content-type": delivery.content_type,
-            "content-length": str(len(delivery.body)),
-            signing.ID: event_id,
-            signing.TIMESTAMP: str(timestamp),
-            signing.SIGNATURE: signature,
-            signing.ATTEMPT: str(delivery.number),
-        }
-        if delivery.correlation_id is not None:
-            headers[signing.CORRELATION_ID] = delivery.correlation_id
-        if checkpoint is not None:
-            headers[signing.CHECKPOINT] = checkpoint
         if target.asked is not None:
             headers[acknowledging.CONTENT_DIGEST] = acknowledgement.digest_field(delivery.body_hash)
-        if token is not None:
-            headers["authorization"] = f"Bearer {token.value}"
-        head = target.head + header_lines(headers) + b"\r\n"
-        result = await self._request(target.request, head, delivery.body, target.timeout)
+        outcome, response = await self._post(target, headers, delivery.body, checkpoint)
         duration = timedelta(seconds=time.perf_counter() - started)
-        outcome = _verdict(result) if isinstance(result, Response) else result
-        # What has no HTTP status is no HTTP response: there is none to keep.
-        response = result if isinstance(result, Response) and not isinstance(outcome, Unreachable) else None
-        if response is not None and token is not None and target.client is not None:
-            replaced = self._tokens.answered(target.client, token, response.status)
-            if replaced and isinstance(outcome, Refused):
-                outcome = replace(outcome, token_replaced=True)
-        if response is not None and (target.secrets or token is not None):
-            response = redacted(response, (*target.secrets, *((token.value.encode(),) if token is not None else ())))
+        if isinstance(outcome, Unsent):
+            return Try(outcome=outcome, started_at=now, duration=duration)
         judged = None
         if response is not None and isinstance(outcome, Delivered) and target.asked is not None:
             judged = await self._judge(target.asked, delivery, now, response)
@@ -181,6 +163,87 @@ class Sender:
             response=response,
             judged=judged,
         )
+
+    async def send_together(
+        self, target: Target, batch: Batch, parts: Sequence[Part], now: datetime, checkpoint: str | None
+    ) -> list[list[Try]]:
+        """Make one try of each at `now`, in as few requests as hold them; return the tries of each, in order."""
+        started = time.perf_counter()
+        items = []
+        for part in parts:
+            headers = None if isinstance(target.verdict, Denied) else _headers(target, part.delivery, now, part.made)
+            if headers is None:
+                outcome = target.verdict if isinstance(target.verdict, Denied) else Unsent(reason="no_signing_key")
+                return [[Try(outcome=outcome, started_at=now, duration=timedelta(0)) for _ in parts]]
+            digest = signing.signature_digest(headers)
+            items.append(batches.item(str(part.delivery.event_id), headers, part.delivery.body, digest))
+        async with asyncio.TaskGroup() as group:
+            sent = [
+                group.create_task(self._send_request(target, request, now, started, checkpoint))
+                for request in batches.packed(items, batch.max_bytes)
+            ]
+        return [each.result() for each in sent]
+
+    async def _send_request(
+        self, target: Target, items: Sequence[Item], now: datetime, started: float, checkpoint: str | None
+    ) -> list[Try]:
+        """Send one request; it has an id and a signature of its own, by which it can be checked as a whole."""
+        batch_id, timestamp, body = str(ids.new()), int(now.timestamp()), batches.body(items)
+        signature = target.signer.sign(batch_id, timestamp, body, now)
+        headers = {
+            "content-type": batches.CONTENT_TYPE,
+            signing.ID: batch_id,
+            signing.TIMESTAMP: str(timestamp),
+            signing.SIGNATURE: signature or "",  # there is one: what signed the items was live at the same time
+        }
+        outcome, response = await self._post(target, headers, body, checkpoint)
+        duration = timedelta(seconds=time.perf_counter() - started)
+        if isinstance(outcome, Unsent):
+            return [Try(outcome=outcome, started_at=now, duration=duration) for _ in items]
+        one = Try(
+            outcome=outcome,
+            started_at=now,
+            duration=duration,
+            detail=f"in a batch of {len(items)}, webhook-id {batch_id}",
+            response=response,
+            together=len(items),
+        )
+        failed = set[str]() if response is None else batches.failed(response, {each.event_id for each in items})
+        tries = []
+        for each in items:
+            own = one.outcome
+            if isinstance(own, Delivered) and (failed is None or each.event_id in failed):
+                reason: ItemReason = "batch_answer_invalid" if failed is None else "item_failed"
+                own = ItemFailed(status=own.status, reason=reason)
+            tries.append(one._replace(outcome=own, signature_digest=each.signature_digest))
+        return tries
+
+    async def _post(
+        self, target: Target, headers: dict[str, str], body: bytes, checkpoint: str | None
+    ) -> tuple[Outcome, Response | None]:
+        """Send these headers, and what else each request has; return the response without what must not be stored."""
+        if not target.is_ready:
+            return Unsent(reason="no_credential"), None
+        token = None if target.client is None else await self._tokens.token(target.client, self._ask)
+        if isinstance(token, str):
+            return Unsent(reason=token), None
+        headers["content-length"] = str(len(body))
+        if checkpoint is not None:
+            headers[signing.CHECKPOINT] = checkpoint
+        if token is not None:
+            headers["authorization"] = f"Bearer {token.value}"
+        head = target.head + header_lines(headers) + b"\r\n"
+        result = await self._request(target.request, head, body, target.timeout)
+        outcome = _verdict(result) if isinstance(result, Response) else result
+        # What has no HTTP status is no HTTP response: there is none to keep.
+        response = result if isinstance(result, Response) and not isinstance(outcome, Unreachable) else None
+        if response is not None and token is not None and target.client is not None:
+            replaced = self._tokens.answered(target.client, token, response.status)
+            if replaced and isinstance(outcome, Refused):
+                outcome = replace(outcome, token_replaced=True)
+        if response is not None and (target.secrets or token is not None):
+            response = redacted(response, (*target.secrets, *((token.value.encode(),) if token is not None else ())))
+        return outcome, response
 
     async def _judge(self, asked: Asked, delivery: Claimed, now: datetime, response: Response) -> Judged:
         """Look for the destination's signature over this try; its keys are fetched if they are not known."""
@@ -233,6 +296,25 @@ class Sender:
             return Unreachable(reason="reset")
         except (aiohttp.ClientError, OSError) as error:
             return _failure(error)
+
+
+def _headers(target: Target, delivery: Claimed, now: datetime, made: Mapping[str, str]) -> dict[str, str] | None:
+    """Return what says and signs what is delivered; None if there is no key to sign with."""
+    event_id, timestamp = str(delivery.event_id), int(now.timestamp())
+    signature = target.signer.sign(event_id, timestamp, delivery.body, now)
+    if signature is None:
+        return None
+    headers = {
+        **made,
+        "content-type": delivery.content_type,
+        signing.ID: event_id,
+        signing.TIMESTAMP: str(timestamp),
+        signing.SIGNATURE: signature,
+        signing.ATTEMPT: str(delivery.number),
+    }
+    if delivery.correlation_id is not None:
+        headers[signing.CORRELATION_ID] = delivery.correlation_id
+    return headers
 
 
 def _verdict(response: Response) -> Outcome:

@@ -12,23 +12,23 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Coroutine, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from kapsel_deliverer import proxy
+from kapsel_deliverer import batches, proxy
 from kapsel_deliverer.breakers import Breakers
 from kapsel_deliverer.checkpoints import Checkpoints
 from kapsel_deliverer.clock import DatabaseClock, DueTimes
 from kapsel_deliverer.lane import Leased
 from kapsel_deliverer.lanes import Lanes
 from kapsel_deliverer.metrics import DelivererMetrics
-from kapsel_deliverer.outcome import Delivered, Refused, Unsent, UnsentReason
+from kapsel_deliverer.outcome import Delivered, Outcome, Refused, Unsent, UnsentReason
 from kapsel_deliverer.recorder import Recorder
 from kapsel_deliverer.retry import Decision, decide
-from kapsel_deliverer.sender import Sender, Try
+from kapsel_deliverer.sender import Part, Sender, Try
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.shapes import Misshapen
 from kapsel_deliverer.shaping import Shaper
@@ -39,7 +39,7 @@ from kapsel_runtime.backoff import reconnecting
 from kapsel_runtime.waiting import until
 from kapsel_store import database, deliveries, hints, ids, limits, reasons, rows, turns
 from kapsel_store.limits import Allotted, Demand
-from kapsel_store.rows import AttemptRow, Claimed, Configuration, Result
+from kapsel_store.rows import AttemptRow, Batch, Claimed, Configuration, Policy, Result
 from kapsel_store.states import State
 
 RENEWALS: Final = 3  # tries at renewing at once, because one that meets a row on the move is rolled back whole
@@ -261,6 +261,7 @@ class Worker:
         self._give_back(self._lanes.arrived(wanted, kept, lease_id, start_by, done))
         # Those whose tries end soon go first: the others may be many, and are in no hurry.
         for destination_id in sorted({delivery.destination_id for delivery in kept}, key=self._lanes.is_paced):
+            self._lanes.gather(destination_id, time.monotonic())
             self._start(destination_id)
         await self._share()
 
@@ -342,16 +343,27 @@ class Worker:
 
     def _start(self, destination_id: UUID) -> None:
         """Start what its lane lets start."""
+        target = self._targets.get(destination_id)
+        batch = None if target is None else target.destination.batch
+        gathered: list[Leased] = []
         while leased := self._lanes.start(destination_id, time.monotonic()):
-            target = self._targets.get(destination_id)
             if target is None or time.monotonic() > max(leased.start_by, self._good_until):
                 self._lanes.finished(leased, None, time.monotonic())
                 self._give_back([leased])
                 continue
             self._trying[leased.delivery.id] = leased.lease_id
-            task = self._group.create_task(self._try(leased, target))
-            self._tries.add(task)
-            task.add_done_callback(self._tries.discard)
+            if batch is None:
+                self._begin(self._try(leased, target))
+            else:
+                gathered.append(leased)
+        if target is not None and batch is not None:
+            for group in batches.together(gathered, batch, target.destination.policy):
+                self._begin(self._try_together(group, target, batch))
+
+    def _begin(self, trying: Coroutine[None, None, None]) -> None:
+        task = self._group.create_task(trying)
+        self._tries.add(task)
+        task.add_done_callback(self._tries.discard)
 
     async def _renew(self) -> None:
         """Renew, three times a lease, what has been held since the last time: what is quick never needs it.
@@ -412,56 +424,120 @@ class Worker:
 
     async def _try(self, leased: Leased, target: Target) -> None:
         delivery = leased.delivery
-        with logs.bind(
-            event_id=delivery.event_id,
-            delivery_id=delivery.id,
-            attempt=delivery.number,
-            correlation_id=delivery.correlation_id,
-        ):
+        with _said_of(delivery):
             now = datetime.now(UTC)
             try:
                 tried = await self._send(target, delivery, now)
-            except Exception:
-                self._metrics.errors.labels("try").inc()
-                logger.exception("a try failed by a fault of our own")
-                tried = Try(outcome=Unsent(reason="internal"), started_at=now, duration=datetime.now(UTC) - now)
+            except Exception:  # noqa: BLE001 - it is logged, counted and recorded
+                tried = self._failed_try(now)
             self._finish(leased, target, tried)
-        if self._trying.get(delivery.id) == leased.lease_id:  # else the lease was lost, and it is being tried anew
-            del self._trying[delivery.id]
-        self._start(delivery.destination_id)
-        if self._lanes.may_have_more or self._lanes.lacks(delivery.destination_id, time.monotonic()):
+        self._ended_trying([leased])
+
+    async def _try_together(self, group: Sequence[Leased], target: Target, batch: Batch) -> None:
+        """Make one try of each, in one request if its body is not too large."""
+        now = datetime.now(UTC)
+        try:
+            requests = await self._send_together(target, batch, group)
+        except Exception:  # noqa: BLE001 - it is logged, counted and recorded
+            tried = self._failed_try(now)
+            requests = [[(leased, tried) for leased in group]]
+        for request in requests:
+            self._finish_together(target, request)
+        self._ended_trying(group)
+
+    def _failed_try(self, now: datetime) -> Try:
+        """Log the exception that is being handled; return what came of the try."""
+        self._metrics.errors.labels("try").inc()
+        logger.exception("a try failed by a fault of our own")
+        return Try(outcome=Unsent(reason="internal"), started_at=now, duration=datetime.now(UTC) - now)
+
+    def _ended_trying(self, group: Sequence[Leased]) -> None:
+        """These are recorded, or will be: go on with what waited for them."""
+        for leased in group:
+            if self._trying.get(leased.delivery.id) == leased.lease_id:  # else it was lost, and is being tried anew
+                del self._trying[leased.delivery.id]
+        destination_id = group[0].delivery.destination_id
+        self._start(destination_id)
+        if self._lanes.may_have_more or self._lanes.lacks(destination_id, time.monotonic()):
             self._wake.set()
 
     async def _send(self, target: Target, delivery: Claimed, now: datetime) -> Try:
         """Make one try, of what the transform makes of the event if there is one."""
         if target.shape.transforms is False:
             return await self._sender.send(target, delivery, now, self._checkpoints.header)
+        part = await self._shaped(target, delivery)
+        now = datetime.now(UTC)
+        if isinstance(part, Misshapen):
+            return _misshapen(part, "transform_error", now)
+        tried = await self._sender.send(target, part.delivery, now, self._checkpoints.header, part.made)
+        return _transformed(tried, part.delivery, delivery)
+
+    async def _send_together(
+        self, target: Target, batch: Batch, group: Sequence[Leased]
+    ) -> list[list[tuple[Leased, Try]]]:
+        """Send what the transform makes of each, if there is one; return what came of it, request by request."""
+        unsent: list[tuple[Leased, Try]] = []
+        shaped: list[tuple[Leased, Part]] = []
+        for leased in group:
+            part = Part(leased.delivery, {})
+            if target.shape.transforms:
+                made = await self._shaped(target, leased.delivery)
+                if isinstance(made, Misshapen):
+                    unsent.append((leased, _misshapen(made, "transform_error", datetime.now(UTC))))
+                    continue
+                part = made
+            shaped.append((leased, part))
+        requests = [[one] for one in unsent]
+        if shaped:
+            parts = [part for _, part in shaped]
+            now = datetime.now(UTC)
+            sent = await self._sender.send_together(target, batch, parts, now, self._checkpoints.header)
+            rest = iter(shaped)
+            for tries in sent:
+                self._metrics.batch_size.observe(len(tries))
+                # The requests have them in their order, each once.
+                pairs = [(*next(rest), tried) for tried in tries]
+                requests.append([(one, _transformed(tried, part.delivery, one.delivery)) for one, part, tried in pairs])
+        return requests
+
+    async def _shaped(self, target: Target, delivery: Claimed) -> Part | Misshapen:
+        """Return what the transform makes of an event; one slow transform at a time."""
         if self._shaper.took(target.destination.id, "transform"):
             async with self._shaping:
                 shaped = self._shaper.transformed(target, delivery)
                 await asyncio.sleep(0)  # those that begin together would leave no time for anything else
-            now = datetime.now(UTC)
         else:
             shaped = self._shaper.transformed(target, delivery)
-        if isinstance(shaped, Misshapen):
-            return _misshapen(shaped, "transform_error", now)
-        sent, headers = shaped
-        tried = await self._sender.send(target, sent, now, self._checkpoints.header, headers)
-        if isinstance(tried.outcome, Denied | Unsent) or sent.body_hash == delivery.body_hash:
-            return tried
-        return tried._replace(sent_hash=sent.body_hash)
+        return shaped if isinstance(shaped, Misshapen) else Part(*shaped)
 
     def _finish(self, leased: Leased, target: Target, tried: Try) -> None:
         """Record, and tell everybody whom it concerns that was waiting for this try."""
         destination, outcome = target.destination, tried.outcome
         decision = self._record(leased.delivery, leased.lease_id, target, tried)
         self._breakers.observe(destination.id, outcome, probe=leased.probe, gone=decision.disable)
-        pause = 0.0
-        if isinstance(outcome, Refused) and outcome.retry_after is not None and destination.policy.honour_retry_after:
-            pause = min(outcome.retry_after, destination.policy.retry_after_max).total_seconds()
+        pause = _pause(destination.policy, outcome)
         self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
         if pause:
             self._give_back(self._lanes.empty(destination.id))
+
+    def _finish_together(self, target: Target, request: Sequence[tuple[Leased, Try]]) -> None:
+        """Record each delivery of a request; to the circuit it is one try, except that each probe is waited for."""
+        destination_id, gone, pause = target.destination.id, False, 0.0
+        for leased, tried in request:
+            with _said_of(leased.delivery):
+                decision = self._record(leased.delivery, leased.lease_id, target, tried)
+            gone = gone or decision.disable
+            if leased.probe:
+                self._breakers.observe(destination_id, tried.outcome, probe=True, gone=decision.disable)
+            pause = _pause(target.destination.policy, tried.outcome)
+            self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
+        outcomes = [tried.outcome for leased, tried in request if not leased.probe]
+        if outcomes:
+            # Who took some of them is there.
+            best = next((one for one in outcomes if isinstance(one, Delivered)), outcomes[0])
+            self._breakers.observe(destination_id, best, probe=False, gone=gone)
+        if pause:
+            self._give_back(self._lanes.empty(destination_id))
 
     def _record(self, delivery: Claimed, lease_id: UUID, target: Target, tried: Try) -> Decision:
         """Decide by the outcome, have it recorded, count it and say it."""
@@ -474,6 +550,7 @@ class Worker:
             outcome,
             now=self._clock.now(),
             rng=self._rng,
+            together=tried.together > 1,
         )
         self._recorder.put(
             Result(
@@ -541,6 +618,30 @@ class Worker:
                 if not database.is_away(error):
                     raise
                 await asyncio.sleep(next(waits))
+
+
+def _said_of(delivery: Claimed) -> logs.bind:
+    """Have all that is logged say which delivery it is about."""
+    return logs.bind(
+        event_id=delivery.event_id,
+        delivery_id=delivery.id,
+        attempt=delivery.number,
+        correlation_id=delivery.correlation_id,
+    )
+
+
+def _pause(policy: Policy, outcome: Outcome) -> float:
+    """Return the seconds for which the destination wants to be left alone."""
+    if not isinstance(outcome, Refused) or outcome.retry_after is None or not policy.honour_retry_after:
+        return 0.0
+    return min(outcome.retry_after, policy.retry_after_max).total_seconds()
+
+
+def _transformed(tried: Try, sent: Claimed, delivery: Claimed) -> Try:
+    """Return a try of a delivery with the hash of what was sent of it, if a transform made that."""
+    if isinstance(tried.outcome, Denied | Unsent) or sent.body_hash == delivery.body_hash:
+        return tried
+    return tried._replace(sent_hash=sent.body_hash)
 
 
 def _misshapen(wrong: Misshapen, reason: UnsentReason, now: datetime) -> Try:

@@ -192,7 +192,14 @@ class _Draft:
                 destination.signing_key_ref, path, ("HMAC-SHA256", "Ed25519"), standard=True, signs=True
             )
         policy = self._policy(destination.retry_policy_ref, (*path, "retryPolicyRef"))
-        return key_name, resolve(destination, policy, self._around.relay.defaults)
+        limits = resolve(destination, policy, self._around.relay.defaults)
+        if destination.batch is not None and limits.max_in_flight < destination.batch.max_events:
+            wrong = (
+                f"{destination.batch.max_events} deliveries of a batch are under way at once, and maxInFlight "
+                f"of the Relay is {limits.max_in_flight}"
+            )
+            self._refuse((*path, "batch", "maxEvents"), "BatchTooLarge", wrong, "a maxInFlight of its own, or fewer")
+        return key_name, limits
 
     def _callable(self, url: str, path: Path) -> None:
         """Ask what the deliverer asks before it sends, so that it is said now and not first of a delivery."""
@@ -339,6 +346,7 @@ def _destination_row(
         suspend=destination.suspend,
         acknowledgement=destination.acknowledgement.row() if destination.acknowledgement else None,
         ordering=destination.ordering.row() if destination.ordering else None,
+        batch=destination.batch.row() if destination.batch else None,
         secret_headers=tuple(
             (header.name, entry_name(header.value_from.secret_key_ref))
             for header in destination.headers

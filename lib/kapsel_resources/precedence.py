@@ -53,10 +53,15 @@ def resolve(destination: Destination, policy: RetryPolicy | None, relay: Default
     return Effective(
         policy=RetryPolicySpec().model_copy(update={name: value for name, (_, value) in retry.items()}).policy(),
         timeout=limits["timeout"][1] if "timeout" in limits else _KAPSEL.timeout,
-        max_in_flight=limits["max_in_flight"][1] if "max_in_flight" in limits else _KAPSEL.max_in_flight,
+        max_in_flight=limits["max_in_flight"][1] if "max_in_flight" in limits else _at_once(destination),
         rate_limit=rate_limit[1].row() if rate_limit else None,
         sources=tuple(sorted((aliases[name], source) for name, (source, _) in (retry | limits).items())),
     )
+
+
+def _at_once(destination: Destination) -> int:
+    """Return how many may be under way where nobody says: a full batch at least."""
+    return max(_KAPSEL.max_in_flight, destination.batch.max_events if destination.batch else 0)
 
 
 def _written(model: Model | None) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ from kapsel_store.sealing import SealingKeys
 logger = logging.getLogger(__name__)
 
 # Newer fields of a destination: absent from its JSON while they are empty, so that an upgrade changes no row.
-_LATER: Final = ("filter", "transform", "ordering", "sources", "secret_headers", "tls", "oauth2")
+_LATER: Final = ("filter", "transform", "ordering", "sources", "secret_headers", "tls", "oauth2", "batch")
 _BREAKER: Final = CircuitBreaker()
 _BREAKER_LATER: Final = ("recovery", "drain", "disable_after", "warn_at")
 

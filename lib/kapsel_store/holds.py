@@ -56,7 +56,7 @@ def _held_pending(around: Circumstances, waits: Waiting) -> Iterator[Hold]:
     elif waits.due_at > around.now:
         yield _hold("retry_scheduled", until=waits.due_at)
     elif not lasting:
-        yield _held_now(around, waits.ahead)
+        yield _held_now(around, waits)
 
 
 def _held_for_long(around: Circumstances) -> Iterator[Hold]:
@@ -83,12 +83,14 @@ def _held_in_line(place: Place) -> Hold:
     return _hold("order_key_waits", more=f"{key}: {_many(place.ahead)}, and {place.head} goes first")
 
 
-def _held_now(around: Circumstances, ahead: int) -> Hold:
+def _held_now(around: Circumstances, waits: Waiting) -> Hold:
     """Return what an otherwise free delivery waits for that is due."""
+    ahead = waits.ahead
     before = _many(ahead)
     if around.sending >= around.destination.max_in_flight:
         return _hold("concurrency_full", more=f" ({around.destination.max_in_flight}), and {before} are before it")
     held = _held_by_the_dead(around) or _held_by_pace(around, ahead) or _held_by_places(around, ahead)
+    held = held or _held_by_others_to_come(around, waits)
     return held or _hold("due", more=f"; {before} are before it" if ahead else "")
 
 
@@ -104,6 +106,15 @@ def _held_by_the_dead(around: Circumstances) -> Hold | None:
         return None
     more = f": {count} of {around.destination.max_in_flight} with {', '.join(sorted(gone))}"
     return _hold("slots_held", more=more, until=min(grant.until for grant in gone.values()))
+
+
+def _held_by_others_to_come(around: Circumstances, waits: Waiting) -> Hold | None:
+    """Return that its batch is not sent yet: no longer than the interval, for what is due is taken at the end of it."""
+    batch = around.destination.batch
+    if batch is None or (until := waits.due_at + batch.interval) <= around.now:
+        return None
+    more = f": up to {batch.max_events} at once, after {batch.interval.total_seconds():g} s at the latest"
+    return _hold("batch_gathers", more=more, until=until)
 
 
 def _held_by_places(around: Circumstances, ahead: int) -> Hold | None:

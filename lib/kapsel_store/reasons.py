@@ -106,6 +106,18 @@ _TABLE: Final = (
         "Ask whoever runs it, or write its keys into the manifest.",
     ),
     _tried(
+        "item_failed",
+        "destination",
+        "it answered 2xx to a batch, and named this delivery among those that failed",
+        "Its answer may say why: `kapsel get attempts -o json`.",
+    ),
+    _tried(
+        "batch_answer_invalid",
+        "destination",
+        "it answered 2xx to a batch, and which deliveries of it failed cannot be read from its answer",
+        "See docs/batches.md for what it may answer.",
+    ),
+    _tried(
         "address_denied",
         "configuration",
         "the address is private or special, and the Relay does not allow it",
@@ -274,6 +286,7 @@ _TABLE: Final = (
         "Retry that one with `kapsel retry`, or leave it out with `kapsel unblock`; `kapsel get blocked` lists them.",
     ),
     _waits("order_key_waits", "none", "others of its order key come before it", NOTHING),
+    _waits("batch_gathers", "none", "deliveries gather that go in one request with it", NOTHING),
     _waits("retry_scheduled", "none", "its next try is not due yet", NOTHING),
     _waits("being_sent", "none", "a deliverer is trying it at this moment"),
     _waits("due", "ours", "it is due, and a deliverer will take it at any moment"),

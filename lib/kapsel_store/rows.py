@@ -196,6 +196,15 @@ class Ordering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Deliveries go together, many in one request; each keeps its own attempts."""
+
+    max_events: int = 100
+    max_bytes: int = 1_048_576  # of the body of a request, except that one delivery alone may be larger
+    interval: timedelta = timedelta(seconds=5)  # from one request that was not full until more is looked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
     """How a TLS connection is made; names are those of KeyRows in the endpoint's namespace."""
 
@@ -249,6 +258,7 @@ class DestinationRow:
     oauth2: OAuth2 | None = None  # None: no access token is sent
     sources: tuple[tuple[str, str], ...] = ()  # which level said what; what is not listed has kapsel's own default
     ordering: Ordering | None = None  # None: as fast as each can be sent
+    batch: Batch | None = None  # None: each in a request of its own
 
     @property
     def credential_names(self) -> tuple[str, ...]:

@@ -38,7 +38,11 @@ _ENDPOINT: Final = rows.EndpointRow(
 )
 _ACKNOWLEDGEMENT: Final = rows.Acknowledgement()
 _ORDERING: Final = rows.Ordering(key="")
+_BATCH: Final = rows.Batch()
 _DESTINATION: Final = rows.DestinationRow(id=UUID(int=0), endpoint_id=UUID(int=0), name="", url="")
+
+
+MOST_TOGETHER: Final = 200  # so that an answer which names all of them is short enough to be kept
 
 
 def _header(name: str) -> str:
@@ -299,8 +303,35 @@ class Ordering(Model):
         return None if self.key is None else rows.Ordering(key=self.key, on_exhausted=self.on_exhausted)
 
 
+class Batch(Model):
+    """Deliveries go to the destination together, many in one request."""
+
+    max_events: int = Field(
+        default=_BATCH.max_events, ge=2, le=MOST_TOGETHER, description="How many deliveries one request has at most."
+    )
+    max_bytes: int = Field(
+        default=_BATCH.max_bytes,
+        ge=1024,
+        le=16_777_216,
+        description="Size of the body of one request at most. A delivery that is larger by itself goes alone.",
+    )
+    interval: Annotated[Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(hours=1))] = Field(
+        default=_BATCH.interval,
+        description=(
+            "How long each deliverer lets deliveries gather after a request that was not full. A full one is followed "
+            "by the next at once."
+        ),
+    )
+
+    def row(self) -> rows.Batch:
+        """Return the row."""
+        return rows.Batch(max_events=self.max_events, max_bytes=self.max_bytes, interval=self.interval)
+
+
 _SENT_BY_OAUTH2: Final = "oauth2 sends the header Authorization itself"
 _MADE_TWICE: Final = "headers and transform.headers name the same header"
+_SIGNED_TOGETHER: Final = "what a destination signs is one request, which is many deliveries with batch"
+_TOO_FEW_AT_ONCE: Final = "a batch is of deliveries that are under way at once, and maxInFlight lets fewer"
 _MAKES_NO_HEADER: Final = "!has(self.transform) || !has(self.transform.headers)"
 
 
@@ -332,6 +363,13 @@ class Destination(Model):
             " self.headers.exists(one, one.name.lowerAscii() == made.name.lowerAscii()))",
             _MADE_TWICE,
             "transform.headers",
+        ),
+        Rule("!has(self.batch) || !has(self.acknowledgement)", _SIGNED_TOGETHER, "acknowledgement"),
+        Rule(
+            f"!has(self.batch) || !has(self.maxInFlight) || self.maxInFlight >= (has(self.batch.maxEvents) ? "
+            f"self.batch.maxEvents : {_BATCH.max_events})",
+            _TOO_FEW_AT_ONCE,
+            "maxInFlight",
         ),
     )
 
@@ -387,7 +425,7 @@ class Destination(Model):
         default=None,
         description=(
             "How many tries may be under way at once, whatever the number of deliverers. Default: that of the Relay, "
-            f"else {_DESTINATION.max_in_flight}."
+            f"else {_DESTINATION.max_in_flight}, or batch.maxEvents if that is more."
         ),
     )
     rate_limit: RateLimit | None = Field(
@@ -407,6 +445,13 @@ class Destination(Model):
     ordering: Ordering | None = Field(
         default=None,
         description="Whether deliveries go in order. Without it: each as soon as it can, at once with others.",
+    )
+    batch: Batch | None = Field(
+        default=None,
+        description=(
+            "Deliveries go together: the body of a request is a JSON list of them, each with the headers and the body "
+            "that it would have alone. maxInFlight and rateLimit count deliveries. Without it: one request for each."
+        ),
     )
     tls: Tls | None = Field(
         default=None,
@@ -440,6 +485,16 @@ def _sends_each_header_once(destination: Destination, index: int) -> None:
         broken(_SENT_BY_OAUTH2, "either of both", "destinations", index, "transform", "headers")
     if not set(always).isdisjoint(made):
         broken(_MADE_TWICE, "each header once", "destinations", index, "transform", "headers")
+
+
+def _can_go_together(destination: Destination, index: int) -> None:
+    if destination.batch is None:
+        return
+    if destination.acknowledgement is not None:
+        broken(_SIGNED_TOGETHER, "batch or acknowledgement", "destinations", index, "acknowledgement")
+    if destination.max_in_flight is not None and destination.max_in_flight < destination.batch.max_events:
+        allowed = f"{destination.batch.max_events} or more, or a lower maxEvents"
+        broken(_TOO_FEW_AT_ONCE, allowed, "destinations", index, "maxInFlight")
 
 
 _ALIKE: Final = "of dropbox, bodies that tell of different changes are equal"
@@ -523,6 +578,7 @@ class WebhookEndpointSpec(Model):
         unique((destination.name for destination in self.destinations), "name", "destinations")
         for index, destination in enumerate(self.destinations):
             _sends_each_header_once(destination, index)
+            _can_go_together(destination, index)
         if self.idempotency and self.idempotency.source == "Provider" and not self.verification.names_events:
             broken(
                 f"webhooks verified by {self.verification.scheme} carry no provider's id",
