@@ -27,6 +27,7 @@ def test_every_metric_of_kapsel_is_on_the_dashboard() -> None:
 NOT_SHOWN = {
     "attestation_leaf_lag_seconds",
     "console_request_duration_seconds",
+    "delivery_batch_size",
     "delivery_claim_size",
     "delivery_record_size",
     "delivery_released_total",
