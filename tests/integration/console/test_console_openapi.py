@@ -10,7 +10,17 @@ import pytest
 from openapi_document import operations, resolved, wrong
 
 from kapsel_store import processes, turns
-from kapsel_store.rows import Acknowledgement, Anchoring, KeyRow, Ordering, RateLimit, Transform, Witness, Witnessing
+from kapsel_store.rows import (
+    Acknowledgement,
+    Anchoring,
+    Batch,
+    KeyRow,
+    Ordering,
+    RateLimit,
+    Transform,
+    Witness,
+    Witnessing,
+)
 from kapsel_store.states import State
 from kapsel_verifier.cosignature import WitnessKey
 
@@ -75,6 +85,7 @@ async def known(console, world) -> dict[tuple[str, str], list[str]]:
         filter="true",
         transform=Transform(body="event.body", headers=(("X-A", "'b'"),)),
         ordering=Ordering(key="event.body.a"),
+        batch=Batch(),
         secret_headers=(),
         headers=(("X-Team", "billing"),),
     )

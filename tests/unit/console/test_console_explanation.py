@@ -18,6 +18,7 @@ from kapsel_store.reasons import REASONS, reason
 from kapsel_store.rows import (
     AttemptRow,
     Backoff,
+    Batch,
     CircuitBreaker,
     DestinationRow,
     LogRow,
@@ -158,6 +159,7 @@ HELD = {
         "slots": {"d-0": Grant(count=30, wanted=30, until=NOW + timedelta(seconds=9))},
     },
     "places_taken": {"lacking": 1},
+    "batch_gathers": {"destination": replace(KNOWN.destination, batch=Batch())},
     "order_key_waits": {
         "place": Place(
             held=True, shown="c-7", ahead=2, head=OTHER, head_state=State.SENDING, blocked_by=None, blocked_at=None
@@ -199,6 +201,19 @@ def test_a_delivery_that_waits_for_a_token_says_when_it_comes() -> None:
     assert only(destination=slow, bucket=filled, ahead=3).reason == "due"
     lent = replace(filled, outstanding={"d-1": (4, NOW + timedelta(seconds=1))})
     assert only(destination=slow, bucket=lent).reason == "rate_limited"
+
+
+def test_a_delivery_of_a_batch_says_when_it_goes_at_the_latest_and_is_only_due_after_that() -> None:
+    together = replace(KNOWN.destination, batch=Batch(max_events=50, interval=timedelta(minutes=2)))
+    waits = replace(MADE, due_at=NOW - timedelta(seconds=30))
+    found = only(destination=together, delivery=waits, ahead=7)
+    assert (found.reason, found.until) == ("batch_gathers", NOW + timedelta(seconds=90))
+    assert found.text.endswith(": up to 50 at once, after 120 s at the latest")
+    late = replace(MADE, due_at=NOW - timedelta(minutes=2))
+    assert only(destination=together, delivery=late).reason == "due"
+    settings = {setting.name: setting for setting in explain(replace(KNOWN, destination=together), LOG).policy}
+    assert settings["batch"].value == "up to 50 in a request, and 2m between those not full"
+    assert settings["batch"].source == "destination"
 
 
 def test_a_destination_that_recovers_says_its_pace_and_its_next_step() -> None:

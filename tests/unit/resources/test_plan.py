@@ -8,7 +8,7 @@ from kapsel_resources.kinds.model import Identity
 from kapsel_resources.manifests import parse
 from kapsel_resources.plan import plan
 from kapsel_store.key_backends import VaultKey
-from kapsel_store.rows import Acknowledgement, Configuration, Ordering, Policy, RelayRow
+from kapsel_store.rows import Acknowledgement, Batch, Configuration, Ordering, Policy, RelayRow
 
 EMPTY = Configuration()
 ENDPOINT = Identity("WebhookEndpoint", "shop", "orders")
@@ -160,6 +160,33 @@ def test_a_destination_goes_in_order_of_its_key_or_not_at_all(run, endpoint):
         None,
         None,
     ]
+
+
+def test_deliveries_go_together_as_declared_and_as_many_are_under_way_as_one_batch_has(run, endpoint):
+    destinations = (
+        {"name": "a", "batch": {}},
+        {"name": "b", "batch": {"maxEvents": 2, "maxBytes": 2048, "interval": "1h"}},
+        {"name": "c", "batch": {"maxEvents": 10}, "maxInFlight": 40},
+        {"name": "d"},
+    )
+
+    planned = run(endpoint(destinations=destinations))
+
+    assert planned.problems == ()
+    assert [(row.batch, row.max_in_flight) for row in planned.configuration.destinations] == [
+        (Batch(), 100),
+        (Batch(max_events=2, max_bytes=2048, interval=timedelta(hours=1)), 32),
+        (Batch(max_events=10), 40),
+        (None, 32),
+    ]
+
+
+def test_a_relay_that_lets_fewer_be_under_way_than_a_batch_has_is_told(run, endpoint, resource):
+    relay = resource("Relay", "main", {"defaults": {"maxInFlight": 20}})
+    planned = run(relay, endpoint(destinations=[{"batch": {}}]))
+    assert _said(planned) == [("BatchTooLarge", "spec.destinations[0].batch.maxEvents")]
+    assert run(relay, endpoint(destinations=[{"batch": {}, "maxInFlight": 100}])).problems == ()
+    assert run(relay, endpoint(destinations=[{"batch": {"maxEvents": 20}}])).problems == ()
 
 
 def test_an_order_key_that_is_no_expression_is_told_where_it_stands(run, endpoint):
