@@ -54,9 +54,9 @@ class Bucket:
         self._at = now
         return int(self._tokens)
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until there is a token."""
-        return 0.0 if self.available(now) else (1 - self._tokens) / self._rate
+    def wait(self, now: float, count: int = 1) -> float:
+        """Return the seconds until there are so many tokens, or would be if the burst had no limit."""
+        return 0.0 if self.available(now) >= count else (count - self._tokens) / self._rate
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,7 +81,8 @@ class Lane:
     queue: deque[Leased] = field(default_factory=deque)
     under_way: dict[tuple[UUID, UUID], float] = field(default_factory=dict)  # tries, and since when: the oldest first
     probes: int | None = None  # None: the circuit is closed; else how many probes may still be claimed
-    gathers: float = 0.0  # seconds that deliveries have to come together, where they go so; 0: they do not
+    together: int = 1  # deliveries that may go in one request
+    gathers: float = 0.0  # seconds that they have to come together
     gathers_until: float = 0.0
     paused_until: float = 0.0  # the destination asked for patience
     seconds: float = math.inf  # moving average of how long a try takes; none was made
@@ -130,7 +131,7 @@ class Lane:
         """Return how much of this room may be used now."""
         self.credit = min(PACED_AT_ONCE, self.credit + max(0.0, now - self.credited) * self._pace())
         self.credited = now
-        if not self.is_paced or self.gathers:  # many that go together are one request
+        if not self.is_paced or self.together > 1:  # many that go together are one request
             return room
         return min(room, max(int(self.credit), 0 if self.held else 1))
 
@@ -158,7 +159,7 @@ class Lane:
 
         What can go together is claimed together, not a few ahead.
         """
-        if self.gathers:
+        if self.together > 1:
             return 0
         return min(limit * LOOKAHEAD_FACTOR, int(limit * LOOKAHEAD / max(self.seconds, 0.001)))
 
@@ -170,7 +171,7 @@ class Lane:
         return self._paced(self._wishes(limit, now), now)
 
     def _wishes(self, limit: int, now: float) -> int:
-        if now < max(self.paused_until, self.gathers_until) or limit == 0:
+        if now < max(self.paused_until, self.gathers_until) or limit == 0 or not self._fits_a_request(limit):
             return 0
         if self.bucket is not None:
             return max(0, min(limit - self.held, self.bucket.available(now) - len(self.queue)))
@@ -178,13 +179,29 @@ class Lane:
         # While there is work at hand, a few more are not worth a claim.
         return 0 if self.queue and room < limit // 2 else max(0, room)
 
+    def _fits_a_request(self, limit: int) -> bool:
+        """Whether there is room for a full request, or for one at all: what would go with fewer waits for that."""
+        return limit - self.held >= min(self.together, limit)
+
+    def gather(self, count: int, now: float) -> None:
+        """So many were claimed where they go together: let others come that can go so, if there were no more."""
+        full = min(self.together, self.part(now))
+        if self.emptied:
+            self.gathers_until = now + self.gathers
+        elif self.bucket is not None and count < full:
+            # Tokens come one by one, and are no reason to send so.
+            tokens = min(full, self.bucket.limit.burst) + len(self.queue)
+            self.gathers_until = now + min(self.gathers, self.bucket.wait(now, tokens))
+
     def wait(self, now: float) -> float:
         """Return the seconds after which time alone makes room; infinity if it does not."""
         if not self.limit or self.probes is not None or (self.bucket is not None and self.queue):
             return math.inf
-        if self.held >= self.part(now):
+        if self.held >= (limit := self.part(now)) or not self._fits_a_request(limit):
             return math.inf if self.slots or self.held else max(0.0, self.slots_asked + ASK_AGAIN - now)
-        paced = max(0.0, (1 - self.credit) / self._pace()) if self.is_paced and self.held and not self.gathers else 0.0
+        paced = 0.0
+        if self.is_paced and self.held and self.together == 1:
+            paced = max(0.0, (1 - self.credit) / self._pace())
         quiet = max(self.paused_until, self.gathers_until) - now
         return max(quiet, 0.0 if self.bucket is None else self.bucket.wait(now), paced)
 

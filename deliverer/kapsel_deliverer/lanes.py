@@ -91,9 +91,10 @@ class Lanes:
             lane.limit, lane.slots_until = limit, 0.0
         lane.rate_limit = destination.rate_limit
         lane.longest = destination.timeout.total_seconds()
-        gathers = 0.0 if destination.batch is None else destination.batch.interval.total_seconds()
-        if lane.gathers != gathers:
-            lane.gathers, lane.gathers_until = gathers, 0.0
+        batch = destination.batch
+        together, gathers = (1, 0.0) if batch is None else (batch.max_events, batch.interval.total_seconds())
+        if (lane.together, lane.gathers) != (together, gathers):
+            lane.together, lane.gathers, lane.gathers_until = together, gathers, 0.0
         lane.limit_rate(now)
 
     def look_everywhere(self) -> None:
@@ -234,11 +235,11 @@ class Lanes:
         if found + done >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
 
-    def gather(self, destination_id: UUID, now: float) -> None:
-        """Look for more later where deliveries go together, unless there was more than was claimed just now."""
+    def gather(self, destination_id: UUID, count: int, now: float) -> None:
+        """A claim has brought so many: look for more later, where they go together and there were no more."""
         lane = self._lanes.get(destination_id)
-        if lane is not None and lane.gathers and lane.emptied:
-            lane.gathers_until = now + lane.gathers
+        if lane is not None and lane.together > 1:
+            lane.gather(count, now)
 
     def start(self, destination_id: UUID, now: float) -> Leased | None:
         """Take out the next delivery of a lane if it may be tried now."""

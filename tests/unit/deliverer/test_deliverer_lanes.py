@@ -13,7 +13,7 @@ from kapsel_deliverer.lane import Bucket, Leased
 from kapsel_deliverer.lanes import ASKED_AT_ONCE, HELD_BYTES, Lanes
 from kapsel_store.limits import Allotted, Demand, Drawn, draw
 from kapsel_store.limits import Bucket as SharedBucket
-from kapsel_store.rows import Claimed, DestinationRow, RateLimit
+from kapsel_store.rows import Batch, Claimed, DestinationRow, RateLimit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = uuid4()
@@ -523,3 +523,67 @@ def test_who_leaves_gives_back_the_slots_that_no_try_needs() -> None:
         made.finished(leased, 0.01, 0)
     bring(made, {busy.id: 1})
     assert made.partings() == {idle.id: Demand(limit=4, wanted=0)}
+
+
+def together(**fields: object) -> DestinationRow:
+    return destination(batch=Batch(max_events=10, interval=timedelta(seconds=5)), **{"max_in_flight": 25, **fields})
+
+
+def gathered(made: Lanes, key: UUID, count: int, now: float) -> list[Leased]:
+    """Have a claim bring so many, as the worker does, and start what may start."""
+    wanted = made.wanted(now)
+    claims = [claimed(key) for _ in range(min(count, wanted[key]))]
+    assert made.arrived(wanted, claims, LEASE, 100.0) == []
+    made.gather(key, len(claims), now)
+    started = []
+    while leased := start(made, key, now):
+        started.append(leased)
+    return started
+
+
+def test_where_deliveries_go_together_others_may_come_before_the_next_claim_unless_there_were_more() -> None:
+    row = together()
+    made = lanes(row)
+    assert len(gathered(made, row.id, 25, 0.0)) == 25
+    made.look_everywhere()
+    assert made.wanted(0.1) == {}  # a full request does not fit
+    made = lanes(row)
+    started = gathered(made, row.id, 3, 0.0)
+    for leased in started:
+        made.finished(leased, 0.01, 0.1)
+    made.look_everywhere()
+    assert made.wanted(4.9) == {}
+    assert made.wait(4.9) == 5.0 - 4.9
+    assert made.wanted(5.0) == {row.id: 25}
+
+
+def test_a_claim_waits_for_room_for_a_full_request_and_not_for_more() -> None:
+    row = together()
+    made = lanes(row)
+    started = gathered(made, row.id, 25, 0.0)
+    for leased in started[:9]:
+        made.finished(leased, 5.0, 0.1)
+    made.look_everywhere()
+    assert (made.wanted(0.1), made.wait(0.1)) == ({}, math.inf)
+    made.finished(started[9], 5.0, 0.1)
+    assert made.wanted(0.1) == {row.id: 10}  # however long tries take: many are one request
+
+
+def test_tokens_that_come_one_by_one_make_no_requests_of_one() -> None:
+    row = together(rate_limit=RateLimit(requests_per_second=4, burst=10))
+    made = lanes(row)
+    assert len(gathered(made, row.id, 10, 0.0)) == 10
+    slow = together(rate_limit=RateLimit(requests_per_second=100, burst=5))
+    made = lanes(slow)
+    assert len(gathered(made, slow.id, 10, 0.0)) == 5
+    made.look_everywhere()
+    assert made.wanted(0.04) == {}
+    assert made.wait(0.04) < 0.02  # as soon as the burst is there again, and not after the whole interval
+
+
+def test_what_goes_together_no_more_is_claimed_at_once() -> None:
+    row = together()
+    made = lanes(row)
+    gathered(made, row.id, 3, 0.0)
+    made.configure([replace(row, batch=None)], 0.1)
+    assert made.wanted(0.1)[row.id] >= 22
