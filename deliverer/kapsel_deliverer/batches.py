@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from kapsel_deliverer.exchange import Response
+from kapsel_deliverer.exchange import BODY_KEPT, Response
 from kapsel_deliverer.lane import Leased
 from kapsel_store.rows import Batch, Policy
 
@@ -92,14 +92,15 @@ def failed(response: Response, sent: Collection[str]) -> set[str] | None:
 
     An answer says nothing of that unless it is a JSON object with the member batchItemFailures.
     """
-    is_cut = not response.whole or response.size > len(response.body)
+    is_cut = not response.whole or response.size > BODY_KEPT  # without what was a secret it may be shorter
     if FAILURES.encode() not in response.body:
         return None if is_cut and response.body.lstrip().startswith(b"{") else set()
     try:
         said = json.loads(response.body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or FAILURES not in said:
+    # Functions in languages where an empty list may be null say so, and mean that nothing failed.
+    if not isinstance(said, dict) or said.get(FAILURES) is None:
         return set()
     listed = said[FAILURES]
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
