@@ -7,7 +7,7 @@ leaf mean the same in a batch and without (docs/adr/0012). Everything here is pu
 
 import base64
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from kapsel_deliverer.exchange import BODY_KEPT, Response
@@ -68,7 +68,7 @@ def _text(value: str) -> str:
         return raw.decode("latin-1")
 
 
-def packed(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
+def packed(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
     """Yield the items of each request: as many as `most` bytes can hold, and one at least."""
     request: list[Item] = []
     size = 1  # its brackets, and a comma after each item but the last

@@ -8,7 +8,7 @@ hangs or breaks off) is evidence, kept as far as it was read. Whether to try aga
 import asyncio
 import ssl
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -82,6 +82,15 @@ class Part(NamedTuple):
 
     delivery: Claimed
     made: Mapping[str, str]  # headers of this event alone
+
+
+class Packed(NamedTuple):
+    """Deliveries that go in one request, as it is sent."""
+
+    signed_at: datetime
+    headers: Mapping[str, str]
+    body: bytes
+    items: Sequence[Item]  # without their text, which is in the body
 
 
 class Sender:
@@ -164,39 +173,22 @@ class Sender:
             judged=judged,
         )
 
-    async def send_together(
-        self, target: Target, batch: Batch, parts: Sequence[Part], now: datetime, checkpoint: str | None
-    ) -> list[list[Try]]:
-        """Make one try of each at `now`, in as few requests as hold them; return the tries of each, in order."""
-        started = time.perf_counter()
-        items = []
-        for part in parts:
-            headers = None if isinstance(target.verdict, Denied) else _headers(target, part.delivery, now, part.made)
-            if headers is None:
-                outcome = target.verdict if isinstance(target.verdict, Denied) else Unsent(reason="no_signing_key")
-                return [[Try(outcome=outcome, started_at=now, duration=timedelta(0)) for _ in parts]]
-            digest = signing.signature_digest(headers)
-            items.append(batches.item(str(part.delivery.event_id), headers, part.delivery.body, digest))
-        async with asyncio.TaskGroup() as group:
-            sent = [
-                group.create_task(self._send_request(target, request, now, started, checkpoint))
-                for request in batches.packed(items, batch.max_bytes)
-            ]
-        return [each.result() for each in sent]
+    async def pack(
+        self, target: Target, batch: Batch, parts: Iterable[Part], now: datetime
+    ) -> list[Packed] | Denied | Unsent:
+        """Return as few requests as hold these in their order, each signed at `now`; or why nothing can be sent."""
+        if isinstance(target.verdict, Denied):
+            return target.verdict
+        packed = []
+        for items in batches.packed(_items(target, parts, now), batch.max_bytes):
+            packed.append(_packed(target, items, now))
+            await asyncio.sleep(0)  # writing many large ones would leave no time for anything else
+        return packed or Unsent(reason="no_signing_key")
 
-    async def _send_request(
-        self, target: Target, items: Sequence[Item], now: datetime, started: float, checkpoint: str | None
-    ) -> list[Try]:
-        """Send one request; it has an id and a signature of its own, by which it can be checked as a whole."""
-        batch_id, timestamp, body = str(ids.new()), int(now.timestamp()), batches.body(items)
-        signature = target.signer.sign(batch_id, timestamp, body, now)
-        headers = {
-            "content-type": batches.CONTENT_TYPE,
-            signing.ID: batch_id,
-            signing.TIMESTAMP: str(timestamp),
-            signing.SIGNATURE: signature or "",  # there is one: what signed the items was live at the same time
-        }
-        outcome, response = await self._post(target, headers, body, checkpoint)
+    async def send_packed(self, target: Target, packed: Packed, checkpoint: str | None) -> list[Try]:
+        """Make one try of each delivery in a request; return them in its order."""
+        started, now, items = time.perf_counter(), packed.signed_at, packed.items
+        outcome, response = await self._post(target, dict(packed.headers), packed.body, checkpoint)
         duration = timedelta(seconds=time.perf_counter() - started)
         if isinstance(outcome, Unsent):
             return [Try(outcome=outcome, started_at=now, duration=duration) for _ in items]
@@ -204,7 +196,7 @@ class Sender:
             outcome=outcome,
             started_at=now,
             duration=duration,
-            detail=f"in a batch of {len(items)}, webhook-id {batch_id}",
+            detail=f"in a batch of {len(items)}, webhook-id {packed.headers[signing.ID]}",
             response=response,
             together=len(items),
         )
@@ -315,6 +307,29 @@ def _headers(target: Target, delivery: Claimed, now: datetime, made: Mapping[str
     if delivery.correlation_id is not None:
         headers[signing.CORRELATION_ID] = delivery.correlation_id
     return headers
+
+
+def _items(target: Target, parts: Iterable[Part], now: datetime) -> Iterator[Item]:
+    """Yield each delivery as it stands in a batch, when it is asked for; none if there is no key to sign with."""
+    for part in parts:
+        headers = _headers(target, part.delivery, now, part.made)
+        if headers is None:
+            return
+        digest = signing.signature_digest(headers)
+        yield batches.item(str(part.delivery.event_id), headers, part.delivery.body, digest)
+
+
+def _packed(target: Target, items: Sequence[Item], now: datetime) -> Packed:
+    """Return one request of these; it has an id and a signature of its own, by which it can be checked as a whole."""
+    batch_id, timestamp, body = str(ids.new()), int(now.timestamp()), batches.body(items)
+    headers = {
+        "content-type": batches.CONTENT_TYPE,
+        signing.ID: batch_id,
+        signing.TIMESTAMP: str(timestamp),
+        # There is one: what signed the items was live at the same time.
+        signing.SIGNATURE: target.signer.sign(batch_id, timestamp, body, now) or "",
+    }
+    return Packed(now, headers, body, [each._replace(text=b"") for each in items])
 
 
 def _verdict(response: Response) -> Outcome:

@@ -28,7 +28,7 @@ from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.outcome import Delivered, Outcome, Refused, Unsent, UnsentReason
 from kapsel_deliverer.recorder import Recorder
 from kapsel_deliverer.retry import Decision, decide
-from kapsel_deliverer.sender import Part, Sender, Try
+from kapsel_deliverer.sender import Packed, Part, Sender, Try
 from kapsel_deliverer.settings import DelivererSettings
 from kapsel_deliverer.shapes import Misshapen
 from kapsel_deliverer.shaping import Shaper
@@ -435,16 +435,29 @@ class Worker:
         self._ended_trying([leased])
 
     async def _try_together(self, group: Sequence[Leased], target: Target, batch: Batch) -> None:
-        """Make one try of each, in one request if its body is not too large."""
+        """Make one try of each, in as few requests as hold them; each request ends by itself."""
         now = datetime.now(UTC)
         try:
-            requests = await self._send_together(target, batch, group)
+            unsent, requests = await self._packed(target, batch, group)
         except Exception:  # noqa: BLE001 - it is logged, counted and recorded
             tried = self._failed_try(now)
-            requests = [[(leased, tried) for leased in group]]
-        for request in requests:
-            self._finish_together(target, request)
-        self._ended_trying(group)
+            unsent, requests = [(leased, tried) for leased in group], []
+        if unsent:
+            self._finish_together(target, unsent)
+        async with asyncio.TaskGroup() as trying:
+            for packed, sent in requests:
+                trying.create_task(self._try_packed(target, packed, sent))
+
+    async def _try_packed(self, target: Target, packed: Packed, sent: Sequence[tuple[Leased, bytes]]) -> None:
+        """Make one try of all that are in a request; of each it is known what hash the body that is sent has."""
+        try:
+            tries = await self._sender.send_packed(target, packed, self._checkpoints.header)
+        except Exception:  # noqa: BLE001 - it is logged, counted and recorded
+            tries = [self._failed_try(packed.signed_at)] * len(sent)
+        if not isinstance(tries[0].outcome, Denied | Unsent):
+            self._metrics.batch_size.observe(len(tries))
+        pairs = zip(sent, tries, strict=True)
+        self._finish_together(target, [(one, _transformed(tried, made, one.delivery)) for (one, made), tried in pairs])
 
     def _failed_try(self, now: datetime) -> Try:
         """Log the exception that is being handled; return what came of the try."""
@@ -471,35 +484,33 @@ class Worker:
         if isinstance(part, Misshapen):
             return _misshapen(part, "transform_error", now)
         tried = await self._sender.send(target, part.delivery, now, self._checkpoints.header, part.made)
-        return _transformed(tried, part.delivery, delivery)
+        return _transformed(tried, part.delivery.body_hash, delivery)
 
-    async def _send_together(
+    async def _packed(
         self, target: Target, batch: Batch, group: Sequence[Leased]
-    ) -> list[list[tuple[Leased, Try]]]:
-        """Send what the transform makes of each, if there is one; return what came of it, request by request."""
+    ) -> tuple[list[tuple[Leased, Try]], list[tuple[Packed, list[tuple[Leased, bytes]]]]]:
+        """Return what cannot be sent, and requests with the others and the hashes of what the transform makes of them.
+
+        Bodies are in the requests then, and nowhere else besides those that came.
+        """
         unsent: list[tuple[Leased, Try]] = []
         shaped: list[tuple[Leased, Part]] = []
         for leased in group:
-            part = Part(leased.delivery, {})
-            if target.shape.transforms:
-                made = await self._shaped(target, leased.delivery)
-                if isinstance(made, Misshapen):
-                    unsent.append((leased, _misshapen(made, "transform_error", datetime.now(UTC))))
-                    continue
-                part = made
-            shaped.append((leased, part))
-        requests = [[one] for one in unsent]
-        if shaped:
-            parts = [part for _, part in shaped]
-            now = datetime.now(UTC)
-            sent = await self._sender.send_together(target, batch, parts, now, self._checkpoints.header)
-            rest = iter(shaped)
-            for tries in sent:
-                self._metrics.batch_size.observe(len(tries))
-                # The requests have them in their order, each once.
-                pairs = [(*next(rest), tried) for tried in tries]
-                requests.append([(one, _transformed(tried, part.delivery, one.delivery)) for one, part, tried in pairs])
-        return requests
+            part = await self._shaped(target, leased.delivery) if target.shape.transforms else Part(leased.delivery, {})
+            if isinstance(part, Misshapen):
+                unsent.append((leased, _misshapen(part, "transform_error", datetime.now(UTC))))
+            else:
+                shaped.append((leased, part))
+        if not shaped:
+            return unsent, []
+        now = datetime.now(UTC)
+        packed = await self._sender.pack(target, batch, [part for _, part in shaped], now)
+        if not isinstance(packed, list):
+            tried = Try(outcome=packed, started_at=now, duration=timedelta(0))
+            return [*unsent, *((leased, tried) for leased, _ in shaped)], []
+        # The requests have them in their order, each once.
+        rest = iter([(leased, part.delivery.body_hash) for leased, part in shaped])
+        return unsent, [(request, [next(rest) for _ in request.items]) for request in packed]
 
     async def _shaped(self, target: Target, delivery: Claimed) -> Part | Misshapen:
         """Return what the transform makes of an event; one slow transform at a time."""
@@ -539,6 +550,7 @@ class Worker:
             self._breakers.observe(destination_id, best, probe=False, gone=gone)
         if pause:
             self._give_back(self._lanes.empty(destination_id))
+        self._ended_trying([leased for leased, _ in request])
 
     def _record(self, delivery: Claimed, lease_id: UUID, target: Target, tried: Try) -> Decision:
         """Decide by the outcome, have it recorded, count it and say it."""
@@ -638,11 +650,11 @@ def _pause(policy: Policy, outcome: Outcome) -> float:
     return min(outcome.retry_after, policy.retry_after_max).total_seconds()
 
 
-def _transformed(tried: Try, sent: Claimed, delivery: Claimed) -> Try:
+def _transformed(tried: Try, sent_hash: bytes, delivery: Claimed) -> Try:
     """Return a try of a delivery with the hash of what was sent of it, if a transform made that."""
-    if isinstance(tried.outcome, Denied | Unsent) or sent.body_hash == delivery.body_hash:
+    if isinstance(tried.outcome, Denied | Unsent) or sent_hash == delivery.body_hash:
         return tried
-    return tried._replace(sent_hash=sent.body_hash)
+    return tried._replace(sent_hash=sent_hash)
 
 
 def _misshapen(wrong: Misshapen, reason: UnsentReason, now: datetime) -> Try:

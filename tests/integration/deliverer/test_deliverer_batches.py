@@ -1,5 +1,6 @@
 """Deliveries that go together: each is what it would be alone, and none pays for another more than it must."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -177,6 +178,24 @@ async def test_no_body_is_larger_than_it_may_be_but_of_one_that_is_larger_alone(
     assert all(length <= 4096 for length in lengths[:-1])
     assert sum(len(items(request)) for request in destination.received) == 7
     assert len(destination.received) <= 4
+
+
+async def test_a_request_that_is_answered_waits_for_no_other_of_the_same_claim(destination, shop, start):
+    await shop.send_to(destination.url, batch=replace(TEN, max_bytes=4096))
+    slow, quick = [(await shop.put(body=letter * 3000))[0] for letter in (b"s", b"q")]
+    goes_on = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if b"sss" in await request.read():
+            await goes_on.wait()
+        return web.Response()
+
+    destination.answer = answer
+    await start()
+    await shop.ends(State.DELIVERED, quick)
+    assert destination.under_way == 1
+    goes_on.set()
+    await shop.ends(State.DELIVERED, slow)
 
 
 async def test_a_request_is_one_try_to_the_circuit(destination, shop, start, kit):
