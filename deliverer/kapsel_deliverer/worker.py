@@ -539,14 +539,15 @@ class Worker:
             with _said_of(leased.delivery):
                 decision = self._record(leased.delivery, leased.lease_id, target, tried)
             gone = gone or decision.disable
-            if leased.probe:
-                self._breakers.observe(destination_id, tried.outcome, probe=True, gone=decision.disable)
             pause = _pause(target.destination.policy, tried.outcome)
             self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic(), pause)
-        outcomes = [tried.outcome for leased, tried in request if not leased.probe]
-        if outcomes:
-            # Who took some of them is there.
-            best = next((one for one in outcomes if isinstance(one, Delivered)), outcomes[0])
+        outcomes = [tried.outcome for _, tried in request]
+        # Who took some of them is there.
+        best = next((one for one in outcomes if isinstance(one, Delivered)), outcomes[0])
+        probes = sum(leased.probe for leased, _ in request)
+        for _ in range(probes):
+            self._breakers.observe(destination_id, best, probe=True, gone=gone)
+        if probes < len(request):
             self._breakers.observe(destination_id, best, probe=False, gone=gone)
         if pause:
             self._give_back(self._lanes.empty(destination_id))

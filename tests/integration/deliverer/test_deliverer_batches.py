@@ -225,6 +225,29 @@ async def test_a_circuit_that_was_open_closes_by_probes_that_go_together(destina
     await shop.ends(State.DELIVERED, *ids)
 
 
+async def test_who_takes_some_of_the_probes_is_back(destination, shop, start, kit):
+    breaker = CircuitBreaker(min_attempts=1, open_for=timedelta(milliseconds=100), probes=3)
+    row = await shop.send_to(destination.url, batch=TEN, policy=Policy(backoff=QUICK, circuit_breaker=breaker))
+    ids = await shop.put(3)
+    bad = str((await shop.delivery(ids[1])).event_id)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        named = [{"itemIdentifier": bad}] if len(destination.received) == 2 else []
+        answered = await saying(json.dumps({"batchItemFailures": named}))(request)
+        return web.Response(status=500) if len(destination.received) == 1 else answered
+
+    destination.answer = answer
+    await start()
+    await shop.ends(State.DELIVERED, *ids)
+    assert [len(items(request)) for request in destination.received] == [3, 3, 1]
+
+    async def closed() -> bool:
+        circuit = await shop.circuit(row.id)
+        return circuit is not None and circuit.state == "closed"
+
+    await kit.eventually(closed)
+
+
 async def test_what_a_transform_cannot_make_keeps_no_other_from_going(destination, shop, start):
     transform = Transform(body='{"order": event.body.order}', headers=(("X-Order", "string(event.body.order)"),))
     await shop.send_to(destination.url, batch=TEN, transform=transform, policy=replace(PATIENT, max_attempts=1))
