@@ -7,8 +7,10 @@ leaf mean the same in a batch and without (docs/adr/0012). Everything here is pu
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from kapsel_deliverer.exchange import BODY_KEPT, Response
 from kapsel_deliverer.lane import Leased
@@ -31,15 +33,18 @@ def together(leased: Iterable[Leased], batch: Batch, policy: Policy) -> Iterator
     """Yield who goes in one request.
 
     What failed may have failed because of another one. So each try of a delivery is made in half the company of the
-    one before, and its last one alone.
+    one before, and its last one alone. An event that is delivered again is in no request twice: an answer names events.
     """
-    groups: dict[int, list[Leased]] = {}
+    groups: dict[tuple[int, int], list[Leased]] = {}
+    times = Counter[UUID]()
     for each in leased:
-        most = _most(each.delivery.number, batch, policy)
-        group = groups.setdefault(most, [])
+        event_id, most = each.delivery.event_id, _most(each.delivery.number, batch, policy)
+        place = most, times[event_id]
+        times[event_id] += 1
+        group = groups.setdefault(place, [])
         group.append(each)
         if len(group) == most:
-            yield groups.pop(most)
+            yield groups.pop(place)
     yield from groups.values()
 
 

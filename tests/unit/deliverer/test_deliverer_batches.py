@@ -78,6 +78,13 @@ def test_the_last_try_is_made_alone_unless_it_is_the_first_too() -> None:
     assert sizes([1] * 3, 10, replace(POLICY, max_attempts=1)) == [(1, 3)]
 
 
+def test_an_event_that_is_delivered_again_is_in_no_request_twice() -> None:
+    first, other = leased(), leased()
+    again = first._replace(delivery=first.delivery._replace(id=uuid4()))
+    groups = list(batches.together([first, other, again, other], Batch(max_events=10), POLICY))
+    assert groups == [[first, other], [again, other]]
+
+
 def test_an_item_is_what_would_be_sent_alone() -> None:
     assert written(b'{"a": "\xc3\xa9"}', {"webhook-id": FIRST, "x-order": "7"}) == {
         "headers": {"webhook-id": FIRST, "x-order": "7"},
