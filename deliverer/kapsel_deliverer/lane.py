@@ -183,14 +183,13 @@ class Lane:
         """Whether there is room for a full request, or for one at all: what would go with fewer waits for that."""
         return limit - self.held >= min(self.together, limit)
 
-    def gather(self, count: int, now: float) -> None:
-        """So many were claimed where they go together: let others come that can go so, if there were no more."""
-        full = min(self.together, self.part(now))
+    def gather(self, now: float) -> None:
+        """Some were claimed where they go together: let others come that can go so, if there were no more."""
         if self.emptied:
             self.gathers_until = now + self.gathers
-        elif self.bucket is not None and count < full:
+        elif self.bucket is not None:
             # Tokens come one by one, and are no reason to send so.
-            tokens = min(full, self.bucket.limit.burst) + len(self.queue)
+            tokens = min(self.together, self.part(now), self.bucket.limit.burst) + len(self.queue)
             self.gathers_until = now + min(self.gathers, self.bucket.wait(now, tokens))
 
     def wait(self, now: float) -> float:
@@ -206,8 +205,8 @@ class Lane:
         return max(quiet, 0.0 if self.bucket is None else self.bucket.wait(now), paced)
 
     def may_start(self, now: float) -> bool:
-        """Whether there is a slot, and a token where one is needed."""
-        if self.in_flight >= self.slots or now >= self.slots_until:
+        """Whether there is a slot, and a token where one is needed; what goes together waits for the slots of all."""
+        if self.in_flight >= self.slots or now >= self.slots_until or (self.together > 1 and self.lacks_slots(now)):
             return False
         return self.bucket is None or (self.tokens > 0 and now < self.tokens_until)
 
@@ -215,7 +214,8 @@ class Lane:
         """Whether what waits here could start with more slots, and there is a point in asking for them now."""
         if now >= self.slots_until:
             return True
-        more = self.in_flight >= self.slots and self.slots < self.limit
+        needed = self.in_flight + 1 if self.together == 1 else self.held
+        more = self.slots < min(needed, self.limit)
         return more and (not self.short or now >= self.slots_asked + ASK_AGAIN)
 
     def lacks_tokens(self, now: float) -> bool:
@@ -228,7 +228,7 @@ class Lane:
         """Return the seconds after which time alone lets something start that waits here."""
         if now < self.slots_until and self.in_flight >= self.slots >= self.limit:
             return math.inf
-        if self.in_flight >= self.slots or now >= self.slots_until:
+        if self.in_flight >= self.slots or self.lacks_slots(now):
             return max(0.0, self.slots_asked + ASK_AGAIN - now)
         return math.inf if self.bucket is None else self.bucket.wait(now)
 

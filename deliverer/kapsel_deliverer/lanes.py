@@ -235,11 +235,11 @@ class Lanes:
         if found + done >= wanted and lane.probes is None and not lane.removed:
             self._more[destination_id] = None
 
-    def gather(self, destination_id: UUID, count: int, now: float) -> None:
-        """A claim has brought so many: look for more later, where they go together and there were no more."""
+    def gather(self, destination_id: UUID, now: float) -> None:
+        """A claim has brought some: look for more later, where they go together and there were no more."""
         lane = self._lanes.get(destination_id)
         if lane is not None and lane.together > 1:
-            lane.gather(count, now)
+            lane.gather(now)
 
     def start(self, destination_id: UUID, now: float) -> Leased | None:
         """Take out the next delivery of a lane if it may be tried now."""

@@ -260,9 +260,8 @@ class Worker:
         kept, done = self._sieve(claimed, lease_id)
         self._give_back(self._lanes.arrived(wanted, kept, lease_id, start_by, done))
         # Those whose tries end soon go first: the others may be many, and are in no hurry.
-        found = Counter([delivery.destination_id for delivery in kept])
-        for destination_id in sorted(found, key=self._lanes.is_paced):
-            self._lanes.gather(destination_id, found[destination_id], time.monotonic())
+        for destination_id in sorted({delivery.destination_id for delivery in kept}, key=self._lanes.is_paced):
+            self._lanes.gather(destination_id, time.monotonic())
             self._start(destination_id)
         await self._share()
 

@@ -534,7 +534,7 @@ def gathered(made: Lanes, key: UUID, count: int, now: float) -> list[Leased]:
     wanted = made.wanted(now)
     claims = [claimed(key) for _ in range(min(count, wanted[key]))]
     assert made.arrived(wanted, claims, LEASE, 100.0) == []
-    made.gather(key, len(claims), now)
+    made.gather(key, now)
     started = []
     while leased := start(made, key, now):
         started.append(leased)
@@ -573,6 +573,8 @@ def test_tokens_that_come_one_by_one_make_no_requests_of_one() -> None:
     row = together(rate_limit=RateLimit(requests_per_second=4, burst=10))
     made = lanes(row)
     assert len(gathered(made, row.id, 10, 0.0)) == 10
+    made.look_everywhere()
+    assert made.wanted(0.3) == {}  # there is one again, and after a full request, too, one is not enough
     slow = together(rate_limit=RateLimit(requests_per_second=100, burst=5))
     made = lanes(slow)
     assert len(gathered(made, slow.id, 10, 0.0)) == 5
@@ -587,3 +589,27 @@ def test_what_goes_together_no_more_is_claimed_at_once() -> None:
     gathered(made, row.id, 3, 0.0)
     made.configure([replace(row, batch=None)], 0.1)
     assert made.wanted(0.1)[row.id] >= 22
+
+
+def test_what_goes_together_waits_for_the_slots_of_all_that_were_claimed() -> None:
+    row = together()
+    made = lanes(row)
+    (first,) = gathered(made, row.id, 1, 0.0)  # with some slots more, for a second one
+    made.finished(first, 0.01, 0.1)
+    made.look_everywhere()
+    made.arrived(made.wanted(5.0), [claimed(row.id) for _ in range(9)], LEASE, 100.0)
+    assert made.start(row.id, 5.0) is None
+    demands = made.demands(5.0)
+    assert demands[row.id].wanted >= 9
+    made.allotted(row.id, Allotted(slots=9, short=False), 5.0, math.inf)
+    assert all(made.start(row.id, 5.0) for _ in range(9))
+
+
+def test_what_goes_together_goes_with_the_slots_that_there_are_if_others_have_the_rest() -> None:
+    row = together()
+    made = lanes(row)
+    made.arrived(made.wanted(0.0), [claimed(row.id) for _ in range(9)], LEASE, 100.0)
+    assert made.start(row.id, 0.0) is None
+    made.demands(0.0)
+    assert len(made.allotted(row.id, Allotted(slots=4, short=True), 0.0, math.inf)) == 5
+    assert all(made.start(row.id, 0.0) for _ in range(4))
