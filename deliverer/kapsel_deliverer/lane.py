@@ -181,7 +181,7 @@ class Lane:
 
     def _fits_a_request(self, limit: int) -> bool:
         """Whether there is room for a full request, or for one at all: what would go with fewer waits for that."""
-        return limit - self.held >= min(self.together, limit)
+        return self.together == 1 or limit - self.held >= min(self.together, limit)
 
     def gather(self, now: float) -> None:
         """Some were claimed where they go together: let others come that can go so, if there were no more."""

@@ -124,6 +124,19 @@ def test_quick_destinations_are_leased_ahead_and_slow_ones_are_not() -> None:
     assert made.wanted(0) == {quick.id: 50, slow.id: 10}
 
 
+def test_a_quick_destination_is_leased_ahead_while_all_that_may_be_is_under_way() -> None:
+    row = destination(max_in_flight=10)
+    made = lanes(row)
+    for leased in bring(made, made.wanted(0)):
+        made.finished(leased, 0.002, 0)
+    started = bring(made, made.wanted(0))
+    for leased in started[:5]:
+        made.finished(leased, 0.002, 0)
+    while start(made, row.id):
+        pass
+    assert made.wanted(0) == {row.id: 5}
+
+
 def test_no_more_start_than_the_limit_however_many_are_leased() -> None:
     row = destination(max_in_flight=3)
     made = lanes(row)
