@@ -84,6 +84,7 @@ class Lane:
     together: int = 1  # deliveries that may go in one request
     gathers: float = 0.0  # seconds that they have to come together
     gathers_until: float = 0.0
+    fills_until: float = 0.0  # until then nothing is claimed for less than a full request
     paused_until: float = 0.0  # the destination asked for patience
     seconds: float = math.inf  # moving average of how long a try takes; none was made
     size: float = 0.0  # about the largest body of late
@@ -171,7 +172,7 @@ class Lane:
         return self._paced(self._wishes(limit, now), now)
 
     def _wishes(self, limit: int, now: float) -> int:
-        if now < max(self.paused_until, self.gathers_until) or limit == 0 or not self._fits_a_request(limit):
+        if now < max(self.paused_until, self.gathers_until) or limit == 0 or not self._fits_a_request(limit, now):
             return 0
         if self.bucket is not None:
             return max(0, min(limit - self.held, self.bucket.available(now) - len(self.queue)))
@@ -179,12 +180,13 @@ class Lane:
         # While there is work at hand, a few more are not worth a claim.
         return 0 if self.queue and room < limit // 2 else max(0, room)
 
-    def _fits_a_request(self, limit: int) -> bool:
-        """Whether there is room for a full request, or for one at all: what would go with fewer waits for that."""
-        return self.together == 1 or limit - self.held >= min(self.together, limit)
+    def _fits_a_request(self, limit: int, now: float) -> bool:
+        """Whether there is room for a full request: what would go with fewer waits for that, and not for long."""
+        return self.together == 1 or now >= self.fills_until or limit - self.held >= min(self.together, limit)
 
     def gather(self, now: float) -> None:
         """Some were claimed where they go together: let others come that can go so, if there were no more."""
+        self.fills_until = now + self.gathers
         if self.emptied:
             self.gathers_until = now + self.gathers
         elif self.bucket is not None:
@@ -196,12 +198,13 @@ class Lane:
         """Return the seconds after which time alone makes room; infinity if it does not."""
         if not self.limit or self.probes is not None or (self.bucket is not None and self.queue):
             return math.inf
-        if self.held >= (limit := self.part(now)) or not self._fits_a_request(limit):
+        if self.held >= (limit := self.part(now)):
             return math.inf if self.slots or self.held else max(0.0, self.slots_asked + ASK_AGAIN - now)
         paced = 0.0
         if self.is_paced and self.held and self.together == 1:
             paced = max(0.0, (1 - self.credit) / self._pace())
-        quiet = max(self.paused_until, self.gathers_until) - now
+        fills_until = 0.0 if self._fits_a_request(limit, now) else self.fills_until
+        quiet = max(self.paused_until, self.gathers_until, fills_until) - now
         return max(quiet, 0.0 if self.bucket is None else self.bucket.wait(now), paced)
 
     def may_start(self, now: float) -> bool:

@@ -94,7 +94,8 @@ class Lanes:
         batch = destination.batch
         together, gathers = (1, 0.0) if batch is None else (batch.max_events, batch.interval.total_seconds())
         if (lane.together, lane.gathers) != (together, gathers):
-            lane.together, lane.gathers, lane.gathers_until = together, gathers, 0.0
+            lane.together, lane.gathers = together, gathers
+            lane.gathers_until = lane.fills_until = 0.0
         lane.limit_rate(now)
 
     def look_everywhere(self) -> None:

@@ -577,9 +577,21 @@ def test_a_claim_waits_for_room_for_a_full_request_and_not_for_more() -> None:
     for leased in started[:9]:
         made.finished(leased, 5.0, 0.1)
     made.look_everywhere()
-    assert (made.wanted(0.1), made.wait(0.1)) == ({}, math.inf)
+    assert (made.wanted(0.1), made.wait(0.1)) == ({}, 4.9)
     made.finished(started[9], 5.0, 0.1)
     assert made.wanted(0.1) == {row.id: 10}  # however long tries take: many are one request
+
+
+def test_a_try_that_hangs_keeps_the_others_from_going_for_the_interval_alone() -> None:
+    row = together(max_in_flight=10)
+    made = lanes(row)
+    gathered(made, row.id, 1, 0.0)
+    made.look_everywhere()
+    assert (made.wanted(4.9), made.wait(4.9)) == ({}, 5.0 - 4.9)
+    assert len(gathered(made, row.id, 7, 5.0)) == 7
+    made.look_everywhere()
+    assert made.wanted(9.9) == {}
+    assert made.wanted(10.0) == {row.id: 2}
 
 
 def test_tokens_that_come_one_by_one_make_no_requests_of_one() -> None:
