@@ -166,16 +166,17 @@ def _coming(facts: Facts, held: tuple[Hold, ...]) -> Iterator[Coming]:
     number = delivery.attempts
     if delivery.state is State.PENDING:
         number += 1
-        until = [hold.until for hold in held if hold.until is not None]
-        earliest = max([facts.now, *until])
+        until = {hold.reason: hold.until for hold in held if hold.until is not None}
+        latest = max([facts.now, *until.values()])
+        until.pop("batch_gathers", None)  # it may go before that
+        earliest = max([facts.now, *until.values()])
         stuck = any(hold.until is None and hold.reason in _INDEFINITE for hold in held)
         if not stuck and number <= policy.max_attempts and earliest < deadline(facts):
-            yield Coming(number=number, earliest=earliest, latest=earliest)
+            yield Coming(number=number, earliest=earliest, latest=min(latest, deadline(facts)))
         if stuck:
             return
     else:
-        earliest = facts.now
-    latest = earliest
+        earliest = latest = facts.now
     for following in range(number + 1, min(number + FORESEEN, policy.max_attempts + 1)):
         shortest, longest = spread(policy.backoff, following - 1)
         earliest, latest = earliest + shortest, latest + timeout + longest

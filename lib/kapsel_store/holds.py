@@ -113,7 +113,10 @@ def _held_by_others_to_come(around: Circumstances, waits: Waiting) -> Hold | Non
     batch = around.destination.batch
     if batch is None or (until := waits.due_at + batch.interval) <= around.now:
         return None
-    more = f": up to {batch.max_events} at once, after {batch.interval.total_seconds():g} s at the latest"
+    more = f": up to {batch.max_events} at once"
+    if waits.ahead >= batch.max_events:  # those go first, and how long that takes is for the destination to say
+        return _hold("batch_gathers", more=f"{more}, and {_many(waits.ahead)} are before it")
+    more += f", after {batch.interval.total_seconds():g} s at the latest"
     return _hold("batch_gathers", more=more, until=until)
 
 

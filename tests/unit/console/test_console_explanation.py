@@ -209,6 +209,11 @@ def test_a_delivery_of_a_batch_says_when_it_goes_at_the_latest_and_is_only_due_a
     found = only(destination=together, delivery=waits, ahead=7)
     assert (found.reason, found.until) == ("batch_gathers", NOW + timedelta(seconds=90))
     assert found.text.endswith(": up to 50 at once, after 120 s at the latest")
+    [coming, *_] = explain(replace(KNOWN, destination=together, delivery=waits, ahead=7), LOG).coming
+    assert (coming.earliest, coming.latest) == (NOW, NOW + timedelta(seconds=90))
+    behind = only(destination=together, delivery=waits, ahead=50)
+    assert (behind.reason, behind.until) == ("batch_gathers", None)
+    assert behind.text.endswith(": up to 50 at once, and 50 are before it")
     late = replace(MADE, due_at=NOW - timedelta(minutes=2))
     assert only(destination=together, delivery=late).reason == "due"
     settings = {setting.name: setting for setting in explain(replace(KNOWN, destination=together), LOG).policy}
