@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 import queued
+from pydantic import TypeAdapter
 from queued import result
 
 from kapsel_store import attempts, circuits, configuration, deliveries, events, ids, partitions
@@ -22,6 +23,7 @@ from kapsel_store.queries import statement
 from kapsel_store.reasons import fault_of
 from kapsel_store.rows import (
     Accepted,
+    Batch,
     Claimed,
     Configuration,
     DestinationRow,
@@ -384,6 +386,17 @@ async def test_what_more_deliverers_could_not_take_does_not_count_as_due(queue: 
     depth = await deliveries.depth(queue.connection)
     assert (depth.oldest_due_age, depth.pending) == (timedelta(), 2)
     assert depth.oldest_pending_age > timedelta()
+
+
+async def test_what_gathers_for_a_batch_counts_as_due_when_its_time_is_over(queue: Queue) -> None:
+    await queue.put()
+    gathers = "UPDATE destinations SET spec = spec || jsonb_build_object('batch', $1::jsonb)"
+    for interval, is_due in ((timedelta(hours=1), False), (timedelta(milliseconds=100), True)):
+        batch = TypeAdapter(Batch).dump_json(Batch(interval=interval)).decode()
+        await queue.connection.execute(gathers, batch)
+        await queue.connection.execute("UPDATE deliveries SET due_at = now() - interval '1 minute'")
+        depth = await deliveries.depth(queue.connection)
+        assert (depth.oldest_due_age > timedelta(), depth.pending) == (is_due, 1)
 
 
 async def test_what_waits_for_a_destination_that_takes_nothing_does_not_count_as_due(queue: Queue) -> None:

@@ -182,12 +182,13 @@ LATERAL (
 
 -- name: depth
 -- Due is what a deliverer could take at this moment if there were one more: not what waits for its next try, and nothing
--- of a destination that is suspended, disabled or behind an open circuit. What was committed while this was asked may have been
+-- of a destination that is suspended, disabled or behind an open circuit. What goes with others is due when it has waited
+-- for them. What was committed while this was asked may have been
 -- made after it began: nothing is younger than that.
 SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
        count(*) FILTER (WHERE state = 'sending') AS sending,
        greatest(now() - min(created_at) FILTER (WHERE state = 'pending'), interval '0') AS oldest_pending_age,
-       greatest(now() - min(due_at) FILTER (
+       greatest(now() - min(due_at + coalesce(gathers, interval '0')) FILTER (
            WHERE state = 'pending' AND due_at <= now() AND destination_id NOT IN (
                SELECT destination_id FROM circuits WHERE state <> 'closed' OR disabled_at IS NOT NULL
                UNION ALL SELECT id FROM destinations WHERE spec ->> 'suspend' = 'true'
@@ -197,7 +198,9 @@ SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
        (SELECT sum(n_live_tup)::bigint FROM pg_stat_user_tables WHERE relid IN (
            'events_default'::regclass, 'attempts_default'::regclass, 'deliveries_final_default'::regclass
        )) AS strays
-FROM deliveries_live
+FROM deliveries_live LEFT JOIN (
+    SELECT id, (spec -> 'batch' ->> 'interval')::interval AS gathers FROM destinations WHERE spec ? 'batch'
+) AS together (destination_id, gathers) USING (destination_id)
 
 -- name: get
 SELECT d.id, d.event_id, d.endpoint_id, p.namespace, p.name, d.destination_id, t.name AS destination, d.state, d.attempts,
