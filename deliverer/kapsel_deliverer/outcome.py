@@ -4,7 +4,7 @@ Each has a stable `name` (the outcome of an attempt) and a stable `reason` code.
 is, stands in kapsel_store.reasons.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar, Literal
 
@@ -96,6 +96,7 @@ class Unreachable:
 
     name: ClassVar[str] = "unreachable"
     reason: UnreachableReason
+    detail: str | None = field(default=None, compare=False)  # what exactly, in the words of who found it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ from kapsel_deliverer.targets import Target
 from kapsel_egress.verdicts import Denied
 from kapsel_store import ids
 from kapsel_store.ids import milliseconds
-from kapsel_store.rows import Acknowledged, Batch, Claimed, RelayRow
+from kapsel_store.rows import LONGEST_DETAIL, Acknowledged, Batch, Claimed, RelayRow
 from kapsel_verifier import acknowledgement
 
 _FETCH: Final = aiohttp.ClientTimeout(total=FETCH_TIMEOUT, connect=FETCH_TIMEOUT)
@@ -168,6 +168,7 @@ class Sender:
             outcome=outcome,
             started_at=now,
             duration=duration,
+            detail=outcome.detail if isinstance(outcome, Unreachable) else None,
             signature_digest=signing.signature_digest(headers),
             response=response,
             judged=judged,
@@ -192,11 +193,13 @@ class Sender:
         duration = timedelta(seconds=time.perf_counter() - started)
         if isinstance(outcome, Unsent):
             return [Try(outcome=outcome, started_at=now, duration=duration) for _ in items]
+        where = f"in a batch of {len(items)}, webhook-id {packed.headers[signing.ID]}"
+        exact = outcome.detail if isinstance(outcome, Unreachable) else None
         one = Try(
             outcome=outcome,
             started_at=now,
             duration=duration,
-            detail=f"in a batch of {len(items)}, webhook-id {packed.headers[signing.ID]}",
+            detail=where if exact is None else f"{exact}; {where}",
             response=response,
             together=len(items),
         )
@@ -344,16 +347,20 @@ def _verdict(response: Response) -> Outcome:
 def _failure(error: Exception) -> Outcome:
     """Map what the connector raises to an outcome: the one place that knows its exceptions."""
     match error:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as wrong):
+            return Unreachable(reason="certificate", detail=_said(wrong.verify_message))
         case aiohttp.ClientConnectorCertificateError():
             return Unreachable(reason="certificate")
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError() as wrong):
+            return Unreachable(reason="tls", detail=_said(wrong.reason))
         case aiohttp.ClientSSLError():
             return Unreachable(reason="tls")
         case aiohttp.ClientConnectorDNSError(os_error=AddressDeniedError(denied=denied)):
             return denied
         case aiohttp.ClientConnectorError(os_error=ProxyError(reason=reason)):
             return Unsent(reason=reason)
-        case aiohttp.ClientConnectorDNSError():
-            return Unreachable(reason="dns")
+        case aiohttp.ClientConnectorDNSError(os_error=unresolved):
+            return Unreachable(reason="dns", detail=_said(unresolved.strerror))
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
             return Unreachable(reason="connect_refused")
         case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
@@ -362,3 +369,8 @@ def _failure(error: Exception) -> Outcome:
             return Unreachable(reason="connect_failed")
         case _:
             return Unreachable(reason="reset")
+
+
+def _said(text: str | None) -> str | None:
+    """Return what a library says of a failure as an attempt can keep it beside more; it names no address."""
+    return text[: LONGEST_DETAIL // 2] if text else None

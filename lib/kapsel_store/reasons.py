@@ -71,7 +71,7 @@ _TABLE: Final = (
         "certificate",
         "destination",
         "the certificate is not trusted for the name in the URL",
-        "Have it renewed; for an authority of your own, make it known to the deliverers.",
+        "Its last try says what is wrong: have it renewed, or make an authority of your own known to deliverers.",
     ),
     _tried("reset", "destination", "the connection broke before there was an answer", "Ask whoever runs it."),
     _tried("bad_response", "destination", "what came back is not HTTP, or its head is too large", "Check the URL."),

@@ -192,6 +192,21 @@ async def test_a_private_authority_is_trusted_where_it_is_declared_and_nowhere_e
             assert (await declared.send()).outcome == Unreachable(reason="certificate")
 
 
+async def test_what_is_wrong_with_a_certificate_or_a_handshake_stands_in_the_attempt(kit, destination) -> None:
+    own = key("ca/s/ca.crt", pem(kit, "private-ca.pem"))
+    async with serving(kit) as private:
+        async with way(private.url) as plain:
+            assert (await plain.send()).detail == "unable to get local issuer certificate"
+        elsewhere = private.url.replace("private.example", "other.example")
+        async with way(elsewhere, own, tls=Tls(ca_name="ca/s/ca.crt")) as declared:
+            said = (await declared.send()).detail
+            assert said == "Hostname mismatch, certificate is not valid for 'other.example'."
+    async with way(destination.url.replace("http:", "https:")) as no_tls:
+        tried = await no_tls.send()
+        assert tried.outcome == Unreachable(reason="tls")
+        assert tried.detail in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # by the version of OpenSSL
+
+
 async def test_a_declared_authority_still_must_have_certified_the_name_that_is_called(kit) -> None:
     async with serving(kit) as private:
         url = private.url.replace("private.example", "other.example")
