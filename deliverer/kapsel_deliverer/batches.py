@@ -97,6 +97,8 @@ def failed(response: Response, sent: Collection[str]) -> set[str] | None:
 
     An answer says nothing of that unless it is a JSON object with the member batchItemFailures.
     """
+    if response.body and any(value.lower() != "identity" for value in response.values("content-encoding")):
+        return None  # nobody asked for that, and what it says is not to be seen
     is_cut = not response.whole or response.size > BODY_KEPT  # without what was a secret it may be shorter
     if FAILURES.encode() not in response.body:
         return None if is_cut and response.body.lstrip().startswith(b"{") else set()

@@ -1,6 +1,7 @@
 """Who goes with whom, how that is written, and what an answer says of each."""
 
 import base64
+import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -143,6 +144,16 @@ def test_an_object_that_is_not_there_to_its_end_may_name_anything() -> None:
 def test_an_answer_is_there_to_its_end_although_a_secret_was_taken_out_of_it() -> None:
     came = b'{"you sent": "' + b"s" * 64 + b'"}'
     assert batches.failed(redacted(answer(came), [b"s" * 64]), {FIRST}) == set()
+
+
+def test_an_answer_that_is_compressed_may_name_anything() -> None:
+    def coded(coding: bytes, body: bytes) -> Response:
+        return answer(body)._replace(fields=((b"Content-Encoding", coding),))
+
+    said = b'{"batchItemFailures": [{"itemIdentifier": "%s"}]}' % FIRST.encode()
+    assert batches.failed(coded(b"gzip", gzip.compress(said)), {FIRST, SECOND}) is None
+    assert batches.failed(coded(b"Identity", said), {FIRST, SECOND}) == {FIRST}
+    assert batches.failed(coded(b"gzip", b""), {FIRST, SECOND}) == set()
 
 
 def test_an_answer_may_name_what_failed() -> None:
