@@ -109,7 +109,7 @@ _TABLE: Final = (
         "item_failed",
         "destination",
         "it answered 2xx to a batch, and named this delivery among those that failed",
-        "Its answer may say why: `kapsel get attempts -o json`.",
+        "Its answer may say why: `kapsel get attempts ID -o yaml`.",
     ),
     _tried(
         "batch_answer_invalid",

@@ -157,6 +157,7 @@ def test_every_outcome_and_reason_of_a_try_is_documented() -> None:
     reasons = {
         *get_args(outcome.UnreachableReason),
         *get_args(outcome.UnacknowledgedReason),
+        *get_args(outcome.ItemReason),
         *get_args(DeniedReason),
         *get_args(outcome.UnsentReason),
         *(outcome.TimedOut(phase=phase).reason for phase in ("connect", "response")),
