@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 import ssl
 import sys
 import time
@@ -49,6 +50,7 @@ TLS = Path(__file__).parent / "tls"
 LOOPBACK = RelayRow(allowed_cidrs=("127.0.0.0/8", "::1/128"), allow_http=True)
 QUICK = Backoff(initial=timedelta(milliseconds=20), factor=1, max=timedelta(milliseconds=20), jitter=0)
 PATIENCE = 240.0
+START_SECONDS = 480.0  # also for a Go that has compiled nothing yet
 
 
 @pytest.fixture
@@ -365,3 +367,48 @@ async def start(database, shop: Shop) -> AsyncIterator[Start]:
     for made in running:
         if not made.task.done():
             await made.stop()
+
+
+Run = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def run(tmp_path: Path) -> AsyncIterator[Run]:
+    """Run examples, each a file or a folder of Go, until the test ends; return the URL where one listens."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def command(example: Path) -> list[str]:
+        match example.suffix:
+            case ".py":
+                return [sys.executable, str(example)]
+            case ".mjs":
+                return [_program("node"), str(example)]
+            case _:
+                built = tmp_path / "built"
+                made = await asyncio.create_subprocess_exec(_program("go"), "build", "-o", str(built), ".", cwd=example)
+                assert await asyncio.wait_for(made.wait(), START_SECONDS) == 0
+                return [str(built)]
+
+    async def run(example: Path, *arguments: Path) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *await command(example), *map(str, arguments), stdout=asyncio.subprocess.PIPE
+        )
+        started.append(process)
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+        assert line.startswith(b"listening on http://"), line
+        return line.decode().removeprefix("listening on ").strip()
+
+    yield run
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None and os.environ.get("CI") != "true":
+        pytest.skip(f"the example needs {name}: install it with your package manager")
+    assert found is not None, f"{name} is not installed"
+    return found

@@ -5,20 +5,27 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from time import time
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from kapsel_store import turns
+from kapsel_deliverer import batches
+from kapsel_store import deliveries, turns
 from kapsel_store.rows import Backoff, Batch, CircuitBreaker, NewDelivery, Ordering, Policy, RateLimit, Transform
 from kapsel_store.states import State
 
 QUICK = Backoff(initial=timedelta(milliseconds=20), factor=1, max=timedelta(milliseconds=20), jitter=0)
 PATIENT = Policy(backoff=QUICK, max_attempts=12, circuit_breaker=None)
 TEN = Batch(max_events=10, interval=timedelta(milliseconds=100))
+EXAMPLES = Path(__file__).parents[3] / "examples" / "batch"
+PROGRAMS = ["python/batch.py", "go", "javascript/batch.mjs"]
 
 
 def items(request) -> list[dict[str, object]]:
@@ -302,3 +309,91 @@ async def test_nothing_goes_without_a_key_to_sign_with(destination, shop, start)
     await shop.ends(State.EXHAUSTED, *ids)
     assert {(await shop.attempts(one))[0].attempt.reason for one in ids} == {"no_signing_key"}
     assert destination.received == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where an example keeps webhooks."""
+    made = tmp_path / "folder"
+    made.mkdir()
+    return made
+
+
+def secret_file(folder: Path, key: bytes) -> Path:
+    """A signing secret as `kapsel secret` prints it."""
+    file = folder.with_name("secret")
+    file.write_text(f"whsec_{base64.b64encode(key).decode()}\n")
+    return file
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_an_example_handles_each_webhook_once_and_names_the_one_that_fails(program, run, folder, shop, start):
+    url = await run(EXAMPLES / program, secret_file(folder, shop.keys[0].secret), folder)
+    pause = timedelta(milliseconds=500)
+    policy = replace(PATIENT, backoff=Backoff(initial=pause, factor=1, max=pause, jitter=0), max_attempts=1000)
+    await shop.send_to(url, batch=TEN, policy=policy)
+    bodies = [b'{"order": 1}', b"fails first", "zw\u00f6lf\r\n\0\u2028\U0001f4e6".encode(), b"\xff\x00\r\n", b""]
+    ids = [delivery for body in bodies for delivery in await shop.put(body=body)]
+    files = [folder / str((await shop.delivery(one)).event_id) for one in ids]
+    in_the_way = files[1].with_name(files[1].name + ".new")
+    in_the_way.mkdir()
+    await start()
+    await shop.ends(State.DELIVERED, ids[0], *ids[2:])
+    assert not files[1].exists()
+    in_the_way.rmdir()
+    await shop.ends(State.DELIVERED, *ids)
+    assert [file.read_bytes() for file in files] == bodies
+
+    tries = [[each.attempt for each in await shop.attempts(one)] for one in ids]
+    assert {made[0].detail.partition(",")[0] for made in tries} == {"in a batch of 5"}
+    assert [made[0].reason for made in tries] == ["status_200", "item_failed", *["status_200"] * 3]
+    assert [len(made) for made in (tries[0], *tries[2:])] == [1] * 4
+    assert tries[1][-1].reason == "status_200"
+
+    files[0].write_bytes(b"this stays")
+    async with shop.pool.acquire() as connection:
+        repeated = await deliveries.retry(connection, ids[0])
+    await shop.ends(State.DELIVERED, repeated)
+    assert files[0].read_bytes() == b"this stays"
+
+
+NO_BATCHES = [
+    b"", b"\xff", b"null", b"{}", b'""', b"[]", b"[1]", b'{"order": 7}', b'[{"order": 7}]',
+    b'[{"headers": {}, "body": ""}]',
+    b'[{"headers": {"webhook-id": "1"}}]',
+    b'[{"headers": {"webhook-id": "1"}, "body": 7}]',
+    b'[{"headers": {"webhook-id": "1"}, "body": "fine"}, {"body": "of whom?"}]',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_an_example_refuses_what_is_not_signed_or_is_no_batch(program, run, folder):
+    key, stranger = os.urandom(32), os.urandom(32)
+    url = await run(EXAMPLES / program, secret_file(folder, key), folder)
+    good = batches.body([batches.item(name, {"webhook-id": name}, b"x", b"") for name in ("1", "../2")])
+
+    async def answer(
+        body: bytes, *keys: bytes, sent: bytes | None = None, age: int = 0, **other: str
+    ) -> tuple[int, object]:
+        headers = {"webhook-id": "all", "webhook-timestamp": str(int(time()) - age)}
+        signatures = " ".join(signature(each, headers, body) for each in keys)
+        headers |= {"webhook-signature": signatures} | {name.replace("_", "-"): value for name, value in other.items()}
+        async with session.post(url, data=body if sent is None else sent, headers=headers) as said:
+            return said.status, await said.json()
+
+    async with aiohttp.ClientSession() as session:
+        unsigned = [
+            await answer(good),
+            await answer(good, stranger),
+            await answer(good, key, sent=good.replace(b'"x"', b'"y"')),
+            await answer(good, key, age=400),
+            await answer(good, key, age=-400),
+            await answer(good, key, webhook_id="another"),
+            await answer(good, key, webhook_timestamp="soon"),
+            await answer(good, webhook_signature="v1,\u00e9 v1, v1a,AAAA"),
+        ]
+        assert [status for status, _ in unsigned] == [401] * 8
+        assert {body: (await answer(body, key))[0] for body in NO_BATCHES} == dict.fromkeys(NO_BATCHES, 400)
+        assert list(folder.iterdir()) == []
+        assert await answer(good, stranger, key) == (200, {"batchItemFailures": []})
+    assert sorted(file.name for file in folder.iterdir()) == ["1", "2"]

@@ -1,0 +1,3 @@
+module kapsel.dev/examples/batch
+
+go 1.22
