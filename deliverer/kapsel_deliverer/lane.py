@@ -225,7 +225,7 @@ class Lane:
         """Whether what waits here could start with tokens, of which there may be some."""
         if self.bucket is None or self.in_flight >= self.slots or now >= self.slots_until:
             return False
-        return (self.tokens == 0 or now >= self.tokens_until) and self.bucket.available(now) > 0
+        return (self.tokens == 0 or now >= self.tokens_until) and self.bucket.available(now) >= self.least_tokens
 
     def until_lacking(self, now: float) -> float:
         """Return the seconds after which time alone lets something start that waits here."""
@@ -233,7 +233,14 @@ class Lane:
             return math.inf
         if self.in_flight >= self.slots or self.lacks_slots(now):
             return max(0.0, self.slots_asked + ASK_AGAIN - now)
-        return math.inf if self.bucket is None else self.bucket.wait(now)
+        return math.inf if self.bucket is None else self.bucket.wait(now, self.least_tokens)
+
+    @property
+    def least_tokens(self) -> int:
+        """How many tokens let start what waits: where deliveries go together, those of all that may start."""
+        if self.together == 1 or self.bucket is None:
+            return 1
+        return max(1, min(len(self.queue), self.slots - self.in_flight, self.bucket.limit.burst))
 
     def demand(self, now: float, *, plenty: bool, free: int) -> Demand:
         """Return what to ask for, and use no more than that until the answer is there, whatever it is."""

@@ -345,7 +345,7 @@ class Lanes:
             lane = self._lanes[destination_id]
             if lane.bucket is not None and lane.lacks_tokens(now):
                 need = min(len(lane.queue), lane.slots - lane.in_flight)
-                found[destination_id] = Draw(limit=lane.bucket.limit, need=need)
+                found[destination_id] = Draw(limit=lane.bucket.limit, need=need, least=lane.least_tokens)
         return found
 
     def drawn(self, destination_id: UUID, drawn: Drawn, now: float) -> list[Leased]:

@@ -62,13 +62,14 @@ class Draw:
 
     limit: RateLimit
     need: int  # used at once
+    least: int = 1  # fewer of them are of no use
     extra: int = 0  # held for what may come, if there are more than enough
     unused: int = 0  # given back of what was held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """What it got, what is left for others, and how many seconds until there is another one."""
+    """What it got, what is left for others, and how many seconds until there is another one, or what is of use."""
 
     tokens: int
     left: float
@@ -131,11 +132,11 @@ def draw(bucket: Bucket | None, holder: str, ask: Draw, now: datetime, lease: ti
     others = {name: held for name, held in bucket.outstanding.items() if name != holder and held[1] > now}
     own, _ = bucket.outstanding.get(holder, (0, now))
     tokens = min(max(0.0, burst - sum(count for count, _ in others.values())), tokens + min(ask.unused, own))
-    need = min(ask.need, int(tokens))
+    need = min(ask.need, int(tokens)) if tokens >= ask.least else 0
     extra = min(ask.extra, int(tokens) - need)
     tokens -= need + extra
     after = {**others, holder: (extra, now + lease)} if extra else others
-    wait = 0.0 if tokens >= 1 else (1 - tokens) / rate
+    wait = max(0.0, ask.least - tokens) / rate
     return (
         Bucket(tokens=tokens, filled_at=now, outstanding=after),
         Drawn(tokens=need + extra, left=tokens, wait=wait),

@@ -200,7 +200,7 @@ async def test_a_request_that_is_answered_waits_for_no_other_of_the_same_claim(d
     destination.answer = answer
     await start()
     await shop.ends(State.DELIVERED, quick)
-    assert destination.under_way == 1
+    assert (await shop.delivery(slow)).state is State.SENDING
     goes_on.set()
     await shop.ends(State.DELIVERED, slow)
 
@@ -299,6 +299,16 @@ async def test_the_rate_counts_deliveries(destination, shop, start):
     await shop.ends(State.DELIVERED, *ids)
     assert max(len(items(request)) for request in destination.received) <= 4
     assert sum(len(items(request)) for request in destination.received) == 12
+
+
+async def test_deliverers_that_share_a_rate_do_not_send_one_by_one(destination, shop, start):
+    rate = RateLimit(requests_per_second=60, burst=10)
+    await shop.send_to(destination.url, batch=replace(TEN, interval=timedelta(seconds=2)), rate_limit=rate)
+    ids = await shop.put(200)
+    for _ in range(2):
+        await start()
+    await shop.ends(State.DELIVERED, *ids)
+    assert len(destination.received) <= 60
 
 
 async def test_nothing_goes_without_a_key_to_sign_with(destination, shop, start):

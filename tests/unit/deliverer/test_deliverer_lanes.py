@@ -608,6 +608,26 @@ def test_tokens_that_come_one_by_one_make_no_requests_of_one() -> None:
     assert made.wait(0.04) < 0.02  # as soon as the burst is there again, and not after the whole interval
 
 
+def test_what_goes_together_waits_for_the_tokens_of_all_that_were_claimed() -> None:
+    row = together(rate_limit=RateLimit(requests_per_second=20, burst=10))
+    made = lanes(row)
+    made.arrived(made.wanted(0.0), [claimed(row.id) for _ in range(7)], LEASE, 100.0)
+    assert made.start(row.id, 0.0) is None
+    made.demands(0.0)
+    made.allotted(row.id, Allotted(slots=25, short=False), 0.0, math.inf)
+    assert made.start(row.id, 0.0) is None
+    [asked] = made.draws(0.0).values()
+    bucket, drawn = draw(SharedBucket(tokens=4.0, filled_at=NOW, outstanding={}), "me", asked, NOW, LEASE_FOR)
+    assert (drawn.tokens, bucket.tokens) == (0, 4.0)  # others have drawn, and what is left is left for them
+    assert made.drawn(row.id, drawn, 0.0) == []
+    assert made.draws(0.1) == {}
+    assert math.isclose(made.until_lacking(0.1), 0.05)
+    [asked] = made.draws(0.2).values()
+    bucket, drawn = draw(bucket, "me", asked, NOW + timedelta(seconds=0.2), LEASE_FOR)
+    assert made.drawn(row.id, drawn, 0.2) == []
+    assert all(made.start(row.id, 0.2) for _ in range(7))
+
+
 def test_what_goes_together_no_more_is_claimed_at_once() -> None:
     row = together()
     made = lanes(row)
