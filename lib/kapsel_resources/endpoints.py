@@ -8,6 +8,7 @@ from uuid import UUID
 from kapsel_egress import urls
 from kapsel_egress.verdicts import Denied, DeniedReason, check_url
 from kapsel_expressions.expression import Invalid, Sort, compile_source
+from kapsel_resources.durations import text
 from kapsel_resources.inventory import Inventory
 from kapsel_resources.keys import Entropy, Keys, credential_name, form, new_id
 from kapsel_resources.kinds.connection import Tls, entry_name
@@ -199,6 +200,9 @@ class _Draft:
                 f"of the Relay is {limits.max_in_flight}"
             )
             self._refuse((*path, "batch", "maxEvents"), "BatchTooLarge", wrong, "a maxInFlight of its own, or fewer")
+        if destination.batch is not None and limits.policy.max_age <= destination.batch.interval:
+            wrong = f"deliveries may wait as long for a batch, and maxAge ends them after {text(limits.policy.max_age)}"
+            self._refuse((*path, "batch", "interval"), "BatchTooSlow", wrong, "less than maxAge")
         return key_name, limits
 
     def _callable(self, url: str, path: Path) -> None:

@@ -189,6 +189,15 @@ def test_a_relay_that_lets_fewer_be_under_way_than_a_batch_has_is_told(run, endp
     assert run(relay, endpoint(destinations=[{"batch": {"maxEvents": 20}}])).problems == ()
 
 
+def test_a_batch_that_goes_when_its_deliveries_are_over_is_told(run, endpoint, resource):
+    relay = resource("Relay", "main", {"defaults": {"retry": {"maxAge": "5m"}}})
+    planned = run(relay, endpoint(destinations=[{"batch": {"interval": "5m"}}]))
+    assert _said(planned) == [("BatchTooSlow", "spec.destinations[0].batch.interval")]
+    assert "after 5m" in str(planned.problems[0])
+    assert run(relay, endpoint(destinations=[{"batch": {"interval": "4m59s"}}])).problems == ()
+    assert run(endpoint(destinations=[{"batch": {"interval": "1h"}}])).problems == ()
+
+
 def test_an_order_key_that_is_no_expression_is_told_where_it_stands(run, endpoint):
     keys = ("event.body.", "event.nothing", "size(event.body)", "true")
     for key in keys:
