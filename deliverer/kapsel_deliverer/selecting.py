@@ -17,7 +17,7 @@ from kapsel_expressions.event import Event
 from kapsel_expressions.expression import Expression, Failed, Invalid, compile_source
 from kapsel_store import replay_runs
 from kapsel_store.database import Connection
-from kapsel_store.order_keys import compiled, key_of
+from kapsel_store.order_keys import compiled, evaluated, key_of
 from kapsel_store.replay_runs import Around, Matched, Run, Step
 
 EXAMINED: Final = 200  # deliveries whose events one step looks into
@@ -100,7 +100,7 @@ def _in_line(one: Matched, looking: Looking) -> Matched:
     event, expression = looking.events[one.event_id], looking.order_keys.get(one.destination_id)
     if event is None or expression is None or one.order_key is not None:
         return one
-    return replace(one, order_key=key_of(one.destination_id, expression, event).digest)
+    return replace(one, order_key=key_of(one.destination_id, evaluated(expression, event)).digest)
 
 
 async def _events(connection: Connection, around: Around, found: Step) -> dict[UUID, Event | None]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from uuid import UUID
 
 from kapsel_expressions.event import Event
-from kapsel_expressions.expression import Expression, Failed, Invalid, Reason, compile_source
+from kapsel_expressions.expression import Expression, Failed, Invalid, Reason, Value, compile_source
 from kapsel_store import turns
 
 
@@ -28,10 +28,14 @@ def compiled(source: str) -> Expression | Invalid:
     return compile_source(source, "string")
 
 
-def key_of(destination_id: UUID, expression: Expression | Invalid, event: Event) -> OrderKey:
-    """Return the key of an event; all on which the expression fails share one, so they keep order among themselves."""
+def evaluated(expression: Expression | Invalid, event: Event) -> Value | Failed:
+    """Return what a key is at an event, for all destinations that say it in the same words."""
     # A text that this version cannot compile was planned by a newer one.
-    made = Failed(reason="failed", detail="") if isinstance(expression, Invalid) else expression.evaluate(event)
+    return Failed(reason="failed", detail="") if isinstance(expression, Invalid) else expression.evaluate(event)
+
+
+def key_of(destination_id: UUID, made: Value | Failed) -> OrderKey:
+    """Return the key of a delivery; all whose expression failed share one, so they keep order among themselves."""
     if isinstance(made, Failed):
         return OrderKey(digest=turns.fallback(destination_id), failed=made.reason)
     key = str(made.value)

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from json.encoder import encode_basestring_ascii as _quoted
@@ -24,6 +24,7 @@ from kapsel_receiver.certificates import Certificates
 from kapsel_receiver.endpoints import Endpoint, Index
 from kapsel_receiver.intake import UNAVAILABLE, Intake, Outcome
 from kapsel_receiver.metrics import UNKNOWN, Metrics
+from kapsel_receiver.ordering import Placing, Unplaced
 from kapsel_receiver.problems import Refusal
 from kapsel_receiver.problems import answer as problem
 from kapsel_receiver.refusals import RefusalLog
@@ -54,6 +55,7 @@ class Visit(NamedTuple):
 
 
 Reply = Callable[[Answer], None]
+Judge = Callable[[], Awaitable[Answer | Refusal | None]]
 
 
 class App:
@@ -73,6 +75,7 @@ class App:
         self._intake = intake
         self._metrics = metrics
         self._certificates = certificates
+        self._placing = Placing(metrics)
         self._log = RefusalLog(monotonic)
         self._now = now
         self._monotonic = monotonic
@@ -141,22 +144,23 @@ class App:
             if asked is not None:
                 return self._open_handshake(endpoint, asked, visit.correlation_id)
         if scheme == "sns" or endpoint.rate is not None:
-            task = asyncio.get_running_loop().create_task(self._take_in_time(visit, body, now, reply))
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
+            self._later(visit, partial(self._take_slowly, visit, body, now, reply), reply)
             return None
         caller = _caller(endpoint, visit.request, body, now)
         if isinstance(caller, Refusal):
             return caller
         greeted = self._greet(visit, body, caller)
-        if greeted is None:
-            self._store(visit, body, now, reply)
-        return greeted
+        return self._store(visit, body, now, reply) if greeted is None else greeted
 
-    async def _take_in_time(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> None:
+    def _later(self, visit: Visit, judge: Judge, reply: Reply) -> None:
         """Do the same where the judgement has to wait for something."""
+        task = asyncio.get_running_loop().create_task(self._answer_later(visit, judge, reply))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _answer_later(self, visit: Visit, judge: Judge, reply: Reply) -> None:
         try:
-            found = await self._take_slowly(visit, body, now, reply)
+            found = await judge()
         except Exception:  # noqa: BLE001 - the same edge
             found = _failed(visit.correlation_id)
         self._reply(visit, found, reply)
@@ -176,8 +180,7 @@ class App:
             return greeted
         if endpoint.rate is not None and (seconds := await endpoint.rate.take()) != 0.0:
             return UNAVAILABLE if seconds is None else _limited(endpoint, seconds)
-        self._store(visit, body, now, reply)
-        return None
+        return self._store(visit, body, now, reply)
 
     def _greet(self, visit: Visit, body: bytes, caller: KeyRow | None) -> Answer | Refusal | None:
         """Answer a handshake that was proved; None if it is a webhook that may be stored."""
@@ -190,12 +193,22 @@ class App:
         # By its head it may have been a handshake, so it was let in whatever there is against a webhook.
         return self._refuse_webhook(endpoint)
 
-    def _store(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> None:
-        endpoint = visit.endpoint
-        event = _event(visit, body, now)
-        if endpoint.lines:
-            event = endpoint.lines.place(event, self._metrics)
-        self._intake.store(event).add_done_callback(partial(self._stored, visit, event, reply))
+    def _store(self, visit: Visit, body: bytes, now: datetime, reply: Reply) -> Refusal | None:
+        event, lines = _event(visit, body, now), visit.endpoint.lines
+        placed = self._placing.place(lines, event) if lines else event
+        if isinstance(placed, Unplaced):
+            self._later(visit, partial(self._store_in_turn, visit, placed, reply), reply)
+            return None
+        return self._store_placed(visit, placed, reply)
+
+    async def _store_in_turn(self, visit: Visit, unplaced: Unplaced, reply: Reply) -> Refusal | None:
+        return self._store_placed(visit, await self._placing.place_in_turn(unplaced), reply)
+
+    def _store_placed(self, visit: Visit, placed: NewEvent | Refusal, reply: Reply) -> Refusal | None:
+        if isinstance(placed, Refusal):
+            return placed
+        self._intake.store(placed).add_done_callback(partial(self._stored, visit, placed, reply))
+        return None
 
     def _stored(self, visit: Visit, event: NewEvent, reply: Reply, done: asyncio.Future[Outcome]) -> None:
         outcome = done.result()
@@ -307,7 +320,8 @@ class App:
             return Refusal(code="endpoint_suspended", detail="its owner stopped it", retry_after=SUSPENDED_RETRY)
         if endpoint.rate is not None and (seconds := endpoint.rate.wait()):
             return _limited(endpoint, seconds)
-        return self._intake.refusal(endpoint.row.id)
+        refusal = self._intake.refusal(endpoint.row.id)
+        return self._placing.refusal(endpoint.lines) if refusal is None and endpoint.lines.took else refusal
 
 
 def _caller(endpoint: Endpoint, request: Request, body: bytes, now: datetime) -> KeyRow | Refusal | None:

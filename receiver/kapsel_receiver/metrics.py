@@ -48,6 +48,11 @@ class Metrics:
             ("destination", "reason"),
             registry=registry,
         )
+        self.keys_awaited = Gauge(
+            "webhook_order_keys_awaited",
+            "Webhooks that wait because order keys take long to compute.",
+            registry=registry,
+        )
         self.database_up = Gauge("database_up", "1 while this process can write to the database.", registry=registry)
         self.generation = Gauge(
             "configuration_generation", "The generation of the configuration that is served.", registry=registry

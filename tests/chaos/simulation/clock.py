@@ -19,6 +19,7 @@ _BEGIN: Final = 1000.0  # what the monotonic clock says when a run begins
 
 real_monotonic = time.monotonic
 _real_perf_counter = time.perf_counter
+_real_thread_time = time.thread_time
 _real_time = time.time
 _real_time_ns = time.time_ns
 _real_urandom = os.urandom
@@ -63,6 +64,10 @@ def _perf_counter() -> float:
     return _real_perf_counter() if _clock is None else _BEGIN + _clock.elapsed
 
 
+def _thread_time() -> float:
+    return _real_thread_time() if _clock is None else 0.0  # what is computed takes no time
+
+
 def _time() -> float:
     return _real_time() if _clock is None else _clock.wall_ns() / 1e9
 
@@ -104,5 +109,6 @@ class _VirtualDatetime(_RealDatetime, metaclass=_Meta):
 
 
 time.monotonic, time.perf_counter, time.time, time.time_ns = _monotonic, _perf_counter, _time, _time_ns
+time.thread_time = _thread_time
 os.urandom = _urandom
 random.Random = _Random  # type: ignore[misc]

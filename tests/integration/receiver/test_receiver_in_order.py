@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import standstill
+
 from kapsel_store import turns
-from kapsel_store.rows import DestinationRow, Idempotency, Ordering
+from kapsel_store.rows import DestinationRow, EndpointRow, Idempotency, Ordering
 
 Make = Callable[..., Any]
 ENDPOINT = UUID("11111111-1111-4111-8111-111111111111")
@@ -22,6 +25,23 @@ IN_ORDER = (
     ),
     DestinationRow(id=AUDIT, endpoint_id=ENDPOINT, name="audit", url="https://b.example"),
 )
+
+
+SLOW = f"(({standstill.MUCH_WORK}) ? event.body.customer : '')"
+
+
+def slow(endpoint: EndpointRow, keys: int = 1) -> tuple[DestinationRow, ...]:
+    """Return destinations of an endpoint whose keys are much work, each in other words."""
+    return tuple(
+        DestinationRow(
+            id=UUID(int=endpoint.id.int + 1 + number),
+            endpoint_id=endpoint.id,
+            name=f"slow-{number}",
+            url="https://a.example",
+            ordering=Ordering(key=f"{SLOW} + '/{number}'"),
+        )
+        for number in range(keys)
+    )
 
 
 def about(customer: str, number: int) -> bytes:
@@ -80,3 +100,72 @@ async def test_a_duplicate_gets_the_first_answer_and_no_place(receive: Any, post
         assert first.json["id"] == second.json["id"]
         (line,) = await receiver.rows("SELECT last FROM turns")
         assert line["last"] == 1
+
+
+async def test_order_keys_that_are_much_work_stop_no_other_endpoint(receive: Any, post: Make, endpoint: Make) -> None:
+    """One webhook for 8 destinations with such keys would keep everything else waiting for as many evaluations."""
+    costly = [endpoint(id=UUID(int=number * 1000), name=f"costly-{number}") for number in (1, 2)]
+    destinations = tuple(one for row in costly for one in slow(row, 8))
+    body = json.dumps({"customer": "c-1", **json.loads(standstill.BODY)}).encode()
+    async with receive(endpoint(), *costly, destinations=destinations) as receiver:
+        for_one = standstill.evaluation()
+        async with standstill.standstills() as gaps:
+            paths = [f"/ingest/shop/{row.name}" for row in costly]
+            waiting = [asyncio.create_task(receiver.exchange(post(body, path=path))) for path in (*paths, paths[0])]
+            while not all(task.done() for task in waiting):
+                assert (await receiver.exchange(post(body))).status == 202
+        assert [(await task).status for task in waiting] == [202] * 3
+        assert max(gaps) < 5 * for_one
+        lines = await receiver.rows("SELECT shown, last FROM turns")
+        assert {(one["shown"], one["last"]) for one in lines} == {
+            (f"c-1/{n}", last) for n in range(8) for last in (1, 2)
+        }
+
+
+async def test_webhooks_of_one_key_keep_their_order_where_only_some_keys_are_much_work(
+    receive: Any, post: Make, endpoint: Make
+) -> None:
+    async with receive(destinations=slow(endpoint())) as receiver:
+
+        async def send(customer: str) -> None:
+            for number in range(6):
+                items = list(range(300 if number % 3 else 1))
+                body = json.dumps({"customer": customer, "number": number, "a": items}).encode()
+                assert (await receiver.exchange(post(body))).status == 202
+
+        await asyncio.gather(*(send(f"c-{number}") for number in range(3)))
+        found = await receiver.rows(
+            "SELECT e.body FROM deliveries d JOIN events e ON e.id = d.event_id ORDER BY d.order_number"
+        )
+        numbers = defaultdict(list)
+        for row in found:
+            body = json.loads(row["body"])
+            numbers[body["customer"]].append(body["number"])
+        assert numbers == {f"c-{number}": [0, 1, 2, 3, 4, 5] for number in range(3)}
+
+
+async def test_who_cannot_have_slow_keys_soon_is_refused_at_once_and_who_waits_at_the_end_was_not_accepted(
+    receive: Any, post: Make, endpoint: Make, until: Make
+) -> None:
+    quick = endpoint(id=UUID(int=1000), name="quick")
+    body = json.dumps({"customer": "c-1", **json.loads(standstill.BODY)}).encode()
+    async with receive(endpoint(), quick, destinations=slow(endpoint(), 4)) as receiver:
+
+        def awaited() -> float:
+            return receiver.registry.get_sample_value("webhook_order_keys_awaited") or 0.0
+
+        assert (await receiver.exchange(post(body))).status == 202
+        sending = [asyncio.create_task(receiver.exchange(post(body))) for _ in range(400)]
+        await until(lambda: awaited() + receiver.count("overloaded") + receiver.count("accepted") >= 401)
+        assert 0 < awaited() < 200
+        assert (await receiver.exchange(post(path="/ingest/shop/quick"))).status == 202
+        await receiver.server.shutdown(0.5)
+        assert awaited() == 0
+        ended = await asyncio.gather(*sending, return_exceptions=True)
+        answers = [one for one in ended if not isinstance(one, BaseException)]
+        refused = [one for one in answers if one.status != 202]
+        assert {(one.status, one.code) for one in refused} == {(503, "overloaded")}
+        assert min(int(one.headers["retry-after"]) for one in refused) >= 10
+        stored = {str(row["id"]) for row in await receiver.events()}
+        assert {one.json["id"] for one in answers if one.status == 202} <= stored
+        assert len(stored) < 200
