@@ -28,7 +28,7 @@ from kapsel_verifier.proof import Proof
 from kapsel_verifier.verify import verify_proof
 from simulation import again, promises
 from simulation.loop import Life
-from simulation.people import Seen
+from simulation.people import Request, Seen
 from simulation.scenario import COUNTING
 from simulation.world import CircuitSeen, Run, Send
 
@@ -79,13 +79,13 @@ class _Sends:
         for send in run.sends:
             self._open[send.life, send.event, send.destination, send.number].append(send)
 
-    def of(self, seen: Seen) -> UUID | None:
+    def of(self, seen: Seen) -> Send | None:
         assert seen.webhook_id is not None
         sends = self._open[seen.life, seen.webhook_id, seen.destination, seen.number]
         for send in sends:
             if send.begin <= seen.begin and (send.end is None or seen.begin <= send.end):
                 sends.remove(send)
-                return send.delivery
+                return send
         return None
 
 
@@ -105,14 +105,19 @@ class _Judge:
         sends = _Sends(run)
         for seen in (seen for destination in run.destinations.values() for seen in destination.seen):
             if seen.webhook_id is not None:
-                seen.delivery = sends.of(seen)
-                (self.unasked if seen.delivery is None else self.tries[seen.delivery]).append(seen)
+                send = sends.of(seen)
+                if send is None:
+                    self.unasked.append(seen)
+                    continue
+                seen.delivery, seen.probe = send.delivery, send.probe
+                self.tries[send.delivery].append(seen)
 
     def all(self) -> Iterator[str]:
         yield from self._accepted()
         yield from self._events()
         yield from self._deliveries()
         yield from self._attempts()
+        yield from self._requests()
         yield from self._leases()
         yield from self._schedule()
         of = promises.arrivals(self.run, self.held.events)
@@ -208,7 +213,8 @@ class _Judge:
         if not counted:
             yield f"given up before its age, and never tried: {row['id']}"
             return
-        if any(_is_last(policy, attempt) for attempt in counted):
+        tries = {seen.number: seen for seen in self.tries.get(row["id"], [])}
+        if any(_is_last(policy, attempt, tries.get(attempt["number"])) for attempt in counted):
             return
         # The schedule may have reached beyond its age: then the longest next wait must.
         longest = max(policy.backoff.max, *(policy.backoff.schedule or (policy.backoff.max,))) * 1.25
@@ -255,6 +261,8 @@ class _Judge:
                     gone = seen.action == "short" or seen.life.killed or attempt["outcome"] == "timed_out"
                     if not gone:
                         yield f"attempt {attempt['number']} of {delivery_id} says nothing, and had {seen.status}"
+                if seen is not None and seen.request is not None:
+                    yield from _recorded_together(attempt, seen, len(seen.request.items))
         for seen in self.unasked:
             yield f"{seen.webhook_id} was sent to {seen.destination}, and {seen.life} had no delivery of it to send"
         for delivery_id, sent in self.tries.items():
@@ -271,6 +279,28 @@ class _Judge:
                     yield f"attempt {seen.number} of {delivery_id} by {seen.life} broke off before its body had come"
                 elif not _is_signed(seen, seen.body, key):
                     yield f"attempt {seen.number} of {delivery_id} has a wrong body or signature"
+
+    def _requests(self) -> Iterator[str]:
+        """A request of several is signed as a whole, under an id that nothing else has."""
+        keys, ids = {key.name: key for key in self.run.scenario.configuration.keys}, set[str]()
+        endpoints = {endpoint.id: endpoint.name for endpoint in self.run.scenario.configuration.endpoints}
+        for destination_id, row in self.rows.items():
+            for request in self.run.destinations[destination_id].requests:
+                if not request.headers:
+                    continue
+                said, name = request.headers["webhook-id"], f"the request of {request.life} at {request.begin:.3f}"
+                if request.body is None:
+                    yield f"{name} broke off before its body had come"
+                    continue
+                if request.wrong or not request.items:
+                    yield f"{name} is no list of webhooks: {request.wrong} {request.body[:80]!r}"
+                if said in ids or UUID(said) in self.held.events:
+                    yield f"{name} has the id {said}, which something else has too"
+                ids.add(said)
+                message = f"{said}.{request.headers['webhook-timestamp']}.".encode() + request.body
+                key = keys[f"endpoint/{endpoints[row.endpoint_id]}"]
+                if _signature(message, key) not in request.headers["webhook-signature"].split(" "):
+                    yield f"{name} is not signed as a whole"
 
     def _leases(self) -> Iterator[str]:
         """Nobody moves what another one has claimed since, and nobody claims what somebody holds and works on."""
@@ -319,7 +349,7 @@ class _Judge:
             by_destination[seen.destination].append(seen)
         for destination_id, states in by_destination.items():
             row = self.rows[destination_id]
-            tries = self.run.destinations[destination_id].seen
+            tries = _heard(self.run.destinations[destination_id].seen)
             breaker = row.policy.circuit_breaker
             for before, after in pairwise([None, *states]):
                 if after is None or breaker is None:
@@ -405,6 +435,9 @@ class _Judge:
                 "delivery_queue_depth{state=sending}": sending,
             }
         )
+        for request in (one for each in self.run.destinations.values() for one in each.requests if one.life is life):
+            facts["delivery_batch_size_count{}"] += 1
+            facts["delivery_batch_size_sum{}"] += len(request.items)
         for row in (row for rows in self.held.attempts.values() for row in rows):
             if self.run.recorders.get(row["id"]) is life:
                 of, label = self.labels[row["destination_id"]]
@@ -503,19 +536,57 @@ def _declared(policy: Any, number: int) -> Any:
     return min(backoff.initial * backoff.factor ** (number - 1), backoff.max)
 
 
-def _is_last(policy: Any, attempt: asyncpg.Record) -> bool:
+def _is_last(policy: Any, attempt: asyncpg.Record, seen: Seen | None) -> bool:
     status = attempt["response_status"]
     if attempt["number"] >= policy.max_attempts or status == 410:
         return True
     if status is None:
         return not policy.retry_connection_errors
+    if attempt["reason"] in ("item_failed", "batch_answer_invalid"):
+        return False
+    if seen is not None and seen.request is not None and len(seen.request.items) > 1:  # which of them it means is open
+        return False
     return str(status) not in policy.retry_status_codes and f"{status // 100}xx" not in policy.retry_status_codes
 
 
 def _is_signed(seen: Seen, body: bytes, key: KeyRow) -> bool:
-    signed = f"{seen.webhook_id}.{seen.timestamp}.".encode() + body
-    expected = "v1," + base64.b64encode(hmac.digest(key.secret, signed, "sha256")).decode()
-    return expected in seen.signature.split(" ")
+    return _signature(f"{seen.webhook_id}.{seen.timestamp}.".encode() + body, key) in seen.signature.split(" ")
+
+
+def _signature(message: bytes, key: KeyRow) -> str:
+    return "v1," + base64.b64encode(hmac.digest(key.secret, message, "sha256")).decode()
+
+
+def _recorded_together(attempt: asyncpg.Record, seen: Seen, count: int) -> Iterator[str]:
+    """An attempt that was made with others says so, and what the answer says of it alone."""
+    name = f"attempt {attempt['number']} of {attempt['delivery_id']}"
+    assert seen.request is not None
+    told = f"in a batch of {count}, webhook-id {seen.request.headers['webhook-id']}"
+    if attempt["detail"] != told and attempt["outcome"] != "unsent":
+        yield f"{name} is recorded as {attempt['detail']!r}, and was {told!r}"
+    lines = "".join(f"webhook-{part}: {seen.headers[f'webhook-{part}']}\n" for part in ("id", "timestamp", "signature"))
+    if attempt["signature_digest"] != hashlib.sha256(lines.encode()).digest():
+        yield f"{name} is recorded with the digest of another signature"
+    if attempt["response_status"] == 200 == seen.status:
+        meant = ("refused", seen.said) if seen.said else ("delivered", "status_200")
+        if (attempt["outcome"], attempt["reason"]) != meant:
+            yield f"{name} is recorded as {attempt['outcome']}, {attempt['reason']}; its answer meant {meant}"
+
+
+def _heard(seen: Sequence[Seen]) -> list[Seen]:
+    """Return the tries as the circuit is to count them: what went together once, and once more for each probe in it.
+
+    It is one that was taken, if any was.
+    """
+    requests = defaultdict[Request, list[Seen]](list)
+    for one in seen:
+        if one.request is not None:
+            requests[one.request].append(one)
+    heard = [one for one in seen if one.request is None]
+    for items in requests.values():
+        probes, best = sum(one.probe for one in items), next((one for one in items if not one.failed), items[0])
+        heard += [best] * (probes + (probes < len(items)))
+    return heard
 
 
 def _shown(seen: CircuitSeen, row: DestinationRow) -> int:

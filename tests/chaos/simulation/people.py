@@ -3,13 +3,16 @@
 import asyncio
 import hashlib
 import hmac
+import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from kapsel_store.rows import DestinationRow, EndpointRow
 from simulation.clock import Clock
@@ -19,6 +22,7 @@ from simulation.scenario import Arrival, Conduct, Login
 
 PATIENCE = 5.0  # seconds that a sender waits for an answer
 TRIES = 60
+TOGETHER: ContextVar[Sequence[bool]] = ContextVar("together")  # a request of several: whether each of them is a probe
 
 
 @dataclass(kw_only=True)
@@ -51,7 +55,10 @@ class Seen:
     signature: str = ""
     timestamp: int = 0
     status: int | None = None  # as it was sent
+    said: str = ""  # why the answer to a request of several does not hold for this one
     end: float | None = None
+    request: "Request | None" = field(default=None, repr=False)  # in which it was, where deliveries go together
+    probe: bool = False  # known of those alone that go together
 
     @property
     def token(self) -> str:
@@ -59,7 +66,21 @@ class Seen:
 
     @property
     def failed(self) -> bool:
-        return self.status is None or not 200 <= self.status < 300 or self.action in ("lie", "garbage")
+        return (
+            self.status is None or not 200 <= self.status < 300 or self.action in ("lie", "garbage") or self.said != ""
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class Request:
+    """One request of deliveries that go together."""
+
+    life: Life
+    begin: float
+    items: list[Seen] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)  # none: it never got so far
+    body: bytes | None = None  # None: it broke off before it was read
+    wrong: str = ""  # why it cannot be read
 
 
 @dataclass(kw_only=True)
@@ -156,16 +177,22 @@ class Destination:
         self.row = row
         self.conduct = conduct
         self.seen: list[Seen] = []
+        self.requests: list[Request] = []  # where deliveries go together
         self.under_way = 0
         self.tokens: TokenServer | None = None  # whose tokens it wants
         self._chance = Random(f"{seed} {row.id}")
+        self._naming = Random(f"{seed} naming {row.id}")
+        self._names = self._naming.random() < 0.5
         self._clock = clock
         self._network = network
         network.hosts[_address(row.url)] = self._dial
 
+    @property
+    def _recovered(self) -> bool:
+        return self.conduct.recovers is not None and self._clock.elapsed >= self.conduct.recovers
+
     def _action(self) -> str:
-        recovered = self.conduct.recovers is not None and self._clock.elapsed >= self.conduct.recovers
-        if recovered:
+        if self._recovered:
             return "ok"
         actions, weights = zip(*self.conduct.weights, strict=True)
         return str(self._chance.choices(actions, weights)[0])
@@ -174,14 +201,14 @@ class Destination:
         assert life is not None
         action = self._action()
         if action in ("refuse", "unreachable"):
-            seen = Seen(destination=self.row.id, life=life, begin=self._clock.elapsed, action=action)
-            self.seen.append(seen)
+            dialled = self._dialled(life, action)
             try:
                 if action == "unreachable":
                     await asyncio.sleep(3600)
                 raise ConnectionRefusedError(111, "nobody listens")
             finally:
-                seen.end = self._clock.elapsed
+                for seen in dialled:
+                    seen.end = self._clock.elapsed
         near, far = pair()
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,31 +221,78 @@ class Destination:
         self._network.serve(far, handle)
         return near
 
+    def _dialled(self, life: Life, action: str) -> list[Seen]:
+        """Note what somebody tries who will not be heard."""
+        probes = (False,) if self.row.batch is None else TOGETHER.get()
+        made = [
+            Seen(destination=self.row.id, life=life, begin=self._clock.elapsed, action=action, probe=probe)
+            for probe in probes
+        ]
+        if self.row.batch is not None:
+            self._together(Request(life=life, begin=self._clock.elapsed, items=made))
+        self.seen += made
+        return made
+
+    def _together(self, request: Request) -> None:
+        self.requests.append(request)
+        for seen in request.items:
+            seen.request = request
+
     async def _one(self, life: Life, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, action: str) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         headers = {name.lower(): value for name, value in re.findall(r"^([^:\r\n]+): (.*)\r$", head, re.MULTILINE)}
-        seen = Seen(
+        request, got = Request(life=life, begin=self._clock.elapsed, headers=headers), list[Seen]()
+        if self.row.batch is None:
+            got.append(self._got(request, action, headers))
+            self.seen += got
+        else:
+            self._together(request)
+        self.under_way += 1
+        try:
+            request.body = await reader.readexactly(int(headers["content-length"]))
+            if self.row.batch is None:
+                got[0].body = request.body
+            else:
+                got += self._unpacked(request, action)
+            return bool(got) and await self._answer(got, action, reader, writer)
+        finally:
+            for seen in got:
+                seen.end = self._clock.elapsed
+            self.under_way -= 1
+
+    def _got(self, request: Request, action: str, headers: dict[str, str], body: bytes | None = None) -> Seen:
+        return Seen(
             destination=self.row.id,
-            life=life,
-            begin=self._clock.elapsed,
+            life=request.life,
+            begin=request.begin,
             action=action,
             webhook_id=UUID(headers["webhook-id"]),
             number=int(headers["kapsel-attempt"]),
             signature=headers["webhook-signature"],
             timestamp=int(headers["webhook-timestamp"]),
             headers=headers,
+            body=body,
         )
-        self.seen.append(seen)
-        self.under_way += 1
-        try:
-            seen.body = await reader.readexactly(int(headers["content-length"]))
-            return await self._answer(seen, reader, writer)
-        finally:
-            seen.end = self._clock.elapsed
-            self.under_way -= 1
 
-    async def _answer(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        action = seen.action
+    def _unpacked(self, request: Request, action: str) -> list[Seen]:
+        """Read what goes together as docs/batches.md says that it is written."""
+        assert request.body is not None
+        token = {name: value for name, value in request.headers.items() if name == "authorization"}
+        try:
+            for item in json.loads(request.body):
+                (form,) = item.keys() - {"headers"}
+                body = {"body": str.encode, "body_base64": b64decode}[form](item[form])
+                request.items.append(self._got(request, action, item["headers"] | token, body))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            request.wrong = f"{type(error).__name__}: {error}"
+        for seen in request.items:
+            seen.request = request
+        self.seen += request.items
+        return request.items
+
+    async def _answer(
+        self, got: Sequence[Seen], action: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         if action in ("refuse", "unreachable", "reset"):  # on a connection that there was already
             await asyncio.sleep(self.conduct.latency)
             return False
@@ -238,17 +312,34 @@ class Destination:
             writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
             return False
         status = {"ok": 200, "slow": 200, "lie": 200, "short": 200}.get(action) or int(action)
-        if self.tokens is not None and not self.tokens.takes(seen.token):
+        if self.tokens is not None and not self.tokens.takes(got[0].token):
             status = 401
-        seen.status = status
+        for seen in got:
+            seen.status = status if action != "lie" else None
         extra = f"retry-after: {self.conduct.retry_after}\r\n" if status == 429 else ""
         if action == "lie":  # says nothing, and has taken it all the same
-            seen.status = None
             return False
-        length = 1000 if action == "short" else 2
-        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{extra}\r\nok".encode())
+        said = self._named(got) if self.row.batch is not None and status == 200 and action != "short" else "ok"
+        length = 1000 if action == "short" or said.endswith('"') else len(said)
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{extra}\r\n{said}".encode())
         await writer.drain()
-        return action != "short"
+        return length == len(said)
+
+    def _named(self, got: Sequence[Seen]) -> str:
+        """Return what is said of deliveries that are taken together: half of these destinations name some at times."""
+        kind = self._naming.random()
+        if not self._names or self._recovered or kind < 0.5:
+            return self._naming.choice(("ok", "{}", '{"batchItemFailures": []}', '{"batchItemFailures": null}'))
+        named = [str(seen.webhook_id) for seen in got if self._naming.random() < 0.4]
+        why = "item_failed"
+        if kind > 0.8:  # nobody can tell what that is to say
+            why = "batch_answer_invalid"
+            named.append(str(uuid5(self.row.id, "a stranger")))
+        for seen in got:
+            if why != "item_failed" or str(seen.webhook_id) in named:
+                seen.said = why
+        said = json.dumps({"batchItemFailures": [{"itemIdentifier": each} for each in named]})
+        return said[: said.rindex('"') + 1] if kind > 0.9 else said  # and breaks off
 
 
 @dataclass

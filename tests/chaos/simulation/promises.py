@@ -14,14 +14,16 @@ import asyncpg
 
 from kapsel_deliverer.lanes import TOKEN_SPAN
 from kapsel_deliverer.oauth2 import DOUBTED, PAUSE
-from kapsel_store.rows import DestinationRow, RateLimit, Transform
+from kapsel_store.rows import Batch, DestinationRow, Policy, RateLimit, Transform
 from simulation.clock import EPOCH
-from simulation.people import Seen, TokenServer
-from simulation.scenario import Arrival
+from simulation.people import Destination, Seen, TokenServer
+from simulation.scenario import COUNTING, Arrival
 from simulation.world import Run
 
 READ = 1e-3  # seconds in which an answer is read
+SOON = 3.0  # seconds in which what is due and may go has gone, also where others have had all slots
 LEARNT = 5.0  # seconds in which a configuration is known to everybody: here it is looked for every four
+HOLDING = {"429", "410", "hang", "unreachable", "slow"}  # what a destination may do that keeps others waiting
 Rows = Mapping[UUID, asyncpg.Record]
 Tries = Mapping[UUID, Sequence[Seen]]  # by delivery
 Arrivals = Mapping[UUID, Arrival]  # by event
@@ -53,6 +55,11 @@ def kept(
         if destination.ordering is not None:
             yield from _order(run, destination, rows, of, events, tries)
         yield from _concurrency(run, destination)
+        if destination.batch is not None:
+            yield from _together(
+                destination.name, destination.batch, destination.policy, run.destinations[destination.id]
+            )
+            yield from _gathered(run, destination, destination.batch, rows, tries)
         yield from _suspended(run, destination)
         if (tokens := run.destinations[destination.id].tokens) is not None:
             yield from _tokens(destination.name, run.destinations[destination.id].seen, tokens)
@@ -246,6 +253,45 @@ def _suspended(run: Run, destination: DestinationRow) -> Iterator[str]:
             told = (load for load in run.loads if load.life is life and rest.begin - 1 <= load.at <= soon)
             if not any(destination.id in load.suspended for load in told):
                 yield f"{life} has not learnt in {LEARNT:.0f} s that {destination.name} was suspended"
+
+
+# Batches.
+
+
+def _together(name: str, batch: Batch, policy: Policy, destination: Destination) -> Iterator[str]:
+    """No request is larger than it may be; who failed goes on in half the company, and alone in the end."""
+    for request in destination.requests:
+        count = len(request.items)
+        if request.body is not None and len({seen.webhook_id for seen in request.items}) < count:
+            yield f"{name} had an event twice in one request"
+        numbers = {seen.number for seen in request.items if seen.number > 1}
+        most = min(
+            (1 if n >= policy.max_attempts else max(1, batch.max_events // 2 ** (n - 1)) for n in numbers),
+            default=batch.max_events,
+        )
+        if count > most:
+            yield f"{name} had {count} in one request at try {max(numbers, default=1)}, and {most} may go together then"
+        if count > 1 and request.body is not None and len(request.body) > batch.max_bytes:
+            yield f"{name} had {count} in a request of {len(request.body)} bytes, and {batch.max_bytes} are its most"
+
+
+def _gathered(
+    run: Run, destination: DestinationRow, batch: Batch, rows: Sequence[asyncpg.Record], tries: Tries
+) -> Iterator[str]:
+    """Nothing waits for its batch longer than the interval, and until somebody looks."""
+    holds = destination.rate_limit, destination.ordering, destination.oauth2
+    breaker, actions = destination.policy.circuit_breaker, dict(run.scenario.conducts[destination.id].weights).keys()
+    if any(holds) or breaker not in (None, COUNTING) or actions & HOLDING or run.scenario.database_jumps:
+        return
+    if any(rest.destination == destination.id for rest in run.rests):
+        return
+    if any(blow.component == "deliverer" for blow in run.scenario.blows):
+        return
+    longest = batch.interval.total_seconds() + run.scenario.poll + SOON
+    for row in rows:
+        made, begun = _made_at(run, row), min((seen.begin for seen in tries.get(row["id"], ())), default=0.0)
+        if row["replay_of"] is None and begun > made + longest and not run.scenario.troubled(made - 15, begun):
+            yield f"{row['id']} waited {begun - made:.3f} s for its batch, and its interval allows {longest:.1f}"
 
 
 # Access tokens.

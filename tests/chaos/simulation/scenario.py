@@ -11,6 +11,7 @@ from uuid import UUID
 
 from kapsel_store.rows import (
     Backoff,
+    Batch,
     CircuitBreaker,
     Configuration,
     DestinationRow,
@@ -210,6 +211,8 @@ def scenario(seed: int) -> Scenario:
     shaped = [_shaped(row, Random(f"shaping {row.id}")) for row in destinations]
     shaped = [_transforming(row, Random(f"transforming {row.id}")) for row in shaped]
     shaped = [_counting(row, Random(f"counting {row.id}")) for row in shaped]
+    if not insist(seed):  # where a refusal has to end its delivery at once
+        shaped = [_batching(row, Random(f"batching {row.id}")) for row in shaped]
     logins = {row.id: login for row in shaped if (login := _login(Random(f"login {row.id}"))) is not None}
     shaped = [
         dataclasses.replace(row, oauth2=_oauth2(row, logins[row.id])) if row.id in logins else row for row in shaped
@@ -340,6 +343,19 @@ def _counting(row: DestinationRow, chance: Random) -> DestinationRow:
     if row.policy.circuit_breaker is not None or chance.random() < 0.5:
         return row
     return dataclasses.replace(row, policy=dataclasses.replace(row.policy, circuit_breaker=COUNTING))
+
+
+def _batching(row: DestinationRow, chance: Random) -> DestinationRow:
+    """Have one destination in five want its deliveries together."""
+    if chance.random() >= 0.2:
+        return row
+    most = chance.choice((2, 3, 10))
+    batch = Batch(
+        max_events=most,
+        max_bytes=chance.choice((1_048_576, 1_048_576, 6000, 1024)),
+        interval=timedelta(seconds=chance.choice((0.1, 1.0, 5.0, 20.0))),
+    )
+    return dataclasses.replace(row, batch=batch, max_in_flight=max(row.max_in_flight, most))
 
 
 def _login(chance: Random) -> Login | None:
