@@ -7,12 +7,14 @@ each stands a seed that finds it, and what the oracle then says: whatever else i
 import asyncio
 import dataclasses
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from kapsel_deliverer import breakers, oauth2, retry, targets, worker
+from kapsel_deliverer import batches, breakers, oauth2, retry, sender, signing, targets, worker
+from kapsel_deliverer.lane import Lane
 from kapsel_deliverer.lanes import Lanes
 from kapsel_deliverer.metrics import DelivererMetrics
 from kapsel_deliverer.replayer import Replayer
@@ -70,6 +72,10 @@ def _logging_in(world: Scenario) -> bool:
 
 def _naming_in_the_form(world: Scenario) -> bool:
     return any(login.authentication == "Post" for login in world.logins.values())
+
+
+def _together(world: Scenario) -> bool:
+    return any(row.batch is not None for row in world.configuration.destinations)
 
 
 def _dry(world: Scenario) -> bool:
@@ -180,7 +186,7 @@ def _no_expiry() -> None:
     _rewrite("deliveries.expire", ("WHERE state = 'pending' AND", "WHERE false AND"))
 
 
-@_bug("a commit whose answer was lost is said to have failed", says="nothing was stored, it said, and it was", seed=1)
+@_bug("a commit whose answer was lost is said to have failed", says="nothing was stored, it said, and it was", seed=9)
 def _false_certainty() -> None:
     Intake._uncertain = lambda self: intake.UNAVAILABLE  # type: ignore[method-assign]
 
@@ -371,7 +377,7 @@ def _made_body_not_said() -> None:
     Worker._send = sent  # type: ignore[method-assign]
 
 
-@_bug("a body is let go of when it was sent once, and what is tried again has none", says="had the body b''", seed=1)
+@_bug("a body is let go of when it was sent once, and what is tried again has none", says="had the body b''", seed=0)
 def _empty_body() -> None:
     send = Worker._send
 
@@ -524,7 +530,7 @@ def _token_kept() -> None:
     oauth2.Tokens.answered = lambda *_: False  # type: ignore[method-assign]
 
 
-@_bug("what has got no token goes out without one", says="without a token", seed=7, among=_logging_in)
+@_bug("what has got no token goes out without one", says="without a token", seed=12, among=_logging_in)
 def _no_token() -> None:
     ask = oauth2.Tokens._ask
 
@@ -549,3 +555,115 @@ def _token_hurry() -> None:
 def _token_by_header() -> None:
     form = oauth2.form
     oauth2.form = lambda declared, *more: form(dataclasses.replace(declared, authentication="Basic"), *more)
+
+
+@_bug("whom the answer to a batch names is taken for delivered", says="its answer meant", seed=19, among=_together)
+def _named_in_vain() -> None:
+    batches.failed = lambda *_: set()
+
+
+@_bug(
+    "a batch whose answer names a stranger is taken for delivered, but for whom it names besides",
+    says="meant ('refused', 'batch_answer_invalid')",
+    seed=25,
+    among=_together,
+)
+def _stranger_ignored() -> None:
+    failed = batches.failed
+
+    def found(response: Any, sent: Any) -> Any:
+        known = failed(response, sent)
+        if known is not None:
+            return known
+        return {one for one in sent if one.encode() in response.body}
+
+    batches.failed = found
+
+
+@_bug("the circuit counts each delivery of a batch", says="failures; there were", seed=5, among=_together)
+def _batch_counted_by_item() -> None:
+    def finished(self: Any, target: Any, request: Any) -> None:
+        for leased, tried in request:
+            self._finish(leased, target, tried)
+        self._ended_trying([leased for leased, _ in request])
+
+    Worker._finish_together = finished  # type: ignore[method-assign]
+
+
+@_bug("the last delivery of a batch is not recorded", says="was made and is not recorded", seed=1, among=_together)
+def _item_lost() -> None:
+    finish = Worker._finish_together
+
+    def finished(self: Any, target: Any, request: Any) -> None:
+        finish(self, target, request[:-1] or request)
+        if len(request) > 1:
+            ((leased, tried),) = request[-1:]
+            self._lanes.finished(leased, tried.duration.total_seconds(), time.monotonic())
+            self._ended_trying([leased])
+
+    Worker._finish_together = finished  # type: ignore[method-assign]
+
+
+@_bug("what failed goes on in the same company", says="may go together then", seed=1, among=_together)
+def _no_halving() -> None:
+    batches._most = lambda number, batch, policy: batch.max_events
+
+
+@_bug("a request is as large as what began together makes it", says="are its most", seed=1, among=_together)
+def _no_splitting() -> None:
+    packed = batches.packed
+    batches.packed = lambda items, _: packed(items, 2**30)
+
+
+@_bug("a delivery of a batch is signed under another id", says="a wrong body or signature", seed=1, among=_together)
+def _signed_by_another_id() -> None:
+    headers = sender._headers
+
+    def signed(target: Any, delivery: Any, now: Any, made: Any) -> Any:
+        found = headers(target, delivery, now, made)
+        if found is None or target.destination.batch is None:
+            return found
+        by = target.signer.sign("a batch", int(now.timestamp()), delivery.body, now)
+        return found | {signing.SIGNATURE: by}
+
+    sender._headers = signed
+
+
+@_bug("a request of several is signed without its brackets", says="is not signed as a whole", seed=1, among=_together)
+def _batch_unsigned() -> None:
+    body = batches.body
+
+    class Listed(bytes):
+        """What is sent, and not signed as it stands."""
+
+    batches.body = lambda items: Listed(body(items))
+    sign = signing.Signer.sign
+
+    def signed(self: Any, said: str, at: int, message: bytes, now: Any) -> Any:
+        return sign(self, said, at, message[1:-1] if isinstance(message, Listed) else message, now)
+
+    signing.Signer.sign = signed  # type: ignore[method-assign]
+
+
+@_bug("deliveries gather ten times as long as is declared", says="for its batch, and", seed=5, among=_together)
+def _gathers_for_long() -> None:
+    gather = Lane.gather
+
+    def gathered(self: Any, now: float) -> None:
+        interval, self.gathers = self.gathers, 10 * self.gathers
+        gather(self, now)
+        self.gathers = interval
+
+    Lane.gather = gathered  # type: ignore[method-assign]
+
+
+@_bug("what goes together is measured as one", says="as delivery_batch_size_sum", seed=1, among=_together)
+def _vain_batches() -> None:
+    make = DelivererMetrics.__init__
+
+    def made(self: Any, *more: Any) -> None:
+        make(self, *more)
+        observe = self.batch_size.observe
+        self.batch_size.observe = lambda _: observe(1)
+
+    DelivererMetrics.__init__ = made  # type: ignore[method-assign]
