@@ -63,7 +63,7 @@ Reason = Literal[
 REASONS: Final[dict[Reason, str]] = {
     "AddressDenied": "A URL leads to a private or special address: correct it, or allow its range in the Relay.",
     "BatchTooLarge": "A batch may have more deliveries than may be under way at once: set a maxInFlight beside it.",
-    "BatchTooSlow": "Deliveries could be given up while they gather: the interval of a batch is less than maxAge.",
+    "BatchTooSlow": "Deliveries could be given up while they gather: make the interval of a batch less than maxAge.",
     "CnpgClusterNotFound": "cnpgClusterRef names no CloudNativePG Cluster here: correct the name, or apply it.",
     "CnpgClusterNotReady": "The CloudNativePG Cluster is not ready, or has not made its application's Secret yet.",
     "CnpgNotInstalled": "Kubernetes does not know the kind of CloudNativePG: install it, or use another database.",
