@@ -182,7 +182,11 @@ class Lane:
 
     def _fits_a_request(self, limit: int, now: float) -> bool:
         """Whether there is room for a full request: what would go with fewer waits for that, and not for long."""
-        return self.together == 1 or now >= self.fills_until or limit - self.held >= min(self.together, limit)
+        return self.together == 1 or now >= self.fills_until or limit - self.held >= self._full(limit)
+
+    def _full(self, limit: int) -> int:
+        """Return how many a request has at most."""
+        return min(self.together, limit, limit if self.bucket is None else self.bucket.limit.burst)
 
     def gather(self, now: float) -> None:
         """Some were claimed where they go together: let others come that can go so, if there were no more."""
@@ -191,7 +195,7 @@ class Lane:
             self.gathers_until = now + self.gathers
         elif self.bucket is not None:
             # Tokens come one by one, and are no reason to send so.
-            tokens = min(self.together, self.part(now), self.bucket.limit.burst) + len(self.queue)
+            tokens = self._full(self.part(now)) + len(self.queue)
             self.gathers_until = now + min(self.gathers, self.bucket.wait(now, tokens))
 
     def wait(self, now: float) -> float:

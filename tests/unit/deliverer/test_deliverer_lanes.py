@@ -594,6 +594,15 @@ def test_a_try_that_hangs_keeps_the_others_from_going_for_the_interval_alone() -
     assert made.wanted(10.0) == {row.id: 2}
 
 
+def test_a_request_is_full_with_as_many_as_a_burst_has() -> None:
+    row = together(max_in_flight=10, rate_limit=RateLimit(requests_per_second=100, burst=4))
+    made = lanes(row)
+    assert len(gathered(made, row.id, 10, 0.0)) == 4
+    made.look_everywhere()
+    assert made.wait(0.0) < 0.1
+    assert made.wanted(0.1) == {row.id: 4}
+
+
 def test_tokens_that_come_one_by_one_make_no_requests_of_one() -> None:
     row = together(rate_limit=RateLimit(requests_per_second=4, burst=10))
     made = lanes(row)
