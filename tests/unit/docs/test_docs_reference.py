@@ -124,6 +124,32 @@ def test_the_printed_check_of_v1_tells_genuine_from_changed(text: str, secret: b
     assert not is_genuine(text, headers, b"{}", NOW.timestamp() + 301)
 
 
+BROKEN = [
+    {"webhook-id": None},
+    {"webhook-timestamp": None},
+    {"webhook-signature": None},
+    {"webhook-timestamp": "soon"},
+    {"webhook-timestamp": "9" * 5000},
+    {"webhook-timestamp": "-1"},
+    {"webhook-signature": ""},
+    {"webhook-signature": "v1,é v1a,é"},
+    {"webhook-signature": "v1,\udcff v1a,\udcff"},
+    {"webhook-signature": "v1,AAAA v1a,AAAA v1a,A"},
+    {"webhook-id": "\udcff"},
+]
+
+
+@pytest.mark.parametrize("changes", BROKEN, ids=ascii)
+def test_what_a_stranger_sends_is_not_genuine_and_breaks_neither_printed_check(changes: dict[str, str | None]) -> None:
+    pair = SigningKey(b"s" * 32)
+    hmac_key = _key(algorithm="HMAC-SHA256", secret=b"plain", public=None)
+    ed25519_key = _key(algorithm="Ed25519", secret=bytes(pair), public=bytes(pair.verify_key))
+    for key in (hmac_key, ed25519_key):
+        headers = {name: value for name, value in {**_signed(key, b"{}"), **changes}.items() if value is not None}
+        assert not _functions()["is_genuine"]("plain", headers, b"{}", NOW.timestamp())
+        assert not _functions()["is_genuine_v1a"](bytes(pair.verify_key), headers, b"{}")
+
+
 def test_the_printed_check_of_v1a_tells_genuine_from_changed() -> None:
     is_genuine = _functions()["is_genuine_v1a"]
     pair = SigningKey(b"s" * 32)
