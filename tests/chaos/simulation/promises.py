@@ -21,7 +21,7 @@ from simulation.scenario import COUNTING, Arrival
 from simulation.world import Run
 
 READ = 1e-3  # seconds in which an answer is read
-SOON = 3.0  # seconds in which what is due and may go has gone, also where others have had all slots
+SOON = 1.0  # seconds in which what is due and may go has gone
 LEARNT = 5.0  # seconds in which a configuration is known to everybody: here it is looked for every four
 HOLDING = {"429", "410", "hang", "unreachable", "slow"}  # what a destination may do that keeps others waiting
 Rows = Mapping[UUID, asyncpg.Record]
@@ -59,7 +59,7 @@ def kept(
             yield from _together(
                 destination.name, destination.batch, destination.policy, run.destinations[destination.id]
             )
-            yield from _gathered(run, destination, destination.batch, rows, tries)
+            yield from _gathered(run, destination, destination.batch, rows)
         yield from _suspended(run, destination)
         if (tokens := run.destinations[destination.id].tokens) is not None:
             yield from _tokens(destination.name, run.destinations[destination.id].seen, tokens)
@@ -275,10 +275,8 @@ def _together(name: str, batch: Batch, policy: Policy, destination: Destination)
             yield f"{name} had {count} in a request of {len(request.body)} bytes, and {batch.max_bytes} are its most"
 
 
-def _gathered(
-    run: Run, destination: DestinationRow, batch: Batch, rows: Sequence[asyncpg.Record], tries: Tries
-) -> Iterator[str]:
-    """Nothing waits for its batch longer than the interval, and until somebody looks."""
+def _gathered(run: Run, destination: DestinationRow, batch: Batch, rows: Sequence[asyncpg.Record]) -> Iterator[str]:
+    """Nothing waits for its batch longer than the interval, until somebody looks, and others have let go of slots."""
     holds = destination.rate_limit, destination.ordering, destination.oauth2
     breaker, actions = destination.policy.circuit_breaker, dict(run.scenario.conducts[destination.id].weights).keys()
     if any(holds) or breaker not in (None, COUNTING) or actions & HOLDING or run.scenario.database_jumps:
@@ -287,9 +285,10 @@ def _gathered(
         return
     if any(blow.component == "deliverer" for blow in run.scenario.blows):
         return
-    longest = batch.interval.total_seconds() + run.scenario.poll + SOON
+    longest = batch.interval.total_seconds() + run.scenario.poll + run.scenario.lease + SOON
     for row in rows:
-        made, begun = _made_at(run, row), min((seen.begin for seen in tries.get(row["id"], ())), default=0.0)
+        made = _made_at(run, row)
+        begun = min((one.begin for one in run.sends if one.delivery == row["id"]), default=0.0)
         if row["replay_of"] is None and begun > made + longest and not run.scenario.troubled(made - 15, begun):
             yield f"{row['id']} waited {begun - made:.3f} s for its batch, and its interval allows {longest:.1f}"
 

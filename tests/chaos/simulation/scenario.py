@@ -349,13 +349,16 @@ def _batching(row: DestinationRow, chance: Random) -> DestinationRow:
     """Have one destination in five want its deliveries together."""
     if chance.random() >= 0.2:
         return row
-    most = chance.choice((2, 3, 10))
+    most = chance.choice((2, 3, 10, 10))
     batch = Batch(
         max_events=most,
         max_bytes=chance.choice((1_048_576, 1_048_576, 6000, 1024)),
-        interval=timedelta(seconds=chance.choice((0.1, 1.0, 5.0, 20.0))),
+        interval=timedelta(seconds=chance.choice((0.1, 1.0, 1.0, 5.0, 20.0))),
     )
-    return dataclasses.replace(row, batch=batch, max_in_flight=max(row.max_in_flight, most))
+    limit = row.rate_limit
+    if limit is not None and chance.random() < 0.5:  # else no request has more than a burst, which is small
+        limit = dataclasses.replace(limit, burst=most)
+    return dataclasses.replace(row, batch=batch, max_in_flight=max(row.max_in_flight, most), rate_limit=limit)
 
 
 def _login(chance: Random) -> Login | None:
