@@ -210,6 +210,11 @@ KEPT = {
         GRANTED,
     ],
     "places_taken": [ALIVE.format("(SELECT array_agg(id) FROM destinations)")],
+    "batch_gathers": [
+        D1,
+        """UPDATE destinations SET spec = spec || '{"batch": {"interval": "PT1H"}}'""",
+        "UPDATE deliveries SET due_at = now()",
+    ],
     "concurrency_full": [D1, "UPDATE destinations SET spec = spec || '{\"max_in_flight\": 0}'"],
     "order_key_blocked": [D1, TURN.format("gen_random_uuid()", "now()"), KEYED],
     "order_key_waits": [D1, TURN.format("NULL", "NULL"), KEYED],
