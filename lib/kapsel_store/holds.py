@@ -89,8 +89,12 @@ def _held_now(around: Circumstances, waits: Waiting) -> Hold:
     before = _many(ahead)
     if around.sending >= around.destination.max_in_flight:
         return _hold("concurrency_full", more=f" ({around.destination.max_in_flight}), and {before} are before it")
-    held = _held_by_the_dead(around) or _held_by_pace(around, ahead) or _held_by_places(around, ahead)
-    held = held or _held_by_others_to_come(around, waits)
+    held = (
+        _held_by_the_dead(around)
+        or _held_by_pace(around, ahead)
+        or _held_by_places(around, ahead)
+        or _held_by_others_to_come(around, waits)
+    )
     return held or _hold("due", more=f"; {before} are before it" if ahead else "")
 
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import aiohttp
+import claims
 import pytest
 import uvloop
 from aiohttp import web
@@ -36,7 +37,6 @@ from kapsel_deliverer.targets import Targets
 from kapsel_egress.verdicts import Denied
 from kapsel_store import errands, healings
 from kapsel_store.rows import (
-    Claimed,
     Configuration,
     DestinationRow,
     EndpointRow,
@@ -115,22 +115,7 @@ class Way:
         # A busy machine is no part of these tests.
         target = replace(found, timeout=aiohttp.ClientTimeout(total=total, connect=connect))
         now = datetime.now(UTC)
-        delivery = Claimed(
-            id=uuid4(),
-            event_id=uuid4(),
-            endpoint_id=ENDPOINT.id,
-            destination_id=self.row.id,
-            number=1,
-            created_at=now,
-            expires_at=now + timedelta(hours=1),
-            received_at=now,
-            content_type="text/plain",
-            headers="[]",
-            body=b"hello",
-            body_hash=bytes(32),
-            salt=None,
-            correlation_id=None,
-        )
+        delivery = claims.claimed(endpoint_id=ENDPOINT.id, destination_id=self.row.id, body=b"hello")
         return await self.sender.send(target, delivery, now, None)
 
 

@@ -6,10 +6,11 @@ import hashlib
 import socket
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import claims
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_reqrep import ClientRequest
@@ -48,22 +49,9 @@ class Names(AbstractResolver):
 
 
 def delivery(endpoint: EndpointRow, destination: DestinationRow) -> Claimed:
-    now = datetime.now(UTC)
-    return Claimed(
-        id=uuid4(),
-        event_id=uuid4(),
-        endpoint_id=endpoint.id,
-        destination_id=destination.id,
-        number=1,
-        created_at=now,
-        expires_at=now + timedelta(hours=1),
-        received_at=now,
-        content_type="text/plain",
-        headers="[]",
-        body=b"hello",
-        body_hash=hashlib.sha256(b"hello").digest(),
-        salt=None,
-        correlation_id=None,
+    body = b"hello"
+    return claims.claimed(
+        endpoint_id=endpoint.id, destination_id=destination.id, body=body, body_hash=hashlib.sha256(body).digest()
     )
 
 

@@ -4,10 +4,10 @@ import base64
 import gzip
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
 
+import claims
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,31 +16,14 @@ from kapsel_deliverer import batches
 from kapsel_deliverer.batches import Item
 from kapsel_deliverer.exchange import Response, redacted
 from kapsel_deliverer.lane import Leased
-from kapsel_store.rows import Batch, Claimed, Policy
+from kapsel_store.rows import Batch, Policy
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = Policy(max_attempts=12)
 FIRST, SECOND = str(UUID(int=1)), str(UUID(int=2))
 
 
 def leased(number: int = 1) -> Leased:
-    delivery = Claimed(
-        id=uuid4(),
-        event_id=uuid4(),
-        endpoint_id=uuid4(),
-        destination_id=uuid4(),
-        number=number,
-        created_at=NOW,
-        expires_at=NOW + timedelta(days=3),
-        received_at=NOW,
-        content_type="text/plain",
-        headers="[]",
-        body=b"",
-        body_hash=bytes(32),
-        salt=None,
-        correlation_id=None,
-    )
-    return Leased(delivery=delivery, lease_id=uuid4(), start_by=0.0, probe=False)
+    return Leased(delivery=claims.claimed(number=number), lease_id=uuid4(), start_by=0.0, probe=False)
 
 
 def sizes(numbers: list[int], most: int, policy: Policy = POLICY) -> list[tuple[int, int]]:

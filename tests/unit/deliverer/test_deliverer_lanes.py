@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import claims
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,22 +29,7 @@ def destination(**fields: object) -> DestinationRow:
 
 
 def claimed(destination_id: UUID, size: int = 2) -> Claimed:
-    return Claimed(
-        id=uuid4(),
-        event_id=uuid4(),
-        endpoint_id=uuid4(),
-        destination_id=destination_id,
-        number=1,
-        created_at=NOW,
-        expires_at=NOW + timedelta(days=3),
-        received_at=NOW,
-        content_type="text/plain",
-        headers="[]",
-        body=bytes(size),
-        body_hash=bytes(32),
-        salt=None,
-        correlation_id=None,
-    )
+    return claims.claimed(destination_id=destination_id, created_at=NOW, body=bytes(size))
 
 
 def lanes(*rows: DestinationRow, capacity: int = 512) -> Lanes:
